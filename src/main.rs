@@ -1,0 +1,3 @@
+//! The `portway` program.
+
+fn main() {}
