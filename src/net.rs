@@ -1,0 +1,12 @@
+//! Sockets, their options, pipes and splice: every system call that tokio does not make. The only
+//! place where `unsafe` is allowed, for what neither socket2 nor rustix has a safe way.
+
+mod leg;
+mod listening;
+mod pipe;
+mod socket;
+
+pub use leg::{Broken, Leg, Readable};
+pub use listening::{Accepted, INHERITED_KEEPALIVE, Listening, bind, bind_group};
+pub use pipe::{Pipe, Pool};
+pub use socket::{Keepalive, begin_connect, local_address, set_receive_low_water_mark};

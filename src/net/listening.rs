@@ -1,0 +1,166 @@
+//! Listening sockets and what they accept.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::SocketFlags;
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+use super::Keepalive;
+use super::socket::{local_address, register, set_stream_options};
+
+/// The kernel cuts this to `net.core.somaxconn`.
+const BACKLOG: i32 = 65_535;
+
+/// The keepalive that accepted sockets inherit; the relay changes it where a backend has another.
+pub const INHERITED_KEEPALIVE: Keepalive = Keepalive(Duration::from_mins(1));
+
+/// A new connection, not registered with any runtime yet.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The socket: non-blocking, with the options of its listener.
+    pub socket: OwnedFd,
+    /// The canonical address of the peer.
+    pub client: SocketAddr,
+    /// When it was accepted.
+    pub at: Instant,
+}
+
+/// A listening socket registered with a worker's epoll.
+#[derive(Debug)]
+pub struct Listening(AsyncFd<OwnedFd>);
+
+impl Listening {
+    /// Registers a listening socket with the runtime of this thread.
+    pub fn register(socket: Socket) -> io::Result<Self> {
+        register(socket.into(), Interest::READABLE).map(Self)
+    }
+
+    /// Waits for a connection and takes it.
+    pub async fn accept(&self) -> rustix::io::Result<Accepted> {
+        loop {
+            let mut guard = self.0.readable().await.map_err(|_gone| Errno::CANCELED)?;
+            match self.take() {
+                Err(Errno::AGAIN) => guard.clear_ready(),
+                result => return result,
+            }
+        }
+    }
+
+    /// Takes a connection that waits in the queue, or fails with EAGAIN.
+    pub fn take(&self) -> rustix::io::Result<Accepted> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let (socket, address) = rustix::net::acceptfrom_with(self.0.get_ref(), flags)?;
+        let client = address.and_then(|address| SocketAddr::try_from(address).ok());
+        let client = client.ok_or(Errno::CONNABORTED)?;
+        let client = SocketAddr::new(client.ip().to_canonical(), client.port());
+        Ok(Accepted {
+            socket,
+            client,
+            at: Instant::now(),
+        })
+    }
+}
+
+/// One listening socket. `[::]` takes IPv4 too; where the host has no IPv6 it becomes `0.0.0.0`.
+pub fn bind(address: SocketAddr) -> io::Result<Socket> {
+    listen(open(address, false)?)
+}
+
+/// `count` listening sockets at one address, among which the kernel spreads new connections.
+///
+/// SO_REUSEPORT alone would share the address in silence with any other process of the same user,
+/// so the address is first bound once without it: in use by whomever is an error.
+pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
+    let bound = local_address(&open(address, false)?)?;
+    (0..count).map(|_| listen(open(bound, true)?)).collect()
+}
+
+fn listen(socket: Socket) -> io::Result<Socket> {
+    socket.listen(BACKLOG)?;
+    Ok(socket)
+}
+
+fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    match try_open(address, shared) {
+        Err(error)
+            if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
+                && address.is_ipv6()
+                && address.ip().is_unspecified() =>
+        {
+            tracing::warn!(%address, "this host has no IPv6: listening on 0.0.0.0 instead");
+            let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
+            try_open(any, shared)
+        }
+        result => result,
+    }
+}
+
+fn try_open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // Without it a restart fails for a minute on connections in TIME_WAIT; it does not let two
+    // listening sockets share an address.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(false)?;
+    }
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    set_stream_options(socket.as_fd())?;
+    INHERITED_KEEPALIVE.apply(&socket)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use rustix::net::sockopt;
+
+    use super::*;
+
+    #[test]
+    fn an_address_in_use_is_an_error_also_when_its_user_would_share_it() {
+        let group = bind_group("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let address = local_address(&group[0]).unwrap();
+        assert_eq!(local_address(&group[1]).unwrap(), address);
+        let taken = bind_group(address, 1).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+    }
+
+    #[test]
+    fn an_accepted_socket_has_the_options_of_its_listener() {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let socket = bind("[::]:0".parse().unwrap()).unwrap();
+            let port = local_address(&socket).unwrap().port();
+            let peer = TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let accepted = Listening::register(socket).unwrap().accept().await.unwrap();
+            assert_eq!(accepted.client, peer.local_addr().unwrap(), "canonical");
+            let socket = &accepted.socket;
+            assert!(sockopt::tcp_nodelay(socket).unwrap());
+            assert!(sockopt::socket_oobinline(socket).unwrap());
+            assert!(sockopt::socket_keepalive(socket).unwrap());
+            assert_eq!(
+                sockopt::tcp_keepidle(socket).unwrap(),
+                INHERITED_KEEPALIVE.0
+            );
+            assert_eq!(sockopt::tcp_keepcnt(socket).unwrap(), 3);
+        });
+    }
+}

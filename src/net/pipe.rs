@@ -1,0 +1,144 @@
+//! Pipes for splice, and the pool that lends them.
+
+use std::cell::{Cell, RefCell};
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, pipe_with, splice};
+
+/// A pipe smaller than this is not worth its system calls: past `pipe-user-pages-soft` an ordinary
+/// user gets pipes of two slots.
+const SMALLEST: usize = 64 << 10;
+
+/// Bytes asked of one splice. A pipe has slots, not bytes: 16 slots of large segments hold several
+/// times its nominal size, so this is no measure of the pipe.
+const CHUNK: usize = 1 << 20;
+
+/// A pipe on loan and the count of bytes in it. On drop it goes back to its pool if it is empty;
+/// otherwise it is closed, so that no byte of one connection ever reaches another.
+#[derive(Debug)]
+pub struct Pipe {
+    ends: Rc<Ends>,
+    held: usize,
+    pool: Rc<Pool>,
+}
+
+#[derive(Debug)]
+struct Ends {
+    reader: OwnedFd,
+    writer: OwnedFd,
+}
+
+impl Pipe {
+    /// Moves bytes from a socket into the empty pipe. `Ok(0)` says nothing about the socket: at
+    /// urgent data splice says EAGAIN, or 0 with a FIN behind it, while bytes remain. Only a receive
+    /// may say empty or end. An error is the socket's, and told only once.
+    pub fn fill(&mut self, socket: impl AsFd, limit: usize) -> rustix::io::Result<usize> {
+        match splice(
+            socket,
+            None,
+            &self.ends.writer,
+            None,
+            limit.min(CHUNK),
+            SpliceFlags::NONBLOCK,
+        ) {
+            Ok(count) => {
+                self.held += count;
+                Ok(count)
+            }
+            Err(Errno::AGAIN | Errno::INTR | Errno::INVAL | Errno::NOMEM) => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves bytes from the pipe into a socket; EAGAIN means that the socket is full. After a short
+    /// one call again: a splice that moved something swallows an error of the socket.
+    pub fn drain(&mut self, socket: impl AsFd) -> rustix::io::Result<usize> {
+        // SPLICE_F_MORE would delay the last chunk by 200 ms.
+        let flags = SpliceFlags::NONBLOCK;
+        let count = splice(&self.ends.reader, None, socket, None, self.held, flags)?;
+        self.held -= count;
+        Ok(count)
+    }
+
+    /// Bytes in the pipe.
+    pub const fn held(&self) -> usize {
+        self.held
+    }
+
+    /// Reads all bytes out of the pipe.
+    pub fn take(&mut self) -> rustix::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; self.held];
+        let mut read = 0;
+        while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
+            match rustix::io::read(&self.ends.reader, rest) {
+                Ok(0) => return Err(Errno::PIPE),
+                Ok(count) => read += count,
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.held = 0;
+        Ok(bytes)
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        if self.held == 0 {
+            self.pool.idle.borrow_mut().push(Rc::clone(&self.ends));
+        } else {
+            self.pool.open.set(self.pool.open.get().saturating_sub(1));
+        }
+    }
+}
+
+/// The pipes of one worker, lent only while they have bytes.
+#[derive(Debug, Default)]
+pub struct Pool {
+    idle: RefCell<Vec<Rc<Ends>>>,
+    /// Pipes lent and idle.
+    open: Cell<usize>,
+    /// A failed creation is remembered until [`Pool::retry`]: trying each time costs 13 to 20 % CPU.
+    failed: Cell<bool>,
+}
+
+impl Pool {
+    /// Pipes are scarce for an ordinary user (64 MiB in all), each takes two descriptors, and one a
+    /// worker does nearly as well as 64.
+    const MOST: usize = 4;
+
+    /// An empty pipe, or none: then copy.
+    pub fn lend(self: &Rc<Self>) -> Option<Pipe> {
+        let idle = self.idle.borrow_mut().pop();
+        let ends = match idle {
+            Some(ends) => ends,
+            None => Rc::new(self.create()?),
+        };
+        Some(Pipe {
+            ends,
+            held: 0,
+            pool: Rc::clone(self),
+        })
+    }
+
+    /// Allows another attempt to create pipes; called once a second.
+    pub fn retry(&self) {
+        self.failed.set(false);
+    }
+
+    fn create(&self) -> Option<Ends> {
+        if self.failed.get() || self.open.get() >= Self::MOST {
+            return None;
+        }
+        let ends = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC).ok();
+        let large = |reader: &OwnedFd| fcntl_getpipe_size(reader).is_ok_and(|n| n >= SMALLEST);
+        let Some((reader, writer)) = ends.filter(|(reader, _)| large(reader)) else {
+            self.failed.set(true);
+            return None;
+        };
+        self.open.set(self.open.get() + 1);
+        Some(Ends { reader, writer })
+    }
+}

@@ -1,0 +1,102 @@
+//! Options of connected sockets, and the start of a connect.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
+/// TCP keepalive: when probes begin. Then three probes, ten seconds apart: a peer that vanished is
+/// noticed half a minute after the idle time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive(pub Duration);
+
+impl Keepalive {
+    const PROBES: u32 = 3;
+    const INTERVAL: Duration = Duration::from_secs(10);
+
+    /// Sets the options on a socket; one that is accepted has those of its listener.
+    pub fn apply(self, socket: impl AsFd) -> rustix::io::Result<()> {
+        let socket = socket.as_fd();
+        sockopt::set_tcp_keepidle(socket, self.0)?;
+        sockopt::set_tcp_keepintvl(socket, Self::INTERVAL)?;
+        sockopt::set_tcp_keepcnt(socket, Self::PROBES)?;
+        sockopt::set_socket_keepalive(socket, true)
+    }
+}
+
+/// What every leg has: no Nagle, since the relay never holds back a byte that another one would
+/// join; urgent bytes in line, since otherwise the kernel takes them out of the stream.
+pub(super) fn set_stream_options(socket: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    sockopt::set_tcp_nodelay(socket, true)?;
+    sockopt::set_socket_oobinline(socket, true)
+}
+
+/// A socket whose connect to `address` is under way or done; [`Leg::connected`](super::Leg::connected)
+/// tells how it went. It must not be registered with epoll before: a socket that is not connecting is
+/// hung up to epoll, and tokio would latch that.
+pub fn begin_connect(address: SocketAddr, keepalive: Keepalive) -> rustix::io::Result<OwnedFd> {
+    let family = if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
+    let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    set_stream_options(socket.as_fd())?;
+    keepalive.apply(&socket)?;
+    match rustix::net::connect(&socket, &address) {
+        Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
+        Err(error) => Err(error),
+    }
+}
+
+/// Registers a socket with the epoll of this thread's runtime.
+pub(super) fn register(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an `OwnedFd` is an open descriptor, always gives the same one, and stays open until it
+    // is dropped; the `AsyncFd` owns it, and no caller takes it out.
+    #[expect(
+        unsafe_code,
+        reason = "AsyncFd has no safe constructor that is not deprecated"
+    )]
+    let registered = unsafe { AsyncFd::register_with_interest(socket, interest) };
+    Ok(registered?)
+}
+
+/// Our own address of a connected socket.
+pub fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
+    let address = rustix::net::getsockname(socket)?;
+    SocketAddr::try_from(address)
+        .ok()
+        .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// Sets SO_RCVLOWAT: a socket is readable from so many queued bytes on (or at its end). Each
+/// setting raises an edge, so it is set only when it changes; and it grows the receive buffer, so
+/// the caller bounds it. It must be 1 before the relay begins, or the last bytes never wake it.
+pub fn set_receive_low_water_mark(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    #[expect(clippy::cast_possible_truncation, reason = "it is 4")]
+    const LENGTH: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
+    let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    // SAFETY: the descriptor is open for the whole call since it is borrowed, and the pointer and
+    // the length describe `value`, which lives until the call returns.
+    #[expect(unsafe_code, reason = "neither socket2 nor rustix sets SO_RCVLOWAT")]
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_RCVLOWAT,
+            (&raw const value).cast(),
+            LENGTH,
+        )
+    };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
