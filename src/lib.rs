@@ -7,3 +7,4 @@
 //! `ARCHITECTURE.md` has the map of the modules and the direction of their imports.
 
 pub mod net;
+pub mod tls;

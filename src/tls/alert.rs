@@ -1,0 +1,48 @@
+//! Fatal alerts that may be sent in plain text before a ServerHello (RFC 8446 section 6).
+
+/// The alert descriptions that portway sends; the number is the one on the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum AlertDescription {
+    /// A message that may not come here.
+    UnexpectedMessage = 10,
+    /// A record over 2^14 bytes.
+    RecordOverflow = 22,
+    /// A field that is well formed and not allowed.
+    IllegalParameter = 47,
+    /// The client's network is not allowed.
+    AccessDenied = 49,
+    /// A length or a field that does not parse.
+    DecodeError = 50,
+    /// SSLv2 or SSLv3.
+    ProtocolVersion = 70,
+    /// The backend cannot be reached.
+    InternalError = 80,
+    /// A TLS 1.3 hello without the server name that is needed here (RFC 8446 section 9.2).
+    MissingExtension = 109,
+    /// A server name without a route (RFC 6066 section 3).
+    UnrecognizedName = 112,
+}
+
+impl AlertDescription {
+    /// The name in the registry of TLS alerts.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::UnexpectedMessage => "unexpected_message",
+            Self::RecordOverflow => "record_overflow",
+            Self::IllegalParameter => "illegal_parameter",
+            Self::AccessDenied => "access_denied",
+            Self::DecodeError => "decode_error",
+            Self::ProtocolVersion => "protocol_version",
+            Self::InternalError => "internal_error",
+            Self::MissingExtension => "missing_extension",
+            Self::UnrecognizedName => "unrecognized_name",
+        }
+    }
+
+    /// The whole record of the fatal alert. Record version 1.2: every stack accepts it before the
+    /// version is negotiated.
+    pub const fn record(self) -> [u8; 7] {
+        [0x15, 3, 3, 0, 2, 2, self as u8]
+    }
+}
