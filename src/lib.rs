@@ -7,4 +7,5 @@
 //! `ARCHITECTURE.md` has the map of the modules and the direction of their imports.
 
 pub mod net;
+pub mod routing;
 pub mod tls;

@@ -1,0 +1,113 @@
+//! Which route a connection takes: patterns, conditions and precedence. Pure.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+
+use crate::tls::{Alpn, ServerName};
+
+mod pattern;
+mod table;
+#[cfg(test)]
+mod tests;
+
+pub use pattern::{Pattern, Suffix};
+pub use table::{Candidate, Consideration, Precedence, Table, Tie};
+
+/// One `[routes.N]` with its conditions checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The name in routes.toml.
+    pub name: Arc<str>,
+    /// The server names, any of which may match.
+    pub server_names: Vec<Pattern>,
+    /// Takes connections without a server name.
+    pub no_server_name: bool,
+    /// Names of listeners; empty means any.
+    pub listeners: Vec<Arc<str>>,
+    /// ALPN protocols, any of which the client must offer; empty means any or none.
+    pub alpn: Vec<Box<[u8]>>,
+    /// Client networks; empty means any.
+    pub clients: Vec<IpNet>,
+    /// The position of the backend in the settings.
+    pub backend: usize,
+}
+
+/// What is known of a connection when its route is looked up.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    /// The name of the listener.
+    pub listener: &'a str,
+    /// The name in the hello, if there is one.
+    pub server_name: Option<&'a ServerName>,
+    /// What the hello offers by ALPN.
+    pub alpn: Alpn<'a>,
+    /// The canonical address of the client.
+    pub client: IpAddr,
+}
+
+/// Why no route was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// No server name, and no route takes that here.
+    NoServerName,
+    /// No route for the name, or none for this listener or ALPN.
+    NoRoute,
+    /// Routed on this listener and with this ALPN, but not for this client's network.
+    ClientDenied,
+}
+
+/// The first condition of a route that does not hold, in the order of this list: `Client` says
+/// that the others do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unmet {
+    /// Another listener.
+    Listener,
+    /// None of the protocols is offered.
+    Alpn,
+    /// Another network.
+    Client,
+}
+
+impl Route {
+    /// How many of `listeners`, `alpn` and `clients` the route has.
+    fn conditions(&self) -> usize {
+        usize::from(!self.listeners.is_empty())
+            + usize::from(!self.alpn.is_empty())
+            + usize::from(!self.clients.is_empty())
+    }
+
+    /// The prefix length of the longest of its networks that the client is in.
+    fn client_prefix(&self, client: IpAddr) -> Option<u8> {
+        (self.clients.iter())
+            .filter(|network| network.contains(&client))
+            .map(IpNet::prefix_len)
+            .max()
+    }
+
+    fn unmet(&self, query: &Query<'_>) -> Option<Unmet> {
+        let offered = |wanted: &[u8]| query.alpn.iter().any(|protocol| protocol == wanted);
+        if !self.listeners.is_empty() && !self.listeners.iter().any(|l| **l == *query.listener) {
+            Some(Unmet::Listener)
+        } else if !self.alpn.is_empty() && !self.alpn.iter().any(|wanted| offered(wanted)) {
+            Some(Unmet::Alpn)
+        } else if !self.clients.is_empty() && self.client_prefix(query.client).is_none() {
+            Some(Unmet::Client)
+        } else {
+            None
+        }
+    }
+
+    /// Whether one connection could take both routes with equal right, given one pattern.
+    fn ties(&self, other: &Self) -> bool {
+        self.conditions() == other.conditions()
+            && overlap(&self.listeners, &other.listeners)
+            && overlap(&self.clients, &other.clients)
+    }
+}
+
+/// Whether a value fits both conditions: an empty one takes any value.
+fn overlap<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+    one.is_empty() || other.is_empty() || one.iter().any(|value| other.contains(value))
+}

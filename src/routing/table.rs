@@ -1,0 +1,244 @@
+//! The look-up: a few probes into hash tables, however many routes there are.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::{Miss, Pattern, Query, Route, Suffix, Unmet};
+use crate::tls::ServerName;
+
+/// All routes, arranged for look-up.
+///
+/// A look-up allocates nothing and costs one probe a label of the name. Only routes of one and the
+/// same pattern are looked at one by one.
+#[derive(Debug, Default)]
+pub struct Table {
+    routes: Vec<Route>,
+    exact: HashMap<Box<str>, Group>,
+    one_label: HashMap<Box<str>, Group>,
+    any_depth: HashMap<Box<str>, Group>,
+    any_name: Option<Group>,
+    no_name: Option<Group>,
+}
+
+/// The routes of one pattern; `None` is that of connections without a server name.
+#[derive(Debug)]
+struct Group {
+    pattern: Option<Pattern>,
+    routes: Vec<usize>,
+}
+
+/// Two routes that one connection could take with equal right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tie {
+    /// The names of the routes, sorted.
+    pub routes: [Arc<str>; 2],
+    /// What both match; `None` is a connection without a server name.
+    pub pattern: Option<Pattern>,
+}
+
+/// Which of the routes that match wins: the greatest. Independent of the order of the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Precedence<'t> {
+    /// What matched; `None` is a connection without a server name.
+    pub pattern: Option<&'t Pattern>,
+    /// How many of `listeners`, `alpn` and `clients` the route has.
+    pub conditions: usize,
+    /// The prefix length of the client network that matched; 0 without that condition.
+    pub client_prefix: u8,
+}
+
+/// A route that takes the name of a connection, and whether its conditions hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Candidate<'t> {
+    /// The position of the route.
+    pub route: usize,
+    /// Its rank among the candidates.
+    pub precedence: Precedence<'t>,
+    /// The first condition that does not hold.
+    pub unmet: Option<Unmet>,
+}
+
+/// A look-up with its reasons.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Consideration<'t> {
+    /// What [`Table::find`] returns.
+    pub taken: Result<usize, Miss>,
+    /// Every route that takes the name, the highest precedence first.
+    pub candidates: Vec<Candidate<'t>>,
+}
+
+impl Table {
+    /// Arranges the routes, or names every pair that could tie.
+    ///
+    /// Two routes could tie if they share a pattern, have the same number of conditions, and no
+    /// condition keeps them apart. Listeners do if they have none in common. Client networks do if
+    /// no network stands in both: of nested ones the longer prefix wins. ALPN never does, since a
+    /// client offers several protocols at once.
+    pub fn build(routes: Vec<Route>) -> Result<Self, Vec<Tie>> {
+        let mut table = Self::default();
+        for (index, route) in routes.iter().enumerate() {
+            for pattern in &route.server_names {
+                table.group(Some(pattern)).add(index);
+            }
+            if route.no_server_name {
+                table.group(None).add(index);
+            }
+        }
+        let mut ties: Vec<Tie> = table.groups().flat_map(|g| g.ties(&routes)).collect();
+        ties.sort_by(|a, b| (&a.routes, &a.pattern).cmp(&(&b.routes, &b.pattern)));
+        table.routes = routes;
+        if ties.is_empty() {
+            Ok(table)
+        } else {
+            Err(ties)
+        }
+    }
+
+    /// The position of the route that the connection takes.
+    ///
+    /// A route whose conditions do not hold is passed over: an exact route for one listener leaves
+    /// the name to a wildcard route on the others.
+    pub fn find(&self, query: &Query<'_>) -> Result<usize, Miss> {
+        decide(query, self.candidates(query))
+    }
+
+    /// The same look-up with every candidate and why it was passed over: for people.
+    pub fn consider<'t>(&'t self, query: &Query<'t>) -> Consideration<'t> {
+        let mut candidates: Vec<Candidate<'t>> = self.candidates(query).collect();
+        candidates.sort_by(|a, b| b.precedence.cmp(&a.precedence));
+        Consideration {
+            taken: decide(query, candidates.iter().copied()),
+            candidates,
+        }
+    }
+
+    /// The routes, in the order of their positions.
+    pub fn routes(&self) -> &[Route] {
+        &self.routes
+    }
+
+    fn group(&mut self, pattern: Option<&Pattern>) -> &mut Group {
+        let new = || Group {
+            pattern: pattern.cloned(),
+            routes: Vec::new(),
+        };
+        match pattern {
+            None => self.no_name.get_or_insert_with(new),
+            Some(Pattern::Any) => self.any_name.get_or_insert_with(new),
+            Some(Pattern::Exact(name)) => {
+                (self.exact.entry(name.as_str().into())).or_insert_with(new)
+            }
+            Some(Pattern::OneLabel(suffix)) => by_suffix(&mut self.one_label, suffix, new),
+            Some(Pattern::AnyDepth(suffix)) => by_suffix(&mut self.any_depth, suffix, new),
+        }
+    }
+
+    fn groups(&self) -> impl Iterator<Item = &Group> {
+        (self.exact.values())
+            .chain(self.one_label.values())
+            .chain(self.any_depth.values())
+            .chain(&self.any_name)
+            .chain(&self.no_name)
+    }
+
+    /// The groups that a name falls into, the highest precedence first; each is looked up when it
+    /// is asked for.
+    fn matching<'t>(&'t self, name: Option<&'t ServerName>) -> impl Iterator<Item = &'t Group> {
+        let name = name.map(ServerName::as_str);
+        let parent = |name: &'t str| name.split_once('.').map(|(_, parent)| parent);
+        let suffixes = || std::iter::successors(name.and_then(parent), move |name| parent(name));
+        let exact = name.into_iter().filter_map(|name| self.exact.get(name));
+        let one_label = suffixes().take(1);
+        let rest = match name {
+            Some(_) => &self.any_name,
+            None => &self.no_name,
+        };
+        exact
+            .chain(one_label.filter_map(|suffix| self.one_label.get(suffix)))
+            .chain(suffixes().filter_map(|suffix| self.any_depth.get(suffix)))
+            .chain(rest)
+    }
+
+    fn candidates<'t>(&'t self, query: &Query<'t>) -> impl Iterator<Item = Candidate<'t>> {
+        let query = *query;
+        self.matching(query.server_name).flat_map(move |group| {
+            group.routes.iter().filter_map(move |&index| {
+                let route = self.routes.get(index)?;
+                let client_prefix = route.client_prefix(query.client);
+                Some(Candidate {
+                    route: index,
+                    precedence: Precedence {
+                        pattern: group.pattern.as_ref(),
+                        conditions: route.conditions(),
+                        client_prefix: client_prefix.unwrap_or(0),
+                    },
+                    unmet: route.unmet(&query),
+                })
+            })
+        })
+    }
+}
+
+/// Takes the greatest candidate whose conditions hold. The candidates come in falling order of
+/// their patterns.
+fn decide<'t>(
+    query: &Query<'_>,
+    candidates: impl Iterator<Item = Candidate<'t>>,
+) -> Result<usize, Miss> {
+    let mut best: Option<Candidate<'t>> = None;
+    let mut miss = match query.server_name {
+        Some(_) => Miss::NoRoute,
+        None => Miss::NoServerName,
+    };
+    for candidate in candidates {
+        if best.is_some_and(|b| candidate.precedence.pattern < b.precedence.pattern) {
+            break;
+        }
+        match candidate.unmet {
+            None if best.is_none_or(|b| candidate.precedence > b.precedence) => {
+                best = Some(candidate);
+            }
+            Some(Unmet::Client) => miss = Miss::ClientDenied,
+            None | Some(Unmet::Listener | Unmet::Alpn) => {}
+        }
+    }
+    best.map(|candidate| candidate.route).ok_or(miss)
+}
+
+fn by_suffix<'g>(
+    groups: &'g mut HashMap<Box<str>, Group>,
+    suffix: &Suffix,
+    new: impl FnOnce() -> Group,
+) -> &'g mut Group {
+    (groups.entry(suffix.as_str().into())).or_insert_with(new)
+}
+
+impl Group {
+    fn add(&mut self, route: usize) {
+        if self.routes.last() != Some(&route) {
+            self.routes.push(route);
+        }
+    }
+
+    fn ties(&self, routes: &[Route]) -> Vec<Tie> {
+        let members: Vec<&Route> = (self.routes.iter())
+            .filter_map(|&index| routes.get(index))
+            .collect();
+        let mut ties = Vec::new();
+        for (count, second) in members.iter().enumerate() {
+            for first in members
+                .iter()
+                .take(count)
+                .filter(|first| first.ties(second))
+            {
+                let mut names = [Arc::clone(&first.name), Arc::clone(&second.name)];
+                names.sort();
+                ties.push(Tie {
+                    routes: names,
+                    pattern: self.pattern.clone(),
+                });
+            }
+        }
+        ties
+    }
+}
