@@ -7,5 +7,6 @@
 //! `ARCHITECTURE.md` has the map of the modules and the direction of their imports.
 
 pub mod net;
+pub mod outcome;
 pub mod routing;
 pub mod tls;
