@@ -9,4 +9,5 @@
 pub mod net;
 pub mod outcome;
 pub mod routing;
+pub mod telemetry;
 pub mod tls;

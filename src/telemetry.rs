@@ -1,0 +1,34 @@
+//! What the program tells: metrics, the connection log, the program log.
+
+mod connections;
+pub mod lines;
+pub mod metrics;
+pub mod program;
+
+pub use connections::{
+    Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, Version,
+};
+pub use metrics::{
+    BackendStats, Counter, DialFailure, Endings, EndpointStats, Limit, ListenerStats, Registry,
+    WorkerStats,
+};
+
+/// Which connections get a line in the connection log: `log.connections`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Logged {
+    /// Every one but probes.
+    #[default]
+    All,
+    /// Those whose outcome is not `closed`.
+    Failures,
+}
+
+/// How log lines are written: `--log-format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// One JSON object a line.
+    #[default]
+    Json,
+    /// `key=value`, for people.
+    Text,
+}

@@ -1,0 +1,238 @@
+//! The connection log: one line for each connection that has ended.
+
+mod format;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use serde::Serialize;
+
+pub use format::{ClientText, Id, Millis, Protocols, Time, Version};
+
+use super::lines::Lines;
+use super::metrics::{DialFailure, Limit, Registry};
+use super::{Format, Logged};
+use crate::outcome::{ClosedBy, Outcome};
+
+/// Lines of one outcome in one second; the rest is summed up.
+const LINES_PER_SECOND: u32 = 10;
+
+/// A connection that has ended. `docs/log.md` explains each field and is tested against this list.
+/// What is absent is left out.
+#[derive(Clone, Debug, Serialize)]
+pub struct Line<'a> {
+    /// When the connection ended.
+    pub time: Time,
+    /// Unique within a run of the program.
+    pub id: Id,
+    /// The generation of the configuration that the connection took on arrival.
+    pub config: u64,
+    /// The canonical address of the client.
+    pub client: SocketAddr,
+    /// The listener's name.
+    pub listener: &'a str,
+    /// The host name of the hello, as sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<ClientText<'a>>,
+    /// The protocols offered by ALPN.
+    #[serde(skip_serializing_if = "Protocols::is_empty")]
+    pub alpn: Protocols<'a>,
+    /// The highest TLS version offered, as on the wire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_offered: Option<Version>,
+    /// The route's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub route: Option<&'a str>,
+    /// The backend's name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend: Option<&'a str>,
+    /// The endpoint, as in routes.toml.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<&'a str>,
+    /// Our address on the leg to the backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_local: Option<SocketAddr>,
+    /// The attempts that failed.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub attempts: &'a [Attempt],
+    /// From accept to a whole hello.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hello_ms: Option<Millis>,
+    /// From the choice of the backend to a connected endpoint.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dial_ms: Option<Millis>,
+    /// From the connected endpoint to its first byte.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_byte_ms: Option<Millis>,
+    /// From accept to the end.
+    pub duration_ms: Millis,
+    /// Bytes relayed to the backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_client_to_backend: Option<u64>,
+    /// Bytes relayed to the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_backend_to_client: Option<u64>,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Who ended it.
+    pub closed_by: ClosedBy,
+    /// The number of the alert that the client got.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alert: Option<u8>,
+    /// What was wrong; a text of ours, never of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub detail: Option<&'a str>,
+    /// The limit that rejected the connection.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<Limit>,
+    /// Bytes of the hello that came.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hello_bytes: Option<usize>,
+    /// Bytes that were waited for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hello_expected: Option<usize>,
+}
+
+/// A failed attempt to connect to an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Attempt {
+    /// The endpoint, as in routes.toml.
+    #[serde(serialize_with = "format::shared")]
+    pub endpoint: Arc<str>,
+    /// The address that was tried.
+    pub address: SocketAddr,
+    /// Why it failed.
+    pub reason: DialFailure,
+    /// How long it took.
+    #[serde(rename = "ms")]
+    pub took: Millis,
+}
+
+/// The log. Workers share it; nothing in it waits.
+pub struct ConnectionLog {
+    lines: Lines,
+    format: Format,
+    logged: Logged,
+    registry: Arc<Registry>,
+    started: Instant,
+    /// For each outcome the second it last came in (high half, from `started`) and how often it
+    /// came in that second.
+    windows: [AtomicU64; Outcome::ALL.len()],
+}
+
+/// The lines that an outcome had in excess of a second's allowance.
+#[derive(Serialize)]
+struct Excess {
+    time: Time,
+    outcome: Outcome,
+    suppressed: u32,
+}
+
+impl ConnectionLog {
+    /// A log that writes to `lines`.
+    pub fn new(lines: Lines, format: Format, logged: Logged, registry: Arc<Registry>) -> Self {
+        Self {
+            lines,
+            format,
+            logged,
+            registry,
+            started: Instant::now(),
+            windows: [const { AtomicU64::new(0) }; _],
+        }
+    }
+
+    /// Logs the end of a connection, unless it is not wanted or one too many of its kind.
+    pub fn log(&self, line: &Line<'_>) {
+        self.log_at(line, self.second());
+    }
+
+    /// Writes the sums of what was suppressed up to the last whole second. Call it every second.
+    pub fn sum_up(&self) {
+        self.sum_up_before(self.second());
+    }
+
+    /// Writes all that is left, sums included; false if that took longer than `timeout`. Blocks
+    /// the thread: for the end of the program.
+    pub fn finish(&self, timeout: Duration) -> bool {
+        self.sum_up_before(u32::MAX);
+        self.lines.finish(timeout)
+    }
+
+    fn second(&self) -> u32 {
+        u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
+    }
+
+    fn log_at(&self, line: &Line<'_>, second: u32) {
+        let wanted = match self.logged {
+            Logged::All => line.outcome != Outcome::Probe,
+            Logged::Failures => !matches!(line.outcome, Outcome::Probe | Outcome::Closed),
+        };
+        if !wanted {
+            return;
+        }
+        if line.outcome == Outcome::Closed || self.is_allowed(line.outcome, second) {
+            self.lines.send(format::line(self.format, line));
+        } else {
+            self.registry.lines_suppressed.add(1);
+        }
+    }
+
+    fn is_allowed(&self, outcome: Outcome, second: u32) -> bool {
+        let Some(window) = self.windows.get(outcome.index()) else {
+            return true;
+        };
+        // Of workers that race at the turn of a second the later one counts in the new second.
+        let step = |old| match unpack(old) {
+            (at, count) if at >= second => pack(at, count.saturating_add(1)),
+            _ => pack(second, 1),
+        };
+        // The closure always gives a value, so this cannot fail.
+        let (Ok(old) | Err(old)) =
+            window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(step(old)));
+        let (at, count) = unpack(step(old));
+        if count == 1 && at == second {
+            self.write_sum(outcome, unpack(old).1);
+        }
+        count <= LINES_PER_SECOND
+    }
+
+    fn sum_up_before(&self, second: u32) {
+        for (window, outcome) in self.windows.iter().zip(Outcome::ALL) {
+            let is_over = |old| {
+                let (at, count) = unpack(old);
+                (at < second && count > 0).then_some(pack(at, 0))
+            };
+            if let Ok(old) = window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, is_over) {
+                self.write_sum(outcome, unpack(old).1);
+            }
+        }
+    }
+
+    fn write_sum(&self, outcome: Outcome, count: u32) {
+        let suppressed = count.saturating_sub(LINES_PER_SECOND);
+        if suppressed > 0 {
+            let line = Excess {
+                time: Time(SystemTime::now()),
+                outcome,
+                suppressed,
+            };
+            self.lines.send(format::line(self.format, &line));
+        }
+    }
+}
+
+const fn pack(second: u32, count: u32) -> u64 {
+    ((second as u64) << 32) | count as u64
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "takes the two halves apart"
+)]
+const fn unpack(window: u64) -> (u32, u32) {
+    ((window >> 32) as u32, window as u32)
+}

@@ -1,0 +1,224 @@
+//! How a line is written. What a client sent is bounded, and nothing but printable ASCII reaches
+//! the log: the rest is escaped, so that no name can forge a line or command a terminal.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::Value;
+
+use crate::outcome::{ClosedBy, Outcome};
+use crate::telemetry::Format;
+use crate::telemetry::metrics::{DialFailure, Limit};
+use crate::tls::Alpn;
+
+/// Bytes of a client's text that are shown.
+const TEXT_MAX: usize = 256;
+
+/// Protocols of an ALPN list that are shown, and the bytes of each. Those in use have up to ten.
+const ALPN_MAX: usize = 8;
+const PROTOCOL_MAX: usize = 32;
+
+/// The whole line with its newline.
+pub(super) fn line<T: Serialize>(format: Format, line: &T) -> Vec<u8> {
+    let mut json = json(line);
+    match format {
+        Format::Json => {
+            json.push(b'\n');
+            json
+        }
+        Format::Text => text(&json).into_bytes(),
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut json = Vec::with_capacity(512);
+    let mut serializer = serde_json::Serializer::with_formatter(&mut json, Ascii);
+    // Neither the lines nor a Vec can fail; if they did, the line would be cut short.
+    drop(value.serialize(&mut serializer));
+    json
+}
+
+/// JSON in which all but printable ASCII is `\u` and four digits.
+struct Ascii;
+
+impl serde_json::ser::Formatter for Ascii {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> io::Result<()> {
+        if fragment.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return writer.write_all(fragment.as_bytes());
+        }
+        for character in fragment.chars() {
+            if matches!(character, ' '..='~') {
+                write!(writer, "{character}")?;
+            } else {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    write!(writer, "\\u{unit:04x}")?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Turns a JSON line into `time key=value key=value`.
+fn text(json: &[u8]) -> String {
+    let Pairs(pairs) = serde_json::from_slice(json).unwrap_or_default();
+    let mut text = String::with_capacity(json.len());
+    for (key, value) in pairs {
+        let value = words(&value);
+        let is_plain = |byte| matches!(byte, b'!' | b'#'..=b'<' | b'>'..=b'[' | b']'..=b'~');
+        let _ = match key.as_str() {
+            "time" => write!(text, "{value}"),
+            _ if !value.is_empty() && value.bytes().all(is_plain) => write!(text, " {key}={value}"),
+            _ => {
+                let quoted = String::from_utf8(self::json(&value)).unwrap_or_default();
+                write!(text, " {key}={quoted}")
+            }
+        };
+    }
+    text.push('\n');
+    text
+}
+
+fn words(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(", "),
+        // The only objects inside a line are attempts.
+        Value::Object(attempt) => {
+            let fields = ["endpoint", "address", "reason", "ms"];
+            let present = fields.iter().filter_map(|field| attempt.get(*field));
+            present.map(words).collect::<Vec<_>>().join(" ") + " ms"
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+/// An object with its fields in the order of the line, which `serde_json::Map` does not keep.
+#[derive(Default)]
+pub(super) struct Pairs(pub(super) Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for Pairs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Pairs;
+
+            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Pairs, M::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(Pairs(pairs))
+            }
+        }
+        deserializer.deserialize_map(InOrder)
+    }
+}
+
+/// A moment, in UTC and with milliseconds (RFC 3339).
+#[derive(Clone, Copy, Debug)]
+pub struct Time(pub SystemTime);
+
+impl Serialize for Time {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_millis(self.0))
+    }
+}
+
+/// The number of a connection, as 16 hexadecimal digits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Id(pub u64);
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:016x}", self.0))
+    }
+}
+
+/// A time in milliseconds, always with a fraction: stores that guess types from the first line
+/// must not take the field for a whole number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Millis(pub Duration);
+
+impl Serialize for Millis {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64((self.0.as_secs_f64() * 1e6).round() / 1e3)
+    }
+}
+
+/// A TLS version as on the wire: 0x0304 is TLS 1.3.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Version(pub u16);
+
+impl Serialize for Version {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            0x0304 => serializer.serialize_str("1.3"),
+            0x0303 => serializer.serialize_str("1.2"),
+            0x0302 => serializer.serialize_str("1.1"),
+            0x0301 => serializer.serialize_str("1.0"),
+            other => serializer.collect_str(&format_args!("0x{other:04x}")),
+        }
+    }
+}
+
+/// Any bytes of a client; the first 256 are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientText<'a>(pub &'a [u8]);
+
+impl Serialize for ClientText<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&bounded(self.0, TEXT_MAX))
+    }
+}
+
+/// The protocols that a client offers; the first 8 are shown, with 32 bytes each.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Protocols<'a>(pub Alpn<'a>);
+
+impl Protocols<'_> {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.as_bytes().is_empty()
+    }
+}
+
+impl Serialize for Protocols<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let shown = self.0.iter().take(ALPN_MAX);
+        serializer.collect_seq(shown.map(|protocol| bounded(protocol, PROTOCOL_MAX)))
+    }
+}
+
+fn bounded(text: &[u8], max: usize) -> Cow<'_, str> {
+    String::from_utf8_lossy(text.get(..max).unwrap_or(text))
+}
+
+/// serde writes an `Arc` only with a feature that also reads one, as a copy.
+pub(super) fn shared<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(text)
+}
+
+macro_rules! serialize_name {
+    ($($list:ty),*) => { $(
+        impl Serialize for $list {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.name())
+            }
+        }
+    )* };
+}
+
+serialize_name!(Outcome, ClosedBy, DialFailure, Limit);

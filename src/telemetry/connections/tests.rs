@@ -1,0 +1,336 @@
+use std::io::{self, PipeReader, Read};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use super::{
+    Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, Version, format,
+};
+use crate::outcome::{ClosedBy, Outcome};
+use crate::telemetry::lines::Lines;
+use crate::telemetry::metrics::{DialFailure, Limit, Registry};
+use crate::telemetry::{Format, Logged};
+use crate::tls::Alpn;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn least(outcome: Outcome) -> Line<'static> {
+    Line {
+        time: Time(SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_123)),
+        id: Id(0x2a),
+        config: 1,
+        client: "192.0.2.7:50123".parse().unwrap(),
+        listener: "agents",
+        server_name: None,
+        alpn: Protocols::default(),
+        tls_offered: None,
+        route: None,
+        backend: None,
+        endpoint: None,
+        backend_local: None,
+        attempts: &[],
+        hello_ms: None,
+        dial_ms: None,
+        first_byte_ms: None,
+        duration_ms: Millis(Duration::from_micros(1500)),
+        bytes_client_to_backend: None,
+        bytes_backend_to_client: None,
+        outcome,
+        closed_by: ClosedBy::Portway,
+        alert: None,
+        detail: None,
+        limit: None,
+        hello_bytes: None,
+        hello_expected: None,
+    }
+}
+
+fn full(attempts: &[Attempt]) -> Line<'_> {
+    Line {
+        server_name: Some(ClientText(b"fleet.example.com")),
+        alpn: Protocols(Alpn::new(b"\x02h2\x08http/1.1")),
+        tls_offered: Some(Version(0x0304)),
+        route: Some("fleet"),
+        backend: Some("fleet"),
+        endpoint: Some("fleet-2.internal:8220"),
+        backend_local: Some("[2001:db8::1]:40000".parse().unwrap()),
+        attempts,
+        hello_ms: Some(Millis(Duration::from_micros(412))),
+        dial_ms: Some(Millis(Duration::from_millis(12))),
+        first_byte_ms: Some(Millis(Duration::from_nanos(1_234_567))),
+        bytes_client_to_backend: Some(0),
+        bytes_backend_to_client: Some(1 << 40),
+        alert: Some(112),
+        detail: Some("two words"),
+        limit: Some(Limit::MaxPendingPerClient),
+        hello_bytes: Some(1200),
+        hello_expected: Some(1562),
+        ..least(Outcome::Closed)
+    }
+}
+
+fn attempts() -> [Attempt; 2] {
+    [
+        Attempt {
+            endpoint: "fleet-1.internal:8220".into(),
+            address: "10.0.0.1:8220".parse().unwrap(),
+            reason: DialFailure::Refused,
+            took: Millis(Duration::from_micros(300)),
+        },
+        Attempt {
+            endpoint: "fleet-3.internal:8220".into(),
+            address: "10.0.0.3:8220".parse().unwrap(),
+            reason: DialFailure::Timeout,
+            took: Millis(Duration::from_secs(4)),
+        },
+    ]
+}
+
+fn written(form: Format, line: &Line<'_>) -> String {
+    String::from_utf8(format::line(form, line)).unwrap()
+}
+
+#[test]
+fn a_json_line_has_the_fields_in_order() {
+    let expected = concat!(
+        r#"{"time":"2026-01-01T00:00:00.123Z","id":"000000000000002a","config":1,"#,
+        r#""client":"192.0.2.7:50123","listener":"agents","server_name":"fleet.example.com","#,
+        r#""alpn":["h2","http/1.1"],"tls_offered":"1.3","route":"fleet","backend":"fleet","#,
+        r#""endpoint":"fleet-2.internal:8220","backend_local":"[2001:db8::1]:40000","#,
+        r#""attempts":[{"endpoint":"fleet-1.internal:8220","address":"10.0.0.1:8220","#,
+        r#""reason":"refused","ms":0.3},"#,
+        r#"{"endpoint":"fleet-3.internal:8220","address":"10.0.0.3:8220","reason":"timeout","ms":4000.0}],"#,
+        r#""hello_ms":0.412,"dial_ms":12.0,"first_byte_ms":1.235,"duration_ms":1.5,"#,
+        r#""bytes_client_to_backend":0,"bytes_backend_to_client":1099511627776,"#,
+        r#""outcome":"closed","closed_by":"portway","alert":112,"detail":"two words","#,
+        r#""limit":"max_pending_per_client","hello_bytes":1200,"hello_expected":1562}"#,
+        "\n",
+    );
+    assert_eq!(written(Format::Json, &full(&attempts())), expected);
+}
+
+#[test]
+fn what_is_absent_is_left_out() {
+    let expected = concat!(
+        r#"{"time":"2026-01-01T00:00:00.123Z","id":"000000000000002a","config":1,"#,
+        r#""client":"192.0.2.7:50123","listener":"agents","duration_ms":1.5,"#,
+        r#""outcome":"hello_eof","closed_by":"portway"}"#,
+        "\n",
+    );
+    assert_eq!(written(Format::Json, &least(Outcome::HelloEof)), expected);
+}
+
+#[test]
+fn a_text_line_has_the_same_fields_for_people() {
+    let expected = concat!(
+        "2026-01-01T00:00:00.123Z id=000000000000002a config=1 client=192.0.2.7:50123 ",
+        r#"listener=agents server_name=fleet.example.com alpn="h2, http/1.1" tls_offered=1.3 "#,
+        "route=fleet backend=fleet endpoint=fleet-2.internal:8220 ",
+        "backend_local=[2001:db8::1]:40000 ",
+        r#"attempts="fleet-1.internal:8220 10.0.0.1:8220 refused 0.3 ms, "#,
+        r#"fleet-3.internal:8220 10.0.0.3:8220 timeout 4000.0 ms" "#,
+        "hello_ms=0.412 dial_ms=12.0 first_byte_ms=1.235 duration_ms=1.5 ",
+        "bytes_client_to_backend=0 bytes_backend_to_client=1099511627776 outcome=closed ",
+        r#"closed_by=portway alert=112 detail="two words" limit=max_pending_per_client "#,
+        "hello_bytes=1200 hello_expected=1562\n",
+    );
+    assert_eq!(written(Format::Text, &full(&attempts())), expected);
+}
+
+#[test]
+fn a_name_cannot_forge_a_line_or_command_a_terminal() {
+    let name =
+        b"a\r\n{\"outcome\":\"closed\"}\x1b[31m\x07\x7f\x00 \xff\xe2\x80\xae\xf0\x9f\x98\x80=\\";
+    for form in [Format::Json, Format::Text] {
+        let text = written(
+            form,
+            &Line {
+                server_name: Some(ClientText(name)),
+                alpn: Protocols(Alpn::new(b"\x03\x1b[m")),
+                ..least(Outcome::InvalidServerName)
+            },
+        );
+        assert_eq!(text.find('\n'), Some(text.len() - 1), "{text}");
+        assert!(
+            text.trim_end()
+                .bytes()
+                .all(|byte| matches!(byte, b' '..=b'~')),
+            "{text}"
+        );
+        assert!(text.contains(r"\u001b[31m"), "{text}");
+        assert!(text.contains(r"\u007f"), "{text}");
+    }
+    let line = Line {
+        server_name: Some(ClientText(name)),
+        ..least(Outcome::InvalidServerName)
+    };
+    let parsed: Value = serde_json::from_str(&written(Format::Json, &line)).unwrap();
+    assert_eq!(
+        parsed["server_name"],
+        String::from_utf8_lossy(name).as_ref()
+    );
+}
+
+#[test]
+fn what_a_client_sends_is_bounded() {
+    let name = vec![b'a'; 60_000];
+    let mut list = Vec::new();
+    for _ in 0..200 {
+        list.push(255);
+        list.extend_from_slice(&[0x1b; 255]);
+    }
+    let line = Line {
+        server_name: Some(ClientText(&name)),
+        alpn: Protocols(Alpn::new(&list)),
+        ..least(Outcome::InvalidServerName)
+    };
+    let parsed: Value = serde_json::from_str(&written(Format::Json, &line)).unwrap();
+    assert_eq!(parsed["server_name"].as_str().unwrap().len(), 256);
+    let protocols = parsed["alpn"].as_array().unwrap();
+    assert_eq!(protocols.len(), 8);
+    assert!(protocols.iter().all(|it| it.as_str().unwrap().len() == 32));
+}
+
+#[test]
+fn versions_are_told_as_people_write_them() {
+    let told = [0x0301, 0x0302, 0x0303, 0x0304, 0x7f1c]
+        .map(|version| serde_json::to_value(Version(version)).unwrap());
+    assert_eq!(told, ["1.0", "1.1", "1.2", "1.3", "0x7f1c"]);
+}
+
+fn log(logged: Logged) -> (ConnectionLog, Arc<Registry>, PipeReader) {
+    let (reader, writer) = io::pipe().unwrap();
+    let registry = Registry::new();
+    let lines = Lines::start(Box::new(writer), "test", registry.lines_dropped()).unwrap();
+    let log = ConnectionLog::new(lines, Format::Json, logged, Arc::clone(&registry));
+    (log, registry, reader)
+}
+
+/// Ends the log and returns its lines.
+fn end(log: ConnectionLog, mut reader: PipeReader) -> Vec<Value> {
+    assert!(log.finish(LONG));
+    drop(log);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).unwrap();
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+#[test]
+fn all_are_logged_but_probes() {
+    let (log, _, reader) = log(Logged::All);
+    for outcome in Outcome::ALL {
+        log.log(&least(outcome));
+    }
+    let lines = end(log, reader);
+    let outcomes: Vec<&str> = lines
+        .iter()
+        .map(|line| line["outcome"].as_str().unwrap())
+        .collect();
+    let wanted = Outcome::ALL.iter().filter(|it| **it != Outcome::Probe);
+    assert_eq!(outcomes, wanted.map(|it| it.name()).collect::<Vec<_>>());
+}
+
+#[test]
+fn failures_are_all_but_probes_and_those_that_closed_in_order() {
+    let (log, _, reader) = log(Logged::Failures);
+    for outcome in Outcome::ALL {
+        log.log(&least(outcome));
+    }
+    assert_eq!(end(log, reader).len(), Outcome::ALL.len() - 2);
+}
+
+#[test]
+fn an_outcome_that_repeats_is_summed_up_in_one_line_a_second() {
+    let (log, registry, reader) = log(Logged::All);
+    let flood = |second| {
+        for _ in 0..10 + 5 {
+            log.log_at(&least(Outcome::NoRoute), second);
+            log.log_at(&least(Outcome::Closed), second);
+        }
+    };
+    flood(7);
+    // Another outcome has an allowance of its own.
+    log.log_at(&least(Outcome::HelloEof), 7);
+    // The next line of its kind ends the second.
+    flood(8);
+    // Or the clock does; within the second there is no sum, and later only one.
+    log.sum_up_before(8);
+    log.sum_up_before(9);
+    log.sum_up_before(10);
+    // Or the end of the program.
+    flood(12);
+    let lines = end(log, reader);
+    let of = |outcome: &str| -> Vec<&Value> {
+        lines
+            .iter()
+            .filter(|line| line["outcome"] == outcome)
+            .collect()
+    };
+    assert_eq!(of("closed").len(), 3 * (10 + 5));
+    assert_eq!(of("hello_eof").len(), 1);
+    let (sums, lines): (Vec<_>, Vec<_>) = of("no_route")
+        .into_iter()
+        .partition(|line| line.get("suppressed").is_some());
+    assert_eq!(lines.len(), 3 * 10);
+    assert_eq!(sums.len(), 3);
+    assert!(
+        sums.iter()
+            .all(|sum| sum["suppressed"] == 5 && sum["time"].is_string()),
+        "{sums:?}"
+    );
+    assert_eq!(registry.lines_suppressed.get(), 15);
+}
+
+#[test]
+fn no_line_is_forgotten_when_workers_log_at_once() {
+    let (log, registry, mut reader) = log(Logged::All);
+    let read = std::thread::spawn(move || {
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        text
+    });
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for n in 0..1000 {
+                    log.log_at(&least(Outcome::NoRoute), n / 100);
+                }
+            });
+        }
+        scope.spawn(|| (0..20).for_each(|second| log.sum_up_before(second)));
+    });
+    assert!(log.finish(LONG));
+    drop(log);
+    let (mut lines, mut suppressed) = (0, 0);
+    for line in read.join().unwrap().lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        match line.get("suppressed") {
+            Some(sum) => suppressed += sum.as_u64().unwrap(),
+            None => lines += 1,
+        }
+    }
+    assert_eq!(
+        registry
+            .lines_dropped()
+            .load(std::sync::atomic::Ordering::Relaxed),
+        0
+    );
+    assert_eq!(suppressed, registry.lines_suppressed.get());
+    assert_eq!(lines + suppressed, 4000);
+}
+
+#[test]
+fn the_documentation_has_every_field_in_order() {
+    let doc = include_str!("../../../docs/log.md");
+    let rows = doc
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
+    let documented: Vec<&str> = rows.map(|(field, _)| field).collect();
+    let line = serde_json::to_string(&full(&attempts())).unwrap();
+    let format::Pairs(pairs) = serde_json::from_str(&line).unwrap();
+    let fields: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
+    assert_eq!(documented, fields);
+}

@@ -1,0 +1,106 @@
+//! Closed lists of label values that no other module has.
+
+use std::io;
+
+/// Why an attempt to connect to an endpoint failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DialFailure {
+    /// The endpoint answered with RST: nothing listens there.
+    Refused,
+    /// No answer within `connect_timeout`.
+    Timeout,
+    /// The network has no way to the endpoint, or a firewall says so.
+    Unreachable,
+    /// Reset right after it was connected.
+    Reset,
+    /// The relay itself has no port or no descriptor left.
+    LocalExhausted,
+    /// Any other error of the system.
+    Other,
+}
+
+impl DialFailure {
+    /// Every reason, in the order of the documentation.
+    pub const ALL: [Self; 6] = [
+        Self::Refused,
+        Self::Timeout,
+        Self::Unreachable,
+        Self::Reset,
+        Self::LocalExhausted,
+        Self::Other,
+    ];
+
+    /// The value of the label and of the log field.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Timeout => "timeout",
+            Self::Unreachable => "unreachable",
+            Self::Reset => "reset",
+            Self::LocalExhausted => "local_exhausted",
+            Self::Other => "other",
+        }
+    }
+
+    /// The reason behind an error of `socket`, `bind` or `connect`.
+    pub fn from_io(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => Self::Refused,
+            Some(libc::ETIMEDOUT) => Self::Timeout,
+            // EACCES and EPERM: a local firewall rule; EADDRNOTAVAIL is a matter of ports only.
+            Some(
+                libc::ENETUNREACH
+                | libc::EHOSTUNREACH
+                | libc::ENETDOWN
+                | libc::EHOSTDOWN
+                | libc::EACCES
+                | libc::EPERM,
+            ) => Self::Unreachable,
+            Some(libc::ECONNRESET | libc::ECONNABORTED | libc::EPIPE) => Self::Reset,
+            Some(
+                libc::EADDRNOTAVAIL
+                | libc::EADDRINUSE
+                | libc::EAGAIN
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM,
+            ) => Self::LocalExhausted,
+            None if error.kind() == io::ErrorKind::TimedOut => Self::Timeout,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// A limit of `[limits]` that may reject a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// `max_connections`.
+    MaxConnections,
+    /// `max_pending_connections`.
+    MaxPendingConnections,
+    /// `max_pending_per_client`.
+    MaxPendingPerClient,
+    /// `max_connections_per_client`.
+    MaxConnectionsPerClient,
+}
+
+impl Limit {
+    /// Every limit, in the order of the documentation.
+    pub const ALL: [Self; 4] = [
+        Self::MaxConnections,
+        Self::MaxPendingConnections,
+        Self::MaxPendingPerClient,
+        Self::MaxConnectionsPerClient,
+    ];
+
+    /// The key in routes.toml, which is the value of the label and of the log field.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::MaxConnections => "max_connections",
+            Self::MaxPendingConnections => "max_pending_connections",
+            Self::MaxPendingPerClient => "max_pending_per_client",
+            Self::MaxConnectionsPerClient => "max_connections_per_client",
+        }
+    }
+}

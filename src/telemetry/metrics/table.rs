@@ -1,0 +1,102 @@
+//! Every metric that the page may have. `docs/metrics.md` is tested against this table.
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Kind {
+    /// Only grows.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// Seconds, with the upper bounds of the buckets.
+    Histogram(&'static [f64]),
+}
+
+impl Kind {
+    /// The word of the TYPE line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram(_) => "histogram",
+        }
+    }
+}
+
+/// One metric.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Metric {
+    /// The whole name, with its unit and suffix.
+    pub name: &'static str,
+    /// What it is.
+    pub kind: Kind,
+    /// The keys of its labels. Values come from routes.toml and closed lists, never from a client.
+    pub labels: &'static [&'static str],
+    /// The HELP line.
+    pub help: &'static str,
+}
+
+const HELLO_SECONDS: &[f64] = &[
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+const DIAL_SECONDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+];
+
+macro_rules! metrics {
+    ($($const:ident = $name:literal, $kind:expr, [$($label:literal),*], $help:literal;)*) => {
+        $(pub(super) const $const: Metric =
+            Metric { name: $name, kind: $kind, labels: &[$($label),*], help: $help };)*
+        /// Every metric, in the order of the documentation.
+        pub const TABLE: &[Metric] = &[$($const),*];
+    };
+}
+
+metrics! {
+    ACCEPTED = "portway_connections_accepted_total", Kind::Counter, ["listener"],
+        "Connections accepted.";
+    ACTIVE = "portway_connections_active", Kind::Gauge, ["listener"],
+        "Connections open now: accepted minus closed, exact at every scrape.";
+    CLOSED = "portway_connections_closed_total", Kind::Counter, ["listener", "backend", "outcome"],
+        "Connections ended, by outcome; backend is - if none was chosen.";
+    ROUTED = "portway_route_connections_total", Kind::Counter, ["route"],
+        "Connections that took the route.";
+    BYTES = "portway_bytes_total", Kind::Counter, ["backend", "direction"],
+        "Bytes relayed, counted as they pass.";
+    HELLO = "portway_client_hello_seconds", Kind::Histogram(HELLO_SECONDS), [],
+        "Time from accept to a whole client hello.";
+    DIAL = "portway_dial_seconds", Kind::Histogram(DIAL_SECONDS), ["backend"],
+        "Time from the choice of the backend to a connected endpoint, failed attempts included.";
+    DIAL_FAILURES = "portway_dial_failures_total", Kind::Counter,
+        ["backend", "endpoint", "reason"],
+        "Failed attempts to connect to an endpoint.";
+    ENDPOINT_CONNECTIONS = "portway_endpoint_connections", Kind::Gauge, ["backend", "endpoint"],
+        "Connections to the endpoint open now.";
+    LIMIT = "portway_limit", Kind::Gauge, ["limit"],
+        "The limit in force; +Inf is none.";
+    LIMIT_REJECTIONS = "portway_limit_rejections_total", Kind::Counter, ["limit"],
+        "Connections rejected because of the limit.";
+    WORKER_LATENESS = "portway_worker_lateness_seconds", Kind::Gauge, ["worker"],
+        "How long the worker is past its turn, which comes every second; /livez fails when it has not turned for 10 s.";
+    LINES_DROPPED = "portway_log_lines_dropped_total", Kind::Counter, [],
+        "Log lines lost because their reader was slow or gone.";
+    LINES_SUPPRESSED = "portway_log_lines_suppressed_total", Kind::Counter, [],
+        "Connection log lines summed up because their outcome came more than 10 times a second.";
+    BUILD = "portway_build_info", Kind::Gauge, ["version"],
+        "Always 1; the label tells the version.";
+    CPU = "process_cpu_seconds_total", Kind::Counter, [],
+        "User and system CPU time, in whole seconds.";
+    OPEN_FDS = "process_open_fds", Kind::Gauge, [],
+        "Open file descriptors.";
+    MAX_FDS = "process_max_fds", Kind::Gauge, [],
+        "Limit of open file descriptors.";
+    VIRTUAL_MEMORY = "process_virtual_memory_bytes", Kind::Gauge, [],
+        "Virtual memory.";
+    MAX_VIRTUAL_MEMORY = "process_virtual_memory_max_bytes", Kind::Gauge, [],
+        "Limit of virtual memory.";
+    RESIDENT_MEMORY = "process_resident_memory_bytes", Kind::Gauge, [],
+        "Resident memory.";
+    START_TIME = "process_start_time_seconds", Kind::Gauge, [],
+        "Start of the process, in seconds since 1970.";
+    THREADS = "process_threads", Kind::Gauge, [],
+        "Threads of the process.";
+}

@@ -1,0 +1,386 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{DialFailure, Kind, Limit, Registry, TABLE};
+use crate::outcome::{Direction, Outcome};
+
+/// A series of a page: its name, its labels, its value.
+struct Sample {
+    name: String,
+    labels: BTreeMap<String, String>,
+    value: f64,
+}
+
+fn samples(page: &str) -> Vec<Sample> {
+    let lines = page
+        .lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'));
+    lines.map(sample).collect()
+}
+
+fn sample(line: &str) -> Sample {
+    let (series, value) = line.rsplit_once(' ').unwrap();
+    let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
+    let labels = labels.strip_suffix('}').unwrap();
+    let pairs = labels.split("\",").filter(|pair| !pair.is_empty());
+    let labels = pairs.map(|pair| {
+        let (key, value) = pair.split_once("=\"").unwrap();
+        (key.to_owned(), value.trim_end_matches('"').to_owned())
+    });
+    Sample {
+        name: name.to_owned(),
+        labels: labels.collect(),
+        value: value.parse().unwrap(),
+    }
+}
+
+/// The sum of the series of a name that have all of the labels.
+fn sum(page: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
+    let all = samples(page).into_iter().filter(|s| s.name == name);
+    let some = all.filter(|s| {
+        let mut wanted = labels.iter();
+        wanted.all(|(key, value)| s.labels.get(*key).is_some_and(|it| it == value))
+    });
+    some.map(|s| s.value).sum()
+}
+
+fn full_registry() -> Arc<Registry> {
+    let registry = Registry::new();
+    drop(registry.endings("agents", None));
+    drop(registry.endings("agents", Some("fleet")));
+    drop(registry.route("fleet"));
+    registry.backend("fleet").dial_seconds.record(0.003);
+    registry.client_hello_seconds.record(0.2);
+    drop(registry.endpoint("fleet", "fleet-1.internal:8220"));
+    drop(registry.worker(0));
+    registry
+}
+
+#[test]
+fn every_metric_is_on_the_page_from_the_start_with_exactly_the_labels_of_the_table() {
+    let registry = full_registry();
+    registry.endings("agents", None).count(Outcome::Closed);
+    let mut seen = BTreeSet::new();
+    for sample in samples(&registry.render()) {
+        let parts = ["_bucket", "_sum", "_count"];
+        let base = parts.iter().find_map(|part| sample.name.strip_suffix(part));
+        let metric = TABLE
+            .iter()
+            .find(|metric| match metric.kind {
+                Kind::Histogram(_) => base == Some(metric.name),
+                Kind::Counter | Kind::Gauge => metric.name == sample.name,
+            })
+            .unwrap_or_else(|| panic!("{} is not in the table", sample.name));
+        let keys: BTreeSet<&str> = sample.labels.keys().map(String::as_str).collect();
+        let mut wanted: BTreeSet<&str> = metric.labels.iter().copied().collect();
+        if sample.name.ends_with("_bucket") {
+            wanted.insert("le");
+        }
+        assert_eq!(keys, wanted, "{}", sample.name);
+        seen.insert(metric.name);
+    }
+    let table: BTreeSet<&str> = TABLE.iter().map(|metric| metric.name).collect();
+    assert_eq!(seen, table);
+}
+
+#[test]
+fn nothing_that_a_client_sends_is_a_label() {
+    let keys: BTreeSet<&str> = TABLE
+        .iter()
+        .flat_map(|metric| metric.labels)
+        .copied()
+        .collect();
+    // Names of routes.toml, closed lists, the index of a worker, our version.
+    let known = [
+        "backend",
+        "direction",
+        "endpoint",
+        "limit",
+        "listener",
+        "outcome",
+        "reason",
+        "route",
+        "version",
+        "worker",
+    ];
+    assert_eq!(keys, BTreeSet::from(known));
+}
+
+#[test]
+fn promtool_has_nothing_to_say_of_the_page() {
+    let promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut promtool = match promtool {
+        Ok(promtool) => promtool,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            println!("not tested: promtool is not installed");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let mut stdin = promtool.stdin.take().unwrap();
+    stdin
+        .write_all(full_registry().render().as_bytes())
+        .unwrap();
+    drop(stdin);
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    assert_eq!(String::from_utf8(said).unwrap(), "");
+    assert!(output.status.success());
+}
+
+#[test]
+fn every_page_adds_up_while_connections_come_and_go() {
+    let registry = Registry::new();
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut threads = Vec::new();
+    for _ in 0..3 {
+        // Connections are accepted on one thread and end on another, as after a hand-over.
+        let (opened, open) = mpsc::sync_channel::<()>(64);
+        let (stats, running) = (registry.listener("agents"), Arc::clone(&stop));
+        threads.push(thread::spawn(move || {
+            while !running.load(Ordering::Relaxed) {
+                stats.accepted.add(1);
+                opened.send(()).unwrap();
+            }
+        }));
+        let to_backend = registry.endings("agents", Some("fleet"));
+        let to_none = registry.endings("agents", None);
+        threads.push(thread::spawn(move || {
+            for n in 0.. {
+                if open.recv().is_err() {
+                    break;
+                }
+                match n % 3 {
+                    0 => to_backend.count(Outcome::Closed),
+                    1 => to_backend.count(Outcome::Drained),
+                    _ => to_none.count(Outcome::NoRoute),
+                }
+            }
+        }));
+    }
+    for _ in 0..300 {
+        let page = registry.render();
+        let of_listener = |name| sum(&page, name, &[("listener", "agents")]);
+        let accepted = of_listener("portway_connections_accepted_total");
+        let active = of_listener("portway_connections_active");
+        let closed = of_listener("portway_connections_closed_total");
+        assert!(active >= 0.0);
+        // All are whole numbers far below 2^53, so this is exact.
+        assert!((accepted - active - closed).abs() < 0.5, "{page}");
+    }
+    stop.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let page = registry.render();
+    assert!(sum(&page, "portway_connections_accepted_total", &[]) > 0.0);
+    assert!(sum(&page, "portway_connections_active", &[]) < 0.5);
+}
+
+#[test]
+fn an_outcome_has_a_series_where_it_belongs_and_elsewhere_only_if_it_comes() {
+    let registry = Registry::new();
+    let fleet = registry.endings("agents", Some("fleet"));
+    drop(registry.endings("agents", None));
+    let has = |page: &str, backend: &str, outcome: Outcome| {
+        samples(page).iter().any(|s| {
+            s.labels.get("backend").is_some_and(|it| it == backend)
+                && s.labels
+                    .get("outcome")
+                    .is_some_and(|it| it == outcome.name())
+        })
+    };
+    let page = registry.render();
+    assert!(has(&page, "fleet", Outcome::Closed) && !has(&page, "-", Outcome::Closed));
+    assert!(has(&page, "-", Outcome::NoRoute) && !has(&page, "fleet", Outcome::NoRoute));
+    assert!(has(&page, "-", Outcome::Drained) && has(&page, "fleet", Outcome::Drained));
+    registry.listener("agents").accepted.add(1);
+    fleet.count(Outcome::NoRoute);
+    let page = registry.render();
+    assert!(has(&page, "fleet", Outcome::NoRoute));
+    assert!(sum(&page, "portway_connections_active", &[]) < 0.5);
+}
+
+#[test]
+fn series_go_on_counting_when_their_thing_is_asked_for_again() {
+    let registry = Registry::new();
+    registry.route("fleet").add(2);
+    registry.route("fleet").add(3);
+    registry
+        .backend("fleet")
+        .bytes(Direction::BackendToClient)
+        .add(7);
+    registry
+        .endpoint("fleet", "a:1")
+        .dial_failed(DialFailure::Other);
+    registry
+        .endpoint("fleet", "a:1")
+        .dial_failed(DialFailure::Other);
+    let page = registry.render();
+    let routed = [("route", "fleet")];
+    assert_eq!(
+        sum(&page, "portway_route_connections_total", &routed).to_string(),
+        "5"
+    );
+    let back = [("backend", "fleet"), ("direction", "backend_to_client")];
+    assert_eq!(sum(&page, "portway_bytes_total", &back).to_string(), "7");
+    assert_eq!(sum(&page, "portway_bytes_total", &[]).to_string(), "7");
+    let others = [("endpoint", "a:1"), ("reason", "other")];
+    assert_eq!(
+        sum(&page, "portway_dial_failures_total", &others).to_string(),
+        "2"
+    );
+}
+
+#[test]
+fn a_limit_shows_its_value_or_infinity_and_what_it_rejected() {
+    let registry = Registry::new();
+    registry.limits().set(Limit::MaxConnections, Some(9968));
+    registry.limits().rejected(Limit::MaxPendingPerClient);
+    let page = registry.render();
+    let of = |name, limit: Limit| sum(&page, name, &[("limit", limit.name())]);
+    assert_eq!(
+        of("portway_limit", Limit::MaxConnections).to_string(),
+        "9968"
+    );
+    assert!(of("portway_limit", Limit::MaxConnectionsPerClient).is_infinite());
+    let rejections = "portway_limit_rejections_total";
+    assert_eq!(of(rejections, Limit::MaxPendingPerClient).to_string(), "1");
+    assert_eq!(of(rejections, Limit::MaxConnections).to_string(), "0");
+}
+
+#[test]
+fn the_buckets_of_the_histograms_tell_milliseconds_from_seconds() {
+    let page = full_registry().render();
+    let below = |name, le| sum(&page, name, &[("le", le)]);
+    assert_eq!(
+        below("portway_client_hello_seconds_bucket", "0.1").to_string(),
+        "0"
+    );
+    assert_eq!(
+        below("portway_client_hello_seconds_bucket", "0.25").to_string(),
+        "1"
+    );
+    assert_eq!(
+        below("portway_dial_seconds_bucket", "0.0025").to_string(),
+        "0"
+    );
+    assert_eq!(
+        below("portway_dial_seconds_bucket", "0.005").to_string(),
+        "1"
+    );
+}
+
+#[test]
+fn histograms_survive_upkeep() {
+    let registry = full_registry();
+    registry.upkeep();
+    registry.upkeep();
+    let page = registry.render();
+    assert_eq!(
+        sum(&page, "portway_client_hello_seconds_count", &[]).to_string(),
+        "1"
+    );
+}
+
+#[test]
+fn a_worker_is_late_only_without_a_turn_for_longer_than_the_limit() {
+    let registry = Registry::new();
+    let (idle, busy) = (registry.worker(0), registry.worker(1));
+    let start = Instant::now();
+    let limit = Duration::from_secs(10);
+    idle.turn(start);
+    busy.turn(start + Duration::from_secs(8));
+    assert!(
+        registry
+            .late_workers(start + Duration::from_secs(9), limit)
+            .is_empty()
+    );
+    assert_eq!(
+        registry.late_workers(start + Duration::from_secs(12), limit),
+        [0]
+    );
+    idle.turn(start + Duration::from_secs(12));
+    assert!(
+        registry
+            .late_workers(start + Duration::from_secs(13), limit)
+            .is_empty()
+    );
+}
+
+#[test]
+fn errors_of_the_system_have_the_reason_that_an_operator_looks_for() {
+    let free = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let refused = TcpStream::connect(free).unwrap_err();
+    assert_eq!(DialFailure::from_io(&refused), DialFailure::Refused);
+    let reason = |code| DialFailure::from_io(&io::Error::from_raw_os_error(code));
+    assert_eq!(reason(libc::ETIMEDOUT), DialFailure::Timeout);
+    assert_eq!(reason(libc::EHOSTUNREACH), DialFailure::Unreachable);
+    assert_eq!(reason(libc::ECONNRESET), DialFailure::Reset);
+    assert_eq!(reason(libc::EMFILE), DialFailure::LocalExhausted);
+    assert_eq!(reason(libc::EADDRNOTAVAIL), DialFailure::LocalExhausted);
+    assert_eq!(reason(libc::EINVAL), DialFailure::Other);
+    let elapsed = io::Error::from(io::ErrorKind::TimedOut);
+    assert_eq!(DialFailure::from_io(&elapsed), DialFailure::Timeout);
+}
+
+#[test]
+fn closed_lists_are_in_the_order_of_their_indexes() {
+    assert!(
+        DialFailure::ALL
+            .iter()
+            .enumerate()
+            .all(|(index, it)| *it as usize == index)
+    );
+    assert!(
+        Limit::ALL
+            .iter()
+            .enumerate()
+            .all(|(index, it)| *it as usize == index)
+    );
+}
+
+#[test]
+fn the_documentation_has_every_metric_as_it_is() {
+    let doc = include_str!("../../../docs/metrics.md");
+    let rows: Vec<&str> = doc
+        .lines()
+        .filter(|line| line.starts_with("| `portway_") || line.starts_with("| `process_"))
+        .collect();
+    let wanted: Vec<String> = TABLE
+        .iter()
+        .map(|metric| {
+            let labels = metric.labels.iter().map(|label| format!("`{label}`"));
+            let labels = labels.collect::<Vec<_>>().join(", ");
+            let (name, kind) = (metric.name, metric.kind.name());
+            format!("| `{name}` | {kind} | {labels} | {} |", metric.help)
+        })
+        .collect();
+    assert_eq!(rows, wanted);
+    for name in DialFailure::ALL.map(DialFailure::name) {
+        assert!(
+            doc.contains(&format!("\n| `{name}` |")),
+            "{name} is not explained"
+        );
+    }
+    for name in Limit::ALL.map(Limit::name) {
+        assert!(
+            doc.contains(&format!("`{name}`")),
+            "{name} is not explained"
+        );
+    }
+}
