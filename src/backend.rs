@@ -1,0 +1,12 @@
+//! Backends: endpoints, balance, failure state on a given clock. No I/O.
+
+mod endpoint;
+mod pool;
+mod source_hash;
+mod target;
+#[cfg(test)]
+mod tests;
+
+pub use endpoint::{Endpoint, InUse};
+pub use pool::{Candidate, Pool};
+pub use target::{Balance, Target};
