@@ -7,6 +7,7 @@
 //! `ARCHITECTURE.md` has the map of the modules and the direction of their imports.
 
 pub mod backend;
+pub mod dial;
 pub mod net;
 pub mod outcome;
 pub mod routing;
