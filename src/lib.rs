@@ -10,6 +10,7 @@ pub mod backend;
 pub mod dial;
 pub mod net;
 pub mod outcome;
+pub mod relay;
 pub mod routing;
 pub mod telemetry;
 pub mod tls;

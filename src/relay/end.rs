@@ -1,0 +1,144 @@
+//! How a relay ended.
+
+use rustix::io::Errno;
+
+use super::Flow;
+use super::flow::Verdict;
+use crate::net::Broken;
+use crate::outcome::{ClosedBy, Direction, Outcome};
+
+/// One of the two peers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    /// The peer that dialled us.
+    Client,
+    /// The peer that we dialled.
+    Backend,
+}
+
+impl Side {
+    /// The direction of the bytes that this side sends.
+    pub(super) const fn sends(self) -> Direction {
+        match self {
+            Self::Client => Direction::ClientToBackend,
+            Self::Backend => Direction::BackendToClient,
+        }
+    }
+
+    const fn of(direction: Direction) -> Self {
+        match direction {
+            Direction::ClientToBackend => Self::Client,
+            Direction::BackendToClient => Self::Backend,
+        }
+    }
+
+    const fn other(self) -> Self {
+        match self {
+            Self::Client => Self::Backend,
+            Self::Backend => Self::Client,
+        }
+    }
+
+    const fn closed_by(self) -> ClosedBy {
+        match self {
+            Self::Client => ClosedBy::Client,
+            Self::Backend => ClosedBy::Backend,
+        }
+    }
+}
+
+/// What is known of the end of a relay; at last its outcome.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Ended {
+    /// The side whose direction ended first, all its bytes handed on, and what the other side had
+    /// sent by then.
+    first: Option<(Side, u64)>,
+    /// Both directions have ended.
+    both: bool,
+}
+
+/// The outcome of a relay, and who ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The outcome.
+    pub outcome: Outcome,
+    /// The side that ended it first.
+    pub closed_by: ClosedBy,
+    /// The error, if it is not a reset: a peer that no longer answers keepalive times out.
+    pub error: Option<Errno>,
+}
+
+impl End {
+    /// A limit or the drain ended it.
+    pub(super) const fn cut(verdict: Verdict) -> Self {
+        Self {
+            outcome: verdict.outcome(),
+            closed_by: ClosedBy::Portway,
+            error: None,
+        }
+    }
+}
+
+impl Ended {
+    /// Notes that a direction has ended; `true` if its FIN is to be passed on now. The last one
+    /// needs no shutdown: closing the socket sends it.
+    pub(super) fn direction(&mut self, direction: Direction, flow: &Flow) -> bool {
+        let side = Side::of(direction);
+        match self.first {
+            None => {
+                self.first = Some((side, flow.moved(side.other().sends())));
+                true
+            }
+            Some((first, _)) => {
+                self.both |= first != side;
+                false
+            }
+        }
+    }
+
+    pub(super) const fn both(&self) -> bool {
+        self.both
+    }
+
+    /// Both directions ended in order.
+    pub(super) fn in_order(&self, flow: &Flow) -> End {
+        let first = self.first.map_or(Side::Client, |(side, _)| side);
+        let early = first == Side::Backend && flow.moved(Direction::BackendToClient) == 0;
+        let outcome = if early {
+            Outcome::BackendClosedEarly
+        } else {
+            Outcome::Closed
+        };
+        End {
+            outcome,
+            closed_by: first.closed_by(),
+            error: None,
+        }
+    }
+
+    /// A leg broke. That is ordinary after an orderly close, of TCP or of TLS: a Go client that has
+    /// closed answers the backend's last bytes with RST, or sends RST instead of FIN if they came
+    /// just before; and a peer that is gone before our last send is no failure.
+    pub(super) fn broken(&self, side: Side, broken: Broken, said_close: bool, flow: &Flow) -> End {
+        let closed_by = self.first.map_or(side, |(first, _)| first).closed_by();
+        let after_a_close = self.first.is_some_and(|(first, sent_by_other)| {
+            first == side || flow.moved(side.sends()) == sent_by_other
+        });
+        let ordinary = said_close || after_a_close;
+        let outcome = match side {
+            Side::Client | Side::Backend if ordinary => Outcome::Closed,
+            Side::Client => Outcome::ClientReset,
+            Side::Backend if flow.moved(Direction::BackendToClient) == 0 => {
+                Outcome::BackendClosedEarly
+            }
+            Side::Backend => Outcome::BackendReset,
+        };
+        let Broken(error) = broken;
+        let is_reset = matches!(error, Errno::CONNRESET | Errno::PIPE);
+        End {
+            outcome,
+            closed_by,
+            error: (!is_reset).then_some(error),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! One direction of a relay.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes};
+
+use super::{Flow, Resources};
+use crate::net::{Broken, Leg, Pipe};
+use crate::outcome::Direction;
+use crate::telemetry::BackendStats;
+use crate::tls::ends_with_alert;
+
+/// A read of this size makes a flow bulk: above it a pipe costs less than copying, below it more
+/// (the crossover lies between 4 and 16 KiB).
+const BULK_READ: usize = 16 << 10;
+
+/// What a pump may move before the relay lets others have the thread.
+#[derive(Debug)]
+pub(super) struct Turn(usize);
+
+impl Turn {
+    pub(super) const fn unlimited() -> Self {
+        Self(usize::MAX)
+    }
+
+    pub(super) const fn is_used_up(&self) -> bool {
+        self.0 == 0
+    }
+
+    const fn spend(&mut self, bytes: usize) {
+        self.0 = self.0.saturating_sub(bytes);
+    }
+}
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(512 << 10)
+    }
+}
+
+/// Where the bytes of a pump come from and go to.
+pub(super) struct Way<'a> {
+    pub(super) from: &'a Leg,
+    pub(super) to: &'a Leg,
+    pub(super) direction: Direction,
+    pub(super) flow: &'a Flow,
+    pub(super) resources: &'a Resources,
+    pub(super) stats: &'a BackendStats,
+    pub(super) bulk_after: u64,
+}
+
+impl Way<'_> {
+    /// Counts bytes that the receiver took.
+    fn moved(&self, bytes: usize) {
+        let bytes = bytes as u64;
+        self.flow.add(self.direction, bytes, self.resources.now());
+        self.stats.bytes(self.direction).add(bytes);
+    }
+}
+
+/// What one side has sent and the other has not taken.
+#[derive(Debug)]
+enum Held {
+    Bytes(Bytes),
+    Pipe(Pipe),
+}
+
+impl Held {
+    /// Hands everything on.
+    fn poll_send(&mut self, cx: &mut Context<'_>, way: &Way<'_>) -> Poll<Result<(), Broken>> {
+        loop {
+            match self {
+                Self::Bytes(bytes) if bytes.is_empty() => return Poll::Ready(Ok(())),
+                Self::Bytes(bytes) => {
+                    let sent = ready!(way.to.poll_send(cx, bytes))?;
+                    bytes.advance(sent);
+                    way.moved(sent);
+                }
+                Self::Pipe(pipe) if pipe.held() == 0 => return Poll::Ready(Ok(())),
+                Self::Pipe(pipe) => match ready!(way.to.poll_drain(cx, pipe))? {
+                    0 => *self = Self::Bytes(way.to.reclaim(pipe)?.into()),
+                    sent => way.moved(sent),
+                },
+            }
+        }
+    }
+}
+
+/// One direction. Only with nothing held is more read, so that each EAGAIN has one meaning: of a
+/// read that the sender has nothing, of a write that the receiver is full. An idle pump holds
+/// neither a pipe nor a buffer.
+#[derive(Debug, Default)]
+pub(super) struct Pump {
+    held: Option<Box<Held>>,
+    /// The last read was large.
+    bulk: bool,
+    /// The last read ended with an alert: the sender has said that it closes.
+    said_close: bool,
+    ended: bool,
+}
+
+impl Pump {
+    /// Moves bytes until it has to wait, the turn is used up, or the end has come and all before it
+    /// is handed on. A broken leg is an error; the leg remembers it.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: &Way<'_>,
+        turn: &mut Turn,
+    ) -> Poll<Result<(), Broken>> {
+        loop {
+            if let Some(held) = &mut self.held {
+                if held.poll_send(cx, way)?.is_pending() {
+                    way.flow.block(way.direction, way.resources.now());
+                    return Poll::Pending;
+                }
+                self.held = None;
+            }
+            if self.ended {
+                return Poll::Ready(Ok(()));
+            }
+            if turn.is_used_up() {
+                return Poll::Pending;
+            }
+            if !ready!(self.poll_splice(cx, way, turn)) {
+                ready!(self.poll_copy(cx, way, turn))?;
+            }
+        }
+    }
+
+    /// Whether the sender has said that it closes, and what it said is handed on. Bytes that went
+    /// through a pipe were not seen: an alert right behind bulk data goes unnoticed.
+    pub(super) const fn has_said_close(&self) -> bool {
+        self.said_close && self.held.is_none()
+    }
+
+    /// Whether it waits for its sender: an error of that leg then wakes it.
+    pub(super) const fn is_reading(&self) -> bool {
+        self.held.is_none() && !self.ended
+    }
+
+    /// Fills a pipe if the flow deserves one; `false` if nothing came of it.
+    fn poll_splice(&mut self, cx: &mut Context<'_>, way: &Way<'_>, turn: &mut Turn) -> Poll<bool> {
+        let proven = way.flow.moved(way.direction) >= way.bulk_after;
+        // Only a receive gives the last bytes of a broken leg, of which no readiness tells.
+        let broken = way.from.broken().is_some();
+        if broken || !proven || !(self.bulk || way.bulk_after == 0) {
+            return Poll::Ready(false);
+        }
+        let Some(mut pipe) = way.resources.pipes.lend() else {
+            return Poll::Ready(false);
+        };
+        let count = ready!(way.from.poll_fill(cx, &mut pipe, turn.0));
+        self.bulk = count >= BULK_READ;
+        self.said_close &= count == 0;
+        turn.spend(count);
+        if count > 0 {
+            self.held = Some(Box::new(Held::Pipe(pipe)));
+        }
+        Poll::Ready(count > 0)
+    }
+
+    /// Receives into the worker's buffer, sends at once, and holds what was not taken.
+    fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        way: &Way<'_>,
+        turn: &mut Turn,
+    ) -> Poll<Result<(), Broken>> {
+        let mut buffer = way.resources.buffer.borrow_mut();
+        let received = ready!(way.from.poll_receive(cx, &mut buffer))?;
+        turn.spend(received);
+        self.bulk = received >= BULK_READ;
+        self.ended = received == 0;
+        let bytes = buffer.get(..received).unwrap_or_default();
+        self.said_close = ends_with_alert(bytes);
+        if bytes.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let sent = match way.to.poll_send(cx, bytes)? {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => 0,
+        };
+        if sent > 0 {
+            way.moved(sent);
+        }
+        if let Some(rest) = bytes.get(sent..).filter(|rest| !rest.is_empty()) {
+            self.held = Some(Box::new(Held::Bytes(Bytes::copy_from_slice(rest))));
+        }
+        Poll::Ready(Ok(()))
+    }
+}

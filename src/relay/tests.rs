@@ -1,0 +1,465 @@
+//! Relays between real sockets, one end of each pair played by a thread.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use socket2::{Domain, SockRef, Socket, Type};
+use tokio::runtime::{Builder, LocalOptions};
+
+use super::*;
+use crate::outcome::{ClosedBy, Outcome};
+use crate::telemetry::Registry;
+
+/// What a test waits for at most.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+const ALWAYS_SPLICE: u64 = 0;
+const ALWAYS_COPY: u64 = u64::MAX;
+
+fn limits(bulk_after: u64) -> Limits {
+    let hour = Duration::from_hours(1);
+    Limits {
+        idle_timeout: hour,
+        half_close_timeout: hour,
+        stall_timeout: hour,
+        keepalive: hour,
+        bulk_after,
+    }
+}
+
+/// A peer, and the relay's socket that is connected to it.
+fn pair() -> (TcpStream, TcpStream) {
+    pair_with(|_| {})
+}
+
+/// The same with further options of both sockets, set before they are connected.
+fn pair_with(options: impl Fn(SockRef<'_>)) -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    options(SockRef::from(&listener));
+    let peer = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    options(SockRef::from(&peer));
+    peer.connect(&listener.local_addr().unwrap().into())
+        .unwrap();
+    let peer = TcpStream::from(peer);
+    let ours = listener.accept().unwrap().0;
+    ours.set_nonblocking(true).unwrap();
+    SockRef::from(&ours).set_out_of_band_inline(true).unwrap();
+    peer.set_read_timeout(Some(PATIENCE)).unwrap();
+    (peer, ours)
+}
+
+/// Relays between two peers that `script` plays; gives the end and what the script says.
+fn relay<T: Send + 'static>(
+    bulk_after: u64,
+    script: impl FnOnce(TcpStream, TcpStream) -> T + Send + 'static,
+) -> (End, T) {
+    let (client, client_leg) = pair();
+    let (backend, backend_leg) = pair();
+    let script = thread::spawn(move || script(client, backend));
+    let end = block_on(async {
+        let relay = joined(client_leg, backend_leg, means(bulk_after));
+        tokio::time::timeout(PATIENCE, relay)
+            .await
+            .expect("the relay ends")
+    });
+    (end, script.join().unwrap())
+}
+
+fn means(bulk_after: u64) -> Means {
+    Means {
+        flow: Rc::new(Flow::new(std::time::Instant::now())),
+        resources: Rc::new(Resources::new(1 << 16)),
+        stats: Registry::new().backend("backend"),
+        limits: limits(bulk_after),
+    }
+}
+
+fn joined(client: TcpStream, backend: TcpStream, means: Means) -> Relay {
+    let leg = |socket: TcpStream| Leg::register(socket.into()).unwrap();
+    Relay::new(leg(client), leg(backend), means)
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    runtime.unwrap().block_on(future)
+}
+
+fn reset(peer: TcpStream) {
+    SockRef::from(&peer)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(peer);
+}
+
+/// Reads to the end; how many bytes, and whether it was a reset.
+fn read_out(mut peer: &TcpStream) -> (usize, bool) {
+    let mut count = 0;
+    let mut buffer = vec![0; 1 << 16];
+    loop {
+        match peer.read(&mut buffer) {
+            Ok(0) => return (count, false),
+            Ok(read) => count += read,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return (count, true),
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn end(outcome: Outcome, closed_by: ClosedBy) -> End {
+    End {
+        outcome,
+        closed_by,
+        error: None,
+    }
+}
+
+#[test]
+fn each_direction_is_closed_for_itself_after_its_last_byte() {
+    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
+        let (ended, sizes) = relay(bulk_after, |mut client, mut backend| {
+            client.write_all(&[1; 3000]).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            let up = read_out(&backend);
+            backend.write_all(&[2; 5000]).unwrap();
+            drop(backend);
+            (up, read_out(&client))
+        });
+        assert_eq!(sizes, ((3000, false), (5000, false)));
+        assert_eq!(ended, end(Outcome::Closed, ClosedBy::Client));
+    }
+}
+
+#[test]
+fn a_backend_that_closes_without_a_byte_closed_early() {
+    let (ended, _) = relay(ALWAYS_COPY, |mut client, backend| {
+        client.write_all(b"hello").unwrap();
+        read_exactly(&backend, 5);
+        drop(backend);
+        read_out(&client)
+    });
+    assert_eq!(ended, end(Outcome::BackendClosedEarly, ClosedBy::Backend));
+}
+
+fn read_exactly(mut peer: &TcpStream, count: usize) {
+    peer.read_exact(&mut vec![0; count]).unwrap();
+}
+
+#[test]
+fn a_reset_is_passed_on_as_a_reset_behind_the_bytes_before_it() {
+    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
+        let (ended, seen) = relay(bulk_after, |mut client, mut backend| {
+            backend.write_all(&[3; 1000]).unwrap();
+            read_exactly(&client, 1000);
+            client.write_all(&[1; 3000]).unwrap();
+            read_exactly(&backend, 3000);
+            reset(client);
+            read_out(&backend)
+        });
+        assert_eq!(seen, (0, true));
+        assert_eq!(ended, end(Outcome::ClientReset, ClosedBy::Client));
+
+        let (ended, seen) = relay(bulk_after, |client, mut backend| {
+            backend.write_all(&[1; 3000]).unwrap();
+            read_exactly(&client, 3000);
+            reset(backend);
+            read_out(&client)
+        });
+        assert_eq!(seen, (0, true));
+        assert_eq!(ended, end(Outcome::BackendReset, ClosedBy::Backend));
+    }
+}
+
+#[test]
+fn a_reset_of_a_side_that_is_not_read_is_noticed() {
+    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
+        let (ended, seen) = relay(bulk_after, |mut client, backend| {
+            // Fills every buffer up to the backend, which reads nothing.
+            client.set_nonblocking(true).unwrap();
+            let mut sent = 0;
+            let mut idle = 0;
+            let filler = vec![1; 1 << 16];
+            while idle < 20 {
+                match client.write(&filler) {
+                    Ok(count) => (sent, idle) = (sent + count, 0),
+                    Err(_) => idle += 1,
+                }
+                thread::park_timeout(Duration::from_millis(5));
+            }
+            reset(client);
+            // A read would let the relay go on, and find the reset so.
+            assert!(is_broken(&backend), "nobody watches");
+            (sent, read_out(&backend))
+        });
+        let (sent, (received, was_reset)) = seen;
+        assert!(was_reset && received <= sent, "{received} of {sent}");
+        assert_eq!(ended, end(Outcome::ClientReset, ClosedBy::Client));
+    }
+}
+
+/// Waits for the error of a peer that reads and writes nothing.
+fn is_broken(peer: &TcpStream) -> bool {
+    let patience = Timespec::try_from(PATIENCE).unwrap();
+    poll(
+        &mut [PollFd::new(peer, PollFlags::empty())],
+        Some(&patience),
+    )
+    .unwrap()
+        > 0
+}
+
+#[test]
+fn a_reset_after_a_fin_is_noticed_though_the_other_side_is_silent() {
+    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
+        let (ended, seen) = relay(bulk_after, |mut client, backend| {
+            client.write_all(b"request").unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            assert_eq!(read_out(&backend), (7, false));
+            reset(client);
+            is_broken(&backend)
+        });
+        assert!(seen, "it is passed on");
+        assert_eq!(ended, end(Outcome::Closed, ClosedBy::Client));
+    }
+}
+
+#[test]
+fn a_reset_after_a_fin_is_noticed_and_ordinary() {
+    let (ended, seen) = relay(ALWAYS_COPY, |mut client, mut backend| {
+        client.write_all(b"request").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_out(&backend), (7, false));
+        backend.write_all(b"response").unwrap();
+        read_exactly(&client, 8);
+        reset(client);
+        // Nothing but the reset can end this.
+        loop {
+            match backend.write_all(&[0; 64]) {
+                Ok(()) => thread::park_timeout(Duration::from_millis(5)),
+                Err(error) => return error.kind(),
+            }
+        }
+    });
+    assert!(
+        matches!(seen, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+        "{seen:?}"
+    );
+    assert_eq!(ended, end(Outcome::Closed, ClosedBy::Client));
+}
+
+#[test]
+fn a_reset_behind_a_close_notify_is_ordinary() {
+    let alert = |tail: &[u8]| [&[0x17, 3, 3, 0, 19][..], &[0xaa; 19], tail].concat();
+    for (last, outcome) in [
+        (alert(&[]), Outcome::Closed),
+        (alert(&[1]), Outcome::ClientReset),
+    ] {
+        let (ended, seen) = relay(ALWAYS_COPY, move |mut client, mut backend| {
+            backend.write_all(b"response").unwrap();
+            read_exactly(&client, 8);
+            client.write_all(&last).unwrap();
+            read_exactly(&backend, last.len());
+            reset(client);
+            read_out(&backend)
+        });
+        assert_eq!(seen, (0, true), "it is passed on as a reset all the same");
+        assert_eq!(ended, end(outcome, ClosedBy::Client));
+    }
+}
+
+#[test]
+fn a_backend_reset_in_the_middle_of_its_answer_is_no_orderly_close() {
+    let (ended, seen) = relay(ALWAYS_COPY, |mut client, mut backend| {
+        client.write_all(b"request").unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_out(&backend), (7, false));
+        backend.write_all(&[1; 500]).unwrap();
+        read_exactly(&client, 500);
+        reset(backend);
+        read_out(&client)
+    });
+    assert_eq!(seen, (0, true));
+    assert_eq!(ended, end(Outcome::BackendReset, ClosedBy::Client));
+}
+
+#[test]
+fn an_urgent_byte_passes_in_line() {
+    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
+        let (ended, seen) = relay(bulk_after, |mut client, backend| {
+            client.write_all(&[1; 1000]).unwrap();
+            SockRef::from(&client).send_out_of_band(&[2]).unwrap();
+            client.write_all(&[3; 1000]).unwrap();
+            drop(client);
+            // The relay sends it as an ordinary byte.
+            let seen = read_out(&backend);
+            (&backend).write_all(&[4]).ok();
+            seen
+        });
+        assert_eq!(seen, (2001, false));
+        assert_eq!(ended.outcome, Outcome::Closed);
+    }
+}
+
+#[test]
+fn a_verdict_resets_both_sides() {
+    let (client, client_leg) = pair();
+    let (backend, backend_leg) = pair();
+    let ended = block_on(async {
+        let means = means(ALWAYS_COPY);
+        let flow = Rc::clone(&means.flow);
+        let relay = tokio::task::spawn_local(joined(client_leg, backend_leg, means));
+        yield_now().await;
+        flow.end(Verdict::Drained);
+        relay.await.unwrap()
+    });
+    assert_eq!(ended, end(Outcome::Drained, ClosedBy::Portway));
+    assert_eq!(
+        (read_out(&client), read_out(&backend)),
+        ((0, true), (0, true))
+    );
+}
+
+#[test]
+fn bytes_that_came_before_a_reset_are_all_handed_on() {
+    // Several turns of a relay, where the host allows such buffers.
+    let roomy = |socket: SockRef<'_>| {
+        socket.set_recv_buffer_size(4 << 20).unwrap();
+        socket.set_send_buffer_size(4 << 20).unwrap();
+    };
+    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
+        let (mut client, client_leg) = pair_with(roomy);
+        let (mut backend, backend_leg) = pair_with(roomy);
+        client.write_all(&vec![1; 64 << 10]).unwrap();
+        client.set_nonblocking(true).unwrap();
+        while client.write(&vec![1; 32 << 10]).is_ok() {}
+        let queue = client_leg.try_clone().unwrap();
+        reset(client);
+        assert!(is_broken(&queue));
+        let queued = rustix::io::ioctl_fionread(&queue).unwrap();
+        // The first send towards the client is what tells of the reset.
+        backend.write_all(b"x").unwrap();
+        let means = means(bulk_after);
+        let flow = Rc::clone(&means.flow);
+        let ended = block_on(async {
+            let relay = joined(client_leg, backend_leg, means);
+            tokio::time::timeout(PATIENCE, relay).await.unwrap()
+        });
+        assert_eq!(ended, end(Outcome::ClientReset, ClosedBy::Client));
+        assert_eq!(flow.moved(Direction::ClientToBackend), queued);
+    }
+}
+
+#[test]
+fn bytes_count_once_the_receiver_has_taken_them() {
+    const SIZE: usize = 60_000;
+    let narrow = |socket: SockRef<'_>| {
+        socket.set_recv_buffer_size(1).unwrap();
+        socket.set_send_buffer_size(1).unwrap();
+    };
+    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
+        let (mut client, client_leg) = pair();
+        let (backend, backend_leg) = pair_with(narrow);
+        let queue = client_leg.try_clone().unwrap();
+        client.write_all(&vec![1; SIZE]).unwrap();
+        let means = means(bulk_after);
+        let flow = Rc::clone(&means.flow);
+        block_on(async {
+            let mut relay = joined(client_leg, backend_leg, means);
+            while queue.peek(&mut [0]).is_ok() {
+                let turn = Duration::from_millis(1);
+                _ = tokio::time::timeout(turn, &mut relay).await;
+            }
+            // The rest is in the relay, and gone with it.
+        });
+        let moved = flow.moved(Direction::ClientToBackend);
+        assert!(moved < SIZE as u64, "{moved} of {SIZE}");
+        let (received, was_reset) = read_out(&backend);
+        assert!(was_reset && 0 < received && received as u64 <= moved);
+    }
+}
+
+#[test]
+fn invariant_5_an_idle_flow_has_given_its_pipe_back() {
+    let (mut client, client_leg) = pair();
+    let (backend, backend_leg) = pair();
+    block_on(async {
+        let means = means(ALWAYS_SPLICE);
+        let resources = Rc::clone(&means.resources);
+        let free = || std::iter::repeat_with(|| resources.pipes.lend()).map_while(|it| it);
+        let all = free().collect::<Vec<_>>().len();
+        let _relay = tokio::task::spawn_local(joined(client_leg, backend_leg, means));
+        let transfer = tokio::task::spawn_blocking(move || {
+            client.write_all(&vec![1; 100_000]).unwrap();
+            read_exactly(&backend, 100_000);
+            (client, backend)
+        });
+        let _idle = transfer.await.unwrap();
+        assert_eq!(free().collect::<Vec<_>>().len(), all);
+    });
+}
+
+/// A flow whose relay began at second 100, and what [`Flow::review`] says at other seconds.
+fn verdict(prepare: impl FnOnce(&Flow), second: u32) -> Option<Verdict> {
+    let flow = Flow::new(std::time::Instant::now());
+    let limits = Limits {
+        idle_timeout: Duration::from_mins(1),
+        half_close_timeout: Duration::from_secs(10),
+        stall_timeout: Duration::from_millis(1_500),
+        ..limits(ALWAYS_COPY)
+    };
+    flow.begin(&limits, 100);
+    prepare(&flow);
+    flow.review(second);
+    let nobody = Context::from_waker(std::task::Waker::noop());
+    flow.poll_verdict(&nobody)
+}
+
+#[test]
+fn a_flow_is_idle_after_its_limit_and_never_before() {
+    let up = Direction::ClientToBackend;
+    assert_eq!(verdict(|_| {}, 160), None);
+    assert_eq!(verdict(|_| {}, 161), Some(Verdict::Idle));
+    assert_eq!(verdict(|flow| flow.add(up, 1, 130), 161), None);
+    assert_eq!(
+        verdict(|flow| flow.add(up, 1, 130), 191),
+        Some(Verdict::Idle)
+    );
+}
+
+#[test]
+fn a_half_closed_flow_has_its_own_limit_from_the_close_on() {
+    let up = Direction::ClientToBackend;
+    let silent_before = |flow: &Flow| flow.half_close(150);
+    assert_eq!(verdict(silent_before, 160), None);
+    assert_eq!(verdict(silent_before, 161), Some(Verdict::HalfClose));
+    let moved_since = |flow: &Flow| {
+        flow.half_close(110);
+        flow.add(up, 1, 115);
+    };
+    assert_eq!(verdict(moved_since, 125), None);
+    assert_eq!(verdict(moved_since, 126), Some(Verdict::HalfClose));
+}
+
+#[test]
+fn invariant_11_a_flow_stalls_only_while_its_peer_takes_no_byte() {
+    let down = Direction::BackendToClient;
+    let block = |flow: &Flow| flow.block(down, 100);
+    assert_eq!(verdict(block, 102), None);
+    assert_eq!(verdict(block, 103), Some(Verdict::Stalled));
+    let took_one = |flow: &Flow| {
+        flow.block(down, 100);
+        flow.add(down, 1, 102);
+        flow.block(down, 102);
+    };
+    assert_eq!(verdict(took_one, 104), None);
+    assert_eq!(verdict(took_one, 105), Some(Verdict::Stalled));
+}
+
+#[test]
+fn the_future_of_a_relay_stays_small() {
+    let size = size_of::<Relay>();
+    assert!(size <= 256, "{size} bytes for each idle connection");
+}
