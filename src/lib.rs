@@ -6,11 +6,13 @@
 //!
 //! `ARCHITECTURE.md` has the map of the modules and the direction of their imports.
 
+pub mod admission;
 pub mod backend;
 pub mod dial;
 pub mod net;
 pub mod outcome;
 pub mod relay;
 pub mod routing;
+pub mod snapshot;
 pub mod telemetry;
 pub mod tls;

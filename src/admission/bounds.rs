@@ -1,0 +1,97 @@
+//! The limits in force: what routes.toml says, else what the machine can bear.
+
+use super::Machine;
+use crate::telemetry::Limit;
+
+/// Descriptors for all but connections: listeners, admin, epoll, the log, pipes in use.
+const RESERVED_DESCRIPTORS: u64 = 64;
+/// A relayed connection has two sockets.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+/// What a connection costs in the kernel and here, while little is under way.
+const MEMORY_PER_CONNECTION: u64 = 10 * 1024;
+/// No default is higher.
+const CEILING: u64 = 1_000_000;
+
+/// `[limits]` as far as they bound counts. `None` takes the default that depends on the machine.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `max_connections`.
+    pub max_connections: Option<usize>,
+    /// `max_pending_connections`: without a whole hello.
+    pub max_pending_connections: Option<usize>,
+    /// `max_pending_per_client`.
+    pub max_pending_per_client: Option<usize>,
+    /// `max_connections_per_client`; `None` is no limit.
+    pub max_connections_per_client: Option<usize>,
+    /// The prefix that makes IPv6 addresses one client.
+    pub client_ipv6_prefix: u8,
+}
+
+/// The limits in force, each at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Connections in all.
+    pub max_connections: usize,
+    /// What set `max_connections`: `routes.toml`, `nofile`, `memory.max` or `ceiling`.
+    pub bound_by: &'static str,
+    /// What `max_connections` would be by default: a higher one in routes.toml may run out of
+    /// descriptors or memory.
+    pub machine_max_connections: usize,
+    /// Connections without a whole hello.
+    pub max_pending_connections: usize,
+    /// Those of one client.
+    pub max_pending_per_client: usize,
+    /// Connections of one client; `None` is no limit.
+    pub max_connections_per_client: Option<usize>,
+}
+
+impl Bounds {
+    /// Fills the defaults in.
+    pub fn new(limits: &Limits, machine: Machine) -> Self {
+        let (allowed, bound_by) = machine_max_connections(machine);
+        let (max_connections, bound_by) = match limits.max_connections {
+            Some(max) => (max.max(1), "routes.toml"),
+            None => (allowed, bound_by),
+        };
+        let or_quarter = |set: Option<usize>, of: usize| set.unwrap_or(of / 4).max(1);
+        let max_pending_connections = or_quarter(limits.max_pending_connections, max_connections);
+        Self {
+            max_connections,
+            bound_by,
+            machine_max_connections: allowed,
+            max_pending_connections,
+            max_pending_per_client: or_quarter(
+                limits.max_pending_per_client,
+                max_pending_connections,
+            ),
+            max_connections_per_client: limits.max_connections_per_client.map(|max| max.max(1)),
+        }
+    }
+
+    /// The limit's value; `None` is no limit.
+    pub const fn get(&self, limit: Limit) -> Option<usize> {
+        match limit {
+            Limit::MaxConnections => Some(self.max_connections),
+            Limit::MaxPendingConnections => Some(self.max_pending_connections),
+            Limit::MaxPendingPerClient => Some(self.max_pending_per_client),
+            Limit::MaxConnectionsPerClient => self.max_connections_per_client,
+        }
+    }
+}
+
+fn machine_max_connections(machine: Machine) -> (usize, &'static str) {
+    let by_descriptors =
+        machine.nofile.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
+    let by_memory = machine
+        .memory_max
+        .map_or(u64::MAX, |max| max / 2 / MEMORY_PER_CONNECTION);
+    let (max, bound_by) = [
+        (CEILING, "ceiling"),
+        (by_descriptors, "nofile"),
+        (by_memory, "memory.max"),
+    ]
+    .into_iter()
+    .min_by_key(|(max, _)| *max)
+    .unwrap_or((CEILING, "ceiling"));
+    (usize::try_from(max).unwrap_or(usize::MAX).max(1), bound_by)
+}

@@ -1,0 +1,108 @@
+//! The immutable listeners, routes and backends that a connection takes on arrival.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::Pool;
+use crate::routing::{Miss, Query, Table};
+use crate::telemetry::{BackendStats, Counter, Endings, ListenerStats};
+use crate::{admission, dial, relay};
+
+/// What a connection works with. A reload swaps it as a whole; connections keep the one they took.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Counts the configurations of this process, from 1.
+    pub generation: u64,
+    /// Limits of the hello.
+    pub hello: HelloLimits,
+    /// The listeners; a position names one for the life of the snapshot.
+    pub listeners: Vec<Listener>,
+    /// The backends, in the order that routes refer to.
+    pub backends: Vec<Backend>,
+    /// The routes.
+    pub routes: Table,
+    /// Connections by position of the route.
+    pub route_connections: Vec<Arc<Counter>>,
+}
+
+/// `[limits]` as far as they bound the hello.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HelloLimits {
+    /// From accept to a whole hello.
+    pub timeout: Duration,
+    /// Bytes of the hello with its record headers.
+    pub max_size: usize,
+}
+
+/// One listener.
+#[derive(Debug)]
+pub struct Listener {
+    /// The name in routes.toml.
+    pub name: Arc<str>,
+    /// Who may connect.
+    pub clients: admission::Networks,
+    /// Connections accepted.
+    pub stats: Arc<ListenerStats>,
+    /// Connections that ended before a backend was chosen.
+    pub endings: Arc<Endings>,
+    /// Connections that ended with a backend, by its position.
+    pub backend_endings: Vec<Arc<Endings>>,
+}
+
+/// One backend.
+#[derive(Debug)]
+pub struct Backend {
+    /// Its endpoints and the choice among them.
+    pub pool: Pool,
+    /// Limits of the dial.
+    pub dial: dial::Limits,
+    /// Limits of the relay.
+    pub relay: relay::Limits,
+    /// Its counters.
+    pub stats: Arc<BackendStats>,
+}
+
+impl Snapshot {
+    /// The listener at a position.
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "positions are those of this snapshot"
+    )]
+    pub fn listener(&self, position: usize) -> &Listener {
+        &self.listeners[position]
+    }
+
+    /// The counters of connections of a listener that ended with a backend, or before one was chosen.
+    pub fn endings(&self, listener: usize, backend: Option<usize>) -> &Endings {
+        let listener = self.listener(listener);
+        let chosen = backend.and_then(|position| listener.backend_endings.get(position));
+        chosen.unwrap_or(&listener.endings)
+    }
+
+    /// The backend of the route that a connection takes, by position. Counts the connection.
+    pub fn route(&self, query: &Query<'_>) -> Result<Routed<'_>, Miss> {
+        let position = self.routes.find(query)?;
+        let missing = Miss::NoRoute;
+        let route = self.routes.routes().get(position).ok_or(missing)?;
+        let backend = self.backends.get(route.backend).ok_or(missing)?;
+        if let Some(connections) = self.route_connections.get(position) {
+            connections.add(1);
+        }
+        Ok(Routed {
+            route: &route.name,
+            position: route.backend,
+            backend,
+        })
+    }
+}
+
+/// Where a connection goes.
+#[derive(Clone, Copy, Debug)]
+pub struct Routed<'a> {
+    /// The name of the route.
+    pub route: &'a Arc<str>,
+    /// The position of the backend.
+    pub position: usize,
+    /// The backend.
+    pub backend: &'a Backend,
+}
