@@ -8,6 +8,7 @@
 
 pub mod admission;
 pub mod backend;
+pub mod conn;
 pub mod dial;
 pub mod net;
 pub mod outcome;

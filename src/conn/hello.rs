@@ -1,0 +1,128 @@
+//! Peeking the client hello: not a byte is consumed.
+
+use rustix::io::Errno;
+use tokio::time::timeout_at;
+
+use super::record::Record;
+use super::refuse::Refusal;
+use crate::net::{Leg, Readable, set_receive_low_water_mark};
+use crate::outcome::Outcome;
+use crate::relay::Resources;
+use crate::snapshot::HelloLimits;
+use crate::tls::{Alpn, Progress, ServerName, read_hello};
+
+/// What routing and the log need of a hello, out of the socket's buffer.
+#[derive(Debug)]
+pub(super) struct Hello {
+    /// The checked name, if the hello has one.
+    pub(super) server_name: Option<ServerName>,
+    /// The head of the ALPN list, as on the wire.
+    alpn: Box<[u8]>,
+    /// The highest TLS version offered, as on the wire.
+    pub(super) version: u16,
+}
+
+impl Hello {
+    /// The protocols offered.
+    pub(super) fn alpn(&self) -> Alpn<'_> {
+        Alpn::new(&self.alpn)
+    }
+}
+
+/// What one look at the received bytes showed.
+enum Look {
+    Hello(Hello),
+    /// So many bytes are there, and so many are needed to go on.
+    Partial {
+        have: usize,
+        total: usize,
+    },
+}
+
+/// Waits for a whole hello, within its time limit.
+///
+/// A peek that succeeds does not clear readiness, and one byte more wakes nobody if `SO_RCVLOWAT`
+/// asks for the whole length: a slow hello costs a wake-up per record, not per byte.
+pub(super) async fn peek(
+    client: &Leg,
+    limits: &HelloLimits,
+    resources: &Resources,
+    record: &mut Record,
+) -> Result<Hello, Refusal> {
+    let deadline = record.flow().accepted_at() + limits.timeout;
+    let hello = timeout_at(deadline.into(), whole(client, limits, resources, record)).await;
+    hello.unwrap_or_else(|_too_slow| {
+        // Bytes below the low water mark have woken nobody.
+        if let Ok(Look::Partial { have, total }) = look(client, limits, resources) {
+            record.partial_hello(have, total);
+        }
+        Err(Refusal::fin(Outcome::HelloTimeout))
+    })
+}
+
+async fn whole(
+    client: &Leg,
+    limits: &HelloLimits,
+    resources: &Resources,
+    record: &mut Record,
+) -> Result<Hello, Refusal> {
+    let mut low_water_mark = 1;
+    let mut readable: Option<Readable<'_>> = None;
+    loop {
+        match look(client, limits, resources)? {
+            Look::Hello(hello) => {
+                // Above 1, the last bytes of a relay would never wake it.
+                if low_water_mark > 1 {
+                    set_receive_low_water_mark(client, 1)?;
+                }
+                return Ok(hello);
+            }
+            Look::Partial { have, total } => {
+                record.partial_hello(have, total);
+                if readable.as_ref().is_some_and(Readable::is_closed) {
+                    return Err(Refusal::client_closed(Outcome::HelloEof));
+                }
+                if have > 0 && total != low_water_mark {
+                    low_water_mark = total;
+                    set_receive_low_water_mark(client, total)?;
+                }
+            }
+        }
+        if let Some(readable) = readable.take() {
+            readable.wait_for_more();
+        }
+        readable = Some(client.readable().await?);
+    }
+}
+
+/// Peeks and parses, without waiting.
+fn look(client: &Leg, limits: &HelloLimits, resources: &Resources) -> Result<Look, Refusal> {
+    let mut buffer = resources.buffer.borrow_mut();
+    let mut scratch = resources.scratch.borrow_mut();
+    let peeked = match client.peek(&mut buffer) {
+        Ok(0) | Err(Errno::CONNRESET) => return Err(Refusal::client_closed(Outcome::Probe)),
+        Ok(count) => buffer.get(..count).unwrap_or_default(),
+        Err(Errno::AGAIN) => return Ok(Look::Partial { have: 0, total: 1 }),
+        Err(error) => return Err(std::io::Error::from(error).into()),
+    };
+    let hello = match read_hello(peeked, limits.max_size, &mut scratch) {
+        Progress::Hello(hello) => hello,
+        Progress::NeedMore { total } => {
+            return Ok(Look::Partial {
+                have: peeked.len(),
+                total,
+            });
+        }
+        Progress::Rejected(rejection) => return Err(rejection.into()),
+    };
+    let server_name = match hello.server_name {
+        Some(name) => Some(ServerName::parse(name).map_err(|e| Refusal::invalid_name(name, e))?),
+        None => None,
+    };
+    let alpn = hello.alpn.head().into();
+    Ok(Look::Hello(Hello {
+        server_name,
+        alpn,
+        version: hello.version,
+    }))
+}

@@ -1,0 +1,225 @@
+//! Refusing a connection: the only writer of alerts, FIN and RST before the relay.
+
+use std::fmt;
+use std::future::poll_fn;
+use std::io;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use crate::dial::Unreached;
+use crate::net::{Leg, set_receive_low_water_mark};
+use crate::outcome::{ClosedBy, Outcome};
+use crate::relay::Resources;
+use crate::routing::Miss;
+use crate::telemetry::Limit;
+use crate::tls::{AlertDescription, InvalidServerName, Rejection};
+
+/// What a client that speaks plain HTTP gets: it shows a person what is wrong.
+const HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+    Content-Type: text/plain\r\n\
+    Content-Length: 57\r\n\
+    Connection: close\r\n\r\n\
+    This port speaks TLS, not plain HTTP: use a https:// URL.";
+
+/// Bytes and time that a refused client gets to finish what it was sending. Closing with unread
+/// bytes would make the kernel send RST, and the client may then lose the alert.
+const DRAIN_BYTES: usize = 64 << 10;
+const DRAIN_TIME: Duration = Duration::from_secs(1);
+
+/// Why a connection ends before its relay.
+#[derive(Debug)]
+pub struct Refusal {
+    /// How the connection ends.
+    pub outcome: Outcome,
+    pub(super) closed_by: ClosedBy,
+    answer: Answer,
+    /// The words of the log: which rule, which error.
+    pub detail: Option<Box<str>>,
+    /// The limit that was reached.
+    pub(super) limit: Option<Limit>,
+    /// A name that is none, as sent.
+    pub(super) invalid_name: Option<Box<[u8]>>,
+}
+
+/// What the client gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Alert(AlertDescription),
+    Http,
+    Fin,
+    Reset,
+}
+
+impl Refusal {
+    const fn new(outcome: Outcome, answer: Answer) -> Self {
+        let closed_by = ClosedBy::Portway;
+        Self {
+            outcome,
+            closed_by,
+            answer,
+            detail: None,
+            limit: None,
+            invalid_name: None,
+        }
+    }
+
+    /// Adds the words of the log.
+    #[must_use]
+    pub fn because(self, detail: impl Into<Box<str>>) -> Self {
+        Self {
+            detail: Some(detail.into()),
+            ..self
+        }
+    }
+
+    /// Ends with FIN.
+    pub const fn fin(outcome: Outcome) -> Self {
+        Self::new(outcome, Answer::Fin)
+    }
+
+    /// The client closed: before it sent anything (`probe`) or half way (`hello_eof`).
+    pub fn client_closed(outcome: Outcome) -> Self {
+        Self {
+            closed_by: ClosedBy::Client,
+            ..Self::new(outcome, Answer::Fin)
+        }
+    }
+
+    /// The client reset while its backend was dialled.
+    pub(super) fn client_reset() -> Self {
+        let answer = Answer::Reset;
+        Self {
+            closed_by: ClosedBy::Client,
+            ..Self::new(Outcome::ClientReset, answer)
+        }
+    }
+
+    /// The listener does not admit the client's network.
+    pub const fn client_denied() -> Self {
+        Self::new(
+            Outcome::ClientDenied,
+            Answer::Alert(AlertDescription::AccessDenied),
+        )
+    }
+
+    /// A server name that is no host name. What is kept of it is bounded.
+    pub fn invalid_name(name: &[u8], error: InvalidServerName) -> Self {
+        const MOST: usize = 256;
+        let answer = Answer::Alert(AlertDescription::UnrecognizedName);
+        let shown = name.get(..name.len().min(MOST)).unwrap_or_default();
+        Self {
+            invalid_name: Some(shown.into()),
+            ..Self::new(Outcome::InvalidServerName, answer).because(error.0)
+        }
+    }
+
+    /// No route, for a hello that offers `version` at most.
+    pub const fn missed(miss: Miss, version: u16) -> Self {
+        const TLS_1_3: u16 = 0x0304;
+        let (outcome, alert) = match miss {
+            Miss::NoServerName if version >= TLS_1_3 => {
+                (Outcome::NoServerName, AlertDescription::MissingExtension)
+            }
+            Miss::NoServerName => (Outcome::NoServerName, AlertDescription::UnrecognizedName),
+            Miss::NoRoute => (Outcome::NoRoute, AlertDescription::UnrecognizedName),
+            Miss::ClientDenied => (Outcome::ClientDenied, AlertDescription::AccessDenied),
+        };
+        Self::new(outcome, Answer::Alert(alert))
+    }
+
+    /// The number of the alert that the client gets.
+    pub(super) const fn alert(&self) -> Option<u8> {
+        match self.answer {
+            Answer::Alert(alert) => Some(alert as u8),
+            Answer::Http | Answer::Fin | Answer::Reset => None,
+        }
+    }
+}
+
+/// What the client gets, in words.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.answer {
+            Answer::Alert(alert) => write!(f, "TLS alert {} {}", alert as u8, alert.name()),
+            Answer::Http => f.write_str("a 400 that says to use https"),
+            Answer::Fin => f.write_str("a close"),
+            Answer::Reset => f.write_str("a reset"),
+        }
+    }
+}
+
+impl From<Limit> for Refusal {
+    fn from(limit: Limit) -> Self {
+        Self {
+            limit: Some(limit),
+            ..Self::new(Outcome::Overloaded, Answer::Reset)
+        }
+    }
+}
+
+impl From<Rejection> for Refusal {
+    fn from(rejection: Rejection) -> Self {
+        match rejection {
+            Rejection::NotTls { http: true } => Self::new(Outcome::NotTls, Answer::Http),
+            Rejection::NotTls { http: false } => Self::fin(Outcome::NotTls),
+            Rejection::UnsupportedVersion => {
+                let answer = Answer::Alert(AlertDescription::ProtocolVersion);
+                Self::new(Outcome::UnsupportedVersion, answer)
+            }
+            Rejection::TooLarge(alert) => Self::new(Outcome::HelloTooLarge, Answer::Alert(alert)),
+            Rejection::Malformed(alert, rule) => {
+                Self::new(Outcome::MalformedHello, Answer::Alert(alert)).because(rule)
+            }
+        }
+    }
+}
+
+impl From<Unreached> for Refusal {
+    fn from(unreached: Unreached) -> Self {
+        let outcome = match unreached {
+            Unreached::Unresolved => Outcome::BackendUnresolved,
+            Unreached::Unavailable => Outcome::BackendUnavailable,
+            Unreached::LocalExhausted => Outcome::LocalExhausted,
+        };
+        Self::new(outcome, Answer::Alert(AlertDescription::InternalError))
+    }
+}
+
+/// A system call of ours failed.
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        let answer = Answer::Alert(AlertDescription::InternalError);
+        Self::new(Outcome::Error, answer).because(error.to_string())
+    }
+}
+
+/// Answers and closes: alert, FIN, what the client still sends, close.
+pub(super) async fn refuse(client: Leg, refusal: &Refusal, resources: &Resources) {
+    match refusal.answer {
+        Answer::Alert(alert) => client.send_now(&alert.record()),
+        Answer::Http => client.send_now(HTTP_ANSWER),
+        Answer::Fin => {}
+        Answer::Reset => return,
+    }
+    client.shut_down_writing();
+    // It may stand at the length of a hello that will never be whole.
+    if set_receive_low_water_mark(&client, 1).is_ok() {
+        _ = timeout(DRAIN_TIME, drain(&client, resources)).await;
+    }
+    client.close_in_order();
+}
+
+async fn drain(client: &Leg, resources: &Resources) {
+    let mut drained = 0;
+    while drained < DRAIN_BYTES {
+        let received = poll_fn(|cx| {
+            let mut buffer = resources.buffer.borrow_mut();
+            client.poll_receive(cx, &mut buffer)
+        });
+        match received.await {
+            Ok(0) | Err(_) => return,
+            Ok(count) => drained += count,
+        }
+    }
+}

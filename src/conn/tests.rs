@@ -1,0 +1,125 @@
+//! What only a look from inside can show: a connection whose task panics.
+
+use std::net::TcpStream;
+
+use socket2::SockRef;
+use tokio::runtime::{Builder, LocalOptions};
+
+use super::*;
+use crate::admission::{Limits, Machine};
+use crate::net;
+use crate::routing::Table;
+use crate::snapshot::{HelloLimits, Listener};
+use crate::telemetry::lines::Lines;
+use crate::telemetry::{Format, Logged};
+
+fn context() -> Context {
+    let registry = Registry::new();
+    let listener = Listener {
+        name: "agents".into(),
+        clients: crate::admission::Networks::default(),
+        stats: registry.listener("agents"),
+        endings: registry.endings("agents", None),
+        backend_endings: Vec::new(),
+    };
+    let snapshot = Snapshot {
+        generation: 1,
+        hello: HelloLimits {
+            timeout: std::time::Duration::from_secs(10),
+            max_size: 1 << 16,
+        },
+        listeners: vec![listener],
+        backends: Vec::new(),
+        routes: Table::default(),
+        route_connections: Vec::new(),
+    };
+    let limits = Limits {
+        max_connections: None,
+        max_pending_connections: None,
+        max_pending_per_client: None,
+        max_connections_per_client: None,
+        client_ipv6_prefix: 64,
+    };
+    let machine = Machine {
+        nofile: 1024,
+        memory_max: None,
+    };
+    let dropped = registry.lines_dropped();
+    let lines = Lines::start(Box::new(io::sink()), "log", dropped).unwrap();
+    Context {
+        snapshot: RefCell::new(Arc::new(snapshot)),
+        admission: Arc::new(Admission::new(&limits, machine)),
+        log: Arc::new(ConnectionLog::new(
+            lines,
+            Format::Json,
+            Logged::All,
+            Arc::clone(&registry),
+        )),
+        registry,
+        resources: Rc::new(Resources::new(1 << 16)),
+        flows: RefCell::new(Slab::new()),
+        ids: Cell::new(0),
+        cut: Cell::new(false),
+    }
+}
+
+#[test]
+fn f29_and_invariant_3_a_task_that_panics_is_counted_once_and_ends_alone() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        let context = Rc::new(context());
+        let listening = net::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = net::local_address(&listening).unwrap();
+        let listening = net::Listening::register(listening).unwrap();
+
+        let _first = TcpStream::connect(address).unwrap();
+        let accepted = listening.accept().await.unwrap();
+        let panicking = Rc::clone(&context);
+        let panicked = tokio::task::spawn_local(async move {
+            let _record = Record::open(&panicking, &accepted, 0);
+            panic!("a fault of ours");
+        });
+        assert!(panicked.await.unwrap_err().is_panic());
+
+        // The next connection is served: a probe.
+        let peer = TcpStream::connect(address).unwrap();
+        SockRef::from(&peer)
+            .shutdown(std::net::Shutdown::Write)
+            .unwrap();
+        serve(Rc::clone(&context), listening.accept().await.unwrap(), 0).await;
+
+        let page = context.registry.render();
+        let line = |outcome| {
+            format!(
+                "portway_connections_closed_total{{listener=\"agents\",backend=\"-\",\
+                 outcome=\"{outcome}\"}} 1\n"
+            )
+        };
+        assert!(
+            page.contains(&line("error")) && page.contains(&line("probe")),
+            "{page}"
+        );
+        assert!(page.contains("portway_connections_accepted_total{listener=\"agents\"} 2\n"));
+        assert!(page.contains("portway_connections_active{listener=\"agents\"} 0\n"));
+        assert!(context.flows.borrow().is_empty());
+    });
+}
+
+#[test]
+fn invariant_5_the_future_of_an_idle_connection_stays_small() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let accepted = Accepted {
+            client: socket.local_addr().unwrap(),
+            socket: socket.into(),
+            at: std::time::Instant::now(),
+        };
+        let size = size_of_val(&serve(Rc::new(context()), accepted, 0));
+        assert!(size <= 384, "{size} bytes");
+    });
+}
