@@ -1,0 +1,210 @@
+//! A data thread: its runtime, its listening sockets, its mailbox, its live connections.
+
+mod balance;
+mod mailbox;
+
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
+use tokio::task::coop::consume_budget;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::conn::{self, Context};
+use crate::net::{Accepted, Listening};
+use crate::telemetry::WorkerStats;
+use balance::Load;
+pub use balance::Loads;
+pub use mailbox::{Arrival, Mailbox, Message};
+
+/// How often a worker looks over its connections and shows that it turns.
+const TICK: Duration = Duration::from_secs(1);
+
+/// The pause of an accept loop that ran out of descriptors or memory: the kernel keeps the queue,
+/// and spinning would take the thread from the connections that could free some.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// What makes a worker.
+pub struct Plan {
+    /// The position among the workers.
+    pub position: usize,
+    /// The connections of every worker.
+    pub loads: Arc<Loads>,
+    /// The mailboxes of every worker.
+    pub mailboxes: Arc<[Mailbox]>,
+    /// Its own mail.
+    pub mail: mpsc::UnboundedReceiver<Message>,
+    /// Makes the context on the worker's thread.
+    pub context: Box<dyn FnOnce() -> Context + Send>,
+    /// Shows that the worker turns.
+    pub pulse: Arc<WorkerStats>,
+}
+
+/// A worker on its own thread.
+struct Worker {
+    position: usize,
+    loads: Arc<Loads>,
+    mailboxes: Arc<[Mailbox]>,
+    context: Rc<Context>,
+    connections: TaskTracker,
+    closing: CancellationToken,
+}
+
+/// Runs a worker on this thread until it has been told to close and its last connection has ended.
+pub fn run(plan: Plan) -> io::Result<()> {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(LocalOptions::default())?;
+    let worker = Rc::new(Worker {
+        position: plan.position,
+        loads: plan.loads,
+        mailboxes: plan.mailboxes,
+        context: Rc::new((plan.context)()),
+        connections: TaskTracker::new(),
+        closing: CancellationToken::new(),
+    });
+    runtime.block_on(async {
+        tokio::task::spawn_local(tick(Rc::clone(&worker.context), Arc::clone(&plan.pulse)));
+        worker.read(plan.mail).await;
+    });
+    plan.pulse.end();
+    Ok(())
+}
+
+impl Worker {
+    /// Reads the mail until the worker has been told to close and its last connection has ended.
+    async fn read(self: &Rc<Self>, mut mail: mpsc::UnboundedReceiver<Message>) {
+        loop {
+            tokio::select! {
+                biased;
+                Some(message) = mail.recv() => self.take(message),
+                () = self.connections.wait() => {
+                    // A connection that was handed over just now still counts and is told of. After
+                    // `close` no other one can come, and no word of control: it is cut.
+                    mail.close();
+                    self.context.cut();
+                    while let Ok(message) = mail.try_recv() {
+                        self.take(message);
+                    }
+                    self.connections.wait().await;
+                    return;
+                }
+            }
+        }
+    }
+
+    fn take(self: &Rc<Self>, message: Message) {
+        match message {
+            Message::Listen { listener, socket } => match Listening::register(socket) {
+                Ok(listening) => {
+                    let accepting = Rc::clone(self).accept(listening, listener);
+                    self.connections.spawn_local(accepting);
+                }
+                Err(error) => tracing::error!(%error, "cannot listen"),
+            },
+            Message::Serve(arrival) => self.serve(arrival),
+            Message::Close => {
+                self.closing.cancel();
+                self.connections.close();
+            }
+            Message::Cut => self.context.cut(),
+        }
+    }
+
+    /// Accepts connections of a listener until the worker closes, then takes what the queue still
+    /// has: closing a listening socket resets it.
+    async fn accept(self: Rc<Self>, listening: Listening, listener: usize) {
+        let mut last_warning = None;
+        loop {
+            let accepted = tokio::select! {
+                biased;
+                () = self.closing.cancelled() => break,
+                accepted = listening.accept() => accepted,
+            };
+            match accepted {
+                Ok(accepted) => self.place(accepted, listener),
+                Err(error) if is_exhausted(error) => {
+                    if last_warning.is_none_or(|at: Instant| at.elapsed() >= TICK) {
+                        last_warning = Some(Instant::now());
+                        tracing::warn!("out of descriptors or memory: new connections wait");
+                    }
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
+                // What is wrong with one connection in the queue is no matter of the listener.
+                Err(_) => {}
+            }
+            // A burst must not hold up the connections that are there.
+            consume_budget().await;
+        }
+        loop {
+            match listening.take() {
+                Ok(accepted) => self.place(accepted, listener),
+                Err(error) if error == Errno::AGAIN || is_exhausted(error) => return,
+                Err(_) => {}
+            }
+        }
+    }
+
+    /// Keeps a new connection, or hands it to the worker with the fewest.
+    fn place(&self, accepted: Accepted, listener: usize) {
+        let target = self.loads.place(self.position);
+        let load = Load::new(&self.loads, target);
+        let arrival = Arrival {
+            accepted,
+            listener,
+            load,
+        };
+        let other = self
+            .mailboxes
+            .get(target)
+            .filter(|_| target != self.position);
+        // A worker that has ended gives it back.
+        let kept = match other {
+            Some(mailbox) => mailbox.hand_over(arrival),
+            None => Some(arrival),
+        };
+        if let Some(arrival) = kept {
+            self.serve(arrival);
+        }
+    }
+
+    fn serve(&self, arrival: Arrival) {
+        let context = Rc::clone(&self.context);
+        self.connections.spawn_local(async move {
+            let Arrival {
+                accepted,
+                listener,
+                load: _load,
+            } = arrival;
+            conn::serve(context, accepted, listener).await;
+        });
+    }
+}
+
+/// Whether an accept failed for want of something, so that the next one fails too.
+const fn is_exhausted(error: Errno) -> bool {
+    matches!(
+        error,
+        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM
+    )
+}
+
+/// Turns the coarse clock on and looks over the connections, once a second.
+async fn tick(context: Rc<Context>, pulse: Arc<WorkerStats>) {
+    let began = Instant::now();
+    let mut ticks = tokio::time::interval(TICK);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        pulse.turn(Instant::now());
+        let now = u32::try_from(began.elapsed().as_secs()).unwrap_or(u32::MAX);
+        context.resources.tick(now);
+        for (_, flow) in context.flows.borrow().iter() {
+            flow.review(now);
+        }
+    }
+}
