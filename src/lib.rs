@@ -6,6 +6,7 @@
 //!
 //! `ARCHITECTURE.md` has the map of the modules and the direction of their imports.
 
+pub mod admin;
 pub mod admission;
 pub mod backend;
 pub mod conn;

@@ -1,0 +1,11 @@
+//! The admin pages, for operators and their tools: metrics and probes, over plain HTTP/1 on an
+//! address of their own. They change nothing.
+
+mod pages;
+mod server;
+
+#[cfg(test)]
+mod tests;
+
+pub use pages::{Stage, State};
+pub use server::serve;
