@@ -10,6 +10,7 @@ pub mod admin;
 pub mod admission;
 pub mod backend;
 pub mod conn;
+pub mod control;
 pub mod dial;
 pub mod net;
 pub mod outcome;

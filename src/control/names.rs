@@ -1,0 +1,279 @@
+//! Resolves the names of endpoints in the background, so that no connection ever waits for DNS, and
+//! keeps portway's own addresses out of what it dials.
+
+mod own;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashSet};
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tracing::{error, info, warn};
+
+use crate::backend::{Endpoint, Target};
+use own::Own;
+
+/// Between two look-ups of a name that resolves and whose endpoints can be dialled.
+const REFRESH: Duration = Duration::from_secs(30);
+/// Between two look-ups of a name that does not resolve.
+const RETRY: Duration = Duration::from_secs(2);
+/// Between two look-ups of a name at least, however many dials fail.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+/// A look-up that takes longer counts as failed. Its answer is taken all the same, once it comes.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Look-ups at once.
+const LOOKUPS: usize = 8;
+/// What the first connections may wait for.
+const FIRST_PASS: Duration = Duration::from_secs(1);
+
+/// The background tasks that keep the addresses of endpoints fresh; dropping it ends them. Every
+/// name is looked up every 30 s and within a second of a failed dial. Names that cannot be resolved
+/// keep their last good addresses.
+///
+/// The system's resolver blocks a thread of the runtime's blocking pool. There is at most one for
+/// each name, also while the resolver hangs, so `max_blocking_threads` should not be below the
+/// number of names; tokio's default of 512 is ample.
+#[derive(Debug)]
+pub struct Names {
+    tasks: JoinSet<()>,
+    /// Closed when every name was looked up once.
+    first_pass: mpsc::Receiver<()>,
+}
+
+impl Names {
+    /// Starts to resolve, on the current runtime. `own` are the addresses that listeners and admin
+    /// are bound to: an endpoint loses those of its addresses that lead there, before this returns
+    /// if it was given as an address.
+    pub fn start(endpoints: &[Arc<Endpoint>], own: Vec<SocketAddr>) -> Self {
+        Self::start_with(
+            endpoints,
+            own,
+            Arc::new(|host| Box::pin(system_lookup(host))),
+        )
+    }
+
+    fn start_with(endpoints: &[Arc<Endpoint>], own: Vec<SocketAddr>, lookup: Lookup) -> Self {
+        let own = Own::new(own);
+        let mut by_host = BTreeMap::<&str, Vec<Arc<Endpoint>>>::new();
+        for endpoint in endpoints {
+            match endpoint.target() {
+                Target::Name { host, .. } => {
+                    by_host.entry(host).or_default().push(Arc::clone(endpoint));
+                }
+                Target::Address(address) => check_literal(endpoint, *address, &own),
+            }
+        }
+        let resolver = Arc::new(Resolver {
+            lookup,
+            permits: Semaphore::new(LOOKUPS),
+            own,
+        });
+        let (first_pass_guard, first_pass) = mpsc::channel(1);
+        let mut tasks = JoinSet::new();
+        for (host, endpoints) in by_host {
+            let name = Name {
+                resolver: Arc::clone(&resolver),
+                host: host.into(),
+                endpoints,
+                late: None,
+                begun: Instant::now(),
+                failing: false,
+                excluded: HashSet::new(),
+            };
+            tasks.spawn(name.keep_fresh(first_pass_guard.clone()));
+        }
+        Self { tasks, first_pass }
+    }
+
+    /// Waits until every name was looked up once, at most 1 s: so that the first connections find
+    /// addresses if DNS is up, and portway starts if it is down.
+    pub async fn first_pass(&mut self) {
+        let _ended_or_late = timeout(FIRST_PASS, self.first_pass.recv()).await;
+    }
+
+    /// Runs for ever; to be awaited beside what control does else. The tasks run without it too,
+    /// but only here a fault in one of them is told.
+    pub async fn run(&mut self) -> Infallible {
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(fault) = ended {
+                error!(%fault, "a name is no longer resolved, because its task failed: please report this");
+            }
+        }
+        std::future::pending().await
+    }
+}
+
+type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
+/// From a host name to its addresses with port 0. The system's resolver, or a test's.
+type Lookup = Arc<dyn Fn(Box<str>) -> Answer + Send + Sync>;
+
+async fn system_lookup(host: Box<str>) -> io::Result<Vec<SocketAddr>> {
+    Ok(tokio::net::lookup_host((&*host, 0)).await?.collect())
+}
+
+/// What all names share.
+struct Resolver {
+    lookup: Lookup,
+    permits: Semaphore,
+    own: Own,
+}
+
+/// A host name with the endpoints that bear it.
+struct Name {
+    resolver: Arc<Resolver>,
+    host: Box<str>,
+    endpoints: Vec<Arc<Endpoint>>,
+    /// A look-up past its time limit. It still has its thread, so no other is begun.
+    late: Option<Answer>,
+    /// When it was last asked for, its turn among all names awaited.
+    begun: Instant,
+    failing: bool,
+    /// Addresses that are our own, already warned of.
+    excluded: HashSet<SocketAddr>,
+}
+
+impl Name {
+    async fn keep_fresh(mut self, first_pass: mpsc::Sender<()>) {
+        let mut first_pass = Some(first_pass);
+        loop {
+            let answer = self.look_up().await;
+            self.take(answer);
+            drop(first_pass.take());
+            sleep_until(self.begun + SHORTEST_REFRESH).await;
+            if self.late.is_none() {
+                let pause = if self.failing { RETRY } else { REFRESH };
+                let _refresh_or_failed_dial =
+                    timeout_at(self.begun + pause, any_stale(&self.endpoints)).await;
+            }
+        }
+    }
+
+    async fn look_up(&mut self) -> io::Result<Vec<SocketAddr>> {
+        let (mut answer, _permit) = if let Some(late) = self.late.take() {
+            (late, None)
+        } else {
+            let permit = self.resolver.permits.acquire().await.ok();
+            ((self.resolver.lookup)(self.host.clone()), permit)
+        };
+        self.begun = Instant::now();
+        if let Ok(answer) = timeout(LOOKUP_TIMEOUT, &mut answer).await {
+            return answer;
+        }
+        self.late = Some(answer);
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the resolver does not answer",
+        ))
+    }
+
+    fn take(&mut self, answer: io::Result<Vec<SocketAddr>>) {
+        match answer {
+            Ok(addresses) if !addresses.is_empty() => {
+                self.publish(&addresses);
+                if self.failing {
+                    info!(name = %self.host, "the name resolves again");
+                }
+                self.failing = false;
+            }
+            Ok(_) => self.fail(&io::Error::other("the name has no address")),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn fail(&mut self, error: &io::Error) {
+        if !self.failing {
+            warn!(
+                name = %self.host,
+                %error,
+                "cannot resolve the name of an endpoint; what it resolved to before stays in use"
+            );
+        }
+        self.failing = true;
+    }
+
+    fn publish(&mut self, addresses: &[SocketAddr]) {
+        let mut excluded = HashSet::new();
+        for endpoint in &self.endpoints {
+            let Target::Name { port, .. } = *endpoint.target() else {
+                continue;
+            };
+            let mut seen = HashSet::new();
+            let mut usable = Vec::with_capacity(addresses.len());
+            for address in addresses {
+                let address = own::canonical(*address, port);
+                if !seen.insert(address) {
+                    continue;
+                }
+                if !self.resolver.own.contains(address) {
+                    usable.push(address);
+                } else if excluded.insert(address) && !self.excluded.contains(&address) {
+                    warn_of_loop(endpoint, address);
+                }
+            }
+            set_if_changed(endpoint, usable);
+        }
+        self.excluded = excluded;
+    }
+}
+
+/// Completes once a dial to any of the endpoints has failed.
+async fn any_stale(endpoints: &[Arc<Endpoint>]) {
+    let mut stale: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| Box::pin(endpoint.stale()))
+        .collect();
+    poll_fn(|context| {
+        if stale
+            .iter_mut()
+            .any(|stale| stale.as_mut().poll(context).is_ready())
+        {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}
+
+/// Sets new addresses in the order of the resolver. Resolvers turn the order of equal addresses:
+/// that alone is no change.
+fn set_if_changed(endpoint: &Endpoint, addresses: Vec<SocketAddr>) {
+    let before = endpoint.addresses();
+    let same = before.len() == addresses.len()
+        && before.iter().collect::<HashSet<_>>() == addresses.iter().collect();
+    if !same {
+        endpoint.set_addresses(addresses);
+    }
+}
+
+fn check_literal(endpoint: &Endpoint, address: SocketAddr, own: &Own) {
+    let usable = if own.contains(own::canonical(address, address.port())) {
+        if !endpoint.addresses().is_empty() {
+            warn_of_loop(endpoint, address);
+        }
+        Vec::new()
+    } else {
+        vec![address]
+    };
+    set_if_changed(endpoint, usable);
+}
+
+fn warn_of_loop(endpoint: &Endpoint, address: SocketAddr) {
+    warn!(
+        endpoint = %endpoint.name(),
+        %address,
+        reason = "loop",
+        "the endpoint leads back to portway itself and is not dialled there; \
+         write the backend's own address in routes.toml"
+    );
+}

@@ -1,0 +1,121 @@
+//! Which addresses are portway's own.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+/// The addresses that portway listens on, wildcards included.
+#[derive(Debug)]
+pub(super) struct Own(Vec<SocketAddr>);
+
+impl Own {
+    pub(super) fn new(bound: Vec<SocketAddr>) -> Self {
+        Self(
+            bound
+                .into_iter()
+                .map(|bound| canonical(bound, bound.port()))
+                .collect(),
+        )
+    }
+
+    /// Whether a dial of `address` (canonical) would reach one of them.
+    pub(super) fn contains(&self, address: SocketAddr) -> bool {
+        let ip = reached(address.ip());
+        self.0.iter().any(|bound| {
+            bound.port() == address.port()
+                && match bound.ip() {
+                    IpAddr::V6(Ipv6Addr::UNSPECIFIED) => is_local(ip),
+                    IpAddr::V4(Ipv4Addr::UNSPECIFIED) => ip.is_ipv4() && is_local(ip),
+                    bound @ (IpAddr::V4(_) | IpAddr::V6(_)) => bound == ip,
+                }
+        })
+    }
+}
+
+/// The address in its canonical form, with `port`.
+pub(super) fn canonical(address: SocketAddr, port: u16) -> SocketAddr {
+    let mut canonical = address;
+    // Only a mapped address changes: others keep their scope.
+    if address.ip() != address.ip().to_canonical() {
+        canonical = SocketAddr::new(address.ip().to_canonical(), port);
+    }
+    canonical.set_port(port);
+    canonical
+}
+
+/// Linux takes a connect to the wildcard as one to loopback.
+const fn reached(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        IpAddr::V4(_) | IpAddr::V6(_) => ip,
+    }
+}
+
+/// Whether the address is one of this host. The kernel is asked how it would reach it: from the
+/// address itself, if it is ours. Connecting a UDP socket sends no packet.
+fn is_local(ip: IpAddr) -> bool {
+    let any = match ip {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
+    let source = || {
+        let socket = UdpSocket::bind((any, 0))?;
+        // The port does not matter; 9 is "discard".
+        socket.connect((ip, 9))?;
+        socket.local_addr()
+    };
+    ip.is_loopback() || source().is_ok_and(|source| source.ip() == ip)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn own(bound: &[&str], address: &str) -> bool {
+        let bound = bound.iter().map(|bound| bound.parse().unwrap()).collect();
+        Own::new(bound).contains(address.parse().unwrap())
+    }
+
+    #[test]
+    fn a_specific_bind_is_its_own_address_only() {
+        assert!(own(&["127.0.0.1:443"], "127.0.0.1:443"));
+        assert!(own(&["[::1]:443"], "[::1]:443"));
+        assert!(!own(&["127.0.0.1:443"], "127.0.0.2:443"));
+        assert!(!own(&["127.0.0.1:443"], "127.0.0.1:444"));
+    }
+
+    #[test]
+    fn a_wildcard_bind_is_every_local_address_of_its_families() {
+        assert!(own(&["[::]:443"], "[::1]:443"));
+        assert!(own(&["[::]:443"], "127.0.0.1:443"));
+        assert!(own(&["0.0.0.0:443"], "127.9.9.9:443"));
+        assert!(!own(&["0.0.0.0:443"], "[::1]:443"));
+        // TEST-NET-1 is on no host.
+        assert!(!own(&["[::]:443"], "192.0.2.1:443"));
+        assert!(!own(&["[::]:443"], "127.0.0.1:444"));
+    }
+
+    #[test]
+    fn an_address_of_an_interface_is_local_by_the_route_to_it() {
+        let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+        // A host with no route to anywhere has only loopback, which is tested above.
+        if socket.connect(("192.0.2.1", 9)).is_ok() {
+            let ip = socket.local_addr().unwrap().ip();
+            assert!(Own::new(vec!["[::]:443".parse().unwrap()]).contains((ip, 443).into()));
+        }
+    }
+
+    #[test]
+    fn the_wildcard_as_a_target_is_loopback() {
+        assert!(own(&["127.0.0.1:443"], "0.0.0.0:443"));
+        assert!(own(&["[::1]:443"], "[::]:443"));
+        assert!(own(&["[::]:443"], "0.0.0.0:443"));
+    }
+
+    #[test]
+    fn mapped_addresses_are_canonical_and_others_keep_their_scope() {
+        let mapped = "[::ffff:192.0.2.1]:0".parse().unwrap();
+        assert_eq!(canonical(mapped, 443), "192.0.2.1:443".parse().unwrap());
+        let scoped = "[fe80::1%3]:0".parse().unwrap();
+        assert_eq!(canonical(scoped, 443), "[fe80::1%3]:443".parse().unwrap());
+    }
+}

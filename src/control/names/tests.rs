@@ -1,0 +1,374 @@
+//! Time is tokio's paused clock: it moves on only when every task waits for it.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, TcpListener};
+use std::sync::Mutex;
+
+use tokio::time::sleep;
+
+use super::*;
+use crate::telemetry::{EndpointStats, Registry};
+
+/// A resolver whose answers the test sets. A name without one hangs.
+#[derive(Clone, Default)]
+struct Dns(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    answers: HashMap<String, Result<Vec<IpAddr>, ()>>,
+    asked: Vec<(String, Instant)>,
+    under_way: usize,
+    most_under_way: usize,
+}
+
+impl Dns {
+    fn set(&self, host: &str, addresses: &[&str]) {
+        let addresses = addresses
+            .iter()
+            .map(|address| address.parse().unwrap())
+            .collect();
+        self.0
+            .lock()
+            .unwrap()
+            .answers
+            .insert(host.to_owned(), Ok(addresses));
+    }
+
+    fn set_down(&self, host: &str) {
+        self.0
+            .lock()
+            .unwrap()
+            .answers
+            .insert(host.to_owned(), Err(()));
+    }
+
+    fn asked(&self, host: &str) -> Vec<Instant> {
+        let state = self.0.lock().unwrap();
+        state
+            .asked
+            .iter()
+            .filter(|(asked, _)| asked == host)
+            .map(|(_, at)| *at)
+            .collect()
+    }
+
+    async fn answer(self, host: Box<str>) -> io::Result<Vec<SocketAddr>> {
+        {
+            let mut state = self.0.lock().unwrap();
+            state.asked.push((host.clone().into(), Instant::now()));
+            state.under_way += 1;
+            state.most_under_way = state.most_under_way.max(state.under_way);
+        }
+        loop {
+            let answer = self.0.lock().unwrap().answers.get(&*host).cloned();
+            if let Some(answer) = answer {
+                self.0.lock().unwrap().under_way -= 1;
+                let addresses = answer.map_err(|()| io::Error::other("SERVFAIL"))?;
+                return Ok(addresses.into_iter().map(|ip| (ip, 0).into()).collect());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+    }
+
+    fn start(&self, endpoints: &[Arc<Endpoint>], own: &[&str]) -> Names {
+        let dns = self.clone();
+        let own = own.iter().map(|own| own.parse().unwrap()).collect();
+        Names::start_with(
+            endpoints,
+            own,
+            Arc::new(move |host| Box::pin(dns.clone().answer(host))),
+        )
+    }
+}
+
+fn named(host: &str, port: u16) -> Arc<Endpoint> {
+    let target = Target::Name {
+        host: host.into(),
+        port,
+    };
+    Arc::new(Endpoint::new(target, stats(), std::time::Instant::now()))
+}
+
+fn literal(address: &str) -> Arc<Endpoint> {
+    let target = Target::Address(address.parse().unwrap());
+    Arc::new(Endpoint::new(target, stats(), std::time::Instant::now()))
+}
+
+fn addresses(endpoint: &Endpoint) -> Vec<String> {
+    endpoint
+        .addresses()
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+async fn seconds(seconds: u64) {
+    sleep(Duration::from_secs(seconds)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dns_that_is_down_at_the_start_is_found_up_later() {
+    let (dns, endpoint) = (Dns::default(), named("es.test", 9200));
+    dns.set_down("es.test");
+    let mut names = dns.start(&[Arc::clone(&endpoint)], &[]);
+    names.first_pass().await;
+    assert!(endpoint.addresses().is_empty());
+
+    dns.set("es.test", &["192.0.2.1"]);
+    seconds(31).await;
+    assert_eq!(addresses(&endpoint), ["192.0.2.1:9200"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_pass_ends_with_the_last_answer_and_after_a_second_at_most() {
+    let dns = Dns::default();
+    let (known, hanging) = (named("known.test", 1), named("hanging.test", 2));
+    dns.set("known.test", &["192.0.2.1"]);
+    let before = Instant::now();
+    dns.start(&[Arc::clone(&known)], &[]).first_pass().await;
+    assert_eq!(before.elapsed(), Duration::ZERO);
+    assert_eq!(addresses(&known), ["192.0.2.1:1"]);
+
+    dns.start(&[known, hanging], &[]).first_pass().await;
+    assert_eq!(before.elapsed().as_secs(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_pass_has_nothing_to_wait_for_without_names() {
+    let before = Instant::now();
+    Dns::default()
+        .start(&[literal("192.0.2.1:1")], &[])
+        .first_pass()
+        .await;
+    assert_eq!(before.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_good_addresses_are_kept_when_dns_fails_or_is_empty() {
+    let (dns, endpoint) = (Dns::default(), named("es.test", 9200));
+    dns.set("es.test", &["192.0.2.1"]);
+    let mut names = dns.start(&[Arc::clone(&endpoint)], &[]);
+    names.first_pass().await;
+
+    dns.set_down("es.test");
+    seconds(31).await;
+    dns.set("es.test", &[]);
+    seconds(10).await;
+    assert_eq!(addresses(&endpoint), ["192.0.2.1:9200"]);
+    // While it fails it is asked for every 2 s, and so is soon back.
+    let asked = dns.asked("es.test");
+    let gaps: Vec<_> = asked
+        .windows(2)
+        .map(|at| (at[1] - at[0]).as_secs())
+        .collect();
+    assert_eq!(gaps, [30, 2, 2, 2, 2, 2]);
+
+    dns.set("es.test", &["192.0.2.2"]);
+    seconds(2).await;
+    assert_eq!(addresses(&endpoint), ["192.0.2.2:9200"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_that_hang_delay_no_other_for_long_and_hold_one_look_up_each() {
+    let dns = Dns::default();
+    let mut endpoints: Vec<_> = (0..20).map(|n| named(&format!("a-{n}.test"), 1)).collect();
+    let good = named("good.test", 1);
+    endpoints.push(Arc::clone(&good));
+    dns.set("good.test", &["192.0.2.1"]);
+    let _names = dns.start(&endpoints, &[]);
+
+    // 20 hanging ones before it, 8 at once, 5 s each.
+    seconds(11).await;
+    assert_eq!(addresses(&good), ["192.0.2.1:1"]);
+    // From then on they are waited for without standing in the way.
+    dns.set("good.test", &["192.0.2.2"]);
+    seconds(31).await;
+    assert_eq!(addresses(&good), ["192.0.2.2:1"]);
+    seconds(300).await;
+    assert_eq!(dns.asked("a-0.test").len(), 1);
+    let refreshes: Vec<_> = dns
+        .asked("good.test")
+        .windows(2)
+        .map(|at| at[1] - at[0])
+        .collect();
+    assert!(
+        refreshes.iter().all(|gap| gap.as_secs() == 30),
+        "{refreshes:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_most_eight_look_ups_begin_at_once() {
+    let dns = Dns::default();
+    let endpoints: Vec<_> = (0..20).map(|n| named(&format!("a-{n}.test"), 1)).collect();
+    let _names = dns.start(&endpoints, &[]);
+    seconds(4).await;
+    assert_eq!(dns.0.lock().unwrap().most_under_way, LOOKUPS);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_after_the_time_limit_is_taken_when_it_comes() {
+    let (dns, endpoint) = (Dns::default(), named("slow.test", 1));
+    let _names = dns.start(&[Arc::clone(&endpoint)], &[]);
+    seconds(17).await;
+    dns.set("slow.test", &["192.0.2.1"]);
+    seconds(1).await;
+    assert_eq!(addresses(&endpoint), ["192.0.2.1:1"]);
+    assert_eq!(dns.asked("slow.test").len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_dial_brings_fresh_addresses_at_once() {
+    let (dns, endpoint) = (Dns::default(), named("es.test", 9200));
+    let other = named("es.test", 9300);
+    dns.set("es.test", &["192.0.2.1"]);
+    let mut names = dns.start(&[Arc::clone(&other), Arc::clone(&endpoint)], &[]);
+    names.first_pass().await;
+    seconds(10).await;
+
+    dns.set("es.test", &["192.0.2.2"]);
+    endpoint.failed(std::time::Instant::now());
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(addresses(&endpoint), ["192.0.2.2:9200"]);
+    assert_eq!(addresses(&other), ["192.0.2.2:9300"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn dials_that_keep_failing_ask_once_a_second() {
+    let (dns, endpoint) = (Dns::default(), named("es.test", 9200));
+    dns.set("es.test", &["192.0.2.1"]);
+    let mut names = dns.start(&[Arc::clone(&endpoint)], &[]);
+    names.first_pass().await;
+    for _ in 0..100 {
+        endpoint.failed(std::time::Instant::now());
+        sleep(Duration::from_millis(100)).await;
+    }
+    let asked = dns.asked("es.test").len();
+    assert!((9..=11).contains(&asked), "asked {asked} times in 10 s");
+}
+
+#[tokio::test(start_paused = true)]
+async fn endpoints_with_the_same_host_share_a_look_up() {
+    let dns = Dns::default();
+    let endpoints = [named("es.test", 9200), named("es.test", 9300)];
+    dns.set("es.test", &["192.0.2.1", "2001:db8::1"]);
+    let mut names = dns.start(&endpoints, &[]);
+    names.first_pass().await;
+    assert_eq!(dns.asked("es.test").len(), 1);
+    assert_eq!(
+        addresses(&endpoints[0]),
+        ["192.0.2.1:9200", "[2001:db8::1]:9200"]
+    );
+    assert_eq!(
+        addresses(&endpoints[1]),
+        ["192.0.2.1:9300", "[2001:db8::1]:9300"]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn addresses_are_canonical_in_the_resolvers_order_and_swapped_only_when_they_differ() {
+    let (dns, endpoint) = (Dns::default(), named("es.test", 1));
+    dns.set("es.test", &["192.0.2.2", "::ffff:192.0.2.1", "192.0.2.2"]);
+    let mut names = dns.start(&[Arc::clone(&endpoint)], &[]);
+    names.first_pass().await;
+    let before = endpoint.addresses();
+    assert_eq!(addresses(&endpoint), ["192.0.2.2:1", "192.0.2.1:1"]);
+
+    dns.set("es.test", &["192.0.2.1", "192.0.2.2"]);
+    seconds(31).await;
+    assert!(Arc::ptr_eq(&before, &endpoint.addresses()));
+}
+
+/// Invariant 10.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_leads_back_to_portway_is_never_an_endpoints() {
+    let dns = Dns::default();
+    dns.set("self.test", &["127.0.0.1", "192.0.2.1", "::1"]);
+    dns.set("only-self.test", &["127.0.0.1"]);
+    let by_name = [
+        named("self.test", 443),
+        named("self.test", 8443),
+        named("only-self.test", 443),
+    ];
+    let by_address = [
+        literal("127.0.0.1:443"),
+        literal("127.0.0.1:9355"),
+        literal("127.0.0.1:9200"),
+    ];
+    let endpoints: Vec<_> = by_name.iter().chain(&by_address).map(Arc::clone).collect();
+    let mut names = dns.start(&endpoints, &["[::]:443", "127.0.0.1:9355"]);
+    assert!(addresses(&by_address[0]).is_empty());
+    assert!(addresses(&by_address[1]).is_empty());
+    assert_eq!(addresses(&by_address[2]), ["127.0.0.1:9200"]);
+
+    names.first_pass().await;
+    assert_eq!(addresses(&by_name[0]), ["192.0.2.1:443"]);
+    assert_eq!(
+        addresses(&by_name[1]),
+        ["127.0.0.1:8443", "192.0.2.1:8443", "[::1]:8443"]
+    );
+    assert!(addresses(&by_name[2]).is_empty());
+
+    // After a reload without that listener it is an address like others.
+    drop(names);
+    dns.start(&endpoints, &[]).first_pass().await;
+    assert_eq!(addresses(&by_address[0]), ["127.0.0.1:443"]);
+    assert_eq!(addresses(&by_name[2]), ["127.0.0.1:443"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_change_is_told_once() {
+    let told = tempfile::NamedTempFile::new().unwrap();
+    let _guard = tracing::subscriber::set_default(
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(Arc::new(told.reopen().unwrap()))
+            .finish(),
+    );
+    let dns = Dns::default();
+    let endpoints = [named("es.test", 443), literal("127.0.0.1:443")];
+    dns.set("es.test", &["127.0.0.1", "192.0.2.1"]);
+    let mut names = dns.start(&endpoints, &["127.0.0.1:443"]);
+    names.first_pass().await;
+    seconds(90).await;
+    dns.set_down("es.test");
+    seconds(90).await;
+    dns.set("es.test", &["192.0.2.1"]);
+    seconds(90).await;
+
+    let told = std::fs::read_to_string(told.path()).unwrap();
+    let count = |text| told.lines().filter(|line| line.contains(text)).count();
+    assert_eq!(count("reason=\"loop\""), 2, "{told}");
+    assert_eq!(count("cannot resolve"), 1, "{told}");
+    assert_eq!(count("resolves again"), 1, "{told}");
+    assert_eq!(told.lines().count(), 4, "{told}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_ends_the_look_ups() {
+    let (dns, endpoint) = (Dns::default(), named("es.test", 1));
+    dns.set("es.test", &["192.0.2.1"]);
+    let mut names = dns.start(&[endpoint], &[]);
+    names.first_pass().await;
+    drop(names);
+    seconds(120).await;
+    assert_eq!(dns.asked("es.test").len(), 1);
+}
+
+/// With the system's resolver, for which `localhost` needs no network.
+#[tokio::test]
+async fn the_systems_resolver_finds_localhost() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let endpoint = named("localhost", listener.local_addr().unwrap().port());
+    let mut names = Names::start(&[Arc::clone(&endpoint)], Vec::new());
+    names.first_pass().await;
+    assert!(
+        endpoint
+            .addresses()
+            .contains(&listener.local_addr().unwrap())
+    );
+}
+
+fn stats() -> Arc<EndpointStats> {
+    Registry::new().endpoint("backend", "endpoint")
+}
