@@ -9,6 +9,7 @@
 pub mod admin;
 pub mod admission;
 pub mod backend;
+pub mod config;
 pub mod conn;
 pub mod control;
 pub mod dial;

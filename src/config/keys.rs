@@ -1,0 +1,167 @@
+//! The keys of routes.toml as a tree: for unknown keys with a suggestion, and for the examples
+//! that faults of type show. The mirror refuses what this tree has and the mirror has not.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::faults::{Fault, Path};
+
+/// What may stand under a key.
+#[derive(Debug)]
+pub enum Keys {
+    /// A value; the text is an example of one.
+    Value(&'static str),
+    /// A table of fixed keys.
+    Table(Table),
+    /// Tables of the same keys under names that the user chooses.
+    Named(Table),
+}
+
+/// Keys and what stands under them.
+pub type Table = &'static [(&'static str, Keys)];
+
+/// Every key of routes.toml. `docs/routes.md` is tested against it.
+pub const ROOT: Table = &[
+    ("workers", Keys::Value("4")),
+    (
+        "admin",
+        Keys::Table(&[("bind", Keys::Value(r#""127.0.0.1:9355""#))]),
+    ),
+    (
+        "limits",
+        Keys::Table(&[
+            ("max_connections", Keys::Value("20000")),
+            ("max_pending_connections", Keys::Value("5000")),
+            ("max_pending_per_client", Keys::Value("1000")),
+            ("max_connections_per_client", Keys::Value("2000")),
+            ("client_ipv6_prefix", Keys::Value("64")),
+            ("client_hello_timeout", Keys::Value(r#""10s""#)),
+            ("max_client_hello", Keys::Value(r#""64KiB""#)),
+            ("drain_delay", Keys::Value(r#""0s""#)),
+            ("drain_timeout", Keys::Value(r#""20s""#)),
+        ]),
+    ),
+    (
+        "log",
+        Keys::Table(&[("connections", Keys::Value(r#""all""#))]),
+    ),
+    (
+        "listeners",
+        Keys::Named(&[
+            ("bind", Keys::Value(r#"["[::]:443"]"#)),
+            ("allow_clients", Keys::Value(r#"["10.0.0.0/8"]"#)),
+            ("deny_clients", Keys::Value(r#"["10.66.0.0/16"]"#)),
+        ]),
+    ),
+    (
+        "backends",
+        Keys::Named(&[
+            ("endpoints", Keys::Value(r#"["fleet-1.internal:8220"]"#)),
+            ("balance", Keys::Value(r#""least_connections""#)),
+            ("connect_timeout", Keys::Value(r#""4s""#)),
+            ("dial_timeout", Keys::Value(r#""9s""#)),
+            ("idle_timeout", Keys::Value(r#""75m""#)),
+            ("half_close_timeout", Keys::Value(r#""60s""#)),
+            ("stall_timeout", Keys::Value(r#""10m""#)),
+            ("keepalive", Keys::Value(r#""60s""#)),
+        ]),
+    ),
+    (
+        "routes",
+        Keys::Named(&[
+            ("server_names", Keys::Value(r#"["fleet.example.com"]"#)),
+            ("no_server_name", Keys::Value("true")),
+            ("listeners", Keys::Value(r#"["agents"]"#)),
+            ("alpn", Keys::Value(r#"["h2"]"#)),
+            ("clients", Keys::Value(r#"["10.0.0.0/8"]"#)),
+            ("backend", Keys::Value(r#""fleet""#)),
+        ]),
+    ),
+];
+
+/// Takes the unknown keys out of the file and returns a fault for each.
+pub(super) fn take_unknown(file: &mut DeTable<'_>) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    take_from(file, ROOT, &Path::default(), &mut faults);
+    faults
+}
+
+fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, faults: &mut Vec<Fault>) {
+    let names = known.iter().map(|(name, _)| *name);
+    let strange: Vec<String> = (file.keys())
+        .filter(|key| !names.clone().any(|name| name == key.get_ref()))
+        .map(|key| key.get_ref().to_string())
+        .collect();
+    for key in &strange {
+        if let Some((place, _)) = file.remove_entry(key.as_str()) {
+            faults.push(unknown(key, place.span(), path, names.clone()));
+        }
+    }
+    for (key, value) in file.iter_mut() {
+        let path = path.key(key.as_ref());
+        let under = known.iter().find(|(name, _)| *name == key.as_ref());
+        match (under.map(|(_, keys)| keys), value.get_mut()) {
+            (Some(Keys::Table(keys)), DeValue::Table(table)) => {
+                take_from(table, keys, &path, faults);
+            }
+            (Some(Keys::Named(keys)), DeValue::Table(tables)) => {
+                for (name, table) in tables.iter_mut() {
+                    if let DeValue::Table(table) = table.get_mut() {
+                        take_from(table, keys, &path.key(name.as_ref()), faults);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn unknown(
+    key: &str,
+    span: Range<usize>,
+    path: &Path,
+    known: impl Iterator<Item = &'static str> + Clone,
+) -> Fault {
+    let help = match nearest(key, known.clone()) {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("write one of {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    Fault {
+        span,
+        path: path.key(key),
+        message: "unknown key".to_owned(),
+        help: Some(help),
+        other: None,
+    }
+}
+
+/// The known word that was probably meant.
+pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    known
+        .map(|name| (strsim::damerau_levenshtein(word, name), name))
+        .filter(|(distance, name)| *distance <= 1.max(name.len() / 3))
+        .min()
+        .map(|(_, name)| name)
+}
+
+/// An example of the value at a path.
+pub(super) fn example(path: &Path) -> Option<String> {
+    let mut table = ROOT;
+    let mut steps = path.keys();
+    loop {
+        let key = steps.next()?;
+        match table
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map(|(_, keys)| keys)?
+        {
+            Keys::Value(example) => return Some(format!("{key} = {example}")),
+            Keys::Table(keys) => table = keys,
+            Keys::Named(keys) => {
+                steps.next()?;
+                table = keys;
+            }
+        }
+    }
+}

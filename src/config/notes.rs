@@ -1,0 +1,174 @@
+//! Collects faults and warnings while settings are built, so that all are told at once.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use super::faults::{Fault, Path};
+use super::keys;
+use super::values::{self, Wrong};
+
+/// What was found so far in one file.
+pub(super) struct Notes<'t> {
+    file: &'t DeTable<'t>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) warnings: Vec<Fault>,
+}
+
+/// One table of the file, and where its faults go.
+pub(super) struct Section<'n, 't> {
+    pub(super) notes: &'n mut Notes<'t>,
+    pub(super) path: Path,
+}
+
+impl<'t> Notes<'t> {
+    pub(super) fn new(file: &'t DeTable<'t>, faults: Vec<Fault>) -> Self {
+        Self {
+            file,
+            faults,
+            warnings: Vec::new(),
+        }
+    }
+
+    pub(super) fn section(&mut self, path: &[&str]) -> Section<'_, 't> {
+        Section {
+            notes: self,
+            path: Path::of(path),
+        }
+    }
+
+    pub(super) fn fault(&mut self, path: &Path, message: String, help: impl Into<String>) {
+        let fault = self.note(path, message, Some(help.into()));
+        self.faults.push(fault);
+    }
+
+    pub(super) fn warn(&mut self, path: &Path, message: String, help: impl Into<String>) {
+        let warning = self.note(path, message, Some(help.into()));
+        self.warnings.push(warning);
+    }
+
+    /// A fault of two places.
+    pub(super) fn clash(&mut self, [path, other]: [&Path; 2], message: String, help: &str) {
+        let mut fault = self.note(path, message, Some(help.to_owned()));
+        fault.other = Some((other.span(self.file), other.to_string()));
+        self.faults.push(fault);
+    }
+
+    fn note(&self, path: &Path, message: String, help: Option<String>) -> Fault {
+        Fault {
+            span: path.span(self.file),
+            path: path.clone(),
+            message,
+            help,
+            other: None,
+        }
+    }
+}
+
+impl Section<'_, '_> {
+    /// The value, or a fault and nothing.
+    pub(super) fn check<T>(&mut self, key: &str, value: Result<T, Wrong>) -> Option<T> {
+        value
+            .map_err(|Wrong { message, help }| {
+                self.notes.fault(&self.path.key(key), message, help);
+            })
+            .ok()
+    }
+
+    /// A fault for a key that must be there.
+    pub(super) fn required(&mut self, key: &str, message: &str) {
+        let help = keys::example(&self.path.key(key));
+        let help = help.map_or_else(String::new, |example| {
+            format!("write, for example, {example}")
+        });
+        self.notes.fault(&self.path, message.to_owned(), help);
+    }
+
+    /// The name of the table itself.
+    pub(super) fn check_name(&mut self, name: &str) {
+        if let Err(Wrong { message, help }) = values::name(name) {
+            self.notes.fault(&self.path, message, help);
+        }
+    }
+
+    pub(super) fn count(
+        &mut self,
+        key: &str,
+        value: Option<i64>,
+        range: &RangeInclusive<i64>,
+    ) -> Option<usize> {
+        value.and_then(|value| self.check(key, values::count(value, range)))
+    }
+
+    pub(super) fn duration(
+        &mut self,
+        key: &str,
+        text: Option<&str>,
+        default: Duration,
+        range: &RangeInclusive<Duration>,
+    ) -> Duration {
+        text.and_then(|text| self.check(key, values::duration(text, range)))
+            .unwrap_or(default)
+    }
+
+    /// One of the words of a closed list.
+    pub(super) fn choice<T: Copy + Default>(
+        &mut self,
+        key: &str,
+        text: Option<&str>,
+        words: &[(&str, T)],
+    ) -> T {
+        let Some(text) = text else {
+            return T::default();
+        };
+        if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
+            return *value;
+        }
+        let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+        let help = match keys::nearest(text, words.iter().copied()) {
+            Some(word) => format!("did you mean {word:?}?"),
+            None => format!("write one of {}", words.join(", ")),
+        };
+        let message = format!("{text:?} is not among the choices");
+        self.notes.fault(&self.path.key(key), message, help);
+        T::default()
+    }
+
+    /// The values of an array that are fine; a value that stands in it twice is a fault.
+    pub(super) fn list<T: Clone + Eq + Hash>(
+        &mut self,
+        key: &str,
+        texts: &[String],
+        read: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Vec<T> {
+        let mut seen = HashMap::new();
+        let mut values = Vec::new();
+        for (index, text) in texts.iter().enumerate() {
+            match read(text) {
+                Ok(value) => match seen.entry(value) {
+                    Entry::Vacant(entry) => {
+                        values.push(entry.key().clone());
+                        entry.insert(index);
+                    }
+                    Entry::Occupied(entry) => {
+                        let path = self.path.key(key);
+                        self.notes.clash(
+                            [&path.index(index), &path.index(*entry.get())],
+                            format!("{text:?} is here twice"),
+                            "leave one out",
+                        );
+                    }
+                },
+                Err(Wrong { message, help }) => {
+                    let path = self.path.key(key).index(index);
+                    self.notes.fault(&path, message, help);
+                }
+            }
+        }
+        values
+    }
+}

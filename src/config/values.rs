@@ -1,0 +1,288 @@
+//! The values of routes.toml: text in, a checked value out, or what is wrong and what to write.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+use ipnet::IpNet;
+
+use crate::backend::Target;
+use crate::routing::Pattern;
+use crate::tls::ServerName;
+
+/// Why a value is refused.
+#[derive(Debug)]
+pub(super) struct Wrong {
+    pub(super) message: String,
+    pub(super) help: String,
+}
+
+fn wrong<T>(message: String, help: impl Into<String>) -> Result<T, Wrong> {
+    Err(Wrong {
+        message,
+        help: help.into(),
+    })
+}
+
+pub(super) fn count(value: i64, range: &RangeInclusive<i64>) -> Result<usize, Wrong> {
+    match usize::try_from(value) {
+        Ok(count) if range.contains(&value) => Ok(count),
+        Ok(_) | Err(_) => wrong(
+            format!("{value} is out of range"),
+            format!("write a number from {} to {}", range.start(), range.end()),
+        ),
+    }
+}
+
+pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Wrong> {
+    match humantime::parse_duration(text) {
+        Ok(duration) if range.contains(&duration) => Ok(duration),
+        Ok(_) => wrong(
+            format!("{text:?} is out of range"),
+            format!(
+                "write a duration from {} to {}",
+                humantime::format_duration(*range.start()),
+                humantime::format_duration(*range.end())
+            ),
+        ),
+        Err(error) => wrong(
+            format!("{text:?} is no duration: {error}"),
+            "write a number with a unit, such as \"500ms\", \"5s\" or \"75m\"",
+        ),
+    }
+}
+
+pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<usize, Wrong> {
+    let bounds = || {
+        let [least, most] = [range.start(), range.end()].map(|size| size >> 10);
+        format!("write a size from \"{least}KiB\" to \"{most}KiB\", such as \"64KiB\"")
+    };
+    match text.parse::<ByteSize>() {
+        Ok(ByteSize(size)) if range.contains(&size) => match usize::try_from(size) {
+            Ok(size) => Ok(size),
+            Err(_) => wrong(format!("{text:?} is out of range"), bounds()),
+        },
+        Ok(_) => wrong(format!("{text:?} is out of range"), bounds()),
+        Err(_) => wrong(format!("{text:?} is no size"), bounds()),
+    }
+}
+
+/// The name of a listener, backend or route: it becomes the value of metric labels.
+pub(super) fn name(text: &str) -> Result<(), Wrong> {
+    let mut bytes = text.bytes();
+    let fine = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
+        && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+    if fine && text.len() <= 64 {
+        Ok(())
+    } else {
+        wrong(
+            format!("{text:?} is no name"),
+            "write up to 64 of A-Z a-z 0-9 _ . - and begin with a letter or digit",
+        )
+    }
+}
+
+/// An address that listens; port 0 lets the kernel choose.
+pub(super) fn bind(text: &str) -> Result<SocketAddr, Wrong> {
+    if let Ok(address) = text.parse() {
+        return Ok(canonical(address));
+    }
+    let message = format!("{text:?} is no address with a port");
+    match (
+        text.parse::<IpAddr>(),
+        text.trim_start_matches(':').parse::<u16>(),
+    ) {
+        (Ok(ip), _) => wrong(
+            format!("{text:?} has no port"),
+            format!("write \"{}\"", SocketAddr::new(ip, 443)),
+        ),
+        (_, Ok(port)) => wrong(
+            message,
+            format!("write \"[::]:{port}\" for every address of this machine"),
+        ),
+        _ => wrong(
+            message,
+            "write an IP address, such as \"[::]:443\" or \"127.0.0.1:443\"; names are not resolved here",
+        ),
+    }
+}
+
+/// `host:port` of an endpoint.
+pub(super) fn endpoint(text: &str) -> Result<Target, Wrong> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return endpoint_address(text, canonical(address));
+    }
+    let no_port = |help: String| wrong(format!("{text:?} has no port"), help);
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        let whole = SocketAddr::new(ip, 443);
+        return match text
+            .rsplit_once(':')
+            .map(|(ip, port)| (ip.parse(), port.parse()))
+        {
+            Some((Ok(ip), Ok(port))) => {
+                let split = SocketAddr::new(IpAddr::V6(ip), port);
+                no_port(format!("write \"{split}\" or \"{whole}\""))
+            }
+            _ => no_port(format!("write \"{whole}\"")),
+        };
+    }
+    if let Some((_, rest)) = text.split_once("://") {
+        let authority = rest.split('/').next().unwrap_or(rest);
+        return wrong(
+            format!("{text:?} is a URL"),
+            format!("write \"{authority}\", as host:port"),
+        );
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        let host = host_name(text)?;
+        return no_port(format!("write \"{host}:443\""));
+    };
+    let Ok(port @ 1..) = port.parse::<u16>() else {
+        return wrong(
+            format!("{port:?} in {text:?} is no port"),
+            "write a number from 1 to 65535",
+        );
+    };
+    Ok(Target::Name {
+        host: host_name(host)?.into(),
+        port,
+    })
+}
+
+fn endpoint_address(text: &str, address: SocketAddr) -> Result<Target, Wrong> {
+    if address.port() == 0 {
+        wrong(
+            format!("{text:?} has no port to dial"),
+            format!("write \"{}\"", SocketAddr::new(address.ip(), 443)),
+        )
+    } else if address.ip().is_unspecified() || address.ip().is_multicast() {
+        wrong(
+            format!("{text:?} is no address to dial"),
+            "write the address of the host",
+        )
+    } else {
+        Ok(Target::Address(address))
+    }
+}
+
+/// A name for the resolver. A trailing dot keeps it from its search list.
+fn host_name(host: &str) -> Result<String, Wrong> {
+    let (relative, dot) = match host.strip_suffix('.') {
+        Some(relative) => (relative, "."),
+        None => (host, ""),
+    };
+    let ascii = to_ascii(relative)?;
+    match ServerName::parse(ascii.as_bytes()) {
+        Ok(name) => Ok(format!("{name}{dot}")),
+        Err(reason) => wrong(
+            format!("{host:?} is no host name: {}", reason.0),
+            "write \"host:port\", such as \"fleet-1.internal:8220\" or \"[fd00::1]:8220\"",
+        ),
+    }
+}
+
+/// A-labels of what may have U-labels.
+fn to_ascii(name: &str) -> Result<Cow<'_, str>, Wrong> {
+    if name.is_ascii() {
+        return Ok(Cow::Borrowed(name));
+    }
+    match idna::domain_to_ascii(name) {
+        Ok(ascii) => Ok(Cow::Owned(ascii)),
+        Err(_) => wrong(
+            format!("{name:?} is no internationalised name"),
+            "write it in A-labels, such as \"xn--bcher-kva.example\"",
+        ),
+    }
+}
+
+/// A pattern of `server_names`, U-labels converted.
+pub(super) fn server_name(text: &str) -> Result<Pattern, Wrong> {
+    let name = text.trim_start_matches('*');
+    let (wildcard, _) = text.split_at(text.len() - name.len());
+    let ascii = to_ascii(name)?;
+    let pattern = format!("{wildcard}{ascii}");
+    let reason = match Pattern::parse(&pattern) {
+        Ok(pattern) => return Ok(pattern),
+        Err(reason) => reason,
+    };
+    let help = if text == "*" {
+        "write \"**\" for any name".to_owned()
+    } else if text.contains('*') {
+        "write \"*.example.com\" for one label, \"**.example.com\" for one or more, or \"**\" for any name".to_owned()
+    } else if text.parse::<IpAddr>().is_ok() {
+        "a client that dials an address sends no server name: write no_server_name = true"
+            .to_owned()
+    } else if let Some(host) = (text.rsplit("://").next())
+        .and_then(|rest| rest.split([':', '/']).next())
+        .filter(|host| host.len() < text.len())
+    {
+        format!("a hello carries no scheme, port or path: write {host:?}")
+    } else if let Some(name) = text.strip_suffix('.') {
+        format!("write {name:?}")
+    } else {
+        "write a host name, such as \"fleet.example.com\"".to_owned()
+    };
+    wrong(format!("{text:?} is no server name: {}", reason.0), help)
+}
+
+/// A network without host bits.
+pub(super) fn network(text: &str) -> Result<IpNet, Wrong> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return wrong(
+            format!("{text:?} is an address, not a network"),
+            format!("write \"{}\"", IpNet::from(ip.to_canonical())),
+        );
+    }
+    let Some(network) = text.parse::<IpNet>().ok().map(canonical_network) else {
+        return wrong(
+            format!("{text:?} is no network"),
+            "write an address and a prefix length, such as \"10.0.0.0/8\" or \"fd00::/8\"",
+        );
+    };
+    if network.trunc() == network {
+        Ok(network)
+    } else {
+        wrong(
+            format!("{text:?} has bits set behind its prefix"),
+            format!(
+                "write \"{}\", or \"{}\" for the one address",
+                network.trunc(),
+                IpNet::from(network.addr())
+            ),
+        )
+    }
+}
+
+pub(super) fn alpn(text: &str) -> Result<Box<[u8]>, Wrong> {
+    if (1..=255).contains(&text.len()) {
+        Ok(text.as_bytes().into())
+    } else {
+        wrong(
+            format!("{text:?} is no ALPN protocol"),
+            "write 1 to 255 bytes, such as \"h2\" or \"http/1.1\"",
+        )
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// `::ffff:10.0.0.0/104` is 10.0.0.0/8.
+fn canonical_network(network: IpNet) -> IpNet {
+    match (
+        network.addr().to_canonical(),
+        network.prefix_len().checked_sub(96),
+    ) {
+        (ip @ IpAddr::V4(_), Some(prefix)) if network.addr().is_ipv6() => {
+            IpNet::new(ip, prefix).unwrap_or(network)
+        }
+        _ => network,
+    }
+}

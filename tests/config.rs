@@ -1,0 +1,323 @@
+//! routes.toml from outside: every file of `config/valid` is fine, every fault of `config/invalid`
+//! reads as its snapshot says, and what the repository shows to users parses.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use portway::backend::Target;
+use portway::config::{self, Loaded, Settings, keys};
+use proptest::prelude::*;
+
+fn files(directory: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
+    let mut files: Vec<PathBuf> = fs::read_dir(&directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.is_file())
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{}", directory.display());
+    files
+}
+
+fn stem(path: &Path) -> &str {
+    path.file_stem().unwrap().to_str().unwrap()
+}
+
+/// Compares with `tests/config/snapshots/NAME.snap`.
+fn assert_snapshot(name: &str, text: &str) {
+    insta::with_settings!({
+        snapshot_path => "config/snapshots",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+#[track_caller]
+fn parse_shown(text: &str, name: &str) -> Loaded {
+    config::parse(text, name).unwrap_or_else(|faults| panic!("{faults}"))
+}
+
+#[test]
+fn valid_files_are_fine() {
+    for path in files("tests/config/valid") {
+        parse_shown(&fs::read_to_string(&path).unwrap(), stem(&path));
+    }
+}
+
+#[test]
+fn invalid_files_have_every_fault_reported_with_place_and_remedy() {
+    for path in files("tests/config/invalid") {
+        let text = fs::read_to_string(&path).unwrap();
+        let Err(faults) = config::parse(&text, "routes.toml") else {
+            panic!("{} is fine", path.display());
+        };
+        assert_snapshot(stem(&path), &faults.to_string());
+    }
+}
+
+#[test]
+fn the_shipped_file_is_fine_without_a_warning() {
+    let loaded = parse_shown(include_str!("../routes.toml"), "routes.toml");
+    assert!(
+        loaded.warnings.is_empty(),
+        "{}",
+        loaded.warnings.render_warnings(false)
+    );
+}
+
+/// The blocks of a Markdown file that are marked as TOML.
+fn toml_blocks(markdown: &str) -> impl Iterator<Item = &str> {
+    (markdown.split("```toml\n").skip(1)).map(|rest| rest.split("```").next().unwrap_or(rest))
+}
+
+#[test]
+fn every_file_in_the_documentation_is_fine() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut pages = files("docs");
+    pages.extend(
+        [root.join("README.md")]
+            .into_iter()
+            .filter(|path| path.exists()),
+    );
+    for page in pages
+        .iter()
+        .filter(|page| page.extension().is_some_and(|e| e == "md"))
+    {
+        for block in toml_blocks(&fs::read_to_string(page).unwrap()) {
+            parse_shown(block, &page.display().to_string());
+        }
+    }
+}
+
+fn leaves(table: keys::Table, prefix: &str, found: &mut Vec<String>) {
+    for (name, under) in table {
+        match under {
+            keys::Keys::Value(_) => found.push(format!("{prefix}{name}")),
+            keys::Keys::Table(table) => leaves(table, &format!("{prefix}{name}."), found),
+            keys::Keys::Named(table) => leaves(table, &format!("{prefix}{name}.N."), found),
+        }
+    }
+}
+
+#[test]
+fn the_reference_documents_exactly_the_keys_that_work() {
+    let mut known = Vec::new();
+    leaves(keys::ROOT, "", &mut known);
+    let reference = include_str!("../docs/routes.md");
+    let mut documented: Vec<String> = reference
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
+        .map(|(key, _)| key.to_owned())
+        .collect();
+    known.sort();
+    documented.sort();
+    assert_eq!(documented, known);
+}
+
+#[test]
+fn the_file_with_every_key_has_every_key() {
+    let text = include_str!("config/valid/every_key.toml");
+    let mut known = Vec::new();
+    leaves(keys::ROOT, "", &mut known);
+    for key in known {
+        let name = key.rsplit('.').next().unwrap();
+        assert!(
+            text.lines()
+                .any(|line| line.split(" = ").next() == Some(name)),
+            "{key}"
+        );
+    }
+}
+
+/// All of the settings but the arrangement of the routes for look-up.
+fn shown(settings: &Settings) -> String {
+    let Settings {
+        workers,
+        admin,
+        limits,
+        hello,
+        drain,
+        log,
+        listeners,
+        backends,
+        routes,
+    } = settings;
+    let program = (workers, admin, limits, hello, drain, log);
+    format!("{:#?}", (program, listeners, backends, routes.routes()))
+}
+
+#[test]
+fn what_is_left_out_has_the_documented_default() {
+    let text = include_str!("../routes.toml");
+    assert_snapshot(
+        "defaults",
+        &shown(&parse_shown(text, "routes.toml").settings),
+    );
+}
+
+#[test]
+fn what_is_written_arrives_in_the_settings() {
+    let text = include_str!("config/valid/every_key.toml");
+    assert_snapshot(
+        "every_key",
+        &shown(&parse_shown(text, "every_key.toml").settings),
+    );
+}
+
+#[test]
+fn a_listener_admits_whom_it_allows_and_does_not_deny() {
+    let text = include_str!("config/valid/every_key.toml");
+    let listener = &parse_shown(text, "every_key.toml").settings.listeners[0];
+    let admits = |client: &str| listener.clients.admit(client.parse().unwrap());
+    assert!(admits("10.1.2.3") && admits("fd00::1"));
+    assert!(!admits("10.66.0.1"), "deny wins");
+    assert!(!admits("192.0.2.1"), "not allowed");
+}
+
+#[test]
+fn addresses_and_networks_are_canonical() {
+    let text = r#"
+[listeners.agents]
+bind = ["[::ffff:127.0.0.1]:443"]
+deny_clients = ["::ffff:10.0.0.0/104"]
+
+[backends.fleet]
+endpoints = ["[::ffff:10.0.0.7]:8220"]
+
+[routes.fleet]
+server_names = ["B\u00dcCHER.example", "*.b\u00fccher.example"]
+backend = "fleet"
+"#;
+    let settings = parse_shown(text, "routes.toml").settings;
+    let listener = &settings.listeners[0];
+    assert_eq!(listener.bind, ["127.0.0.1:443".parse().unwrap()]);
+    assert_eq!(listener.clients.deny, ["10.0.0.0/8".parse().unwrap()]);
+    let endpoint = Target::Address("10.0.0.7:8220".parse().unwrap());
+    assert_eq!(settings.backends[0].endpoints, [endpoint]);
+    let names = &settings.routes.routes()[0].server_names;
+    assert_eq!(names[0].to_string(), "xn--bcher-kva.example");
+    assert_eq!(names[1].to_string(), "*.xn--bcher-kva.example");
+}
+
+#[test]
+fn warnings_leave_the_settings_valid() {
+    let text = r#"
+[admin]
+bind = "0.0.0.0:9355"
+
+[listeners.agents]
+bind = ["[::]:443"]
+
+[listeners.forgotten]
+bind = ["[::]:444"]
+
+[backends.fleet]
+endpoints = ["fleet-1.internal:8220"]
+idle_timeout = "5m"
+
+[backends.spare]
+endpoints = ["spare.internal:8220"]
+
+[routes.fleet]
+server_names = ["fleet.example.com"]
+listeners = ["agents"]
+alpn = ["h2"]
+backend = "fleet"
+"#;
+    let loaded = parse_shown(text, "routes.toml");
+    assert_snapshot("warnings", &loaded.warnings.render_warnings(false));
+}
+
+#[test]
+fn a_file_that_is_no_text_is_a_clear_fault() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    fs::write(at("large.toml"), "#".repeat(1 + (1 << 20))).unwrap();
+    fs::write(at("latin1.toml"), b"workers = 4\n# caf\xe9\n").unwrap();
+    let told = |path: &Path| {
+        let faults = config::load(path).unwrap_err().to_string();
+        faults.replace(directory.path().to_str().unwrap(), "DIR")
+    };
+    let all: Vec<String> = ["missing.toml", "large.toml", "latin1.toml", ""]
+        .iter()
+        .map(|name| told(&at(name)))
+        .collect();
+    assert_snapshot("unreadable", &all.join("\n\n"));
+}
+
+#[test]
+fn a_file_of_garbage_is_reported_in_bounded_length() {
+    let lines: Vec<String> = (0..100).map(|n| format!("key{n} = {n}")).collect();
+    let text = lines.join("\n");
+    let faults = config::parse(&text, "routes.toml").unwrap_err().to_string();
+    assert_eq!(faults.matches("error: ").count(), 51);
+    assert!(faults.contains("more in routes.toml"), "{faults}");
+}
+
+/// Pieces that make a mutated file wrong in ways other than syntax.
+const PIECES: [&str; 24] = [
+    "0",
+    "-1",
+    "\"\"",
+    "[]",
+    "true",
+    "\"5s\"",
+    "\"64KiB\"",
+    "\"**\"",
+    "\"::1:443\"",
+    "\"10.0.0.1/8\"",
+    "\"\u{fc}.example\"",
+    "\"*.\"",
+    "\u{0}",
+    "\r\n",
+    "\u{feff}",
+    "[routes.\"\"]\n",
+    "bind = [\"[::]:443\"]\n",
+    "{ a = 1 }",
+    "[[routes]]\n",
+    "1979-05-27",
+    "nan",
+    "9223372036854775807",
+    "\"\"\"",
+    "#",
+];
+
+proptest! {
+    #[test]
+    fn no_mutation_of_a_file_makes_the_parser_panic(
+        seed in prop::sample::select(vec![
+            include_str!("../routes.toml"),
+            include_str!("config/valid/every_key.toml"),
+            include_str!("config/invalid/ties.toml"),
+        ]),
+        cuts in prop::collection::vec(
+            (any::<prop::sample::Index>(), 0..30_usize, prop::sample::select(PIECES.to_vec())),
+            1..4,
+        ),
+    ) {
+        let mut text: Vec<char> = seed.chars().collect();
+        for (place, length, piece) in cuts {
+            let start = place.index(text.len());
+            let end = (start + length).min(text.len());
+            text.splice(start..end, piece.chars());
+            if text.is_empty() { break; }
+        }
+        let text: String = text.into_iter().collect();
+        match config::parse(&text, "routes.toml") {
+            Ok(loaded) => drop(loaded.warnings.render_warnings(true)),
+            Err(faults) => {
+                prop_assert!(!faults.is_empty());
+                drop(faults.render(true));
+            }
+        }
+    }
+}
