@@ -8,6 +8,7 @@
 
 pub mod admin;
 pub mod admission;
+pub mod app;
 pub mod backend;
 pub mod config;
 pub mod conn;
