@@ -1,3 +1,7 @@
 //! The `portway` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    portway::cli::main()
+}

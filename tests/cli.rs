@@ -1,0 +1,212 @@
+//! The program as a user meets it: help, exit status, and what `check` and `explain` print.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+#[path = "support/hello.rs"]
+#[expect(dead_code, reason = "other tests need the rest")]
+mod hello;
+
+/// A directory with the shipped routes.toml and a hello for it.
+fn directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
+    write("routes.toml", include_bytes!("../routes.toml"));
+    write("explain.toml", include_bytes!("cli/explain.toml"));
+    write(
+        "hello.bin",
+        &hello::Builder::new("fleet.example.com")
+            .alpn(&["h2"])
+            .build(),
+    );
+    directory
+}
+
+fn portway(directory: &Path, line: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_portway"))
+        .args(line.split_whitespace())
+        .current_dir(directory)
+        .output()
+        .unwrap()
+}
+
+/// Everything that a run shows, as in a terminal.
+fn session(directory: &Path, lines: &[&str]) -> String {
+    let one = |line: &&str| {
+        let output = portway(directory, line);
+        format!(
+            "$ portway {line}\n{}{}status {}\n",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr),
+            output.status.code().unwrap()
+        )
+    };
+    lines.iter().map(one).collect::<Vec<_>>().join("\n")
+}
+
+/// Compares with `tests/cli/snapshots/NAME.snap`.
+fn assert_snapshot(name: &str, text: &str) {
+    insta::with_settings!({
+        snapshot_path => "cli/snapshots",
+        prepend_module_to_snapshot => false,
+        omit_expression => true,
+    }, {
+        insta::assert_snapshot!(name, text);
+    });
+}
+
+#[test]
+fn help_tells_what_each_command_does() {
+    let commands = ["--help", "run --help", "check --help", "explain --help"];
+    assert_snapshot("help", &session(directory().path(), &commands));
+}
+
+#[test]
+fn every_example_of_the_help_works() {
+    for command in ["check", "explain"] {
+        let directory = directory();
+        let output = portway(directory.path(), &format!("{command} --help"));
+        let help = String::from_utf8(output.stdout).unwrap();
+        let (_, examples) = help.split_once("Examples:\n").unwrap();
+        let examples: Vec<&str> = examples
+            .lines()
+            .map_while(|line| line.strip_prefix("  portway "))
+            .collect();
+        assert!(!examples.is_empty(), "{command}");
+        for example in examples {
+            let output = portway(directory.path(), example);
+            assert!(output.status.success(), "{example}: {output:?}");
+        }
+    }
+}
+
+#[test]
+fn explain_tells_the_route_and_those_passed_over() {
+    let lines = [
+        "explain --server-name fleet.example.com",
+        "explain --server-name FLEET.example.com --client ::ffff:10.1.2.3",
+    ];
+    assert_snapshot("explain_shipped", &session(directory().path(), &lines));
+    let lines = [
+        "--server-name fleet.example.com --listener internal --alpn h2 --client 10.1.2.3",
+        "--server-name fleet.example.com --listener agents --alpn h2 --client 10.1.2.3",
+        "--server-name a.b.example.com --listener agents",
+        "--no-server-name --listener internal",
+        "--hello hello.bin --listener internal",
+    ]
+    .map(|line| format!("explain --config explain.toml {line}"));
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    assert_snapshot("explain_routed", &session(directory().path(), &lines));
+}
+
+#[test]
+fn explain_tells_why_a_connection_is_refused_and_what_the_client_gets() {
+    let lines = [
+        "--server-name nobody.example.org --listener agents",
+        "--server-name 10.0.0.7 --listener agents",
+        "--no-server-name --listener agents",
+        "--server-name fleet.example.com --listener agents --client 10.66.0.1",
+    ]
+    .map(|line| format!("explain --config explain.toml {line}"));
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    assert_snapshot("explain_refused", &session(directory().path(), &lines));
+}
+
+#[test]
+fn explain_judges_hellos_as_the_relay_does() {
+    let directory = directory();
+    let whole = hello::Builder::new("fleet.example.com").build();
+    let without_name = hello::Builder::without_name().tls12().build();
+    let mut malformed = whole.clone();
+    malformed[5] = 2;
+    let files: [(&str, &[u8]); 7] = [
+        ("short.bin", &whole[..100]),
+        ("empty.bin", b""),
+        ("without_name.bin", &without_name),
+        (
+            "escaped.bin",
+            &hello::Builder::new(b"a\x1b[31m.example").build(),
+        ),
+        (
+            "http.bin",
+            b"GET / HTTP/1.1\r\nHost: fleet.example.com\r\n\r\n",
+        ),
+        ("ssh.bin", b"SSH-2.0-OpenSSH_9.9\r\n"),
+        ("malformed.bin", &malformed),
+    ];
+    for (name, bytes) in files {
+        fs::write(directory.path().join(name), bytes).unwrap();
+    }
+    let mut lines: Vec<String> = files.iter().map(|(name, _)| (*name).to_owned()).collect();
+    lines.push("missing.bin".to_owned());
+    let lines: Vec<String> = lines
+        .iter()
+        .map(|name| format!("explain --hello {name}"))
+        .collect();
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    assert_snapshot("explain_hello", &session(directory.path(), &lines));
+}
+
+#[test]
+fn check_tells_faults_and_warnings_by_exit_status() {
+    let directory = directory();
+    let write = |name: &str, text: &str| fs::write(directory.path().join(name), text).unwrap();
+    let shipped = include_str!("../routes.toml");
+    write(
+        "faulty.toml",
+        &shipped.replace("backend = \"fleet\"", "backend = \"flet\""),
+    );
+    write(
+        "warned.toml",
+        &shipped.replace(
+            "\"es-1.internal:9200\"]",
+            "\"es-1.internal:9200\"]\nidle_timeout = \"5m\"",
+        ),
+    );
+    let lines = [
+        "check",
+        "check --config faulty.toml",
+        "check --config warned.toml",
+        "check --config warned.toml --strict",
+        "check --config missing.toml",
+        "explain --config faulty.toml --server-name fleet.example.com",
+        "run --config faulty.toml",
+    ];
+    assert_snapshot("check", &session(directory.path(), &lines));
+}
+
+#[test]
+fn bad_usage_has_its_own_exit_status() {
+    let lines = [
+        "",
+        "fly",
+        "explain",
+        "explain --server-name a.example --no-server-name",
+        "explain --hello hello.bin --alpn h2",
+        "explain --server-name a.example --client office",
+        "explain --config explain.toml --server-name a.example",
+        "explain --config explain.toml --server-name a.example --listener agent",
+    ];
+    for line in lines {
+        let output = portway(directory().path(), line);
+        assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
+        assert!(!output.stderr.is_empty(), "{line}");
+    }
+}
+
+#[test]
+fn check_opens_no_socket() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let directory = directory();
+    let text = include_str!("../routes.toml")
+        .replace("[::]:443", &taken.local_addr().unwrap().to_string());
+    fs::write(directory.path().join("taken.toml"), text).unwrap();
+    let output = portway(directory.path(), "check --config taken.toml");
+    assert!(output.status.success(), "{output:?}");
+}
