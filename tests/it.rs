@@ -1,0 +1,26 @@
+//! Tests of the whole program over real sockets: bad inputs, transfers, faults, invariants.
+//!
+//! One binary, so that it is linked once. Each module says which rows it holds.
+
+#[cfg(test)]
+mod it {
+    mod bad_inputs;
+    #[path = "../support/corpus.rs"]
+    mod corpus;
+    mod faults;
+    mod fixture;
+    #[expect(
+        dead_code,
+        reason = "shared with the tests of the parser, which use the rest"
+    )]
+    #[path = "../support/hello.rs"]
+    mod hello;
+    mod in_process;
+    mod invariants;
+    mod metrics;
+    mod peers;
+    mod process;
+    mod random;
+    mod self_tests;
+    mod transfers;
+}

@@ -1,0 +1,271 @@
+//! Two running portways that all rows share, and the part of them that one row has for itself.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::{LONG_NAME, Seen};
+use crate::it::fixture::{PATIENCE, Portway, pause, within};
+use crate::it::peers::{Backend, End, connect, error_within, read_to_end};
+
+/// Rows that run at once: each has a listener and a backend of its own, so that a row can say
+/// "by exactly one" and "no dial" while others run.
+const LANES: usize = 4;
+
+/// Ends with the last row that uses it, so that no process is left behind.
+static WORLD: Mutex<Weak<World>> = Mutex::new(Weak::new());
+
+struct World {
+    /// Only named routes.
+    strict: Portway,
+    /// Takes every name and none: what must be rejected is rejected here too (invariant 2).
+    open: Portway,
+    backends: Vec<Backend>,
+    free: Mutex<Vec<usize>>,
+    /// When rejections with an outcome went to `strict`: over ten a second they share a line.
+    logged: Mutex<HashMap<String, Vec<Instant>>>,
+}
+
+/// A listener of each portway and the backend behind both.
+pub(super) struct Lane {
+    world: Arc<World>,
+    index: usize,
+}
+
+impl Lane {
+    pub(super) fn take() -> Self {
+        let mut shared = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
+        let world = shared.upgrade().unwrap_or_else(|| {
+            let world = Arc::new(World::start());
+            *shared = Arc::downgrade(&world);
+            world
+        });
+        drop(shared);
+        let index = within(Duration::from_mins(1), "a free lane", || {
+            world
+                .free
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()
+        });
+        Self { world, index }
+    }
+
+    /// The portway with named routes only.
+    pub(super) fn strict(&self) -> Door<'_> {
+        Door {
+            portway: &self.world.strict,
+            lane: self,
+            logs: true,
+        }
+    }
+
+    /// The portway that takes every name and none.
+    pub(super) fn open(&self) -> Door<'_> {
+        Door {
+            portway: &self.world.open,
+            lane: self,
+            logs: false,
+        }
+    }
+
+    fn backend(&self) -> &Backend {
+        &self.world.backends[self.index]
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        self.world
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(self.index);
+    }
+}
+
+/// One listener of one portway.
+pub(super) struct Door<'a> {
+    portway: &'a Portway,
+    lane: &'a Lane,
+    logs: bool,
+}
+
+impl Door<'_> {
+    pub(super) fn address(&self) -> SocketAddr {
+        self.portway.address(&self.name())
+    }
+
+    fn name(&self) -> String {
+        format!("l{}", self.lane.index)
+    }
+
+    /// Sends by `send`, and checks everything that a rejection promises.
+    pub(super) fn rejects(&self, send: impl FnOnce(&mut TcpStream), seen: Seen, outcome: &str) {
+        self.await_turn(outcome);
+        let dialled = self.lane.backend().accepted();
+        let before = self.outcomes();
+        let mut client = connect(self.address());
+        let address = client.local_addr().unwrap();
+        send(&mut client);
+        let (bytes, end) = read_to_end(&mut client);
+        seen.check(&bytes, end);
+        if end == End::Fin {
+            // Time for a RST behind the FIN: none may come.
+            assert_eq!(
+                error_within(&client, Duration::from_millis(10)),
+                None,
+                "RST after FIN"
+            );
+        }
+        drop(client);
+        self.counted_once(before, outcome);
+        assert_eq!(
+            self.lane.backend().accepted(),
+            dialled,
+            "a rejected client was dialled for"
+        );
+        if self.logs {
+            let line = self.line_of(address, outcome);
+            assert!(line.to_string().len() < 2048, "unbounded: {line}");
+        }
+    }
+
+    /// Opens and ends without a byte, which is counted and not logged.
+    pub(super) fn counts_as_probe(&self, end: impl FnOnce(TcpStream)) {
+        let before = self.outcomes();
+        let client = connect(self.address());
+        let address = client.local_addr().unwrap().to_string();
+        end(client);
+        self.counted_once(before, "probe");
+        assert!(
+            self.portway
+                .connections
+                .find(|line| line["client"] == address.as_str())
+                .is_none()
+        );
+    }
+
+    /// Sends `segments`, closes, and checks that the backend got every byte. The log line.
+    pub(super) fn routes(&self, segments: &[&[u8]], apart: Duration) -> Value {
+        let dialled = self.lane.backend().accepted();
+        let before = self.outcomes();
+        let mut client = connect(self.address());
+        let address = client.local_addr().unwrap();
+        for segment in segments {
+            client.write_all(segment).unwrap();
+            if !apart.is_zero() {
+                pause(apart);
+            }
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        let sent = segments.concat();
+        let expected = (Sha256::digest(&sent).to_vec(), End::Fin);
+        assert_eq!(read_to_end(&mut client), expected, "the backend's answer");
+        drop(client);
+        self.counted_once(before, "closed");
+        assert_eq!(self.lane.backend().accepted(), dialled + 1);
+        let line = self.line_of(address, "closed");
+        assert_eq!(line["bytes_client_to_backend"], sent.len(), "{line}");
+        assert_eq!(line["bytes_backend_to_client"], 32, "{line}");
+        line
+    }
+
+    /// The address alone does not tell: the port may come again at another listener.
+    fn line_of(&self, client: SocketAddr, outcome: &str) -> Value {
+        let (client, listener) = (client.to_string(), self.name());
+        self.portway.wait_line(|line| {
+            line["client"] == client.as_str()
+                && line["listener"] == listener.as_str()
+                && line["outcome"] == outcome
+        })
+    }
+
+    fn outcomes(&self) -> BTreeMap<String, f64> {
+        self.portway.metrics().outcomes(&self.name())
+    }
+
+    /// Nothing is left, and one outcome moved, by one.
+    fn counted_once(&self, before: BTreeMap<String, f64>, outcome: &str) {
+        let listener = self.name();
+        within(Duration::from_secs(2), "the connection is over", || {
+            let metrics = self.portway.metrics();
+            let active = metrics.sum("portway_connections_active", &[("listener", &listener)]);
+            (active.abs() < 0.5).then_some(())
+        });
+        let mut expected = before;
+        *expected.entry(outcome.to_owned()).or_default() += 1.0;
+        assert_eq!(self.outcomes(), expected, "outcomes of {listener}");
+    }
+
+    fn await_turn(&self, outcome: &str) {
+        if !self.logs {
+            return;
+        }
+        within(Duration::from_mins(2), "a turn to be logged", || {
+            let mut logged = self
+                .lane
+                .world
+                .logged
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let times = logged.entry(outcome.to_owned()).or_default();
+            times.retain(|time| time.elapsed() < Duration::from_millis(1500));
+            (times.len() < 8).then(|| times.push(Instant::now()))
+        });
+    }
+}
+
+impl World {
+    fn start() -> Self {
+        let backends: Vec<_> = (0..LANES).map(|_| Backend::digesting()).collect();
+        let named = format!(
+            r#"["fleet.example", "*.wild.example", "fleet_1.example", "xn--bcher-kva.example",
+                "123.example", "fallback.example", "{LONG_NAME}"]"#
+        );
+        let strict = |lane| format!("[routes.r{lane}]\nserver_names = {named}\n");
+        let open = |lane| {
+            format!(
+                "[routes.r{lane}]\nserver_names = [\"**\"]\nlisteners = [\"l{lane}\"]\n\
+                 backend = \"b{lane}\"\n\
+                 [routes.n{lane}]\nno_server_name = true\n"
+            )
+        };
+        Self {
+            strict: Portway::start(&config(&backends, strict)),
+            open: Portway::start(&config(&backends, open)),
+            backends,
+            free: Mutex::new((0..LANES).collect()),
+            logged: Mutex::default(),
+        }
+    }
+}
+
+/// A listener and a backend for each lane; `routes` begins the lane's last route.
+fn config(backends: &[Backend], routes: impl Fn(usize) -> String) -> String {
+    let lanes = backends.iter().enumerate().map(|(lane, backend)| {
+        let (address, routes) = (backend.address(), routes(lane));
+        format!(
+            "[listeners.l{lane}]\nbind = [\"127.0.0.1:0\"]\n\
+             [backends.b{lane}]\nendpoints = [\"{address}\"]\n\
+             {routes}listeners = [\"l{lane}\"]\nbackend = \"b{lane}\"\n"
+        )
+    });
+    let lanes: Vec<_> = lanes.collect();
+    "admin.bind = \"127.0.0.1:0\"\nlimits.client_hello_timeout = \"1s\"\n".to_owned()
+        + &lanes.concat()
+}
+
+/// The patience of a test that waits for a timeout of one second.
+pub(super) fn about_a_second(since: Instant) {
+    let took = since.elapsed();
+    assert!(
+        took >= Duration::from_millis(950) && took < PATIENCE / 5,
+        "{took:?}"
+    );
+}

@@ -1,0 +1,319 @@
+//! Hellos that come slowly, partly or never; urgent bytes; limits (B03, B50, B74 to B84).
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::Seen::{Alert, Fin};
+use super::lane::{Lane, about_a_second};
+use crate::it::fixture::{NAME, PATIENCE, Portway, config, hello, once_more, pause};
+use crate::it::hello::Builder;
+use crate::it::peers::{Backend, End, connect, read_to_end, reset, send_urgent};
+use crate::it::process;
+
+/// A hello whose message says that it is longer than what comes.
+fn longer_than_it_is(missing: u8) -> Vec<u8> {
+    let mut bytes = hello();
+    bytes[8] += missing;
+    bytes
+}
+
+#[test]
+fn b03_a_hello_of_one_byte_at_a_time_costs_nearly_nothing() {
+    let backend = Backend::digesting();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let bytes = Builder::new(NAME).padded_to(500).build();
+    once_more("wake-ups of a slow hello", || {
+        let mut client = connect(portway.address("agents"));
+        let begin = Instant::now();
+        let before = process::wake_ups(portway.pid());
+        for (sent, byte) in bytes.iter().enumerate() {
+            client.write_all(&[*byte]).unwrap();
+            if sent == bytes.len() - 2 {
+                let woken = process::wake_ups(portway.pid()) - before;
+                // An idle portway wakes about seven times a second: workers and control tick.
+                if woken >= 90 {
+                    return Err(format!("{woken} wake-ups for {sent} bytes"));
+                }
+            }
+            let due = begin + Duration::from_millis(18) * u32::try_from(sent).unwrap();
+            pause(due.saturating_duration_since(Instant::now()));
+        }
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&mut client).0.len(), 32, "routed and answered");
+        Ok(())
+    });
+}
+
+#[test]
+fn a_byte_behind_a_slow_hello_is_not_held_back() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let mut client = connect(portway.address("agents"));
+    let (one, two) = (&hello()[..60], &hello()[60..]);
+    client.write_all(one).unwrap();
+    pause(Duration::from_millis(100));
+    client.write_all(two).unwrap();
+    client.read_exact(&mut hello()).unwrap();
+    // A socket that waited for a whole hello must not wait for as many bytes again.
+    client.write_all(b"x").unwrap();
+    client.read_exact(&mut [0]).unwrap();
+}
+
+#[test]
+fn b50_a_hello_that_promises_more_is_waited_for_until_the_timeout() {
+    let lane = Lane::take();
+    for missing in [1, 4] {
+        let begin = Instant::now();
+        let bytes = longer_than_it_is(missing);
+        lane.open().rejects(
+            |client| client.write_all(&bytes).unwrap(),
+            Fin,
+            "hello_timeout",
+        );
+        about_a_second(begin);
+        let cut = |client: &mut TcpStream| {
+            client.write_all(&bytes).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+        };
+        lane.open().rejects(cut, Fin, "hello_eof");
+    }
+}
+
+#[test]
+fn b74_silence_ends_at_the_timeout() {
+    let begin = Instant::now();
+    Lane::take().strict().rejects(|_| {}, Fin, "hello_timeout");
+    about_a_second(begin);
+}
+
+#[test]
+fn b75_open_and_close_is_a_probe() {
+    Lane::take().strict().counts_as_probe(drop);
+}
+
+#[test]
+fn b75_open_and_half_close_is_a_probe() {
+    Lane::take().strict().counts_as_probe(|mut client| {
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&mut client), (vec![], End::Fin));
+    });
+}
+
+#[test]
+fn b76_open_and_reset_is_a_probe() {
+    Lane::take().strict().counts_as_probe(reset);
+}
+
+#[test]
+fn b77_a_part_and_fin_is_over_at_once() {
+    let lane = Lane::take();
+    for part in [1, 5, 40] {
+        once_more("time from FIN to FIN", || {
+            let mut took = Duration::ZERO;
+            let cut = |client: &mut TcpStream| {
+                client.write_all(&hello()[..part]).unwrap();
+                let begin = Instant::now();
+                client.shutdown(Shutdown::Write).unwrap();
+                assert_eq!(client.read(&mut [0]).unwrap(), 0);
+                took = begin.elapsed();
+            };
+            lane.strict().rejects(cut, Fin, "hello_eof");
+            if took < Duration::from_millis(100) {
+                Ok(())
+            } else {
+                Err(format!("{took:?}"))
+            }
+        });
+    }
+}
+
+#[test]
+fn b77_the_log_tells_how_much_of_the_hello_came() {
+    let backend = Backend::digesting();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let mut client = connect(portway.address("agents"));
+    let bytes = Builder::new(NAME).padded_to(1562 - 5).build();
+    client.write_all(&bytes[..1200]).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let line = portway.line_of(client.local_addr().unwrap());
+    assert_eq!(line["outcome"], "hello_eof", "{line}");
+    assert_eq!(line["hello_bytes"], 1200, "{line}");
+    assert_eq!(line["hello_expected"], 1562, "{line}");
+}
+
+#[test]
+fn b76_a_part_and_reset_is_an_early_end_too() {
+    let backend = Backend::digesting();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let mut client = connect(portway.address("agents"));
+    let address = client.local_addr().unwrap();
+    client.write_all(&hello()[..40]).unwrap();
+    reset(client);
+    let line = portway.line_of(address);
+    assert_eq!(line["outcome"], "hello_eof", "{line}");
+    assert_eq!(backend.accepted(), 0);
+}
+
+#[test]
+fn b78_the_timeout_is_for_the_whole_hello_not_for_a_byte() {
+    let begin = Instant::now();
+    let trickle = |client: &mut TcpStream| {
+        client
+            .set_read_timeout(Some(Duration::from_millis(200)))
+            .unwrap();
+        for byte in hello() {
+            // Stops when the relay has closed; before, a byte comes every 200 ms.
+            if client.write_all(&[byte]).is_err() || client.peek(&mut [0]).is_ok() {
+                break;
+            }
+        }
+    };
+    Lane::take().strict().rejects(trickle, Fin, "hello_timeout");
+    about_a_second(begin);
+}
+
+#[test]
+fn b80_an_urgent_byte_inside_a_hello_ends_at_the_timeout() {
+    let begin = Instant::now();
+    let urgent = |client: &mut TcpStream| {
+        let bytes = hello();
+        client.write_all(&bytes[..20]).unwrap();
+        send_urgent(client, bytes[20]);
+        client.write_all(&bytes[21..]).unwrap();
+    };
+    Lane::take().strict().rejects(urgent, Fin, "hello_timeout");
+    about_a_second(begin);
+}
+
+#[test]
+fn b80_an_urgent_byte_after_the_hello_passes_in_line() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let mut client = connect(portway.address("agents"));
+    let bytes = hello();
+    client.write_all(&bytes).unwrap();
+    let mut echoed = vec![0; bytes.len()];
+    client.read_exact(&mut echoed).unwrap();
+    assert_eq!(echoed, bytes);
+    client.write_all(b"before").unwrap();
+    send_urgent(&client, b'!');
+    client.write_all(b"after").unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    let (rest, end) = read_to_end(&mut client);
+    assert_eq!(
+        (String::from_utf8(rest).unwrap().as_str(), end),
+        ("before!after", End::Fin)
+    );
+}
+
+#[test]
+fn b81_a_client_over_its_pending_connections_is_reset() {
+    let backend = Backend::digesting();
+    let portway = Portway::start(&config(
+        &[backend.address()],
+        "max_pending_per_client = 4",
+        "",
+    ));
+    let held: Vec<_> = (0..4).map(|_| connect(portway.address("agents"))).collect();
+    expect_overloaded(&portway, "max_pending_per_client");
+    drop(held);
+    assert_eq!(backend.accepted(), 0);
+}
+
+#[test]
+fn b82_a_connection_over_the_limit_is_reset_and_others_are_not_touched() {
+    let backend = Backend::echo();
+    let limits = "max_connections = 3\nmax_pending_connections = 3\nmax_pending_per_client = 3";
+    let portway = Portway::start(&config(&[backend.address()], limits, ""));
+    let bytes = hello();
+    let mut held: Vec<_> = (0..3).map(|_| connect(portway.address("agents"))).collect();
+    for client in &mut held {
+        client.write_all(&bytes).unwrap();
+        client.read_exact(&mut vec![0; bytes.len()]).unwrap();
+    }
+    expect_overloaded(&portway, "max_connections");
+    for client in &mut held {
+        client.write_all(b"still here").unwrap();
+        client.read_exact(&mut [0; 10]).unwrap();
+    }
+    assert_eq!(backend.accepted(), 3);
+}
+
+fn expect_overloaded(portway: &Portway, limit: &str) {
+    let rejections = format!("portway_limit_rejections_total{{limit=\"{limit}\"}}");
+    let before = portway.metric(&rejections);
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    // The reset may come before the connect has returned, before the write or after it.
+    match socket.connect(&portway.address("agents").into()) {
+        Ok(()) => {
+            let mut client = TcpStream::from(socket);
+            drop(client.write_all(&hello()));
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            let (bytes, end) = read_to_end(&mut client);
+            assert!(bytes.is_empty(), "{bytes:?}");
+            // If the write was told of the reset, the read sees only an end.
+            assert_ne!(end, End::Silence);
+        }
+        Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
+    }
+    let line = portway.line_of(address);
+    assert_eq!(line["outcome"], "overloaded", "{line}");
+    assert!(line.to_string().contains(limit), "{line}");
+    assert!((portway.metric(&rejections) - before - 1.0).abs() < 0.5);
+}
+
+#[test]
+fn b84_a_large_hello_in_segments_of_one_byte_is_no_deadlock() {
+    let backend = Backend::digesting();
+    let portway = Portway::start(&config(
+        &[backend.address()],
+        "client_hello_timeout = \"5s\"",
+        "",
+    ));
+    let bytes = Builder::new(NAME).padded_to(16 << 10).build();
+    let mut client = connect(portway.address("agents"));
+    SockRef::from(&client).set_tcp_nodelay(true).unwrap();
+    let begin = Instant::now();
+    // Over the receive buffer's overhead the writes end only when the relay gives up.
+    drop(bytes.iter().try_for_each(|byte| client.write_all(&[*byte])));
+    drop(client.shutdown(Shutdown::Write));
+    let (answer, end) = read_to_end(&mut client);
+    assert_eq!(end, End::Fin);
+    assert!(answer.is_empty() || answer.len() == 32, "{answer:?}");
+    assert!(
+        begin.elapsed() < Duration::from_secs(9),
+        "{:?}",
+        begin.elapsed()
+    );
+    let line = portway.line_of(client.local_addr().unwrap());
+    let outcome = line["outcome"].as_str().unwrap();
+    assert!(["closed", "hello_timeout"].contains(&outcome), "{line}");
+}
+
+#[test]
+fn a_client_outside_the_allowed_networks_is_told_so() {
+    let backend = Backend::digesting();
+    let routed = config(&[backend.address()], "", "");
+    let denied = routed.replace(
+        "[listeners.agents]",
+        "[listeners.agents]\ndeny_clients = [\"127.0.0.0/8\"]",
+    );
+    let by_route = routed + "clients = [\"10.0.0.0/8\"]\n";
+    for toml in [denied, by_route] {
+        let portway = Portway::start(&toml);
+        let mut client = connect(portway.address("agents"));
+        client.write_all(&hello()).unwrap();
+        let (bytes, end) = read_to_end(&mut client);
+        Alert(49).check(&bytes, end);
+        let line = portway.line_of(client.local_addr().unwrap());
+        assert_eq!(line["outcome"], "client_denied", "{line}");
+        assert_eq!(backend.accepted(), 0);
+    }
+}

@@ -1,0 +1,122 @@
+//! Scrapers that misbehave (F35).
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::it::fixture::{PATIENCE, Portway, config, get, once_more, within};
+use crate::it::peers::{Backend, connect, read_to_end};
+
+/// The slowest of some round trips through the relay.
+fn slowest_round_trip(portway: &Portway) -> Duration {
+    let mut client = portway.relayed();
+    let slowest = (0..200).map(|_| {
+        let begin = Instant::now();
+        client.write_all(b"ping").unwrap();
+        client.read_exact(&mut [0; 4]).unwrap();
+        begin.elapsed()
+    });
+    slowest.max().unwrap()
+}
+
+fn data_flows(portway: &Portway) {
+    once_more("a round trip beside scrapers", || {
+        let slowest = slowest_round_trip(portway);
+        if slowest < Duration::from_millis(250) {
+            Ok(())
+        } else {
+            Err(format!("{slowest:?}"))
+        }
+    });
+}
+
+#[test]
+fn f35_a_scraper_that_never_reads_stops_neither_data_nor_others() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let stuck: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = connect(portway.admin());
+            stream
+                .set_write_timeout(Some(Duration::from_millis(50)))
+                .unwrap();
+            let request = b"GET /metrics HTTP/1.1\r\nHost: portway\r\n\r\n";
+            drop((0..2000).try_for_each(|_| stream.write_all(request)));
+            stream
+        })
+        .collect();
+    data_flows(&portway);
+    assert_eq!(get(portway.admin(), "/livez").unwrap().0, 200);
+    drop(stuck);
+}
+
+#[test]
+fn f35_hundreds_of_scrapes_at_once_do_not_stop_data() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let admin = portway.admin();
+    thread::scope(|scope| {
+        for _ in 0..300 {
+            // Over the cap of connections some are turned away.
+            scope.spawn(|| drop(get(admin, "/metrics")));
+        }
+        data_flows(&portway);
+    });
+    let again = || {
+        get(admin, "/metrics")
+            .ok()
+            .filter(|(status, _)| *status == 200)
+    };
+    within(PATIENCE, "scrapes are answered again", again);
+}
+
+#[test]
+fn f35_silent_admin_connections_are_bounded_and_make_room_again() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let silent: Vec<_> = (0..100)
+        .map(|_| TcpStream::connect(portway.admin()).unwrap())
+        .collect();
+    data_flows(&portway);
+    let again = || {
+        get(portway.admin(), "/metrics")
+            .ok()
+            .filter(|(status, _)| *status == 200)
+    };
+    within(PATIENCE, "a scrape beside silent connections", again);
+    drop(silent);
+}
+
+#[test]
+fn f35_a_request_line_of_a_megabyte_is_refused() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let mut stream = connect(portway.admin());
+    drop(stream.write_all(&[&b"GET /"[..], &vec![b'a'; 1 << 20]].concat()));
+    let (answer, _) = read_to_end(&mut stream);
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        answer.is_empty() || answer.starts_with("HTTP/1.1 4"),
+        "{answer}"
+    );
+    data_flows(&portway);
+    assert_eq!(get(portway.admin(), "/livez").unwrap().0, 200);
+}
+
+#[test]
+fn the_admin_listener_takes_get_only() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let mut stream = connect(portway.admin());
+    let request =
+        b"POST /metrics HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).unwrap();
+    let (answer, _) = read_to_end(&mut stream);
+    assert!(
+        answer.starts_with(b"HTTP/1.1 405"),
+        "{}",
+        String::from_utf8_lossy(&answer)
+    );
+    assert_eq!(get(portway.admin(), "/nothing").unwrap().0, 404);
+}

@@ -1,0 +1,131 @@
+//! Running out of descriptors, and many connections (F14).
+
+use std::io::Read;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Resource, Rlimit, prlimit};
+
+use crate::it::fixture::{Portway, config, get, hello, once_more, pause, within};
+use crate::it::peers::{Backend, End, connect, read_to_end, reset};
+use crate::it::process;
+
+fn limit_descriptors(portway: &Portway, count: u64) {
+    let pid = Pid::from_raw(i32::try_from(portway.pid()).unwrap());
+    let maximum = process::raise_descriptors();
+    let limit = Rlimit {
+        current: Some(count),
+        maximum: Some(maximum),
+    };
+    prlimit(pid, Resource::Nofile, limit).unwrap();
+}
+
+#[test]
+fn f14_without_descriptors_nothing_spins_and_service_comes_back() {
+    let maximum = process::raise_descriptors();
+    let backend = Backend::echo();
+    let limits = "client_hello_timeout = \"60s\"";
+    let portway = Portway::start(&config(&[backend.address()], limits, ""));
+    let mut held = portway.relayed();
+    let used = u64::try_from(process::descriptors(portway.pid())).unwrap();
+    limit_descriptors(&portway, used + 40);
+    // Without a hello each that is accepted keeps its descriptor.
+    let waiting: Vec<_> = (0..500)
+        .map(|_| connect(portway.address("agents")))
+        .collect();
+    within(Duration::from_secs(10), "all descriptors are taken", || {
+        (process::descriptors(portway.pid()) + 2 >= usize::try_from(used + 40).unwrap())
+            .then_some(())
+    });
+    once_more("processor time without descriptors", || {
+        let before = process::ticks(portway.pid());
+        pause(Duration::from_secs(2));
+        let ticks = process::ticks(portway.pid()) - before;
+        if ticks <= 20 {
+            Ok(())
+        } else {
+            Err(format!("{ticks} of 200 ticks"))
+        }
+    });
+    assert_eq!(
+        get(portway.admin(), "/metrics").unwrap().0,
+        200,
+        "descriptors kept for admin"
+    );
+    std::io::Write::write_all(&mut held, b"still").unwrap();
+    held.read_exact(&mut [0; 5]).unwrap();
+    let told = portway.program.all();
+    assert!(
+        told.len() < 40,
+        "{} lines about it: {}",
+        told.len(),
+        portway.program.tail()
+    );
+    limit_descriptors(&portway, maximum);
+    let begin = Instant::now();
+    drop(portway.relayed());
+    assert!(
+        begin.elapsed() < Duration::from_millis(1500),
+        "{:?}",
+        begin.elapsed()
+    );
+    drop(waiting);
+}
+
+#[test]
+fn without_a_descriptor_for_the_dial_the_client_is_told_so() {
+    let maximum = process::raise_descriptors();
+    let backend = Backend::echo();
+    let limits = "client_hello_timeout = \"60s\"";
+    let portway = Portway::start(&config(&[backend.address()], limits, ""));
+    let descriptors = || process::descriptors(portway.pid());
+    limit_descriptors(&portway, u64::try_from(descriptors() + 20).unwrap());
+    // Silent clients take all; the first that gets none waits in the queue.
+    let mut silent = Vec::new();
+    let mut client = loop {
+        let before = descriptors();
+        let client = connect(portway.address("agents"));
+        let is_accepted = (0..60).any(|_| {
+            pause(Duration::from_millis(5));
+            descriptors() > before
+        });
+        if !is_accepted {
+            break client;
+        }
+        silent.push(client);
+    };
+    std::io::Write::write_all(&mut client, &hello()).unwrap();
+    // It takes the one that becomes free, and none is left for the dial.
+    reset(silent.pop().unwrap());
+    let (bytes, end) = read_to_end(&mut client);
+    assert_eq!((bytes, end), (vec![0x15, 3, 3, 0, 2, 2, 80], End::Fin));
+    let line = portway.line_of(client.local_addr().unwrap());
+    assert_eq!(line["outcome"], "local_exhausted", "{line}");
+    limit_descriptors(&portway, maximum);
+    drop(portway.relayed());
+}
+
+#[test]
+fn three_thousand_connections_from_one_address_are_all_served() {
+    process::raise_descriptors();
+    let backend = Backend::holding();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let clients: Vec<_> = thread::scope(|scope| {
+        let threads: Vec<_> = (0..8)
+            .map(|_| scope.spawn(|| (0..375).map(|_| portway.client()).collect::<Vec<_>>()))
+            .collect();
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    backend.wait_accepted(3000);
+    let metrics = portway.metrics();
+    let refused = metrics.sum("portway_connections_closed_total", &[]);
+    assert!(
+        refused < 0.5,
+        "{refused} of {} ended: {:?}",
+        clients.len(),
+        metrics.outcomes("agents")
+    );
+}

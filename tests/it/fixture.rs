@@ -1,0 +1,316 @@
+//! The program as a child process: started on a routes.toml, watched by its own log and metrics.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::hello::Builder;
+use super::metrics::Metrics;
+use super::peers::connect;
+
+/// What a test waits for at most. Generous: the machine may be busy with other tests.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The name of the route in [`config`].
+pub(crate) const NAME: &str = "fleet.example";
+
+/// A routes.toml with one listener `agents`, one route `fleet` and its backend `fleet`. `limits` and
+/// `backend` are further keys of those tables.
+pub(crate) fn config(endpoints: &[SocketAddr], limits: &str, backend: &str) -> String {
+    let endpoints: Vec<_> = endpoints.iter().map(SocketAddr::to_string).collect();
+    format!(
+        "admin.bind = \"127.0.0.1:0\"\n\
+         [limits]\n{limits}\n\
+         [listeners.agents]\nbind = [\"127.0.0.1:0\"]\n\
+         [backends.fleet]\nendpoints = {endpoints:?}\n{backend}\n\
+         [routes.fleet]\nserver_names = [\"{NAME}\"]\nbackend = \"fleet\"\n"
+    )
+}
+
+/// A further route and backend of this name, for `<name>.example`.
+pub(crate) fn route(name: &str, endpoint: SocketAddr, backend: &str) -> String {
+    format!(
+        "[backends.{name}]\nendpoints = [\"{endpoint}\"]\n{backend}\n\
+         [routes.{name}]\nserver_names = [\"{name}.example\"]\nbackend = \"{name}\"\n"
+    )
+}
+
+/// A running `portway run`; ends with the value.
+pub(crate) struct Portway {
+    child: Child,
+    /// stdout: the connection log.
+    pub(crate) connections: Arc<Lines>,
+    /// stderr: the program log.
+    pub(crate) program: Arc<Lines>,
+    _directory: TempDir,
+}
+
+impl Portway {
+    /// Starts on `toml` and waits until it is ready.
+    pub(crate) fn start(toml: &str) -> Self {
+        Self::start_with(toml, Stdio::piped())
+    }
+
+    /// The same with another stdout; `connections` stays empty unless it is a pipe of ours.
+    pub(crate) fn start_with(toml: &str, stdout: Stdio) -> Self {
+        let mut portway = Self::spawn(toml, stdout);
+        let ready = |line: &Value| message(line) == "ready";
+        within(PATIENCE, "portway is ready", || {
+            if portway.program.find(ready).is_some() {
+                return Some(());
+            }
+            let exited = portway.child.try_wait().unwrap();
+            assert!(exited.is_none(), "portway ended at start: {exited:?}");
+            None
+        });
+        portway
+    }
+
+    /// Starts without waiting: for configurations that must fail.
+    pub(crate) fn spawn(toml: &str, stdout: Stdio) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("routes.toml");
+        std::fs::write(&path, toml).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portway"))
+            .args(["run", "--log-format", "json", "--config"])
+            .arg(&path)
+            .env_remove("RUST_LOG")
+            .stdin(Stdio::null())
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let program = Lines::collect(child.stderr.take());
+        let connections = Lines::collect(child.stdout.take());
+        Self {
+            child,
+            connections,
+            program,
+            _directory: directory,
+        }
+    }
+
+    /// The first address that a listener is bound to.
+    pub(crate) fn address(&self, listener: &str) -> SocketAddr {
+        let line = self
+            .program
+            .find(|line| message(line) == "listening" && line["fields"]["listener"] == listener)
+            .unwrap_or_else(|| panic!("no listener {listener}: {}", self.program.tail()));
+        line["fields"]["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// A client of `agents` that has sent its hello.
+    pub(crate) fn client(&self) -> TcpStream {
+        let mut client = connect(self.address("agents"));
+        client.write_all(&hello()).unwrap();
+        client
+    }
+
+    /// A client of `agents` whose hello an echoing backend has sent back.
+    pub(crate) fn relayed(&self) -> TcpStream {
+        let mut client = self.client();
+        let mut echoed = hello();
+        client.read_exact(&mut echoed).unwrap();
+        assert_eq!(echoed, hello());
+        client
+    }
+
+    /// The address of the admin listener.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        let line = self
+            .program
+            .find(|line| message(line) == "admin listening")
+            .unwrap_or_else(|| panic!("no admin: {}", self.program.tail()));
+        line["fields"]["address"].as_str().unwrap().parse().unwrap()
+    }
+
+    /// The process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The metrics now.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let (status, page) = get(self.admin(), "/metrics").unwrap();
+        assert_eq!(status, 200, "{page}");
+        Metrics::parse(&page)
+    }
+
+    /// One series now, by `name` or `name{label="value",…}` in any order of labels.
+    pub(crate) fn metric(&self, series: &str) -> f64 {
+        self.metrics().get(series)
+    }
+
+    /// Waits for a line of the connection log.
+    pub(crate) fn wait_line(&self, what: impl Fn(&Value) -> bool) -> Value {
+        self.connections.wait(PATIENCE, what)
+    }
+
+    /// Waits for the line of the connection that came from this socket.
+    pub(crate) fn line_of(&self, client: SocketAddr) -> Value {
+        let client = client.to_string();
+        self.wait_line(|line| line["client"] == client.as_str())
+    }
+
+    /// Sends a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(i32::try_from(self.pid()).unwrap()).unwrap();
+        kill_process(pid, signal).unwrap();
+    }
+
+    /// Waits for the end of the process.
+    pub(crate) fn wait_exit(&mut self) -> ExitStatus {
+        within(PATIENCE, "portway exits", || self.child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Portway {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("program log:\n{}", self.program.tail());
+            eprintln!("connection log:\n{}", self.connections.tail());
+        }
+        // Both fail only if it has ended by itself, which a test may want.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The hello for the route of [`config`].
+pub(crate) fn hello() -> Vec<u8> {
+    Builder::new(NAME).build()
+}
+
+/// The message of a line of the program log.
+pub(crate) fn message(line: &Value) -> &str {
+    line["fields"]["message"].as_str().unwrap_or_default()
+}
+
+/// The JSON lines that a stream has brought so far.
+#[derive(Default)]
+pub(crate) struct Lines {
+    lines: Mutex<Vec<Value>>,
+    grown: Condvar,
+}
+
+impl Lines {
+    fn collect(stream: Option<impl Read + Send + 'static>) -> Arc<Self> {
+        let lines = Arc::new(Self::default());
+        let Some(stream) = stream else { return lines };
+        let into = Arc::clone(&lines);
+        thread::spawn(move || {
+            for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                // A line that is no JSON is kept as text: a test of the log's form will fail on it.
+                let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
+                into.lines.lock().unwrap().push(value);
+                into.grown.notify_all();
+            }
+        });
+        lines
+    }
+
+    /// Waits for a line, also among those that have come already.
+    pub(crate) fn wait(&self, patience: Duration, what: impl Fn(&Value) -> bool) -> Value {
+        let end = Instant::now() + patience;
+        let mut seen = 0;
+        let mut lines = self.lines.lock().unwrap();
+        loop {
+            if let Some(line) = lines[seen..].iter().find(|line| what(line)) {
+                return line.clone();
+            }
+            seen = lines.len();
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                drop(lines);
+                panic!(
+                    "no such line within {patience:?}; the last ones:\n{}",
+                    self.tail()
+                );
+            }
+            lines = self.grown.wait_timeout(lines, left).unwrap().0;
+        }
+    }
+
+    /// The first line of this kind, if it has come.
+    pub(crate) fn find(&self, what: impl Fn(&Value) -> bool) -> Option<Value> {
+        self.all().into_iter().find(|line| what(line))
+    }
+
+    /// All lines so far.
+    pub(crate) fn all(&self) -> Vec<Value> {
+        self.lines
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    /// The last lines, for a failure's report.
+    pub(crate) fn tail(&self) -> String {
+        let lines = self.all();
+        let from = lines.len().saturating_sub(12);
+        let lines: Vec<_> = lines[from..]
+            .iter()
+            .map(|line| format!("  {line}"))
+            .collect();
+        lines.join("\n")
+    }
+}
+
+/// One GET over HTTP/1.1, without keeping the connection. Status and body.
+pub(crate) fn get(admin: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
+    let mut stream = TcpStream::connect(admin)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: portway\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let invalid = || std::io::Error::new(std::io::ErrorKind::InvalidData, answer.clone());
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(invalid)?;
+    let status = head
+        .split(' ')
+        .nth(1)
+        .and_then(|word| word.parse().ok())
+        .ok_or_else(invalid)?;
+    Ok((status, body.to_owned()))
+}
+
+/// Asks until there is an answer; panics after `patience`.
+pub(crate) fn within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + patience;
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "not within {patience:?}: {what}");
+        pause(Duration::from_millis(5));
+    }
+}
+
+/// Lets time pass where time is what is tested: pacing of bytes, or that nothing happens.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a thread of a test serves no connection"
+)]
+pub(crate) fn pause(time: Duration) {
+    thread::sleep(time);
+}
+
+/// A timing with one retry: the first failure is shown, the second counts.
+pub(crate) fn once_more(what: &str, mut measure: impl FnMut() -> Result<(), String>) {
+    if let Err(first) = measure() {
+        eprintln!("{what}: {first}; once more");
+        if let Err(second) = measure() {
+            panic!("{what}: first {first}, then {second}");
+        }
+    }
+}

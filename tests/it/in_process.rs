@@ -1,0 +1,116 @@
+//! portway inside the test: for settings that routes.toml does not have.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+
+use portway::app::{self, Output, Running};
+use portway::telemetry::Format;
+use serde_json::Value;
+
+use super::fixture::get;
+use super::metrics::Metrics;
+
+/// A running portway; ends with the value.
+pub(crate) struct InProcess {
+    running: Option<Running>,
+    log: Log,
+}
+
+impl InProcess {
+    /// Starts on `toml`. `bulk_after` of every backend: 0 always splices, `u64::MAX` always copies,
+    /// `None` leaves the default.
+    pub(crate) fn start(toml: &str, bulk_after: Option<u64>) -> Self {
+        let mut settings = portway::config::parse(toml, "routes.toml")
+            .unwrap()
+            .settings;
+        if let Some(bulk_after) = bulk_after {
+            settings
+                .backends
+                .iter_mut()
+                .for_each(|backend| backend.relay.bulk_after = bulk_after);
+        }
+        let log = Log::default();
+        let output = Output {
+            connections: Box::new(log.clone()),
+            format: Format::Json,
+        };
+        let running = Some(app::start(settings, output).unwrap());
+        Self { running, log }
+    }
+
+    /// The first address of the first listener.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running().listeners()[0].1
+    }
+
+    /// The metrics now.
+    pub(crate) fn metrics(&self) -> Metrics {
+        Metrics::parse(&get(self.running().admin().unwrap(), "/metrics").unwrap().1)
+    }
+
+    /// A line of a connection from this address, once it has come. An address may come again.
+    pub(crate) fn find_line(&self, client: &str, what: impl Fn(&Value) -> bool) -> Option<Value> {
+        let mut log = self.log.0.lock().unwrap();
+        log.take_lines();
+        let lines = log.lines.get(client)?;
+        lines.iter().find(|line| what(line)).cloned()
+    }
+
+    fn running(&self) -> &Running {
+        self.running.as_ref().unwrap()
+    }
+}
+
+impl Drop for InProcess {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.stop();
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Written>>);
+
+#[derive(Default)]
+struct Written {
+    /// Not yet a whole line.
+    rest: Vec<u8>,
+    lines: HashMap<String, Vec<Value>>,
+}
+
+impl Written {
+    fn take_lines(&mut self) {
+        let whole = self
+            .rest
+            .iter()
+            .rposition(|byte| *byte == b'\n')
+            .map_or(0, |end| end + 1);
+        for line in self
+            .rest
+            .drain(..whole)
+            .collect::<Vec<_>>()
+            .split(|byte| *byte == b'\n')
+        {
+            if !line.is_empty() {
+                let line: Value = serde_json::from_slice(line).unwrap();
+                if let Some(client) = line["client"].as_str() {
+                    self.lines.entry(client.to_owned()).or_default().push(line);
+                }
+            }
+        }
+    }
+}
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().rest.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,246 @@
+//! Stand-ins for clients and backends: plain blocking sockets and threads.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use sha2::{Digest, Sha256};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::fixture::{PATIENCE, within};
+
+/// How a stream ended for its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// An orderly end.
+    Fin,
+    /// ECONNRESET.
+    Reset,
+    /// Neither came before the read timeout.
+    Silence,
+}
+
+/// A backend: accepts on port 0 of 127.0.0.1, each connection in its own thread.
+pub(crate) struct Backend {
+    listener: Arc<TcpListener>,
+    accepted: Arc<AtomicUsize>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+impl Backend {
+    /// Runs `serve` for each connection.
+    pub(crate) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
+        let listener = bound();
+        // The standard library's 128 overflow when many tests dial at once.
+        listener.listen(4096).unwrap();
+        let listener = Arc::new(TcpListener::from(listener));
+        let accepted = Arc::new(AtomicUsize::new(0));
+        let (socket, count, serve) = (
+            Arc::clone(&listener),
+            Arc::clone(&accepted),
+            Arc::new(serve),
+        );
+        let accepting = thread::spawn(move || {
+            // Ends when Drop shuts the socket down.
+            while let Ok((stream, _)) = socket.accept() {
+                count.fetch_add(1, Ordering::SeqCst);
+                stream.set_nodelay(true).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                let serve = Arc::clone(&serve);
+                let build = thread::Builder::new().stack_size(256 << 10);
+                build.spawn(move || serve(stream)).unwrap();
+            }
+        });
+        Self {
+            listener,
+            accepted,
+            accepting: Some(accepting),
+        }
+    }
+
+    /// Reads to the end, then answers with the SHA-256 of what came and closes.
+    pub(crate) fn digesting() -> Self {
+        Self::start(|mut stream| {
+            let (bytes, end) = read_to_end(&mut stream);
+            if end == End::Fin {
+                // The client may be gone.
+                drop(stream.write_all(&Sha256::digest(&bytes)));
+            }
+        })
+    }
+
+    /// Sends back what comes.
+    pub(crate) fn echo() -> Self {
+        Self::start(|mut stream| {
+            let mut buffer = vec![0; 64 << 10];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                if stream.write_all(&buffer[..count]).is_err() {
+                    break;
+                }
+            }
+        })
+    }
+
+    /// Reads nothing, sends nothing, holds what it accepts until the value ends.
+    pub(crate) fn holding() -> Self {
+        let held = Mutex::new(Vec::new());
+        Self::start(move |stream| held.lock().unwrap().push(stream))
+    }
+
+    /// Sends for ever.
+    pub(crate) fn flooding() -> Self {
+        Self::start(|mut stream| {
+            stream.set_write_timeout(None).unwrap();
+            while stream.write_all(&[0x17; 16 << 10]).is_ok() {}
+        })
+    }
+
+    /// Where to dial.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// Connections accepted so far.
+    pub(crate) fn accepted(&self) -> usize {
+        self.accepted.load(Ordering::SeqCst)
+    }
+
+    /// Waits for that many connections.
+    pub(crate) fn wait_accepted(&self, count: usize) {
+        let what = format!("{count} connections at the backend");
+        within(PATIENCE, &what, || (self.accepted() >= count).then_some(()));
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        // Wakes the accept; the socket itself may stay with it for a moment.
+        drop(SockRef::from(&*self.listener).shutdown(Shutdown::Both));
+        if let Some(accepting) = self.accepting.take() {
+            drop(accepting.join());
+        }
+    }
+}
+
+/// An address where connections are refused for as long as the value lives.
+pub(crate) struct Refusing(Socket);
+
+impl Refusing {
+    pub(crate) fn new() -> Self {
+        Self(bound())
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap().as_socket().unwrap()
+    }
+}
+
+/// A listener whose queue is full: a dial gets no answer at all.
+pub(crate) struct Unanswering {
+    listener: Socket,
+    _queue: Vec<Socket>,
+}
+
+impl Unanswering {
+    pub(crate) fn new() -> Self {
+        let listener = bound();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut queue = Vec::new();
+        // Two fill it; the third already waits in vain.
+        for _ in 0..3 {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            drop(socket.connect_timeout(&address, Duration::from_millis(100)));
+            queue.push(socket);
+        }
+        Self {
+            listener,
+            _queue: queue,
+        }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap().as_socket().unwrap()
+    }
+}
+
+fn bound() -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket
+        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
+        .unwrap();
+    socket
+}
+
+/// Connects a client, with time limits on its reads and writes.
+pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+    let stream = TcpStream::connect_timeout(&address, PATIENCE).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Everything up to the end, and which end.
+pub(crate) fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {
+    let mut bytes = Vec::new();
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => return (bytes, End::Fin),
+            Ok(count) => bytes.extend_from_slice(&buffer[..count]),
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return (bytes, End::Reset),
+            Err(error) if is_timeout(&error) => return (bytes, End::Silence),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::Interrupted),
+        }
+    }
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind())
+}
+
+/// Writes until nothing has been taken for a while: every buffer on the way is full.
+pub(crate) fn fill(mut stream: &TcpStream) {
+    const A_WHILE: Timespec = Timespec {
+        tv_sec: 0,
+        tv_nsec: 300_000_000,
+    };
+    let block = vec![0x17; 64 << 10];
+    stream.set_nonblocking(true).unwrap();
+    while poll(&mut [PollFd::new(stream, PollFlags::OUT)], Some(&A_WHILE)).unwrap() > 0 {
+        while stream.write(&block).is_ok() {}
+    }
+    stream.set_nonblocking(false).unwrap();
+}
+
+/// Waits for the error of a socket that is not read: a RST that came after the FIN. `None` if
+/// none comes.
+pub(crate) fn error_within(stream: &TcpStream, patience: Duration) -> Option<ErrorKind> {
+    let mut wanted = [PollFd::new(stream, PollFlags::empty())];
+    let patience = Timespec::try_from(patience).unwrap();
+    let told = poll(&mut wanted, Some(&patience)).unwrap();
+    // POLLHUP alone means both directions ended in order.
+    if told == 0 {
+        None
+    } else {
+        stream.take_error().unwrap().map(|error| error.kind())
+    }
+}
+
+/// Closes with a RST.
+pub(crate) fn reset(stream: TcpStream) {
+    SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(stream);
+}
+
+/// Sends one byte as urgent data.
+pub(crate) fn send_urgent(stream: &TcpStream, byte: u8) {
+    assert_eq!(SockRef::from(stream).send_out_of_band(&[byte]).unwrap(), 1);
+}

@@ -1,0 +1,121 @@
+//! Numbers that a seed repeats, and a content that any offset of a stream repeats.
+
+use std::sync::LazyLock;
+
+/// `SplitMix64`: small, and the same everywhere.
+#[derive(Clone)]
+pub(crate) struct Random(u64);
+
+impl Random {
+    /// A series of its own for each pair.
+    pub(crate) fn new(seed: u64, series: u64) -> Self {
+        let mut random = Self(seed);
+        let key = random.next();
+        Self(key ^ series.wrapping_mul(0xd134_2543_de82_ef95))
+    }
+
+    /// 64 bits.
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    /// 0 to `end - 1`.
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// True so many times in a hundred.
+    pub(crate) fn percent(&mut self, percent: u64) -> bool {
+        self.below(100) < percent
+    }
+
+    /// 0 to `most`, each order of magnitude as likely as the next.
+    pub(crate) fn magnitude(&mut self, most: u64) -> u64 {
+        let bits = self.below(u64::from(most.ilog2()) + 2);
+        self.below((1 << bits).min(most) + 1)
+    }
+}
+
+/// The seed of `PORTWAY_SEED`, or one of the clock, shown so that a failure can be repeated.
+pub(crate) fn seed() -> u64 {
+    let seed = std::env::var("PORTWAY_SEED").map_or_else(
+        |_| {
+            let now = std::time::SystemTime::now()
+                .duration_since(std::time::UNIX_EPOCH)
+                .unwrap();
+            u64::from(now.subsec_nanos()) ^ now.as_secs()
+        },
+        |text| text.parse().expect("PORTWAY_SEED is a number"),
+    );
+    eprintln!("PORTWAY_SEED={seed}");
+    seed
+}
+
+/// A count of the environment, for longer runs by the same tests.
+pub(crate) fn count(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
+}
+
+/// An endless stream of bytes that needs no storing: what was received is compared with what its
+/// offset says. It repeats itself, with a prime length that no fault would lose by chance.
+#[derive(Clone, Copy)]
+pub(crate) struct Content {
+    phase: u64,
+}
+
+const PERIOD: u64 = 1_048_573;
+/// The most that [`Content::at`] is asked for at once.
+pub(crate) const SLICE: u64 = 128 << 10;
+
+static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut random = Random(0x706f_7274_7761_7921);
+    let words = (PERIOD + SLICE).div_ceil(8);
+    let mut block: Vec<u8> = (0..words)
+        .flat_map(|_| random.next().to_le_bytes())
+        .collect();
+    let (period, slice) = (
+        usize::try_from(PERIOD).unwrap(),
+        usize::try_from(SLICE).unwrap(),
+    );
+    block.copy_within(..slice, period);
+    block
+});
+
+impl Content {
+    /// Another stream for each key.
+    pub(crate) fn new(key: u64) -> Self {
+        Self {
+            phase: Random(key).next() % PERIOD,
+        }
+    }
+
+    /// `length` bytes (at most [`SLICE`]) from `offset` on.
+    pub(crate) fn at(self, offset: u64, length: u64) -> &'static [u8] {
+        let from = usize::try_from((self.phase + offset) % PERIOD).unwrap();
+        &BLOCK[from..][..usize::try_from(length.min(SLICE)).unwrap()]
+    }
+}
+
+#[test]
+fn content_is_the_same_however_it_is_cut() {
+    let content = Content::new(7);
+    let far = PERIOD - 10;
+    let whole = content.at(far, 100).to_vec();
+    let parts = [content.at(far, 33), content.at(far + 33, 67)].concat();
+    assert_eq!(whole, parts);
+    assert_ne!(content.at(0, 64), content.at(1, 64));
+    assert_ne!(content.at(0, 64), Content::new(8).at(0, 64));
+}
+
+#[test]
+fn magnitudes_reach_from_nothing_to_the_most() {
+    let mut random = Random::new(1, 1);
+    let drawn: Vec<u64> = (0..2000).map(|_| random.magnitude(8 << 20)).collect();
+    assert!(drawn.contains(&0) && drawn.iter().any(|size| *size > 4 << 20));
+    assert!(drawn.iter().all(|size| *size <= 8 << 20));
+    assert!(drawn.iter().filter(|size| **size < 1024).count() > 500);
+}
