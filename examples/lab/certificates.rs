@@ -1,0 +1,110 @@
+//! Certificates, made anew at each start and kept in memory only.
+//!
+//! The keys are RSA, as Elastic Defend before 9.1 needs them.
+
+use std::sync::Arc;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, PKCS_RSA_SHA256,
+};
+use rsa::Generate;
+use rsa::pkcs8::EncodePrivateKey;
+use rustls::RootCertStore;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use x509_parser::parse_x509_certificate;
+
+use crate::Result;
+
+/// Signs certificates, and is what a peer trusts.
+pub(crate) struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: CertificateDer<'static>,
+}
+
+impl Authority {
+    pub(crate) fn new(common_name: &str) -> Result<Self> {
+        let mut params = named(common_name, &[])?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let key = rsa_key()?;
+        let certificate = params.self_signed(&key)?.der().clone();
+        let issuer = Issuer::new(params, key);
+        Ok(Self {
+            issuer,
+            certificate,
+        })
+    }
+
+    /// A server's certificate; `names` are DNS names and IP addresses.
+    pub(crate) fn server(&self, common_name: &str, names: &[&str]) -> Result<Identity> {
+        self.issue(
+            named(common_name, names)?,
+            ExtendedKeyUsagePurpose::ServerAuth,
+        )
+    }
+
+    /// A client's certificate.
+    pub(crate) fn client(&self, common_name: &str) -> Result<Identity> {
+        self.issue(
+            named(common_name, &[])?,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        )
+    }
+
+    /// The set of authorities with only this one in it.
+    pub(crate) fn roots(&self) -> Result<Arc<RootCertStore>> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone())?;
+        Ok(Arc::new(roots))
+    }
+
+    fn issue(
+        &self,
+        mut params: CertificateParams,
+        purpose: ExtendedKeyUsagePurpose,
+    ) -> Result<Identity> {
+        params.extended_key_usages = vec![purpose];
+        let key = rsa_key()?;
+        let certificate = params.signed_by(&key, &self.issuer)?;
+        Ok(Identity {
+            certificate: certificate.der().clone(),
+            key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
+        })
+    }
+}
+
+/// A certificate with its private key.
+pub(crate) struct Identity {
+    pub(crate) certificate: CertificateDer<'static>,
+    pub(crate) key: PrivateKeyDer<'static>,
+}
+
+/// The common name of a certificate, or why there is none.
+pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> String {
+    let Ok((_, certificate)) = parse_x509_certificate(certificate) else {
+        return "unreadable certificate".to_owned();
+    };
+    let mut names = certificate.subject().iter_common_name();
+    let name = names.next().and_then(|name| name.as_str().ok());
+    name.unwrap_or("certificate without a name").to_owned()
+}
+
+fn named(common_name: &str, names: &[&str]) -> Result<CertificateParams> {
+    let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+    let mut params = CertificateParams::new(names)?;
+    params
+        .distinguished_name
+        .push(DnType::CommonName, common_name);
+    Ok(params)
+}
+
+/// rcgen makes no RSA keys with ring, but signs with one.
+fn rsa_key() -> Result<KeyPair> {
+    let key = rsa::PrivateKey::generate().to_pkcs8_der()?;
+    let key = PrivatePkcs8KeyDer::from(key.as_bytes());
+    Ok(KeyPair::from_pkcs8_der_and_sign_algo(
+        &key,
+        &PKCS_RSA_SHA256,
+    )?)
+}

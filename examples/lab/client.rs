@@ -1,0 +1,206 @@
+//! An HTTPS client as the agent's: one connection, over which it notes what it saw.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::Bytes;
+use hyper::client::conn::{http1, http2};
+use hyper::header::{HOST, HeaderMap};
+use hyper::{Method, Request, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::ServerName;
+use rustls::{AlertDescription, ClientConfig};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+
+use crate::certificates::common_name;
+use crate::tls;
+
+/// What a client saw.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Saw {
+    /// The common name of the server's certificate.
+    pub(crate) certificate: String,
+    /// Who answered, by its own account: the `cluster_uuid`, or the policy that a Fleet Server gives.
+    pub(crate) answered_by: String,
+    /// Bytes of all request bodies.
+    pub(crate) sent: usize,
+    /// Bytes of all answer bodies.
+    pub(crate) received: usize,
+}
+
+/// Why a client got no answer.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// The other side said so, in TLS.
+    Alert(AlertDescription),
+    /// Anything else.
+    Other(String),
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Alert(alert) => {
+                write!(f, "alert {} {}", u8::from(*alert), tls::alert_name(*alert))
+            }
+            Self::Other(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
+
+impl From<crate::Error> for Failure {
+    fn from(error: crate::Error) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+impl Failure {
+    fn of(step: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+        match tls::alert(error) {
+            Some(alert) => Self::Alert(alert),
+            None => Self::Other(format!("{step}: {error}")),
+        }
+    }
+}
+
+/// An answer with its JSON body.
+pub(crate) struct Reply {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Value,
+}
+
+/// A client with its one connection.
+pub(crate) struct Client {
+    pub(crate) saw: Saw,
+    host: String,
+    http: Http,
+    /// What hyper does with the connection; the reason of its end may be found only here.
+    connection: JoinHandle<hyper::Result<()>>,
+}
+
+enum Http {
+    One(http1::SendRequest<Full<Bytes>>),
+    Two(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Client {
+    /// Connects to `address`, where DNS leads for `host`. As in every agent, the server name is the
+    /// host of the URL, and there is none if that is an IP address.
+    pub(crate) async fn connect(
+        host: &str,
+        address: SocketAddr,
+        tls: Arc<ClientConfig>,
+    ) -> Result<Self, Failure> {
+        let name = ServerName::try_from(host.to_owned()).map_err(|e| Failure::of("the URL", &e))?;
+        let stream = TcpStream::connect(address)
+            .await
+            .map_err(|e| Failure::of("connect", &e))?;
+        let connector = TlsConnector::from(tls);
+        let stream = connector
+            .connect(name, stream)
+            .await
+            .map_err(|e| Failure::of("TLS handshake", &e))?;
+
+        let (_, session) = stream.get_ref();
+        let certificate = session
+            .peer_certificates()
+            .and_then(<[_]>::first)
+            .map(common_name);
+        let http2 = session.alpn_protocol() == Some(b"h2");
+        let (http, connection) = if http2 {
+            let (http, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+                .await
+                .map_err(|e| Failure::of("HTTP/2", &e))?;
+            (Http::Two(http), tokio::spawn(connection))
+        } else {
+            let (http, connection) = http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(|e| Failure::of("HTTP/1.1", &e))?;
+            (Http::One(http), tokio::spawn(connection))
+        };
+        let saw = Saw {
+            certificate: certificate.unwrap_or_default(),
+            ..Saw::default()
+        };
+        Ok(Self {
+            saw,
+            host: host.to_owned(),
+            http,
+            connection,
+        })
+    }
+
+    /// Sends a request and waits for the whole answer.
+    pub(crate) async fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: impl Into<Bytes>,
+    ) -> Result<Reply, Failure> {
+        let body = body.into();
+        self.saw.sent += body.len();
+        let request = self.request(method, path, headers, body)?;
+        match self.exchange(request).await {
+            Ok(reply) => Ok(reply),
+            Err(error) => Err(self.why(&error).await),
+        }
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: &[(&'static str, &str)],
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Failure> {
+        let request = Request::builder().method(method);
+        let mut request = match self.http {
+            Http::One(_) => request.uri(path).header(HOST, &self.host),
+            Http::Two(_) => request.uri(format!("https://{}{path}", self.host)),
+        };
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request
+            .body(Full::new(body))
+            .map_err(|e| Failure::of("the request", &e))
+    }
+
+    async fn exchange(&mut self, request: Request<Full<Bytes>>) -> hyper::Result<Reply> {
+        let response = match &mut self.http {
+            Http::One(http) => http.send_request(request).await?,
+            Http::Two(http) => http.send_request(request).await?,
+        };
+        let (head, body) = response.into_parts();
+        let body = body.collect().await?.to_bytes();
+        self.saw.received += body.len();
+        let body = serde_json::from_slice(&body).unwrap_or_default();
+        Ok(Reply {
+            status: head.status,
+            headers: head.headers,
+            body,
+        })
+    }
+
+    /// The best reason known: hyper reports the end of the connection to the request, or to the
+    /// connection, whichever it was busy with.
+    async fn why(&mut self, error: &hyper::Error) -> Failure {
+        let of_request = Failure::of("HTTP", error);
+        if matches!(of_request, Failure::Alert(_)) {
+            return of_request;
+        }
+        match (&mut self.connection).await {
+            Ok(Err(error)) => Failure::of("HTTP", &error),
+            Ok(Ok(())) | Err(_) => of_request,
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The lab: a whole Elastic fleet in one process, to see portway work and to prove that it does.
+//!
+//! `cargo run --release --example lab` makes an authority and certificates, starts Fleet Servers and
+//! Elasticsearch nodes with real TLS on loopback, starts portway before them, and lets agents enroll,
+//! check in and send data through it. Each row of the table that it prints is one promise, with what
+//! both ends saw; the exit status is 1 if one does not hold.
+//!
+//! Read `lab.rs` first (what stands where, and the routes.toml), then `rows.rs` (the promises).
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "the table is what the lab is for"
+)]
+
+mod agent;
+mod certificates;
+mod client;
+mod elasticsearch;
+mod fleet_server;
+mod lab;
+mod output;
+mod relay;
+mod rows;
+mod server;
+mod table;
+mod tls;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::lab::Lab;
+
+/// Agents, Fleet Servers and Elasticsearch, all on this machine, talk through portway.
+#[derive(Parser)]
+#[command(name = "lab")]
+struct Options {
+    /// Cross the two Elasticsearch backends in routes.toml: TLS still succeeds, so only the rows
+    /// that ask who answered can fail, and they must
+    #[arg(long)]
+    swap: bool,
+    /// Also print the routes.toml and portway's line for each connection
+    #[arg(long)]
+    verbose: bool,
+}
+
+/// Whatever goes wrong; the reader gets its text.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+type Result<T, E = Error> = std::result::Result<T, E>;
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("lab: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Whether every row holds.
+fn run(options: &Options) -> Result<bool> {
+    // One thread for all stand-ins and agents; portway has its own.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let (rows, relay, routes) = runtime.block_on(async {
+        let mut lab = Lab::start(options.swap).await?;
+        let rows = rows::all(&mut lab).await;
+        Ok::<_, Error>((rows, lab.relay, lab.routes))
+    })?;
+    // The stand-ins go first: connections that are still open must not hold up the drain.
+    drop(runtime);
+    let log = relay.stop();
+
+    println!("{}", table::render(&rows));
+    if options.verbose {
+        println!("routes.toml\n\n{routes}\nconnections\n\n{log}");
+    }
+    let failed = rows.iter().filter(|row| !row.faults.is_empty()).count();
+    if failed == 0 {
+        println!("All {} rows hold.", rows.len());
+    } else {
+        println!("{failed} of {} rows do not hold.", rows.len());
+    }
+    Ok(failed == 0)
+}

@@ -1,0 +1,208 @@
+//! What both stand-ins have in common: TLS, HTTP, the limits on silence, and a journal of what they
+//! saw.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use rustls::ServerConfig;
+use rustls::server::Acceptor;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use crate::Result;
+use crate::certificates::common_name;
+
+/// Fleet Server gives a client this long from accept to the end of the handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Fleet Server closes a connection that is idle for this long between two requests.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(35);
+/// How long a row waits for a stand-in to see something.
+const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a stand-in stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    FleetServer,
+    Elasticsearch,
+}
+
+/// What a stand-in saw of a request, or of a handshake that it refused.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) kind: Kind,
+    /// The server name in the client hello.
+    pub(crate) server_name: Option<String>,
+    /// The common name of the client's certificate.
+    pub(crate) client: Option<String>,
+    /// The protocol that ALPN settled on.
+    pub(crate) alpn: Option<String>,
+    /// Why the handshake failed.
+    pub(crate) refusal: Option<String>,
+}
+
+/// What all stand-ins saw, in order. A stand-in writes before it answers.
+pub(crate) struct Journal(mpsc::UnboundedReceiver<Seen>);
+
+impl Journal {
+    pub(crate) fn new() -> (mpsc::UnboundedSender<Seen>, Self) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        (sender, Self(receiver))
+    }
+
+    /// Forgets what was seen so far, and tells how much that was.
+    pub(crate) fn clear(&mut self) -> usize {
+        std::iter::from_fn(|| self.0.try_recv().ok()).count()
+    }
+
+    /// The next thing that a stand-in of this kind saw.
+    pub(crate) async fn next(&mut self, kind: Kind) -> Result<Seen> {
+        let of_kind = async {
+            while let Some(seen) = self.0.recv().await {
+                if seen.kind == kind {
+                    return Ok(seen);
+                }
+            }
+            Err("the stand-ins are gone".into())
+        };
+        let late = |_| format!("no {kind:?} saw anything within {JOURNAL_TIMEOUT:?}");
+        timeout(JOURNAL_TIMEOUT, of_kind).await.map_err(late)?
+    }
+}
+
+/// A request with its whole body.
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+/// What a stand-in answers.
+pub(crate) type Answer = Response<Full<Bytes>>;
+
+/// An answer in JSON.
+pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
+    let mut answer = Answer::new(Full::from(body.to_string()));
+    *answer.status_mut() = status;
+    let kind = HeaderValue::from_static("application/json");
+    answer.headers_mut().insert(CONTENT_TYPE, kind);
+    answer
+}
+
+/// A server before it serves.
+pub(crate) struct Server {
+    pub(crate) kind: Kind,
+    pub(crate) tls: Arc<ServerConfig>,
+    pub(crate) journal: mpsc::UnboundedSender<Seen>,
+}
+
+impl Server {
+    /// Answers everyone who connects, for as long as the runtime lives.
+    pub(crate) fn serve<H, F>(self, listener: TcpListener, handler: H)
+    where
+        H: Fn(Call) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let server = Arc::new(self);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let server = Arc::clone(&server);
+                let handler = handler.clone();
+                tokio::spawn(async move { server.connection(stream, handler).await });
+            }
+        });
+    }
+
+    async fn connection<H, F>(&self, stream: TcpStream, handler: H)
+    where
+        H: Fn(Call) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let Ok(Some((stream, seen))) = timeout(HANDSHAKE_TIMEOUT, self.handshake(stream)).await
+        else {
+            return;
+        };
+        let service = service_fn(|request| {
+            self.note(seen.clone());
+            let handler = handler.clone();
+            async move { Ok::<_, Infallible>(answer(request, handler).await) }
+        });
+        let mut http = auto::Builder::new(TokioExecutor::new());
+        // One limit in hyper for both: the first request, and the next one on an idle connection.
+        http.http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(IDLE_TIMEOUT);
+        http.http2().timer(TokioTimer::new());
+        // How a connection ends is the client's and portway's matter; a row sees it at the client.
+        drop(http.serve_connection(TokioIo::new(stream), service).await);
+    }
+
+    /// The encrypted stream, and what the handshake told. A refusal is noted.
+    async fn handshake(&self, stream: TcpStream) -> Option<(TlsStream<TcpStream>, Seen)> {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
+            .await
+            .ok()?;
+        let mut seen = Seen {
+            kind: self.kind,
+            server_name: start.client_hello().server_name().map(str::to_owned),
+            client: None,
+            alpn: None,
+            refusal: None,
+        };
+        match start.into_stream(Arc::clone(&self.tls)).await {
+            Ok(stream) => {
+                let (_, tls) = stream.get_ref();
+                seen.client = tls
+                    .peer_certificates()
+                    .and_then(<[_]>::first)
+                    .map(common_name);
+                seen.alpn = tls
+                    .alpn_protocol()
+                    .map(|alpn| String::from_utf8_lossy(alpn).into_owned());
+                Some((stream, seen))
+            }
+            Err(error) => {
+                seen.refusal = Some(error.to_string());
+                self.note(seen);
+                None
+            }
+        }
+    }
+
+    fn note(&self, seen: Seen) {
+        // The rows are done once nobody reads the journal any more.
+        drop(self.journal.send(seen));
+    }
+}
+
+async fn answer<H, F>(request: Request<Incoming>, handler: H) -> Answer
+where
+    H: Fn(Call) -> F,
+    F: Future<Output = Answer>,
+{
+    let (head, body) = request.into_parts();
+    let Ok(body) = body.collect().await else {
+        return json(
+            StatusCode::BAD_REQUEST,
+            &serde_json::json!({ "error": "the body ends early" }),
+        );
+    };
+    handler(Call {
+        method: head.method,
+        path: head.uri.path().to_owned(),
+        headers: head.headers,
+        body: body.to_bytes(),
+    })
+    .await
+}
