@@ -1,0 +1,433 @@
+"""Real clients through a running portway, and what the servers behind it saw of them.
+
+Started by `run`, which installs what this needs. Prints a line for each check, then
+`N passed, N failed`; the exit status is 1 if one failed.
+"""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import traceback
+import urllib.request
+from contextlib import ExitStack
+from pathlib import Path
+
+from elasticsearch import Elasticsearch, TransportError, helpers
+
+CHURN = 1000
+DOCUMENTS = 2000
+SERVERS = ["fleet", "es", "mutual-fleet", "mutual-es"]
+PATIENCE = 30
+
+
+def main(portway, peer, directory):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(1))
+    make_certificates(directory)
+    checks = Checks()
+    with ExitStack() as stack:
+        backends = stack.enter_context(Backends(peer, directory))
+        relay = stack.enter_context(Portway(portway, directory, backends.addresses))
+        clients = Clients(peer, directory, relay.address)
+        for server in SERVERS:
+            for client in [clients.curl, clients.openssl, clients.gnutls, clients.go]:
+                checks.run(f"{client.__name__}: {server}", reaches, client, server)
+        checks.run("go, HTTP/2: mutual-fleet", reaches_by_http2, clients)
+        checks.run("go, TLS 1.2: mutual-fleet", reaches_by_tls12, clients)
+        for server in ["es", "mutual-es"]:
+            checks.run(f"elasticsearch: {server}", bulk, clients, server)
+
+        for client, words in [
+            (clients.curl, "unrecognized name"),
+            (clients.openssl, "unrecognized name"),
+            (clients.gnutls, "server name"),
+            (clients.go, "tls: unrecognized name"),
+            (clients.elasticsearch, "UNRECOGNIZED_NAME"),
+        ]:
+            checks.run(f"{client.__name__}: an unknown name", fails, words, client, "unknown")
+        for certificate, words in BAD_CERTIFICATES.items():
+            for flags in [[], ["-tls12"]]:
+                what = " ".join(["go: the server's alert:", certificate or "no certificate", *flags])
+                checks.run(what, fails, words, clients.go, "mutual-es", *flags,
+                           certificate=certificate)
+
+        checks.run(f"go: {CHURN} connections, used and closed", churn, clients, relay)
+        checks.run("promtool check metrics", promtool, clients, relay)
+        checks.run("accepted = active + closed", adds_up, relay)
+        checks.run("SIGTERM: drained, and a log line for each connection", ends, relay)
+    return checks.summary()
+
+
+# What Go says for the alert of a Go server: without a certificate it depends on the version.
+BAD_CERTIFICATES = {
+    None: "remote error: tls: (certificate required|bad certificate|handshake failure)",
+    "stranger": "remote error: tls: (unknown certificate authority|bad certificate)",
+}
+
+
+class Checks:
+    """Runs checks: each returns what to show, or raises."""
+
+    def __init__(self):
+        self.passed = self.failed = 0
+
+    def run(self, name, check, *arguments, **options):
+        try:
+            detail = check(*arguments, **options)
+            self.passed += 1
+            print(f"ok    {name}: {detail}", flush=True)
+        except Exception as error:
+            self.failed += 1
+            print(f"FAIL  {name}: {type(error).__name__}: {error}", flush=True)
+
+    def summary(self):
+        print(f"{self.passed} passed, {self.failed} failed", flush=True)
+        return 1 if self.failed else 0
+
+
+# === checks
+
+
+def reaches(client, server):
+    """The client reaches the server that it asked for, with its certificate where one is due."""
+    return expect(client(server), server)
+
+
+def expect(body, server, **more):
+    seen = json.loads(body)["seen"]
+    expected = {
+        "server": server,
+        "server_name": host(server),
+        "client": "agent" if server.startswith("mutual-") else "",
+        "tls": "TLS 1.3",
+        **more,
+    }
+    wrong = {key: seen[key] for key, value in expected.items() if seen[key] != value}
+    assert not wrong, f"the server saw {wrong}"
+    return ", ".join(filter(None, seen.values()))
+
+
+def reaches_by_http2(clients):
+    return expect(clients.go("mutual-fleet", "-http2"), "mutual-fleet", protocol="HTTP/2.0")
+
+
+def reaches_by_tls12(clients):
+    return expect(clients.go("mutual-fleet", "-tls12"), "mutual-fleet", tls="TLS 1.2")
+
+
+def bulk(clients, server):
+    """The Python client: who is there, and bulk data."""
+    with clients.open_elasticsearch(server) as client:
+        detail = expect(json.dumps(client.info().body), server)
+        document = {"message": "x" * 1000}
+        actions = ({"_index": "logs", "_source": document} for _ in range(DOCUMENTS))
+        created, errors = helpers.bulk(client, actions)
+    assert (created, errors) == (DOCUMENTS, []), f"{created} created, errors: {errors}"
+    return f"{detail}, {created} documents"
+
+
+def fails(words, client, *arguments, **options):
+    """The client fails, and its own words tell why."""
+    try:
+        body = client(*arguments, **options)
+    except ClientFailed as failure:
+        text = str(failure)
+        found = re.search(words, text)
+        assert found, f"no {words!r} in {text!r}"
+        line = next(line for line in text.splitlines() if found.group() in line)
+        return line.strip()
+    raise AssertionError(f"it got {body!r}")
+
+
+def churn(clients, relay):
+    """Each of many keep-alive connections ends as `closed`: no end of a Go client is a reset."""
+    before = relay.settled()
+    clients.go("fleet", "-connections", str(CHURN), command="churn")
+    after = relay.settled()
+    ends = {outcome: after[outcome] - before.get(outcome, 0) for outcome in after}
+    ends = {outcome: count for outcome, count in ends.items() if count}
+    assert ends == {"closed": CHURN}, f"they ended as {ends}"
+    return f"{ends}"
+
+
+def promtool(clients, relay):
+    """promtool finds nothing to say of a scrape while connections are open."""
+    with clients.open_elasticsearch("mutual-es") as client:
+        client.info()
+        assert relay.active() > 0, "no connection is open"
+        scrape = relay.scrape()
+    checked = subprocess.run(["promtool", "check", "metrics"], input=scrape, text=True,
+                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=PATIENCE)
+    assert (checked.returncode, checked.stdout) == (0, ""), checked.stdout
+    return f"silent on {len(scrape.splitlines())} lines"
+
+
+def adds_up(relay):
+    outcomes = relay.settled()
+    accepted = total(relay.scrape(), "portway_connections_accepted_total")
+    assert accepted == sum(outcomes.values()), f"{accepted} accepted, closed as {outcomes}"
+    return f"{accepted}, {({name: count for name, count in outcomes.items() if count})}"
+
+
+def ends(relay):
+    accepted = total(relay.scrape(), "portway_connections_accepted_total")
+    status = relay.stop()
+    assert status == 0, f"exit status {status}"
+    lines = [json.loads(line) for line in relay.log.read_text().splitlines()]
+    closings = [line for line in lines if "outcome" in line]
+    assert len(closings) == accepted, f"{len(closings)} lines for {accepted} connections"
+    return f"{len(closings)} lines"
+
+
+# === processes
+
+
+class Backends:
+    """The servers, each on a port of its own."""
+
+    def __init__(self, peer, directory):
+        with open(directory / "backends.log", "wb") as log:
+            self.process = subprocess.Popen([peer, "serve", directory, *SERVERS], stderr=log,
+                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.addresses = json.loads(self.process.stdout.readline())
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        stop(self.process, self.process.stdin.close)
+
+
+class Portway:
+    """A running portway. Its addresses are in its log, its counts on its metrics page."""
+
+    def __init__(self, program, directory, backends):
+        routes = directory / "routes.toml"
+        routes.write_text(routes_toml(backends))
+        self.log = directory / "connections.log"
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen([program, "run", "--config", routes], stdout=log,
+                                            stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
+        try:
+            self.address, self.admin = self.started()
+        except BaseException:
+            stop(self.process, self.process.kill)
+            raise
+
+    def started(self):
+        addresses, said = {}, []
+        for line in self.process.stderr:
+            said.append(line.decode())
+            fields = json.loads(line)["fields"]
+            if "address" in fields:
+                addresses[fields["message"]] = fields["address"]
+            if fields["message"] == "ready":
+                # What else it says must not fill the pipe.
+                threading.Thread(target=self.process.stderr.read, daemon=True).start()
+                return split(addresses["listening"]), addresses["admin listening"]
+        raise RuntimeError(f"portway has not started: {''.join(said)}")
+
+    def scrape(self):
+        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=PATIENCE) as page:
+            return page.read().decode()
+
+    def active(self):
+        return total(self.scrape(), "portway_connections_active")
+
+    def settled(self):
+        """The count of each outcome, once no connection is open any more."""
+        deadline = time.monotonic() + PATIENCE
+        while self.active():
+            assert time.monotonic() < deadline, f"{self.active()} connections are still open"
+            time.sleep(0.02)
+        outcomes = {}
+        name = "portway_connections_closed_total"
+        for outcome, count in re.findall(rf'^{name}{{.*outcome="(\w+)".*}} (\d+)', self.scrape(),
+                                         re.MULTILINE):
+            outcomes[outcome] = outcomes.get(outcome, 0) + int(count)
+        return outcomes
+
+    def stop(self):
+        self.process.terminate()
+        return self.process.wait(PATIENCE)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        stop(self.process, self.process.terminate)
+
+
+def stop(process, ask):
+    """Asks a process to end, and makes it."""
+    if process.poll() is None:
+        ask()
+    try:
+        process.wait(PATIENCE)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def total(scrape, metric):
+    return sum(int(count) for count in re.findall(rf"^{metric}{{.*}} (\d+)", scrape, re.MULTILINE))
+
+
+def split(address):
+    ip, port = address.rsplit(":", 1)
+    return ip, int(port)
+
+
+# === clients
+
+
+class ClientFailed(Exception):
+    """What a client said when it failed."""
+
+
+class Clients:
+    """One request by each client. The certificate is the agent's where the server wants one."""
+
+    def __init__(self, peer, directory, relay):
+        self.peer = peer
+        self.directory = directory
+        self.ip, self.port = relay
+        self.authority = directory / "ca.crt"
+        resolve_examples_to(self.ip)
+
+    def curl(self, server):
+        name = host(server)
+        command = ["curl", "--silent", "--show-error", "--max-time", str(PATIENCE), "--noproxy", "*",
+                   "--resolve", f"{name}:{self.port}:{self.ip}", "--cacert", self.authority]
+        command += self.certificate(server, "--cert", "--key")
+        return self.run([*command, f"https://{name}:{self.port}/"])
+
+    def openssl(self, server):
+        name = host(server)
+        command = ["openssl", "s_client", "-connect", f"{self.ip}:{self.port}", "-servername", name,
+                   "-quiet", "-verify_quiet", "-verify_return_error", "-verify_hostname", name,
+                   "-CAfile", self.authority]
+        return self.ask([*command, *self.certificate(server, "-cert", "-key")], name)
+
+    def gnutls(self, server):
+        name = host(server)
+        command = ["gnutls-cli", "--port", str(self.port), "--sni-hostname", name,
+                   "--verify-hostname", name, "--x509cafile", self.authority]
+        command += self.certificate(server, "--x509certfile", "--x509keyfile")
+        return self.ask([*command, self.ip], name)
+
+    def go(self, server, *flags, certificate="agent", command="get"):
+        arguments = [self.peer, command, "-ca", self.authority, *flags]
+        if certificate:
+            arguments += ["-cert", self.directory / certificate]
+        return self.run([*arguments, f"{self.ip}:{self.port}", host(server)])
+
+    def elasticsearch(self, server):
+        with self.open_elasticsearch(server) as client:
+            try:
+                return client.info()
+            except TransportError as error:
+                raise ClientFailed("".join(traceback.format_exception(error))) from error
+
+    def open_elasticsearch(self, server):
+        certificate = {}
+        if server.startswith("mutual-"):
+            certificate = {"client_cert": self.directory / "agent.crt",
+                           "client_key": self.directory / "agent.key"}
+        return Elasticsearch(f"https://{host(server)}:{self.port}", ca_certs=self.authority,
+                             max_retries=0, request_timeout=PATIENCE, **certificate)
+
+    def certificate(self, server, cert, key):
+        if not server.startswith("mutual-"):
+            return []
+        return [cert, self.directory / "agent.crt", key, self.directory / "agent.key"]
+
+    def run(self, command):
+        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL,
+                              timeout=2 * PATIENCE)
+        if done.returncode:
+            raise ClientFailed(done.stderr + done.stdout)
+        return done.stdout
+
+    def ask(self, command, name):
+        """For clients that carry bytes: the body of the answer to a request by hand. Their stdin
+        stays open until the server has closed, since they would close first."""
+        request = f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
+        process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        watchdog = threading.Timer(PATIENCE, process.kill)
+        watchdog.start()
+        try:
+            process.stdin.write(request)
+            process.stdin.flush()
+            answer = process.stdout.read()
+        except BrokenPipeError:
+            answer = process.stdout.read()
+        finally:
+            watchdog.cancel()
+            stop(process, process.terminate)
+        body = re.search(r"^{.*}$", answer, re.MULTILINE)
+        if not body:
+            raise ClientFailed(answer)
+        return body.group()
+
+
+def resolve_examples_to(ip):
+    """Names of example.com have no address: this process finds them all at one."""
+    system = socket.getaddrinfo
+
+    def getaddrinfo(name, *arguments, **options):
+        return system(ip if name.endswith(".example.com") else name, *arguments, **options)
+
+    socket.getaddrinfo = getaddrinfo
+
+
+# === files
+
+
+def host(server):
+    return f"{server}.example.com"
+
+
+def routes_toml(backends):
+    tables = ['[listeners.agents]\nbind = ["127.0.0.1:0"]\n', '[admin]\nbind = "127.0.0.1:0"\n']
+    for server, address in backends.items():
+        tables.append(f'[backends.{server}]\nendpoints = ["{address}"]\n')
+        tables.append(f'[routes.{server}]\nserver_names = ["{host(server)}"]\n'
+                      f'backend = "{server}"\n')
+    return "\n".join(tables)
+
+
+def make_certificates(directory):
+    """An authority with the servers' certificates and the agent's, and a stranger's own."""
+    config = directory / "openssl.cnf"
+    config.write_text("[req]\ndistinguished_name = name\n[name]\n")
+
+    def make(name, *extensions, issuer=None):
+        command = ["openssl", "req", "-x509", "-config", config, "-newkey", "rsa:2048", "-nodes",
+                   "-days", "2", "-subj", f"/CN={name}", "-out", directory / f"{name}.crt",
+                   "-keyout", directory / f"{name}.key"]
+        if issuer:
+            command += ["-CA", directory / f"{issuer}.crt", "-CAkey", directory / f"{issuer}.key"]
+        for extension in [*extensions, "subjectKeyIdentifier=hash",
+                          "authorityKeyIdentifier=keyid:always"]:
+            command += ["-addext", extension]
+        subprocess.run(command, check=True, capture_output=True)
+
+    authority = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign"]
+    make("ca", *authority)
+    make("stranger-ca", *authority)
+    for server in SERVERS:
+        make(server, f"subjectAltName=DNS:{host(server)}", "extendedKeyUsage=serverAuth",
+             issuer="ca")
+    make("agent", "extendedKeyUsage=clientAuth", issuer="ca")
+    make("stranger", "extendedKeyUsage=clientAuth", issuer="stranger-ca")
+
+
+if __name__ == "__main__":
+    sys.exit(main(*map(Path, sys.argv[1:])))
