@@ -1,0 +1,381 @@
+//! What README, ARCHITECTURE and the pages of `docs` state: names, links, defaults, dependencies.
+//! Tables that belong to one module (metrics, outcomes, log fields, keys) are tested beside it.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use portway::config::{self, Settings};
+use portway::outcome::Outcome;
+use portway::telemetry::metrics::{Kind, TABLE};
+use portway::tls::AlertDescription;
+
+const README: &str = include_str!("../README.md");
+const ARCHITECTURE: &str = include_str!("../ARCHITECTURE.md");
+const OUTCOMES: &str = include_str!("../docs/outcomes.md");
+const ROUTES: &str = include_str!("../docs/routes.md");
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn under(directory: &Path, extension: &str) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(under(&path, extension));
+        } else if path.extension().is_some_and(|it| it == extension) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Every page for readers: its path and text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let mut paths = under(&root().join("docs"), "md");
+    for entry in fs::read_dir(root()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|it| it == "md") {
+            paths.push(path);
+        }
+    }
+    assert!(paths.len() > 5, "{paths:?}");
+    let text = |path: PathBuf| (path.clone(), fs::read_to_string(path).unwrap());
+    paths.into_iter().map(text).collect()
+}
+
+/// The text outside fenced blocks.
+fn prose(page: &str) -> String {
+    page.split("```").step_by(2).collect()
+}
+
+/// What stands between backticks outside fenced blocks.
+fn quoted(page: &str) -> Vec<String> {
+    let prose = prose(page);
+    prose
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// The blocks of a language.
+fn blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
+    let fence = format!("```{language}\n");
+    let after = page.split(fence.as_str()).skip(1);
+    after
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect()
+}
+
+/// The cells of the table under these headings.
+fn table<'p>(page: &'p str, headings: &str) -> Vec<Vec<&'p str>> {
+    let (_, rest) = (page.split_once(headings)).unwrap_or_else(|| panic!("no table {headings}"));
+    let rows = rest
+        .lines()
+        .skip(2)
+        .take_while(|line| line.starts_with('|'));
+    let cells = |line: &'p str| line.trim_matches('|').split(" | ").map(str::trim).collect();
+    let rows: Vec<_> = rows.map(cells).collect();
+    assert!(!rows.is_empty(), "{headings}");
+    rows
+}
+
+/// The words of a text that begin with a prefix.
+fn words<'p>(page: &'p str, prefix: &'static str) -> impl Iterator<Item = &'p str> {
+    page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+        .filter(move |word| word.len() > prefix.len() && word.starts_with(prefix))
+}
+
+/// The source of a module, or of all.
+fn source(module: Option<&str>) -> String {
+    let src = root().join("src");
+    let mut files = under(&src, "rs");
+    if let Some(module) = module {
+        let (file, directory) = (src.join(format!("{module}.rs")), src.join(module));
+        files.retain(|path| *path == file || path.starts_with(&directory));
+    }
+    let texts = files.iter().map(|path| fs::read_to_string(path).unwrap());
+    texts.collect()
+}
+
+#[test]
+fn every_link_inside_the_repository_resolves() {
+    for (page, text) in pages() {
+        for link in prose(&text).split("](").skip(1) {
+            let target = link.split(')').next().unwrap();
+            if target.starts_with("https://") {
+                continue;
+            }
+            let file = page.parent().unwrap().join(target);
+            assert!(file.exists(), "{}: {target}", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_file_that_is_named_exists() {
+    let places = ["src/", "docs/", "tests/", "examples/", "fuzz/"];
+    for (page, text) in pages() {
+        for name in quoted(&text) {
+            if places.iter().any(|place| name.starts_with(place)) {
+                assert!(root().join(&name).exists(), "{}: {name}", page.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn every_test_that_the_architecture_names_exists() {
+    let mut files = under(&root().join("src"), "rs");
+    files.extend(under(&root().join("tests"), "rs"));
+    let sources = files.iter().map(|path| fs::read_to_string(path).unwrap());
+    let sources: String = sources.collect();
+    let is_sentence = |name: &String| name.matches('_').count() > 3 && !name.contains('/');
+    let named: Vec<String> = quoted(ARCHITECTURE)
+        .into_iter()
+        .filter(is_sentence)
+        .collect();
+    assert!(named.len() > 20, "{named:?}");
+    for name in named {
+        assert!(sources.contains(&format!("fn {name}()")), "{name}");
+    }
+}
+
+#[test]
+fn every_item_that_the_architecture_names_is_in_its_module() {
+    let mut seen = 0;
+    for name in quoted(ARCHITECTURE) {
+        let Some((path, item)) = name.rsplit_once("::") else {
+            continue;
+        };
+        seen += 1;
+        let first = path.split("::").next().unwrap();
+        let module = first
+            .starts_with(|c: char| c.is_lowercase())
+            .then_some(first);
+        let source = source(module);
+        let defined = ["fn", "struct", "enum"].iter().any(|kind| {
+            let definition = format!("{kind} {item}");
+            (source.match_indices(&definition)).any(|(at, _)| {
+                let next = source[at + definition.len()..].chars().next().unwrap();
+                !(next.is_alphanumeric() || next == '_')
+            })
+        });
+        assert!(defined, "{name}");
+    }
+    assert!(seen > 20, "{seen}");
+}
+
+#[test]
+fn the_layers_have_every_module_once() {
+    let rows = table(ARCHITECTURE, "| layer | modules | what |");
+    let mut named: Vec<String> = rows.iter().flat_map(|row| quoted(row[1])).collect();
+    let lib = include_str!("../src/lib.rs");
+    let modules = lib.lines().filter_map(|line| line.strip_prefix("pub mod "));
+    let mut modules: Vec<String> = modules.map(|name| name.replace(';', "")).collect();
+    modules.push("main".to_owned());
+    modules.sort();
+    named.sort();
+    assert_eq!(named, modules);
+}
+
+#[test]
+fn every_normal_dependency_has_its_line_and_the_place_uses_it() {
+    let cargo: toml::Table = include_str!("../Cargo.toml").parse().unwrap();
+    let wanted: BTreeSet<&str> = cargo["dependencies"]
+        .as_table()
+        .unwrap()
+        .keys()
+        .map(String::as_str)
+        .collect();
+    let rows = table(ARCHITECTURE, "| crate | where | why |");
+    let listed: BTreeSet<&str> = rows.iter().map(|row| row[0]).collect();
+    assert_eq!(listed, wanted);
+    for row in rows {
+        let file = root().join(row[1].trim_matches('`'));
+        let used = format!("{}::", row[0].replace('-', "_"));
+        assert!(fs::read_to_string(file).unwrap().contains(&used), "{row:?}");
+    }
+}
+
+#[test]
+fn every_metric_that_is_named_exists() {
+    let mut names = BTreeSet::new();
+    for metric in TABLE {
+        names.insert(metric.name.to_owned());
+        if matches!(metric.kind, Kind::Histogram(_)) {
+            names.extend(["bucket", "sum", "count"].map(|it| format!("{}_{it}", metric.name)));
+        }
+    }
+    for (page, text) in pages() {
+        for name in words(&text, "portway_").chain(words(&text, "process_")) {
+            assert!(names.contains(name), "{}: {name}", page.display());
+        }
+    }
+}
+
+#[test]
+fn every_outcome_that_is_named_exists() {
+    let known = Outcome::ALL.map(Outcome::name);
+    for (page, text) in pages() {
+        let after = text.match_indices("outcome").filter_map(|(at, word)| {
+            let value = text[at + word.len()..].trim_start_matches(['=', '!', '~', '"', ':']);
+            let skipped = text.len() - at - word.len() - value.len();
+            (skipped > 0 && value.starts_with(|c: char| c.is_lowercase())).then_some(value)
+        });
+        for value in after {
+            let end = value.find(|c: char| !(c.is_lowercase() || "_|\\".contains(c)));
+            for name in value[..end.unwrap_or(value.len())].split('|') {
+                let name = name.trim_end_matches('\\');
+                assert!(known.contains(&name), "{}: {name}", page.display());
+            }
+        }
+    }
+}
+
+#[test]
+fn what_an_agent_logs_leads_to_outcomes_that_send_it() {
+    let answers: BTreeMap<String, &str> = (OUTCOMES.lines())
+        .filter(|line| line.starts_with("| `"))
+        .map(|line| {
+            let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+            (cells[0].trim().trim_matches('`').to_owned(), cells[1])
+        })
+        .collect();
+    for row in table(README, "| the agent logs | outcome | what to do |") {
+        let error = row[0].trim_matches('`');
+        let answer = match error.strip_prefix("remote error: tls: ") {
+            Some(alert) => alert.replace(' ', "_"),
+            None if error == "EOF" => "FIN".to_owned(),
+            None if error == "connection reset by peer" => "RST".to_owned(),
+            None => "what the backend sent".to_owned(),
+        };
+        for outcome in quoted(row[1]) {
+            let sent = answers.get(&outcome).unwrap_or_else(|| panic!("{outcome}"));
+            assert!(sent.contains(&answer), "{error}: {outcome} sends {sent}");
+        }
+    }
+}
+
+#[test]
+fn alerts_have_the_number_and_name_of_the_registry() {
+    let known = [
+        AlertDescription::UnexpectedMessage,
+        AlertDescription::RecordOverflow,
+        AlertDescription::IllegalParameter,
+        AlertDescription::AccessDenied,
+        AlertDescription::DecodeError,
+        AlertDescription::ProtocolVersion,
+        AlertDescription::InternalError,
+        AlertDescription::MissingExtension,
+        AlertDescription::UnrecognizedName,
+    ]
+    .map(|alert| (alert.name(), alert as u8));
+    let mut seen = BTreeSet::new();
+    for (number, rest) in OUTCOMES
+        .match_indices(" (")
+        .map(|(at, _)| OUTCOMES.split_at(at))
+    {
+        let number = number.rsplit(' ').next().unwrap().parse::<u8>();
+        let name = rest[2..].split(')').next().unwrap();
+        if let Ok(number) = number {
+            assert!(known.contains(&(name, number)), "{number} {name}");
+            seen.insert(name);
+        }
+    }
+    assert_eq!(seen.len(), known.len(), "{seen:?}");
+}
+
+#[test]
+fn a_line_of_the_log_in_the_readme_has_documented_fields() {
+    let log = include_str!("../docs/log.md");
+    let fields: BTreeSet<String> = table(log, "| field | what |")
+        .iter()
+        .map(|row| row[0].trim_matches('`').to_owned())
+        .collect();
+    let lines = blocks(README, "json");
+    assert!(!lines.is_empty());
+    for line in lines {
+        let line: BTreeMap<String, serde_json::Value> = serde_json::from_str(line).unwrap();
+        let unknown: Vec<&String> = line.keys().filter(|key| !fields.contains(*key)).collect();
+        assert!(unknown.is_empty(), "{unknown:?}");
+    }
+}
+
+/// The keys of the reference with their defaults, as written.
+fn defaults() -> BTreeMap<&'static str, &'static str> {
+    let rows = ROUTES.lines().filter_map(|line| line.strip_prefix("| `"));
+    rows.map(|row| {
+        let (key, rest) = row.split_once("` | ").unwrap();
+        (key, rest.split(" | ").next().unwrap())
+    })
+    .collect()
+}
+
+#[test]
+fn the_defaults_in_the_readme_are_those_of_the_reference() {
+    let defaults = defaults();
+    for row in table(README, "| key | default | why |") {
+        assert_eq!(
+            Some(&row[1]),
+            defaults.get(row[0].trim_matches('`')),
+            "{row:?}"
+        );
+    }
+    let admin = defaults["admin.bind"].trim_matches('`').trim_matches('"');
+    let stated = format!("`admin.bind` (default `{admin}`");
+    assert!(README.contains(&stated), "{stated}");
+}
+
+/// All of the settings but the arrangement of the routes for look-up.
+fn shown(text: &str) -> String {
+    let Settings {
+        workers,
+        admin,
+        limits,
+        hello,
+        drain,
+        log,
+        listeners,
+        backends,
+        routes,
+    } = config::parse(text, "routes.toml")
+        .unwrap_or_else(|faults| panic!("{faults}"))
+        .settings;
+    let program = (workers, admin, limits, hello, drain, log);
+    format!("{:#?}", (program, listeners, backends, routes.routes()))
+}
+
+#[test]
+fn a_file_that_writes_out_the_documented_defaults_changes_nothing() {
+    let least = "listeners.N.bind = [\"[::]:443\"]\n\
+        backends.N.endpoints = [\"fleet-1.internal:8220\"]\n\
+        routes.N.server_names = [\"fleet.example.com\"]\n\
+        routes.N.backend = \"N\"\n";
+    // What is not a value in backticks depends on the machine, or is none.
+    let values = defaults().into_iter().filter_map(|(key, default)| {
+        let value = default.strip_prefix('`')?.strip_suffix('`')?;
+        Some(format!("{key} = {value}\n"))
+    });
+    let full = least.to_owned() + &values.collect::<String>();
+    assert!(full.lines().count() > 18, "{full}");
+    assert_eq!(shown(&full), shown(least));
+}
+
+#[test]
+fn the_readme_asks_for_the_rust_of_the_package() {
+    let cargo: toml::Table = include_str!("../Cargo.toml").parse().unwrap();
+    let version = cargo["package"]["rust-version"].as_str().unwrap();
+    assert!(README.contains(&format!("with Rust {version} or newer")));
+}
