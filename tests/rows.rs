@@ -86,7 +86,6 @@ fn every_row_has_a_test_that_names_it() {
 #[test]
 fn rows_are_read_out_of_functions_and_macros() {
     let source = "#[test]\n#[cfg(unix)]\nfn b01_f02_one() {}\nfn b03_helper() {}\n\
-                  #[test]\n#[ignore = \"slow\"]\nfn b04_ignored() {}\n\
                   rejected! {\n    b05_and_f06_row: [1] => Fin;\n        b07::part,\n}\n\
                   struct Other {\n    b08_field: u8,\n}\n";
     let tests = tests(source);
