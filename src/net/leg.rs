@@ -1,5 +1,8 @@
 //! One side of a connection: a socket registered with the worker's epoll.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
