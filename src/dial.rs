@@ -1,6 +1,9 @@
 //! Connecting to a backend: attempts one after the other, a race where an endpoint is on trial, and
 //! the limits of it all. Not a byte of the client has been consumed, so each retry is safe.
 
+#[cfg(test)]
+mod tests;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;

@@ -63,6 +63,12 @@ fn context() -> Context {
     }
 }
 
+fn listening() -> (net::Listening, std::net::SocketAddr) {
+    let socket = net::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = net::local_address(&socket).unwrap();
+    (net::Listening::register(socket).unwrap(), address)
+}
+
 #[test]
 fn f29_and_invariant_3_a_task_that_panics_is_counted_once_and_ends_alone() {
     let runtime = Builder::new_current_thread()
@@ -70,9 +76,7 @@ fn f29_and_invariant_3_a_task_that_panics_is_counted_once_and_ends_alone() {
         .build_local(LocalOptions::default());
     runtime.unwrap().block_on(async {
         let context = Rc::new(context());
-        let listening = net::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let address = net::local_address(&listening).unwrap();
-        let listening = net::Listening::register(listening).unwrap();
+        let (listening, address) = listening();
 
         let _first = TcpStream::connect(address).unwrap();
         let accepted = listening.accept().await.unwrap();
@@ -121,5 +125,24 @@ fn invariant_5_the_future_of_an_idle_connection_stays_small() {
         };
         let size = size_of_val(&serve(Rc::new(context()), accepted, 0));
         assert!(size <= 384, "{size} bytes");
+    });
+}
+
+#[test]
+fn a_connection_that_arrives_after_the_end_of_a_drain_is_cut_and_counted() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        let context = Rc::new(context());
+        let (listening, address) = listening();
+        context.cut();
+
+        let _silent = TcpStream::connect(address).unwrap();
+        serve(Rc::clone(&context), listening.accept().await.unwrap(), 0).await;
+
+        let drained = "portway_connections_closed_total{listener=\"agents\",backend=\"-\",\
+                       outcome=\"drained\"} 1\n";
+        assert!(context.registry.render().contains(drained));
     });
 }
