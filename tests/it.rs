@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 mod it {
+    mod addresses;
     mod bad_inputs;
     #[path = "../support/corpus.rs"]
     mod corpus;

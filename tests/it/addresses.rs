@@ -1,0 +1,94 @@
+//! Addresses of both families, and names, on either side.
+
+use std::io::{Read, Write};
+use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::thread;
+
+use super::fixture::{Portway, config, hello};
+use super::peers::{Backend, connect};
+
+/// An endpoint on IPv6 that takes one hello and answers; none on a host without IPv6.
+fn backend_on_ipv6() -> Option<SocketAddr> {
+    let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
+        eprintln!("not tested: this host has no IPv6");
+        return None;
+    };
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut hello()).unwrap();
+        stream.write_all(b"!").unwrap();
+    });
+    Some(address)
+}
+
+fn answer(portway: &Portway, listener: SocketAddr) -> serde_json::Value {
+    let mut client = connect(listener);
+    let address = client.local_addr().unwrap();
+    client.write_all(&hello()).unwrap();
+    let mut byte = [0];
+    client.read_exact(&mut byte).unwrap();
+    assert_eq!(&byte, b"!");
+    drop(client);
+    portway.line_of(address)
+}
+
+#[test]
+fn ipv6_is_relayed_from_listener_to_endpoint() {
+    let Some(backend) = backend_on_ipv6() else {
+        return;
+    };
+    let toml = config(&[backend], "", "").replace(
+        "bind = [\"127.0.0.1:0\"]",
+        &format!("bind = [\"[{}]:0\"]", Ipv6Addr::LOCALHOST),
+    );
+    let portway = Portway::start(&toml);
+    let listener = portway.address("agents");
+    assert!(listener.is_ipv6());
+    let line = answer(&portway, listener);
+    assert_eq!(line["outcome"], "closed", "{line}");
+    assert!(
+        line["backend_local"]
+            .as_str()
+            .unwrap()
+            .starts_with("[::1]:"),
+        "{line}"
+    );
+}
+
+#[test]
+fn the_wildcard_of_ipv6_takes_ipv4_and_its_clients_are_canonical() {
+    let Some(backend) = backend_on_ipv6() else {
+        return;
+    };
+    let toml =
+        config(&[backend], "", "").replace("bind = [\"127.0.0.1:0\"]", "bind = [\"[::]:0\"]");
+    let portway = Portway::start(&toml);
+    let port = portway.address("agents").port();
+    let line = answer(&portway, ([127, 0, 0, 1], port).into());
+    assert!(
+        line["client"].as_str().unwrap().starts_with("127.0.0.1:"),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_name_is_resolved_and_its_addresses_are_tried_in_turn() {
+    // `localhost` may be ::1 as well, where nobody listens: the next address is tried.
+    let backend = Backend::start(|mut stream| {
+        stream.read_exact(&mut hello()).unwrap();
+        stream.write_all(b"!").unwrap();
+    });
+    let named = format!("localhost:{}", backend.address().port());
+    let toml = config(&[backend.address()], "", "").replace(&backend.address().to_string(), &named);
+    let portway = Portway::start(&toml);
+    let line = answer(&portway, portway.address("agents"));
+    assert_eq!(line["endpoint"], named.as_str(), "{line}");
+    assert!(
+        line["backend_local"]
+            .as_str()
+            .unwrap()
+            .starts_with("127.0.0.1:"),
+        "{line}"
+    );
+}
