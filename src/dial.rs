@@ -165,6 +165,9 @@ impl Dial {
             match self.connect(address, began).await {
                 Ok(leg) => {
                     endpoint.succeeded();
+                    if candidate.addresses.first() != Some(&address) {
+                        endpoint.prefer(address);
+                    }
                     return Some(Dialled {
                         leg,
                         endpoint: in_use,

@@ -76,6 +76,16 @@ impl Endpoint {
         self.addresses.store(Arc::new(addresses));
     }
 
+    /// Puts an address that was reached before the others, so that one which does not answer is
+    /// waited for once and not by every client. An order from control goes before.
+    pub fn prefer(&self, address: SocketAddr) {
+        self.addresses.rcu(|addresses| {
+            let known = addresses.contains(&address).then_some(address);
+            let others = addresses.iter().copied().filter(|other| *other != address);
+            known.into_iter().chain(others).collect::<Vec<_>>()
+        });
+    }
+
     /// Notes that a dial reached the endpoint: it takes its turn again.
     pub fn succeeded(&self) {
         // Most dials succeed on a healthy endpoint: reading leaves the cache line shared.

@@ -66,14 +66,32 @@ fn a_dial_that_succeeds_gives_the_endpoint_its_turn_back() {
     assert_eq!(first(&both), *good.name());
 }
 
+/// Bound and not listening: refused, and nobody else gets the port meanwhile.
+fn closed_port() -> (socket2::Socket, SocketAddr) {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    (socket, address)
+}
+
+#[test]
+fn the_address_that_was_reached_is_tried_first_from_then_on() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (_closed, refused) = closed_port();
+    let endpoint = endpoint(refused);
+    endpoint.set_addresses(vec![refused, listener.local_addr().unwrap()]);
+    let pool = pool(&[&endpoint]);
+    let (dialled, attempts) = dial(&pool);
+    assert_eq!((dialled, attempts.len()), (Ok(()), 1));
+    let (dialled, attempts) = dial(&pool);
+    assert_eq!((dialled, attempts.len()), (Ok(()), 0));
+    assert_eq!(endpoint.addresses().len(), 2);
+}
+
 #[test]
 fn a_dial_that_fails_sends_the_endpoint_back_and_tells_why() {
-    // Bound and not listening: refused, and nobody else gets the port meanwhile.
-    let closed = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    closed
-        .bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into())
-        .unwrap();
-    let address = closed.local_addr().unwrap().as_socket().unwrap();
+    let (_closed, address) = closed_port();
     let bad = endpoint(address);
     let busy = endpoint("192.0.2.2:443".parse().unwrap());
     let _connection = busy.enter();
