@@ -50,11 +50,20 @@ fn f01_with_all_endpoints_refusing_the_client_is_told_at_once() {
     });
 }
 
-#[test]
-fn an_endpoint_that_does_not_answer_is_waited_for_once() {
+/// A backend with two endpoints: one with a full queue, and one that answers.
+fn beside_a_silent_endpoint(connect_timeout: &str) -> (Portway, (Unanswering, Backend)) {
     let (silent, backend) = (Unanswering::new(), Backend::echo());
     let endpoints = [silent.address(), backend.address()];
-    let portway = Portway::start(&config(&endpoints, "", "connect_timeout = \"1s\""));
+    let limit = format!("connect_timeout = \"{connect_timeout}\"");
+    (
+        Portway::start(&config(&endpoints, "", &limit)),
+        (silent, backend),
+    )
+}
+
+#[test]
+fn an_endpoint_that_does_not_answer_is_waited_for_once() {
+    let (portway, _peers) = beside_a_silent_endpoint("1s");
     once_more("clients beside a silent endpoint", || {
         // One waits for the silent one; which one is chance.
         within(
@@ -83,28 +92,34 @@ fn an_endpoint_that_does_not_answer_is_waited_for_once() {
 /// After its penalty the silent endpoint is tried again, beside the others.
 #[test]
 fn a_trial_of_a_silent_endpoint_does_not_hold_its_client_up() {
-    let (silent, backend) = (Unanswering::new(), Backend::echo());
-    let endpoints = [silent.address(), backend.address()];
-    let portway = Portway::start(&config(&endpoints, "", "connect_timeout = \"3s\""));
+    let (portway, _peers) = beside_a_silent_endpoint("3s");
     let failures = || portway.metrics().sum(FAILURES, &[("reason", "timeout")]);
     within(Duration::from_mins(1), "a failure", || {
         drop(portway.relayed());
         (failures() >= 1.0).then_some(())
     });
-    let begin = Instant::now();
-    let mut slowest = Duration::ZERO;
-    within(Duration::from_mins(1), "a failure of the trial", || {
+    let mut trials = 0.0;
+    once_more("the slowest client beside a trial", || {
+        trials += 1.0;
         let begin = Instant::now();
-        drop(portway.relayed());
-        slowest = slowest.max(begin.elapsed());
-        pause(Duration::from_millis(50));
-        (failures() >= 2.0).then_some(())
+        let mut slowest = Duration::ZERO;
+        within(Duration::from_mins(1), "a failure of the trial", || {
+            let begin = Instant::now();
+            drop(portway.relayed());
+            slowest = slowest.max(begin.elapsed());
+            pause(Duration::from_millis(50));
+            (failures() > trials).then_some(())
+        });
+        assert!(
+            begin.elapsed() > Duration::from_secs(10),
+            "it goes last for 10 s"
+        );
+        if slowest < Duration::from_millis(100) {
+            Ok(())
+        } else {
+            Err(format!("{slowest:?}"))
+        }
     });
-    assert!(
-        begin.elapsed() > Duration::from_secs(10),
-        "it goes last for 10 s"
-    );
-    assert!(slowest < Duration::from_millis(1500), "{slowest:?}");
 }
 
 #[test]
