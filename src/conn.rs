@@ -7,16 +7,14 @@ mod refuse;
 mod tests;
 
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use slab::Slab;
 
 use crate::admission::{Admission, Permit};
-use crate::backend::InUse;
-use crate::dial::{self, Dialled};
-use crate::net::{Accepted, INHERITED_KEEPALIVE, Keepalive, Leg};
+use crate::dial;
+use crate::net::{Accepted, Leg};
 use crate::outcome::ClosedBy;
 use crate::relay::{Flow, Means, Relay, Resources, Verdict};
 use crate::routing::Query;
@@ -53,6 +51,18 @@ impl Context {
         id
     }
 
+    /// Looks over the live connections; call it once a second.
+    pub fn review(&self, now: u32) {
+        let mut flows = self.flows.borrow_mut();
+        for (_, flow) in flows.iter() {
+            flow.review(now);
+        }
+        // After a flood the memory goes back.
+        if flows.len() < flows.capacity() / 4 {
+            flows.shrink_to_fit();
+        }
+    }
+
     /// Ends every connection, and those that still arrive.
     pub fn cut(&self) {
         self.cut.set(true);
@@ -62,14 +72,16 @@ impl Context {
     }
 }
 
-/// Serves one connection of a listener, given by its position in the snapshot.
-pub fn serve(
+/// Serves one connection of a listener, given by its position in the snapshot. `load` is dropped
+/// when the connection has ended.
+pub fn serve<L: 'static>(
     context: Rc<Context>,
     accepted: Accepted,
     listener: usize,
+    load: L,
 ) -> impl Future<Output = ()> + 'static {
     // What comes before the relay is boxed and gone when it begins: an idle connection is small.
-    let begun = Box::pin(begin(context, accepted, listener));
+    let begun = Box::pin(begin(context, accepted, listener, load));
     async move {
         let Some(mut live) = begun.await else { return };
         let end = (&mut live.relay).await;
@@ -78,15 +90,20 @@ pub fn serve(
 }
 
 /// A connection whose relay runs.
-struct Live {
+struct Live<L> {
     relay: Relay,
     record: Record,
     _permit: Permit,
-    _endpoint: InUse,
+    _load: L,
 }
 
 /// From accept to the relay; none if the connection ended before.
-async fn begin(context: Rc<Context>, accepted: Accepted, listener: usize) -> Option<Live> {
+async fn begin<L>(
+    context: Rc<Context>,
+    accepted: Accepted,
+    listener: usize,
+    load: L,
+) -> Option<Live<L>> {
     let mut record = Record::open(&context, &accepted, listener);
     let flow = Rc::clone(record.flow());
     let client = match Leg::register(accepted.socket) {
@@ -102,11 +119,11 @@ async fn begin(context: Rc<Context>, accepted: Accepted, listener: usize) -> Opt
         .unless_ended(set_up(&client, &context, &mut record, &mut permit))
         .await;
     match begun {
-        Ok(Ok((dialled, means))) => Some(Live {
-            relay: Relay::new(client, dialled.leg, means),
+        Ok(Ok((backend, means))) => Some(Live {
+            relay: Relay::new(client, backend, means),
             record,
             _permit: permit?,
-            _endpoint: dialled.endpoint,
+            _load: load,
         }),
         Ok(Err(refusal)) => {
             // A drain that ends meanwhile cuts it short; it stays a refusal.
@@ -129,7 +146,7 @@ async fn set_up(
     context: &Context,
     record: &mut Record,
     permit: &mut Option<Permit>,
-) -> Result<(Dialled, Means), Refusal> {
+) -> Result<(Leg, Means), Refusal> {
     let snapshot = Arc::clone(record.snapshot());
     let permit = permit.insert(context.admission.admit()?);
     if !record.listener().clients.admit(record.client()) {
@@ -152,28 +169,22 @@ async fn set_up(
     record.routed(&routed);
 
     let backend = routed.backend;
-    let keepalive = Keepalive(backend.relay.keepalive);
     let request = dial::Request {
         pool: &backend.pool,
         client: record.client(),
         limits: backend.dial,
-        keepalive,
     };
     let dialled = tokio::select! {
         biased;
         dialled = dial::backend(request, record.attempts()) => dialled?,
         () = client.failed() => return Err(Refusal::client_reset()),
     };
-    record.dialled(&dialled, backend);
+    let dialled = record.dialled(dialled, backend);
 
-    if keepalive != INHERITED_KEEPALIVE {
-        keepalive.apply(client).map_err(io::Error::from)?;
-    }
     let means = Means {
         flow: Rc::clone(record.flow()),
         resources: Rc::clone(&context.resources),
-        stats: Arc::clone(&backend.stats),
-        limits: backend.relay,
+        terms: Arc::clone(&backend.relay),
     };
     Ok((dialled, means))
 }

@@ -4,18 +4,16 @@
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustix::io::Errno;
 use tokio::time::{timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Candidate, InUse, Pool};
-use crate::net::{Keepalive, Leg, begin_connect};
+use crate::net::{Leg, begin_connect};
 use crate::telemetry::{Attempt, DialFailure, Millis};
 
 /// The limits of a dial.
@@ -40,8 +38,6 @@ pub struct Request<'a> {
     pub client: IpAddr,
     /// The limits.
     pub limits: Limits,
-    /// The keepalive of the backend's leg.
-    pub keepalive: Keepalive,
 }
 
 /// A connected backend.
@@ -78,7 +74,6 @@ pub async fn backend(
     let dial = Dial {
         connect_timeout: request.limits.connect_timeout,
         deadline: now + request.limits.dial_timeout,
-        keepalive: request.keepalive,
     };
     let dialled = if candidates.len() > 1 && candidates.first().is_some_and(Candidate::on_trial) {
         let trial = candidates.remove(0);
@@ -101,7 +96,6 @@ pub async fn backend(
 struct Dial {
     connect_timeout: Duration,
     deadline: Instant,
-    keepalive: Keepalive,
 }
 
 impl Dial {
@@ -194,7 +188,7 @@ impl Dial {
     }
 
     async fn connect(self, address: SocketAddr, began: Instant) -> Result<Leg, DialFailure> {
-        let socket = begin_connect(address, self.keepalive).map_err(reason)?;
+        let socket = begin_connect(address).map_err(|error| DialFailure::from_io(&error.into()))?;
         let leg = Leg::register(socket).map_err(|error| DialFailure::from_io(&error))?;
         let deadline = self.deadline.min(began + self.connect_timeout);
         match timeout_at(deadline.into(), leg.connected()).await {
@@ -203,8 +197,4 @@ impl Dial {
             Err(_elapsed) => Err(DialFailure::Timeout),
         }
     }
-}
-
-fn reason(error: Errno) -> DialFailure {
-    DialFailure::from_io(&io::Error::from(error))
 }

@@ -7,6 +7,6 @@ mod pipe;
 mod socket;
 
 pub use leg::{Broken, Leg, Readable};
-pub use listening::{Accepted, INHERITED_KEEPALIVE, Listening, bind, bind_group};
+pub use listening::{Accepted, Listening, bind, bind_group};
 pub use pipe::{Pipe, Pool};
-pub use socket::{Keepalive, begin_connect, local_address, set_receive_low_water_mark};
+pub use socket::{LegOptions, begin_connect, local_address, set_receive_low_water_mark};

@@ -6,6 +6,7 @@
 mod end;
 mod flow;
 mod pump;
+mod resources;
 #[cfg(test)]
 mod tests;
 
@@ -20,12 +21,12 @@ use tokio::task::{unconstrained, yield_now};
 
 pub use end::End;
 use end::{Ended, Side};
-pub use flow::{Flow, Resources, Verdict};
+pub use flow::{Flow, Micros, Terms, Verdict};
 use pump::{Pump, Turn, Way};
+pub use resources::Resources;
 
-use crate::net::{Broken, Leg};
+use crate::net::{Broken, Leg, LegOptions};
 use crate::outcome::{ByDirection, Direction};
-use crate::telemetry::BackendStats;
 
 /// The limits of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,19 +37,29 @@ pub struct Limits {
     pub half_close_timeout: Duration,
     /// A peer takes no byte while bytes wait for it.
     pub stall_timeout: Duration,
-    /// Idle time before TCP probes, on both legs.
-    pub keepalive: Duration,
-    /// Bytes that a direction has moved before it may hold a pipe: 0 always splices, `u64::MAX`
-    /// always copies. Not a key of routes.toml: [`BULK_AFTER`] is right for everybody but tests.
-    pub bulk_after: u64,
+    /// Options of both legs.
+    pub leg: LegOptions,
+    /// When a direction splices. Not a key of routes.toml.
+    pub splicing: Splicing,
 }
 
-/// More than socket buffers can swallow for a peer that reads nothing: a flow that moved so much
-/// has a reader, and deserves a pipe.
-pub const BULK_AFTER: u64 = 16 << 20;
+/// When a direction splices instead of copying: the default, or what a test wants.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Splicing {
+    /// While it reads in large pieces, and has moved more than socket buffers can swallow for a peer
+    /// that reads nothing.
+    #[default]
+    Bulk,
+    /// Always.
+    Always,
+    /// Never.
+    Never,
+    /// At every second read.
+    Alternating,
+}
 
-/// Resolves when a leg has an error.
-type Watch = Pin<Box<dyn Future<Output = ()>>>;
+/// For each leg, by the direction that it sends: a future that resolves when it has an error.
+type Watches = ByDirection<Option<Pin<Box<dyn Future<Output = ()>>>>>;
 
 /// The future that carries bytes both ways.
 pub struct Relay {
@@ -56,10 +67,12 @@ pub struct Relay {
     backend: Leg,
     flow: Rc<Flow>,
     resources: Rc<Resources>,
-    stats: Arc<BackendStats>,
-    bulk_after: u64,
+    splicing: Splicing,
+    /// It has lived long enough to have the options of its legs set.
+    settled: bool,
     pumps: ByDirection<Pump>,
-    watches: ByDirection<Option<Watch>>,
+    /// Present while a leg is not read; boxed, because mostly both are.
+    watches: Option<Box<Watches>>,
     ended: Ended,
 }
 
@@ -69,10 +82,8 @@ pub struct Means {
     pub flow: Rc<Flow>,
     /// The worker's buffers, pipes and clock.
     pub resources: Rc<Resources>,
-    /// The backend's counters.
-    pub stats: Arc<BackendStats>,
-    /// The backend's limits.
-    pub limits: Limits,
+    /// The backend's limits and counters.
+    pub terms: Arc<Terms>,
 }
 
 impl Relay {
@@ -81,20 +92,33 @@ impl Relay {
         let Means {
             flow,
             resources,
-            stats,
-            limits,
+            terms,
         } = means;
-        flow.begin(&limits, resources.now());
+        let splicing = terms.limits.splicing;
+        flow.begin(terms, resources.now());
         Self {
             client,
             backend,
             flow,
             resources,
-            stats,
-            bulk_after: limits.bulk_after,
+            splicing,
+            settled: false,
             pumps: ByDirection::default(),
-            watches: ByDirection::default(),
+            watches: None,
             ended: Ended::default(),
+        }
+    }
+
+    /// Sets the options of the legs once the worker has come across the flow; the client's leg has
+    /// the default ones from its listener.
+    fn settle(&mut self) {
+        let Some(options) = self.flow.leg_options().filter(|_| !self.settled) else {
+            return;
+        };
+        self.settled = true;
+        self.backend.set_options(options);
+        if options != LegOptions::DEFAULT {
+            self.client.set_options(options);
         }
     }
 
@@ -110,8 +134,7 @@ impl Relay {
             direction,
             flow: &self.flow,
             resources: &self.resources,
-            stats: &self.stats,
-            bulk_after: self.bulk_after,
+            splicing: self.splicing,
         };
         let pump = &mut self.pumps[direction];
         if let Poll::Ready(Ok(())) = pump.poll(cx, &way, turn)
@@ -125,8 +148,13 @@ impl Relay {
     /// Watches each leg that nobody reads: its pump is blocked, or has ended. A reset of such a leg
     /// is told by nothing else.
     fn watch(&mut self, cx: &mut Context<'_>) {
+        if self.pumps.iter().all(Pump::is_reading) {
+            self.watches = None;
+            return;
+        }
+        let watches = self.watches.get_or_insert_default();
         for (side, leg) in [(Side::Client, &self.client), (Side::Backend, &self.backend)] {
-            let watch = &mut self.watches[side.sends()];
+            let watch = &mut watches[side.sends()];
             if self.pumps[side.sends()].is_reading() {
                 *watch = None;
             } else if watch
@@ -170,6 +198,7 @@ impl Future for Relay {
         if let Some(verdict) = this.flow.poll_verdict(cx) {
             return Poll::Ready(End::cut(verdict));
         }
+        this.settle();
         let mut turns = ByDirection::<Turn>::default();
         for direction in Direction::ALL {
             this.pump(direction, &mut turns[direction], cx);

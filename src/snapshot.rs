@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::backend::Pool;
 use crate::routing::{Miss, Query, Table};
-use crate::telemetry::{BackendStats, Counter, Endings, ListenerStats};
+use crate::telemetry::{Counter, Endings, ListenerStats};
 use crate::{admission, dial, relay};
 
 /// What a connection works with. A reload swaps it as a whole; connections keep the one they took.
@@ -56,10 +56,8 @@ pub struct Backend {
     pub pool: Pool,
     /// Limits of the dial.
     pub dial: dial::Limits,
-    /// Limits of the relay.
-    pub relay: relay::Limits,
-    /// Its counters.
-    pub stats: Arc<BackendStats>,
+    /// Limits of the relay, and the backend's counters.
+    pub relay: Arc<relay::Terms>,
 }
 
 impl Snapshot {
@@ -88,20 +86,14 @@ impl Snapshot {
         if let Some(connections) = self.route_connections.get(position) {
             connections.add(1);
         }
-        Ok(Routed {
-            route: &route.name,
-            position: route.backend,
-            backend,
-        })
+        Ok(Routed { position, backend })
     }
 }
 
 /// Where a connection goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Routed<'a> {
-    /// The name of the route.
-    pub route: &'a Arc<str>,
-    /// The position of the backend.
+    /// The position of the route.
     pub position: usize,
     /// The backend.
     pub backend: &'a Backend,

@@ -6,6 +6,7 @@ mod mailbox;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -174,14 +175,13 @@ impl Worker {
 
     fn serve(&self, arrival: Arrival) {
         let context = Rc::clone(&self.context);
-        self.connections.spawn_local(async move {
-            let Arrival {
-                accepted,
-                listener,
-                load: _load,
-            } = arrival;
-            conn::serve(context, accepted, listener).await;
-        });
+        let Arrival {
+            accepted,
+            listener,
+            load,
+        } = arrival;
+        self.connections
+            .spawn_local(conn::serve(context, accepted, listener, load));
     }
 }
 
@@ -203,8 +203,13 @@ async fn tick(context: Rc<Context>, pulse: Arc<WorkerStats>) {
         pulse.turn(Instant::now());
         let now = u32::try_from(began.elapsed().as_secs()).unwrap_or(u32::MAX);
         context.resources.tick(now);
-        for (_, flow) in context.flows.borrow().iter() {
-            flow.review(now);
-        }
+        let pipes = &context.resources.pipes;
+        pulse.pipes.idle.store(pipes.idle(), Ordering::Relaxed);
+        pulse.pipes.lent.store(pipes.lent(), Ordering::Relaxed);
+        pulse
+            .pipes
+            .fallbacks
+            .store(pipes.refused(), Ordering::Relaxed);
+        context.review(now);
     }
 }

@@ -20,7 +20,7 @@ use crate::config::{self, Settings};
 use crate::conn::Context;
 use crate::control::{self, Bound};
 use crate::net;
-use crate::relay::Resources;
+use crate::relay::{Resources, Terms};
 use crate::snapshot::{Backend, Listener, Snapshot};
 use crate::telemetry::{ConnectionLog, Limit, Registry};
 use crate::worker::{self, Loads, Mailbox};
@@ -175,8 +175,7 @@ fn snapshot(settings: Settings, registry: &Registry) -> Snapshot {
                     backend.balance,
                 ),
                 dial: backend.dial,
-                relay: backend.relay,
-                stats: registry.backend(&backend.name),
+                relay: Arc::new(Terms::new(backend.relay, registry.backend(&backend.name))),
             }
         })
         .collect();

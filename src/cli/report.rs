@@ -68,13 +68,18 @@ impl Report {
             ("idle_timeout", backend.relay.idle_timeout),
             ("half_close_timeout", backend.relay.half_close_timeout),
             ("stall_timeout", backend.relay.stall_timeout),
-            ("keepalive", backend.relay.keepalive),
+            ("keepalive", backend.relay.leg.keepalive),
         ] {
             let limit = humantime::format_duration(limit);
             self.line("limit", &format!("{key} {limit}"));
         }
-        let most = settings.hello.max_size;
-        self.line("limit", &format!("max_client_hello {most} bytes"));
+        let unsent = u64::from(backend.relay.leg.max_unsent);
+        for (key, most) in [
+            ("max_unsent", unsent),
+            ("max_client_hello", settings.hello.max_size as u64),
+        ] {
+            self.line("limit", &format!("{key} {most} bytes"));
+        }
     }
 
     pub(super) fn refusal(&mut self, refusal: &Refusal) {

@@ -1,6 +1,8 @@
 //! Builds [`Settings`] from the mirror: every value checked, every default filled in. Where a value
 //! is wrong its default stands in, so that the rest is checked too.
 
+mod routes;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
@@ -9,12 +11,11 @@ use std::time::Duration;
 
 use super::faults::Path;
 use super::file::{self, AdminBind, File};
-use super::keys;
 use super::notes::{Notes, Section};
 use super::values::{self, Wrong};
 use super::{Backend, Listener, Settings};
 use crate::backend::Balance;
-use crate::routing::{Route, Table, Tie};
+use crate::net::LegOptions;
 use crate::snapshot::HelloLimits;
 use crate::telemetry::Logged;
 use crate::{admission, control, dial, relay};
@@ -28,6 +29,8 @@ const CONNECTIONS: RangeInclusive<i64> = 1..=100_000_000;
 /// From less than any hello to 16 times what Go and rustls take.
 const HELLO_SIZE: RangeInclusive<u64> = 1 << 10..=1 << 20;
 const DEFAULT_HELLO_SIZE: usize = 64 << 10;
+/// From what keeps a slow path busy to more than any socket buffer.
+const UNSENT: RangeInclusive<u64> = 16 << 10..=1 << 30;
 
 /// Zero is no limit of time that anybody can keep.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_millis(1)..=YEAR;
@@ -49,7 +52,7 @@ pub(super) fn settings(file: &File, notes: &mut Notes<'_>) -> Settings {
     );
     let listeners = listeners(file, notes);
     let backends = backends(file, notes);
-    let routes = routes(file, &listeners, &backends, notes);
+    let routes = routes::routes(file, &listeners, &backends, notes);
     Settings {
         workers: workers.and_then(NonZeroUsize::new),
         admin,
@@ -207,8 +210,14 @@ fn backend(name: &str, file: &file::Backend, mut section: Section<'_, '_>) -> Ba
         idle_timeout: duration("idle_timeout", &file.idle_timeout, 75 * 60, &TIMEOUT),
         half_close_timeout: duration("half_close_timeout", &file.half_close_timeout, 60, &TIMEOUT),
         stall_timeout: duration("stall_timeout", &file.stall_timeout, 600, &TIMEOUT),
-        keepalive: duration("keepalive", &file.keepalive, 60, &KEEPALIVE),
-        bulk_after: relay::BULK_AFTER,
+        leg: LegOptions {
+            keepalive: duration("keepalive", &file.keepalive, 60, &KEEPALIVE),
+            max_unsent: (file.max_unsent.as_deref())
+                .and_then(|text| section.check("max_unsent", values::size(text, &UNSENT)))
+                .and_then(|size| u32::try_from(size).ok())
+                .unwrap_or(LegOptions::DEFAULT.max_unsent),
+        },
+        splicing: relay::Splicing::default(),
     };
     if dial.dial_timeout < dial.connect_timeout {
         let [attempt, all] =
@@ -230,119 +239,4 @@ fn backend(name: &str, file: &file::Backend, mut section: Section<'_, '_>) -> Ba
         dial,
         relay,
     }
-}
-
-fn routes(
-    file: &File,
-    listeners: &[Listener],
-    backends: &[Backend],
-    notes: &mut Notes<'_>,
-) -> Table {
-    if file.routes.is_empty() {
-        notes.fault(
-            &Path::default(),
-            "there are no routes".to_owned(),
-            "write [routes.fleet], server_names = [\"fleet.example.com\"] and backend = \"fleet\"",
-        );
-    }
-    let listeners: Vec<&Arc<str>> = listeners.iter().map(|listener| &listener.name).collect();
-    let backends: Vec<&Arc<str>> = backends.iter().map(|backend| &backend.name).collect();
-    let routes = (file.routes.iter())
-        .map(|(name, file)| {
-            let mut section = notes.section(&["routes", name]);
-            section.check_name(name);
-            route(name, file, [&listeners, &backends], &mut section)
-        })
-        .collect();
-    Table::build(routes).unwrap_or_else(|ties| {
-        for tie in ties {
-            report_tie(&tie, notes);
-        }
-        Table::default()
-    })
-}
-
-fn route(
-    name: &str,
-    file: &file::Route,
-    [listeners, backends]: [&[&Arc<str>]; 2],
-    section: &mut Section<'_, '_>,
-) -> Route {
-    let no_server_name = file.no_server_name.unwrap_or(false);
-    if file.server_names.is_none() && !no_server_name {
-        section.required("server_names", "takes no connection");
-    }
-    for (key, list) in [
-        ("server_names", &file.server_names),
-        ("listeners", &file.listeners),
-        ("alpn", &file.alpn),
-        ("clients", &file.clients),
-    ] {
-        if list.as_ref().is_some_and(Vec::is_empty) {
-            section.notes.fault(
-                &section.path.key(key),
-                "an empty list".to_owned(),
-                "leave the key out, or write a value",
-            );
-        }
-    }
-    if file.backend.is_none() {
-        section.required("backend", "leads nowhere");
-    }
-    let backend = (file.backend.as_ref())
-        .and_then(|name| section.check("backend", known("backend", name, backends)));
-    Route {
-        name: Arc::from(name),
-        server_names: section.list(
-            "server_names",
-            file.server_names.as_deref().unwrap_or_default(),
-            values::server_name,
-        ),
-        no_server_name,
-        listeners: section.list(
-            "listeners",
-            file.listeners.as_deref().unwrap_or_default(),
-            |name| known("listener", name, listeners).map(|_| Arc::from(name)),
-        ),
-        alpn: section.list(
-            "alpn",
-            file.alpn.as_deref().unwrap_or_default(),
-            values::alpn,
-        ),
-        clients: section.list(
-            "clients",
-            file.clients.as_deref().unwrap_or_default(),
-            values::network,
-        ),
-        backend: backend.unwrap_or(0),
-    }
-}
-
-/// The position of what is named, among those of its kind.
-fn known(kind: &str, name: &str, among: &[&Arc<str>]) -> Result<usize, Wrong> {
-    let position = among.binary_search_by(|known| (***known).cmp(name));
-    position.ok().ok_or_else(|| Wrong {
-        message: format!("there is no {kind} {name:?}"),
-        help: match keys::nearest(name, among.iter().map(|known| &***known)) {
-            Some(known) => format!("did you mean {known:?}?"),
-            None => format!("write a table [{kind}s.{name}], or the name of one that is there"),
-        },
-    })
-}
-
-fn report_tie(tie: &Tie, notes: &mut Notes<'_>) {
-    let [first, second] = &tie.routes;
-    let (key, what) = match &tie.pattern {
-        Some(pattern) => ("server_names", format!("\"{pattern}\"")),
-        None => (
-            "no_server_name",
-            "a connection without a server name".to_owned(),
-        ),
-    };
-    let path = |name| Path::of(&["routes", name, key]);
-    notes.clash(
-        [&path(second), &path(first)],
-        format!("the routes {first:?} and {second:?} could both take {what}"),
-        "leave it out of one of them, or give one more conditions: listeners, alpn or clients",
-    );
 }

@@ -71,6 +71,7 @@ pub(super) struct Backend {
     pub(super) half_close_timeout: Option<String>,
     pub(super) stall_timeout: Option<String>,
     pub(super) keepalive: Option<String>,
+    pub(super) max_unsent: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -65,6 +65,7 @@ pub const ROOT: Table = &[
             ("half_close_timeout", Keys::Value(r#""60s""#)),
             ("stall_timeout", Keys::Value(r#""10m""#)),
             ("keepalive", Keys::Value(r#""60s""#)),
+            ("max_unsent", Keys::Value(r#""1MiB""#)),
         ]),
     ),
     (

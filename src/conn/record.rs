@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime};
 use super::Context;
 use super::hello::Hello;
 use super::refuse::Refusal;
+use crate::backend::InUse;
 use crate::dial::Dialled;
-use crate::net::{Accepted, local_address};
+use crate::net::{Accepted, Leg, local_address};
 use crate::outcome::{ClosedBy, Direction, Outcome};
-use crate::relay::{End, Flow, Verdict};
+use crate::relay::{End, Flow, Micros, Verdict};
 use crate::snapshot::{Backend, Listener, Routed, Snapshot};
 use crate::telemetry::{Attempt, ClientText, Id, Limit, Line, Millis, Protocols, Time, Version};
 
@@ -25,32 +26,44 @@ pub(super) struct Record {
     /// The key of the flow among the worker's.
     key: usize,
     id: u64,
-    client: SocketAddr,
     listener: usize,
-    backend: Option<usize>,
+    /// The position of the route, which knows its backend.
+    route: Option<usize>,
+    /// The endpoint that was reached, counted as long as this lives.
+    endpoint: Option<InUse>,
     outcome: Outcome,
     closed_by: ClosedBy,
     facts: Box<Facts>,
 }
 
-/// What only the log tells.
-#[derive(Default)]
+/// What only the log tells. A connection has it as long as it lives, so it is kept small.
 struct Facts {
+    client: SocketAddr,
     hello: Option<Hello>,
-    invalid_name: Option<Box<[u8]>>,
-    route: Option<Arc<str>>,
-    endpoint: Option<Arc<str>>,
     backend_local: Option<SocketAddr>,
     attempts: Vec<Attempt>,
     /// From accept to a whole hello.
-    hello_after: Option<Duration>,
+    hello_after: Option<Micros>,
     /// From accept to a connected backend.
-    connected_after: Option<Duration>,
+    connected_after: Option<Micros>,
+    trouble: Option<Box<Trouble>>,
+}
+
+/// What the log tells of a connection that went wrong.
+#[derive(Default)]
+struct Trouble {
+    invalid_name: Option<Box<[u8]>>,
     alert: Option<u8>,
     detail: Option<Box<str>>,
     limit: Option<Limit>,
     /// Bytes of a hello that is not whole, and bytes that were waited for.
     partial: Option<(usize, usize)>,
+}
+
+impl Facts {
+    fn trouble(&mut self) -> &mut Trouble {
+        self.trouble.get_or_insert_default()
+    }
 }
 
 impl Record {
@@ -69,12 +82,20 @@ impl Record {
             flow,
             key,
             id: context.next_id(),
-            client: accepted.client,
             listener,
-            backend: None,
+            route: None,
+            endpoint: None,
             outcome: Outcome::Error,
             closed_by: ClosedBy::Portway,
-            facts: Box::default(),
+            facts: Box::new(Facts {
+                client: accepted.client,
+                hello: None,
+                backend_local: None,
+                attempts: Vec::new(),
+                hello_after: None,
+                connected_after: None,
+                trouble: None,
+            }),
         }
     }
 
@@ -88,7 +109,7 @@ impl Record {
 
     /// The canonical address of the client.
     pub(super) const fn client(&self) -> IpAddr {
-        self.client.ip()
+        self.facts.client.ip()
     }
 
     pub(super) fn listener(&self) -> &Listener {
@@ -102,43 +123,50 @@ impl Record {
 
     /// So many bytes of a hello are there, and so many are waited for.
     pub(super) fn partial_hello(&mut self, have: usize, total: usize) {
-        self.facts.partial = (have > 0).then_some((have, total));
+        if have > 0 {
+            self.facts.trouble().partial = Some((have, total));
+        }
     }
 
     /// The hello is whole.
     pub(super) fn hello(&mut self, hello: Hello) {
         let elapsed = self.flow.accepted_at().elapsed();
         self.context.registry.client_hello_seconds.record(elapsed);
-        self.facts.partial = None;
-        self.facts.hello_after = Some(elapsed);
+        self.facts.trouble = None;
+        self.facts.hello_after = Some(Micros::new(elapsed));
         self.facts.hello = Some(hello);
     }
 
     /// A route was found.
-    pub(super) fn routed(&mut self, routed: &Routed<'_>) {
-        self.backend = Some(routed.position);
-        self.facts.route = Some(Arc::clone(routed.route));
+    pub(super) const fn routed(&mut self, routed: &Routed<'_>) {
+        self.route = Some(routed.position);
     }
 
-    /// A backend was reached.
-    pub(super) fn dialled(&mut self, dialled: &Dialled, backend: &Backend) {
+    /// A backend was reached; gives its leg.
+    pub(super) fn dialled(&mut self, dialled: Dialled, backend: &Backend) -> Leg {
         let elapsed = self.flow.accepted_at().elapsed();
-        let dial = elapsed.saturating_sub(self.facts.hello_after.unwrap_or_default());
-        backend.stats.dial_seconds.record(dial);
-        self.facts.connected_after = Some(elapsed);
-        self.facts.endpoint = Some(Arc::clone(dialled.endpoint.endpoint().name()));
+        let hello = self.facts.hello_after.map(Micros::get).unwrap_or_default();
+        backend
+            .relay
+            .stats
+            .dial_seconds
+            .record(elapsed.saturating_sub(hello));
+        self.facts.connected_after = Some(Micros::new(elapsed));
         self.facts.backend_local = local_address(&dialled.leg).ok();
+        self.endpoint = Some(dialled.endpoint);
+        dialled.leg
     }
 
     /// The connection was refused.
     pub(super) fn refused(&mut self, refusal: Refusal) {
+        let trouble = self.facts.trouble();
         if !matches!(refusal.outcome, Outcome::HelloTimeout | Outcome::HelloEof) {
-            self.facts.partial = None;
+            trouble.partial = None;
         }
-        self.facts.alert = refusal.alert();
-        self.facts.detail = refusal.detail;
-        self.facts.invalid_name = refusal.invalid_name;
-        self.facts.limit = refusal.limit;
+        trouble.alert = refusal.alert();
+        trouble.detail = refusal.detail;
+        trouble.invalid_name = refusal.invalid_name;
+        trouble.limit = refusal.limit;
         if let Some(limit) = refusal.limit {
             self.context.registry.limits().rejected(limit);
         }
@@ -147,14 +175,14 @@ impl Record {
 
     /// A system call of ours failed.
     pub(super) fn failed(&mut self, error: &io::Error) {
-        self.facts.detail = Some(error.to_string().into());
+        self.facts.trouble().detail = Some(error.to_string().into());
     }
 
     /// The relay has ended.
     pub(super) fn relayed(&mut self, end: End) {
-        self.facts.detail = end
-            .error
-            .map(|error| io::Error::from(error).to_string().into());
+        if let Some(error) = end.error {
+            self.failed(&error.into());
+        }
         self.close(end.outcome, end.closed_by);
     }
 
@@ -164,45 +192,60 @@ impl Record {
         self.closed_by = closed_by;
     }
 
+    /// The position of the route's backend.
+    fn backend(&self) -> Option<usize> {
+        let route = self.snapshot.routes.routes().get(self.route?)?;
+        Some(route.backend)
+    }
+
     fn line(&self) -> Line<'_> {
         let facts = &*self.facts;
+        let trouble = facts.trouble.as_deref();
+        let hello_after = facts.hello_after.map(Micros::get);
+        let connected_after = facts.connected_after.map(Micros::get);
         let between = |since: Option<Duration>, until: Option<Duration>| {
             Some(Millis(until?.saturating_sub(since?)))
         };
-        let moved = |direction| facts.connected_after.map(|_| self.flow.moved(direction));
+        let moved = |direction| connected_after.map(|_| self.flow.moved(direction));
+        let route = self
+            .route
+            .and_then(|position| self.snapshot.routes.routes().get(position));
         let backend = self
-            .backend
+            .backend()
             .and_then(|position| self.snapshot.backends.get(position));
         let hello = facts.hello.as_ref();
         let name = hello.and_then(|hello| hello.server_name.as_ref());
         let name = name.map(|name| name.as_str().as_bytes());
+        let partial = trouble.and_then(|trouble| trouble.partial);
         Line {
             time: Time(SystemTime::now()),
             id: Id(self.id),
             config: self.snapshot.generation,
-            client: self.client,
+            client: facts.client,
             listener: &self.listener().name,
-            server_name: name.or(facts.invalid_name.as_deref()).map(ClientText),
+            server_name: name
+                .or_else(|| trouble?.invalid_name.as_deref())
+                .map(ClientText),
             alpn: Protocols(hello.map(Hello::alpn).unwrap_or_default()),
             tls_offered: hello.map(|hello| Version(hello.version)),
-            route: facts.route.as_deref(),
+            route: route.map(|route| &*route.name),
             backend: backend.map(|backend| &**backend.pool.name()),
-            endpoint: facts.endpoint.as_deref(),
+            endpoint: self.endpoint.as_ref().map(|one| &**one.endpoint().name()),
             backend_local: facts.backend_local,
             attempts: &facts.attempts,
-            hello_ms: facts.hello_after.map(Millis),
-            dial_ms: between(facts.hello_after, facts.connected_after),
-            first_byte_ms: between(facts.connected_after, self.flow.first_byte()),
+            hello_ms: hello_after.map(Millis),
+            dial_ms: between(hello_after, connected_after),
+            first_byte_ms: between(connected_after, self.flow.first_byte()),
             duration_ms: Millis(self.flow.accepted_at().elapsed()),
             bytes_client_to_backend: moved(Direction::ClientToBackend),
             bytes_backend_to_client: moved(Direction::BackendToClient),
             outcome: self.outcome,
             closed_by: self.closed_by,
-            alert: facts.alert,
-            detail: facts.detail.as_deref(),
-            limit: facts.limit,
-            hello_bytes: facts.partial.map(|(have, _)| have),
-            hello_expected: facts.partial.map(|(_, total)| total),
+            alert: trouble.and_then(|trouble| trouble.alert),
+            detail: trouble.and_then(|trouble| trouble.detail.as_deref()),
+            limit: trouble.and_then(|trouble| trouble.limit),
+            hello_bytes: partial.map(|(have, _)| have),
+            hello_expected: partial.map(|(_, total)| total),
         }
     }
 }
@@ -212,7 +255,7 @@ impl Drop for Record {
         self.context.flows.borrow_mut().remove(self.key);
         self.context.log.log(&self.line());
         self.snapshot
-            .endings(self.listener, self.backend)
+            .endings(self.listener, self.backend())
             .count(self.outcome);
     }
 }

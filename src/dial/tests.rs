@@ -35,7 +35,6 @@ fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
             connect_timeout: Duration::from_secs(4),
             dial_timeout: Duration::from_secs(9),
         },
-        keepalive: Keepalive(Duration::from_mins(1)),
     };
     let mut attempts = Vec::new();
     let runtime = Builder::new_current_thread()

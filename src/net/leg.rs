@@ -17,8 +17,8 @@ use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-use super::Pipe;
 use super::socket::register;
+use super::{LegOptions, Pipe};
 
 /// The first error that a leg was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +77,13 @@ impl Leg {
     /// Lets the drop of this leg end with FIN, after the bytes that the kernel still holds.
     pub fn close_in_order(&self) {
         self.in_order.set(true);
+    }
+
+    /// Sets options; one that the kernel refuses is not worth a connection.
+    pub fn set_options(&self, options: LegOptions) {
+        if let Err(error) = options.apply(self) {
+            tracing::warn!(%error, "cannot set the options of a socket");
+        }
     }
 
     /// Looks at received bytes without taking them, and without waiting.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
@@ -11,14 +11,11 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-use super::Keepalive;
+use super::LegOptions;
 use super::socket::{local_address, register, set_stream_options};
 
 /// The kernel cuts this to `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
-
-/// The keepalive that accepted sockets inherit; the relay changes it where a backend has another.
-pub const INHERITED_KEEPALIVE: Keepalive = Keepalive(Duration::from_mins(1));
 
 /// A new connection, not registered with any runtime yet.
 #[derive(Debug)]
@@ -117,7 +114,7 @@ fn try_open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
         socket.set_reuse_port(true)?;
     }
     set_stream_options(socket.as_fd())?;
-    INHERITED_KEEPALIVE.apply(&socket)?;
+    LegOptions::DEFAULT.apply(&socket)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)
@@ -158,9 +155,11 @@ mod tests {
             assert!(sockopt::socket_keepalive(socket).unwrap());
             assert_eq!(
                 sockopt::tcp_keepidle(socket).unwrap(),
-                INHERITED_KEEPALIVE.0
+                LegOptions::DEFAULT.keepalive
             );
             assert_eq!(sockopt::tcp_keepcnt(socket).unwrap(), 3);
+            let unsent = socket2::SockRef::from(socket).tcp_notsent_lowat().unwrap();
+            assert_eq!(unsent, LegOptions::DEFAULT.max_unsent);
         });
     }
 }

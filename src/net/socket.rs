@@ -7,25 +7,39 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// TCP keepalive: when probes begin. Then three probes, ten seconds apart: a peer that vanished is
-/// noticed half a minute after the idle time.
+/// What a backend sets for both legs of its connections. Short connections do without: five calls are
+/// some percent of what one costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Keepalive(pub Duration);
+pub struct LegOptions {
+    /// Idle time before TCP probes. Then three probes, ten seconds apart: a peer that vanished is
+    /// noticed half a minute after the idle time.
+    pub keepalive: Duration,
+    /// Bytes that may wait in the send queue without having been sent (TCP_NOTSENT_LOWAT): what a
+    /// peer that does not read costs in kernel memory, which the whole host shares.
+    pub max_unsent: u32,
+}
 
-impl Keepalive {
+impl LegOptions {
+    /// Those of listening sockets, which accepted ones inherit.
+    pub const DEFAULT: Self = Self {
+        keepalive: Duration::from_mins(1),
+        max_unsent: 1 << 20,
+    };
     const PROBES: u32 = 3;
     const INTERVAL: Duration = Duration::from_secs(10);
 
     /// Sets the options on a socket; one that is accepted has those of its listener.
-    pub fn apply(self, socket: impl AsFd) -> rustix::io::Result<()> {
+    pub fn apply(self, socket: impl AsFd) -> io::Result<()> {
         let socket = socket.as_fd();
-        sockopt::set_tcp_keepidle(socket, self.0)?;
+        sockopt::set_tcp_keepidle(socket, self.keepalive)?;
         sockopt::set_tcp_keepintvl(socket, Self::INTERVAL)?;
         sockopt::set_tcp_keepcnt(socket, Self::PROBES)?;
-        sockopt::set_socket_keepalive(socket, true)
+        sockopt::set_socket_keepalive(socket, true)?;
+        SockRef::from(&socket).set_tcp_notsent_lowat(self.max_unsent)
     }
 }
 
@@ -39,7 +53,7 @@ pub(super) fn set_stream_options(socket: BorrowedFd<'_>) -> rustix::io::Result<(
 /// A socket whose connect to `address` is under way or done; [`Leg::connected`](super::Leg::connected)
 /// tells how it went. It must not be registered with epoll before: a socket that is not connecting is
 /// hung up to epoll, and tokio would latch that.
-pub fn begin_connect(address: SocketAddr, keepalive: Keepalive) -> rustix::io::Result<OwnedFd> {
+pub fn begin_connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -48,7 +62,9 @@ pub fn begin_connect(address: SocketAddr, keepalive: Keepalive) -> rustix::io::R
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     set_stream_options(socket.as_fd())?;
-    keepalive.apply(&socket)?;
+    // The ACK that ends the handshake rides on the hello: two segments of twenty less. The kernel
+    // goes back to its own judgement by itself.
+    sockopt::set_tcp_quickack(&socket, false)?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
         Err(error) => Err(error),

@@ -50,9 +50,10 @@ impl Side {
 /// What is known of the end of a relay; at last its outcome.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ended {
-    /// The side whose direction ended first, all its bytes handed on, and what the other side had
-    /// sent by then.
-    first: Option<(Side, u64)>,
+    /// The side whose direction ended first, all its bytes handed on.
+    first: Option<Side>,
+    /// What the other side had sent by then.
+    sent_by_other: u64,
     /// Both directions have ended.
     both: bool,
 }
@@ -86,10 +87,11 @@ impl Ended {
         let side = Side::of(direction);
         match self.first {
             None => {
-                self.first = Some((side, flow.moved(side.other().sends())));
+                self.first = Some(side);
+                self.sent_by_other = flow.moved(side.other().sends());
                 true
             }
-            Some((first, _)) => {
+            Some(first) => {
                 self.both |= first != side;
                 false
             }
@@ -102,7 +104,7 @@ impl Ended {
 
     /// Both directions ended in order.
     pub(super) fn in_order(&self, flow: &Flow) -> End {
-        let first = self.first.map_or(Side::Client, |(side, _)| side);
+        let first = self.first.unwrap_or(Side::Client);
         let early = first == Side::Backend && flow.moved(Direction::BackendToClient) == 0;
         let outcome = if early {
             Outcome::BackendClosedEarly
@@ -120,10 +122,10 @@ impl Ended {
     /// closed answers the backend's last bytes with RST, or sends RST instead of FIN if they came
     /// just before; and a peer that is gone before our last send is no failure.
     pub(super) fn broken(&self, side: Side, broken: Broken, said_close: bool, flow: &Flow) -> End {
-        let closed_by = self.first.map_or(side, |(first, _)| first).closed_by();
-        let after_a_close = self.first.is_some_and(|(first, sent_by_other)| {
-            first == side || flow.moved(side.sends()) == sent_by_other
-        });
+        let closed_by = self.first.unwrap_or(side).closed_by();
+        let after_a_close = self
+            .first
+            .is_some_and(|first| first == side || flow.moved(side.sends()) == self.sent_by_other);
         let ordinary = said_close || after_a_close;
         let outcome = match side {
             Side::Client | Side::Backend if ordinary => Outcome::Closed,

@@ -4,11 +4,14 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 
-use super::{Flow, Resources};
+use super::{Flow, Resources, Splicing};
 use crate::net::{Broken, Leg, Pipe};
 use crate::outcome::Direction;
-use crate::telemetry::BackendStats;
 use crate::tls::ends_with_alert;
+
+/// More than socket buffers can swallow for a peer that reads nothing: a flow that moved so much has
+/// a reader, and deserves a pipe.
+const BULK_AFTER: u64 = 16 << 20;
 
 /// A read of this size makes a flow bulk: above it a pipe costs less than copying, below it more
 /// (the crossover lies between 4 and 16 KiB).
@@ -45,16 +48,14 @@ pub(super) struct Way<'a> {
     pub(super) direction: Direction,
     pub(super) flow: &'a Flow,
     pub(super) resources: &'a Resources,
-    pub(super) stats: &'a BackendStats,
-    pub(super) bulk_after: u64,
+    pub(super) splicing: Splicing,
 }
 
 impl Way<'_> {
     /// Counts bytes that the receiver took.
     fn moved(&self, bytes: usize) {
-        let bytes = bytes as u64;
-        self.flow.add(self.direction, bytes, self.resources.now());
-        self.stats.bytes(self.direction).add(bytes);
+        self.flow
+            .add(self.direction, bytes as u64, self.resources.now());
     }
 }
 
@@ -92,7 +93,10 @@ impl Held {
 #[derive(Debug, Default)]
 pub(super) struct Pump {
     held: Option<Box<Held>>,
-    /// The last read was large.
+    /// What had been moved, in [`Pump::PROOF_UNIT`], when it lost a pipe that it kept for too long:
+    /// it has to prove itself again.
+    unproven: u32,
+    /// The last read was large: the next one is better spliced.
     bulk: bool,
     /// The last read ended with an alert: the sender has said that it closes.
     said_close: bool,
@@ -100,6 +104,9 @@ pub(super) struct Pump {
 }
 
 impl Pump {
+    /// Bytes in which the proof of a flow is counted.
+    const PROOF_UNIT: u64 = 64 << 10;
+
     /// Moves bytes until it has to wait, the turn is used up, or the end has come and all before it
     /// is handed on. A broken leg is an error; the leg remembers it.
     pub(super) fn poll(
@@ -112,9 +119,11 @@ impl Pump {
             if let Some(held) = &mut self.held {
                 if held.poll_send(cx, way)?.is_pending() {
                     way.flow.block(way.direction, way.resources.now());
-                    return Poll::Pending;
+                    ready!(self.poll_give_back(way))?;
+                    continue;
                 }
                 self.held = None;
+                way.flow.give_back(way.direction);
             }
             if self.ended {
                 return Poll::Ready(Ok(()));
@@ -139,23 +148,47 @@ impl Pump {
         self.held.is_none() && !self.ended
     }
 
+    /// Takes the bytes out of a pipe that has been held for too long, so that others can have it.
+    /// Pending if there is none to give back.
+    fn poll_give_back(&mut self, way: &Way<'_>) -> Poll<Result<(), Broken>> {
+        let overdue = way.flow.is_overdue(way.direction, way.resources.now());
+        let Some(Held::Pipe(pipe)) = self.held.as_deref_mut().filter(|_| overdue) else {
+            return Poll::Pending;
+        };
+        let bytes = way.to.reclaim(pipe)?;
+        self.held = Some(Box::new(Held::Bytes(bytes.into())));
+        let moved = way.flow.moved(way.direction) / Self::PROOF_UNIT;
+        self.unproven = u32::try_from(moved).unwrap_or(u32::MAX);
+        way.flow.give_back(way.direction);
+        Poll::Ready(Ok(()))
+    }
+
+    fn deserves_pipe(&self, way: &Way<'_>) -> bool {
+        let unproven = u64::from(self.unproven) * Self::PROOF_UNIT;
+        match way.splicing {
+            Splicing::Bulk => self.bulk && way.flow.moved(way.direction) - unproven >= BULK_AFTER,
+            Splicing::Always => true,
+            Splicing::Never => false,
+            Splicing::Alternating => self.bulk,
+        }
+    }
+
     /// Fills a pipe if the flow deserves one; `false` if nothing came of it.
     fn poll_splice(&mut self, cx: &mut Context<'_>, way: &Way<'_>, turn: &mut Turn) -> Poll<bool> {
-        let proven = way.flow.moved(way.direction) >= way.bulk_after;
         // Only a receive gives the last bytes of a broken leg, of which no readiness tells.
-        let broken = way.from.broken().is_some();
-        if broken || !proven || !(self.bulk || way.bulk_after == 0) {
+        if way.from.broken().is_some() || !self.deserves_pipe(way) {
             return Poll::Ready(false);
         }
         let Some(mut pipe) = way.resources.pipes.lend() else {
             return Poll::Ready(false);
         };
         let count = ready!(way.from.poll_fill(cx, &mut pipe, turn.0));
-        self.bulk = count >= BULK_READ;
+        self.bulk = count >= BULK_READ && way.splicing != Splicing::Alternating;
         self.said_close &= count == 0;
         turn.spend(count);
         if count > 0 {
             self.held = Some(Box::new(Held::Pipe(pipe)));
+            way.flow.lend(way.direction, way.resources.now());
         }
         Poll::Ready(count > 0)
     }
@@ -170,7 +203,7 @@ impl Pump {
         let mut buffer = way.resources.buffer.borrow_mut();
         let received = ready!(way.from.poll_receive(cx, &mut buffer))?;
         turn.spend(received);
-        self.bulk = received >= BULK_READ;
+        self.bulk = received >= BULK_READ || way.splicing == Splicing::Alternating;
         self.ended = received == 0;
         let bytes = buffer.get(..received).unwrap_or_default();
         self.said_close = ends_with_alert(bytes);

@@ -15,17 +15,14 @@ use crate::telemetry::Registry;
 /// What a test waits for at most.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-const ALWAYS_SPLICE: u64 = 0;
-const ALWAYS_COPY: u64 = u64::MAX;
-
-fn limits(bulk_after: u64) -> Limits {
+fn limits(splicing: Splicing) -> Limits {
     let hour = Duration::from_hours(1);
     Limits {
         idle_timeout: hour,
         half_close_timeout: hour,
         stall_timeout: hour,
-        keepalive: hour,
-        bulk_after,
+        leg: LegOptions::DEFAULT,
+        splicing,
     }
 }
 
@@ -52,14 +49,14 @@ fn pair_with(options: impl Fn(SockRef<'_>)) -> (TcpStream, TcpStream) {
 
 /// Relays between two peers that `script` plays; gives the end and what the script says.
 fn relay<T: Send + 'static>(
-    bulk_after: u64,
+    splicing: Splicing,
     script: impl FnOnce(TcpStream, TcpStream) -> T + Send + 'static,
 ) -> (End, T) {
     let (client, client_leg) = pair();
     let (backend, backend_leg) = pair();
     let script = thread::spawn(move || script(client, backend));
     let end = block_on(async {
-        let relay = joined(client_leg, backend_leg, means(bulk_after));
+        let relay = joined(client_leg, backend_leg, means(splicing));
         tokio::time::timeout(PATIENCE, relay)
             .await
             .expect("the relay ends")
@@ -67,13 +64,16 @@ fn relay<T: Send + 'static>(
     (end, script.join().unwrap())
 }
 
-fn means(bulk_after: u64) -> Means {
+fn means(splicing: Splicing) -> Means {
     Means {
         flow: Rc::new(Flow::new(std::time::Instant::now())),
         resources: Rc::new(Resources::new(1 << 16)),
-        stats: Registry::new().backend("backend"),
-        limits: limits(bulk_after),
+        terms: terms(limits(splicing)),
     }
+}
+
+fn terms(limits: Limits) -> Arc<Terms> {
+    Arc::new(Terms::new(limits, Registry::new().backend("backend")))
 }
 
 fn joined(client: TcpStream, backend: TcpStream, means: Means) -> Relay {
@@ -119,8 +119,8 @@ fn end(outcome: Outcome, closed_by: ClosedBy) -> End {
 
 #[test]
 fn each_direction_is_closed_for_itself_after_its_last_byte() {
-    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
-        let (ended, sizes) = relay(bulk_after, |mut client, mut backend| {
+    for splicing in [Splicing::Always, Splicing::Never] {
+        let (ended, sizes) = relay(splicing, |mut client, mut backend| {
             client.write_all(&[1; 3000]).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             let up = read_out(&backend);
@@ -135,7 +135,7 @@ fn each_direction_is_closed_for_itself_after_its_last_byte() {
 
 #[test]
 fn a_backend_that_closes_without_a_byte_closed_early() {
-    let (ended, _) = relay(ALWAYS_COPY, |mut client, backend| {
+    let (ended, _) = relay(Splicing::Never, |mut client, backend| {
         client.write_all(b"hello").unwrap();
         read_exactly(&backend, 5);
         drop(backend);
@@ -150,8 +150,8 @@ fn read_exactly(mut peer: &TcpStream, count: usize) {
 
 #[test]
 fn a_reset_is_passed_on_as_a_reset_behind_the_bytes_before_it() {
-    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
-        let (ended, seen) = relay(bulk_after, |mut client, mut backend| {
+    for splicing in [Splicing::Always, Splicing::Never] {
+        let (ended, seen) = relay(splicing, |mut client, mut backend| {
             backend.write_all(&[3; 1000]).unwrap();
             read_exactly(&client, 1000);
             client.write_all(&[1; 3000]).unwrap();
@@ -162,7 +162,7 @@ fn a_reset_is_passed_on_as_a_reset_behind_the_bytes_before_it() {
         assert_eq!(seen, (0, true));
         assert_eq!(ended, end(Outcome::ClientReset, ClosedBy::Client));
 
-        let (ended, seen) = relay(bulk_after, |client, mut backend| {
+        let (ended, seen) = relay(splicing, |client, mut backend| {
             backend.write_all(&[1; 3000]).unwrap();
             read_exactly(&client, 3000);
             reset(backend);
@@ -175,8 +175,8 @@ fn a_reset_is_passed_on_as_a_reset_behind_the_bytes_before_it() {
 
 #[test]
 fn a_reset_of_a_side_that_is_not_read_is_noticed() {
-    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
-        let (ended, seen) = relay(bulk_after, |mut client, backend| {
+    for splicing in [Splicing::Always, Splicing::Never] {
+        let (ended, seen) = relay(splicing, |mut client, backend| {
             // Fills every buffer up to the backend, which reads nothing.
             client.set_nonblocking(true).unwrap();
             let mut sent = 0;
@@ -213,8 +213,8 @@ fn is_broken(peer: &TcpStream) -> bool {
 
 #[test]
 fn a_reset_after_a_fin_is_noticed_though_the_other_side_is_silent() {
-    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
-        let (ended, seen) = relay(bulk_after, |mut client, backend| {
+    for splicing in [Splicing::Always, Splicing::Never] {
+        let (ended, seen) = relay(splicing, |mut client, backend| {
             client.write_all(b"request").unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             assert_eq!(read_out(&backend), (7, false));
@@ -228,7 +228,7 @@ fn a_reset_after_a_fin_is_noticed_though_the_other_side_is_silent() {
 
 #[test]
 fn a_reset_after_a_fin_is_noticed_and_ordinary() {
-    let (ended, seen) = relay(ALWAYS_COPY, |mut client, mut backend| {
+    let (ended, seen) = relay(Splicing::Never, |mut client, mut backend| {
         client.write_all(b"request").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_out(&backend), (7, false));
@@ -257,7 +257,7 @@ fn a_reset_behind_a_close_notify_is_ordinary() {
         (alert(&[]), Outcome::Closed),
         (alert(&[1]), Outcome::ClientReset),
     ] {
-        let (ended, seen) = relay(ALWAYS_COPY, move |mut client, mut backend| {
+        let (ended, seen) = relay(Splicing::Never, move |mut client, mut backend| {
             backend.write_all(b"response").unwrap();
             read_exactly(&client, 8);
             client.write_all(&last).unwrap();
@@ -272,7 +272,7 @@ fn a_reset_behind_a_close_notify_is_ordinary() {
 
 #[test]
 fn a_backend_reset_in_the_middle_of_its_answer_is_no_orderly_close() {
-    let (ended, seen) = relay(ALWAYS_COPY, |mut client, mut backend| {
+    let (ended, seen) = relay(Splicing::Never, |mut client, mut backend| {
         client.write_all(b"request").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_out(&backend), (7, false));
@@ -287,8 +287,8 @@ fn a_backend_reset_in_the_middle_of_its_answer_is_no_orderly_close() {
 
 #[test]
 fn an_urgent_byte_passes_in_line() {
-    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
-        let (ended, seen) = relay(bulk_after, |mut client, backend| {
+    for splicing in [Splicing::Always, Splicing::Never] {
+        let (ended, seen) = relay(splicing, |mut client, backend| {
             client.write_all(&[1; 1000]).unwrap();
             SockRef::from(&client).send_out_of_band(&[2]).unwrap();
             client.write_all(&[3; 1000]).unwrap();
@@ -308,7 +308,7 @@ fn a_verdict_resets_both_sides() {
     let (client, client_leg) = pair();
     let (backend, backend_leg) = pair();
     let ended = block_on(async {
-        let means = means(ALWAYS_COPY);
+        let means = means(Splicing::Never);
         let flow = Rc::clone(&means.flow);
         let relay = tokio::task::spawn_local(joined(client_leg, backend_leg, means));
         yield_now().await;
@@ -329,7 +329,7 @@ fn bytes_that_came_before_a_reset_are_all_handed_on() {
         socket.set_recv_buffer_size(4 << 20).unwrap();
         socket.set_send_buffer_size(4 << 20).unwrap();
     };
-    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
+    for splicing in [Splicing::Always, Splicing::Never] {
         let (mut client, client_leg) = pair_with(roomy);
         let (mut backend, backend_leg) = pair_with(roomy);
         client.write_all(&vec![1; 64 << 10]).unwrap();
@@ -341,7 +341,7 @@ fn bytes_that_came_before_a_reset_are_all_handed_on() {
         let queued = rustix::io::ioctl_fionread(&queue).unwrap();
         // The first send towards the client is what tells of the reset.
         backend.write_all(b"x").unwrap();
-        let means = means(bulk_after);
+        let means = means(splicing);
         let flow = Rc::clone(&means.flow);
         let ended = block_on(async {
             let relay = joined(client_leg, backend_leg, means);
@@ -359,12 +359,12 @@ fn bytes_count_once_the_receiver_has_taken_them() {
         socket.set_recv_buffer_size(1).unwrap();
         socket.set_send_buffer_size(1).unwrap();
     };
-    for bulk_after in [ALWAYS_SPLICE, ALWAYS_COPY] {
+    for splicing in [Splicing::Always, Splicing::Never] {
         let (mut client, client_leg) = pair();
         let (backend, backend_leg) = pair_with(narrow);
         let queue = client_leg.try_clone().unwrap();
         client.write_all(&vec![1; SIZE]).unwrap();
-        let means = means(bulk_after);
+        let means = means(splicing);
         let flow = Rc::clone(&means.flow);
         block_on(async {
             let mut relay = joined(client_leg, backend_leg, means);
@@ -386,7 +386,7 @@ fn invariant_5_an_idle_flow_has_given_its_pipe_back() {
     let (mut client, client_leg) = pair();
     let (backend, backend_leg) = pair();
     block_on(async {
-        let means = means(ALWAYS_SPLICE);
+        let means = means(Splicing::Always);
         let resources = Rc::clone(&means.resources);
         let free = || std::iter::repeat_with(|| resources.pipes.lend()).map_while(|it| it);
         let all = free().collect::<Vec<_>>().len();
@@ -408,9 +408,9 @@ fn verdict(prepare: impl FnOnce(&Flow), second: u32) -> Option<Verdict> {
         idle_timeout: Duration::from_mins(1),
         half_close_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_millis(1_500),
-        ..limits(ALWAYS_COPY)
+        ..limits(Splicing::Never)
     };
-    flow.begin(&limits, 100);
+    flow.begin(terms(limits), 100);
     prepare(&flow);
     flow.review(second);
     let nobody = Context::from_waker(std::task::Waker::noop());
@@ -461,5 +461,82 @@ fn invariant_11_a_flow_stalls_only_while_its_peer_takes_no_byte() {
 #[test]
 fn the_future_of_a_relay_stays_small() {
     let size = size_of::<Relay>();
-    assert!(size <= 256, "{size} bytes for each idle connection");
+    assert!(size <= 112, "{size} bytes for each idle connection");
+    // 128 with the counts of its `Rc`: a size class of allocators.
+    let size = size_of::<Flow>();
+    assert!(size <= 112, "{size} bytes for each idle connection");
+}
+
+#[test]
+fn a_pipe_that_is_held_for_long_goes_to_those_who_move_and_no_byte_is_lost() {
+    const SIZE: usize = 400_000;
+    let narrow = |socket: SockRef<'_>| {
+        socket.set_recv_buffer_size(1).unwrap();
+        socket.set_send_buffer_size(1).unwrap();
+    };
+    let (mut client, client_leg) = pair();
+    let (mut backend, backend_leg) = pair_with(narrow);
+    let sent: Vec<u8> = (0..SIZE)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect();
+    block_on(async {
+        let means = means(Splicing::Always);
+        let (flow, resources) = (Rc::clone(&means.flow), Rc::clone(&means.resources));
+        let relay = tokio::task::spawn_local(joined(client_leg, backend_leg, means));
+        let until = async |lent| {
+            while resources.pipes.lent() != lent {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        let (copy, wait) = (sent.clone(), PATIENCE);
+        let sender = tokio::task::spawn_blocking(move || {
+            client.write_all(&copy).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            client
+        });
+        tokio::time::timeout(wait, until(1)).await.unwrap();
+        resources.tick(1);
+        flow.review(1);
+        yield_now().await;
+        assert_eq!(resources.pipes.lent(), 1, "a second may be no time at all");
+
+        resources.tick(2);
+        flow.review(2);
+        tokio::time::timeout(wait, until(0)).await.unwrap();
+
+        let received = tokio::task::spawn_blocking(move || {
+            let mut received = Vec::new();
+            backend.read_to_end(&mut received).unwrap();
+            received
+        });
+        assert!(received.await.unwrap() == sent, "bytes are not those sent");
+        drop(sender.await.unwrap());
+        tokio::time::timeout(wait, relay).await.unwrap().unwrap();
+    });
+}
+
+#[test]
+fn a_stalled_direction_shows_while_it_lasts() {
+    let registry = Registry::new();
+    let flow = Flow::new(std::time::Instant::now());
+    let terms = Terms::new(limits(Splicing::Never), registry.backend("fleet"));
+    flow.begin(Arc::new(terms), 100);
+    let shown = |count: u32| {
+        let series = "portway_stalled{backend=\"fleet\",direction=\"backend_to_client\"}";
+        registry.render().contains(&format!("{series} {count}\n"))
+    };
+    let down = Direction::BackendToClient;
+    flow.block(down, 100);
+    flow.review(101);
+    assert!(shown(0), "a second may be no time at all");
+    flow.review(102);
+    flow.review(103);
+    assert!(shown(1));
+    flow.add(down, 1, 103);
+    assert!(shown(0));
+    flow.block(down, 103);
+    flow.review(105);
+    assert!(shown(1));
+    drop(flow);
+    assert!(shown(0), "it has ended");
 }

@@ -17,8 +17,10 @@ use metrics::{Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
 pub use labels::{DialFailure, Limit};
+use stats::ShownPipes;
 pub use stats::{
-    BackendStats, Counter, Endings, EndpointStats, LimitStats, ListenerStats, WorkerStats,
+    BackendStats, Counter, Endings, EndpointStats, LimitStats, ListenerStats, PipeStats,
+    WorkerStats,
 };
 pub use table::{Kind, Metric, TABLE};
 
@@ -27,6 +29,7 @@ pub use table::{Kind, Metric, TABLE};
 pub struct Registry {
     exporter: Exporter,
     limits: LimitStats,
+    pipes: ShownPipes,
     /// From accept to a whole client hello, in seconds.
     pub client_hello_seconds: Histogram,
     /// Connection log lines that were summed up.
@@ -59,6 +62,7 @@ impl Registry {
         build.set(1);
         Arc::new(Self {
             limits: LimitStats::new(&exporter),
+            pipes: ShownPipes::new(&exporter),
             client_hello_seconds: exporter.histogram(&table::HELLO, []),
             lines_suppressed: Counter::new(exporter.counter(&table::LINES_SUPPRESSED, [])),
             lines_dropped: Arc::default(),
@@ -188,6 +192,8 @@ impl Registry {
         for worker in tables.workers.values() {
             worker.publish(now);
         }
+        self.pipes
+            .publish(tables.workers.values().map(|worker| &worker.pipes));
         self.limits.publish();
         self.lines_suppressed.publish();
         let dropped = self

@@ -9,12 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The connections of each worker.
 #[derive(Debug)]
-pub struct Loads(Box<[AtomicUsize]>);
+pub struct Loads(Box<[Arc<AtomicUsize>]>);
 
 impl Loads {
     /// Of `count` workers, none of which has a connection.
     pub fn new(count: usize) -> Self {
-        Self((0..count).map(|_| AtomicUsize::new(0)).collect())
+        Self((0..count).map(|_| Arc::default()).collect())
     }
 
     /// The worker that serves a connection accepted by worker `own`.
@@ -27,7 +27,8 @@ impl Loads {
             .0
             .get(own)
             .map_or(0, |count| count.load(Ordering::Relaxed));
-        if mine > fewest + (fewest / 8).max(1) {
+        // Counted with the new one: of two connections that come to one worker, the other gets one.
+        if mine + 1 > fewest + (fewest / 8).max(1) {
             least
         } else {
             own
@@ -35,28 +36,23 @@ impl Loads {
     }
 }
 
-/// One connection in the load of a worker.
+/// One connection in the load of a worker. Each live one has it: a single pointer.
 #[derive(Debug)]
-pub struct Load {
-    loads: Arc<Loads>,
-    worker: usize,
-}
+pub struct Load(Option<Arc<AtomicUsize>>);
 
 impl Load {
-    pub(super) fn new(loads: &Arc<Loads>, worker: usize) -> Self {
-        if let Some(count) = loads.0.get(worker) {
+    pub(super) fn new(loads: &Loads, worker: usize) -> Self {
+        let count = loads.0.get(worker).cloned();
+        if let Some(count) = &count {
             count.fetch_add(1, Ordering::Relaxed);
         }
-        Self {
-            loads: Arc::clone(loads),
-            worker,
-        }
+        Self(count)
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        if let Some(count) = self.loads.0.get(self.worker) {
+        if let Some(count) = &self.0 {
             count.fetch_sub(1, Ordering::Relaxed);
         }
     }
@@ -67,25 +63,25 @@ mod tests {
     use super::*;
 
     fn loads(counts: &[usize]) -> Loads {
-        Loads(counts.iter().copied().map(AtomicUsize::new).collect())
+        Loads(counts.iter().map(|&count| Arc::new(count.into())).collect())
     }
 
     #[test]
     fn a_connection_stays_where_it_was_accepted_while_the_loads_are_alike() {
-        assert_eq!(loads(&[1, 0]).place(0), 0);
-        assert_eq!(loads(&[90, 80]).place(0), 0);
+        assert_eq!(loads(&[1, 1]).place(0), 0);
+        assert_eq!(loads(&[89, 80]).place(0), 0);
         assert_eq!(loads(&[7]).place(0), 0);
     }
 
     #[test]
     fn a_connection_goes_to_the_least_loaded_worker_past_an_eighth_more() {
-        assert_eq!(loads(&[2, 0, 1]).place(0), 1);
-        assert_eq!(loads(&[91, 80]).place(0), 1);
+        assert_eq!(loads(&[1, 0, 1]).place(0), 1);
+        assert_eq!(loads(&[90, 80]).place(0), 1);
     }
 
     #[test]
     fn a_load_counts_until_it_is_dropped() {
-        let loads = Arc::new(loads(&[0, 0]));
+        let loads = loads(&[0, 0]);
         let load = Load::new(&loads, 1);
         assert_eq!(loads.0[1].load(Ordering::Relaxed), 1);
         drop(load);

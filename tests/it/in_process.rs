@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use portway::app::{self, Output, Running};
+use portway::relay::Splicing;
 use portway::telemetry::Format;
 use serde_json::Value;
 
@@ -19,17 +20,13 @@ pub(crate) struct InProcess {
 }
 
 impl InProcess {
-    /// Starts on `toml`. `bulk_after` of every backend: 0 always splices, `u64::MAX` always copies,
-    /// `None` leaves the default.
-    pub(crate) fn start(toml: &str, bulk_after: Option<u64>) -> Self {
+    /// Starts on `toml`, with `splicing` for every backend.
+    pub(crate) fn start(toml: &str, splicing: Splicing) -> Self {
         let mut settings = portway::config::parse(toml, "routes.toml")
             .unwrap()
             .settings;
-        if let Some(bulk_after) = bulk_after {
-            settings
-                .backends
-                .iter_mut()
-                .for_each(|backend| backend.relay.bulk_after = bulk_after);
+        for backend in &mut settings.backends {
+            backend.relay.splicing = splicing;
         }
         let log = Log::default();
         let output = Output {

@@ -20,6 +20,7 @@ use std::time::Duration;
 
 use arena::{Arena, Done};
 use plan::Plan;
+use portway::relay::Splicing;
 
 use super::fixture::{PATIENCE, Portway, config, hello, within};
 use super::in_process::InProcess;
@@ -41,11 +42,11 @@ fn count() -> u64 {
 }
 
 /// Runs through a portway of the test, and compares its log and metrics with what was sent.
-fn through_portway(plan: PlanOf, bulk_after: Option<u64>) {
+fn through_portway(plan: PlanOf, splicing: Splicing) {
     process::raise_descriptors();
     let arena = Arena::new(random::seed(), plan);
     let toml = config(&[arena.backend.address()], "drain_timeout = \"1s\"", "");
-    let portway = InProcess::start(&toml, bulk_after);
+    let portway = InProcess::start(&toml, splicing);
     let done = run(&arena, portway.address());
     let metrics = within(PATIENCE, "nothing is active", || {
         let metrics = portway.metrics();
@@ -73,22 +74,25 @@ fn through_portway(plan: PlanOf, bulk_after: Option<u64>) {
 }
 
 type PlanOf = fn(u64, u64) -> Plan;
-const SPLICE: Option<u64> = Some(0);
-const COPY: Option<u64> = Some(u64::MAX);
 
 #[test]
 fn invariant_1_and_6_hold_when_splicing() {
-    through_portway(Plan::new, SPLICE);
+    through_portway(Plan::new, Splicing::Always);
 }
 
 #[test]
 fn invariant_1_and_6_hold_when_copying() {
-    through_portway(Plan::new, COPY);
+    through_portway(Plan::new, Splicing::Never);
 }
 
 #[test]
 fn invariant_1_and_6_hold_by_default() {
-    through_portway(Plan::new, None);
+    through_portway(Plan::new, Splicing::Bulk);
+}
+
+#[test]
+fn invariant_1_and_6_hold_when_switching_between_copy_and_splice() {
+    through_portway(Plan::new, Splicing::Alternating);
 }
 
 /// Splices with pipes of two slots: what an ordinary user gets once its quota is spent.
@@ -137,28 +141,28 @@ fn with_shrunken_pipes_as_an_ordinary_user() {
             "pipes do not shrink: is this user privileged?"
         );
     }
-    through_portway(Plan::new, SPLICE);
+    through_portway(Plan::new, Splicing::Always);
 }
 
 const NOBODY: u32 = 65_534;
 
 #[test]
 fn f04_a_reset_of_the_backend_leaves_an_exact_prefix_and_stays_a_reset() {
-    through_portway(Plan::backend_resets, None);
-    through_portway(Plan::backend_resets, SPLICE);
+    through_portway(Plan::backend_resets, Splicing::Bulk);
+    through_portway(Plan::backend_resets, Splicing::Always);
 }
 
 #[test]
 fn f05_a_reset_of_the_client_reaches_the_backend() {
-    through_portway(Plan::client_resets, None);
-    through_portway(Plan::client_resets, SPLICE);
+    through_portway(Plan::client_resets, Splicing::Bulk);
+    through_portway(Plan::client_resets, Splicing::Always);
 }
 
 #[test]
 fn f06_and_f07_much_may_follow_the_end_of_the_other_direction() {
     let arena = Arena::new(random::seed(), Plan::much_after_a_half_close);
     let toml = config(&[arena.backend.address()], "drain_timeout = \"1s\"", "");
-    let portway = InProcess::start(&toml, None);
+    let portway = InProcess::start(&toml, Splicing::Bulk);
     let (_, faults) = arena.run(portway.address(), 8);
     assert!(faults.is_empty(), "{faults:#?}");
 }
@@ -198,7 +202,7 @@ fn f07_after_the_end_of_the_backend_the_client_may_send_16_mb() {
 fn f10_small_segments_fill_pipes_and_nothing_hangs() {
     let arena = Arena::new(random::seed(), Plan::small_segments);
     let toml = config(&[arena.backend.address()], "drain_timeout = \"1s\"", "");
-    for mode in [SPLICE, None] {
+    for mode in [Splicing::Always, Splicing::Bulk] {
         let portway = InProcess::start(&toml, mode);
         let (_, faults) = arena.run(portway.address(), 24);
         assert!(faults.is_empty(), "{faults:#?}");
@@ -207,13 +211,13 @@ fn f10_small_segments_fill_pipes_and_nothing_hangs() {
 
 #[test]
 fn f08_the_tail_before_a_fin_waits_for_a_slow_reader() {
-    through_portway(Plan::slow_tail, SPLICE);
-    through_portway(Plan::slow_tail, COPY);
+    through_portway(Plan::slow_tail, Splicing::Always);
+    through_portway(Plan::slow_tail, Splicing::Never);
 }
 
 #[test]
 fn f09_both_sides_may_end_at_once() {
-    through_portway(Plan::both_end, None);
+    through_portway(Plan::both_end, Splicing::Bulk);
 }
 
 #[test]

@@ -1,8 +1,9 @@
 //! What the data path counts in: plain atomics, published to the exporter at a scrape.
 
+mod workers;
+
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 use metrics::{Gauge, Histogram};
 
@@ -10,6 +11,8 @@ use super::Exporter;
 use super::labels::{DialFailure, Limit};
 use super::table;
 use crate::outcome::{Direction, Outcome, Reach};
+pub(super) use workers::ShownPipes;
+pub use workers::{PipeStats, WorkerStats};
 
 /// The backend label of a connection for which no backend was chosen.
 pub(super) const NO_BACKEND: &str = "-";
@@ -130,6 +133,7 @@ impl Endings {
 #[derive(Debug)]
 pub struct BackendStats {
     bytes: [Counter; 2],
+    stalled: [(AtomicU32, Gauge); 2],
     /// From the choice of the backend to a connected endpoint, in seconds.
     pub dial_seconds: Histogram,
 }
@@ -139,6 +143,10 @@ impl BackendStats {
         Self {
             bytes: Direction::ALL
                 .map(|d| Counter::new(exporter.counter(&table::BYTES, [backend, d.name()]))),
+            stalled: Direction::ALL.map(|d| {
+                let shown = exporter.gauge(&table::STALLED, [backend, d.name()]);
+                (AtomicU32::new(0), shown)
+            }),
             dial_seconds: exporter.histogram(&table::DIAL, [backend]),
         }
     }
@@ -152,9 +160,26 @@ impl BackendStats {
         }
     }
 
+    /// A direction of a connection has stalled, or it moves again.
+    pub fn stalled(&self, direction: Direction, stalled: bool) {
+        let [(to_backend, _), (to_client, _)] = &self.stalled;
+        let count = match direction {
+            Direction::ClientToBackend => to_backend,
+            Direction::BackendToClient => to_client,
+        };
+        if stalled {
+            count.fetch_add(1, Ordering::Relaxed);
+        } else {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
     pub(super) fn publish(&self) {
         for counter in &self.bytes {
             counter.publish();
+        }
+        for (count, shown) in &self.stalled {
+            shown.set(count.load(Ordering::Relaxed));
         }
     }
 }
@@ -233,52 +258,6 @@ impl LimitStats {
         for counter in &self.rejections {
             counter.publish();
         }
-    }
-}
-
-/// How often a worker turns also when nothing happens.
-const TURN: Duration = Duration::from_secs(1);
-
-/// The pulse of a worker. It must be stamped every few seconds, also when nothing happens.
-#[derive(Debug)]
-pub struct WorkerStats {
-    started: Instant,
-    /// Milliseconds from `started` to the last turn.
-    turned: AtomicU64,
-    lateness: Gauge,
-}
-
-impl WorkerStats {
-    pub(super) fn new(exporter: &Exporter, worker: usize, now: Instant) -> Self {
-        Self {
-            started: now,
-            turned: AtomicU64::new(0),
-            lateness: exporter.gauge(&table::WORKER_LATENESS, [worker.to_string().as_str()]),
-        }
-    }
-
-    /// The worker's loop has come round.
-    pub fn turn(&self, now: Instant) {
-        let millis = now.saturating_duration_since(self.started).as_millis();
-        self.turned
-            .store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
-    }
-
-    /// The worker has ended in order: it is never late again.
-    pub fn end(&self) {
-        self.turned.store(u64::MAX, Ordering::Relaxed);
-    }
-
-    /// Time since the last turn, or since the worker was registered.
-    pub fn age(&self, now: Instant) -> Duration {
-        let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
-        now.saturating_duration_since(self.started)
-            .saturating_sub(turned)
-    }
-
-    pub(super) fn publish(&self, now: Instant) {
-        let lateness = self.age(now).saturating_sub(TURN);
-        self.lateness.set(lateness.as_secs_f64());
     }
 }
 

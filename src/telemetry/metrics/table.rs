@@ -62,6 +62,8 @@ metrics! {
         "Connections that took the route.";
     BYTES = "portway_bytes_total", Kind::Counter, ["backend", "direction"],
         "Bytes relayed, counted as they pass.";
+    STALLED = "portway_stalled", Kind::Gauge, ["backend", "direction"],
+        "Connections whose receiver has taken no byte for 2 s while bytes wait for it.";
     HELLO = "portway_client_hello_seconds", Kind::Histogram(HELLO_SECONDS), [],
         "Time from accept to a whole client hello.";
     DIAL = "portway_dial_seconds", Kind::Histogram(DIAL_SECONDS), ["backend"],
@@ -77,6 +79,10 @@ metrics! {
         "Connections rejected because of the limit.";
     WORKER_LATENESS = "portway_worker_lateness_seconds", Kind::Gauge, ["worker"],
         "How long the worker is past its turn, which comes every second; /livez fails when it has not turned for 10 s.";
+    PIPES = "portway_pipes", Kind::Gauge, ["state"],
+        "Pipes for splicing, as of the workers' last turns; lent ones hold bytes.";
+    PIPE_FALLBACKS = "portway_pipe_fallbacks_total", Kind::Counter, [],
+        "Reads of bulk flows that were copied because no pipe was to be had.";
     LINES_DROPPED = "portway_log_lines_dropped_total", Kind::Counter, [],
         "Log lines lost because their reader was slow or gone.";
     LINES_SUPPRESSED = "portway_log_lines_suppressed_total", Kind::Counter, [],

@@ -106,6 +106,7 @@ fn nothing_that_a_client_sends_is_a_label() {
         "outcome",
         "reason",
         "route",
+        "state",
         "version",
         "worker",
     ];

@@ -89,10 +89,13 @@ fn the_keepalive_of_a_backend_holds_on_both_legs() {
         (peer.recv().unwrap(), backend.address()),
     ];
     for (ours, other) in legs {
-        // Until its last byte is acknowledged another timer runs.
+        // Until its last byte is acknowledged another timer runs; then it has the default of 60 s
+        // until the worker comes across the connection.
         let what = format!("keepalive towards {other}");
-        let seconds = within(PATIENCE, &what, || probe_in(ours, other));
-        assert!((1..=25).contains(&seconds), "{what}: {seconds} s");
+        let seconds = within(PATIENCE, &what, || {
+            probe_in(ours, other).filter(|seconds| *seconds <= 25)
+        });
+        assert!(seconds > 0, "{what}: {seconds} s");
     }
 }
 

@@ -1,0 +1,126 @@
+//! The routes, which must not tie.
+
+use std::sync::Arc;
+
+use crate::config::faults::Path;
+use crate::config::file::{self, File};
+use crate::config::keys;
+use crate::config::notes::{Notes, Section};
+use crate::config::values::{self, Wrong};
+use crate::config::{Backend, Listener};
+use crate::routing::{Route, Table, Tie};
+
+pub(super) fn routes(
+    file: &File,
+    listeners: &[Listener],
+    backends: &[Backend],
+    notes: &mut Notes<'_>,
+) -> Table {
+    if file.routes.is_empty() {
+        notes.fault(
+            &Path::default(),
+            "there are no routes".to_owned(),
+            "write [routes.fleet], server_names = [\"fleet.example.com\"] and backend = \"fleet\"",
+        );
+    }
+    let listeners: Vec<&Arc<str>> = listeners.iter().map(|listener| &listener.name).collect();
+    let backends: Vec<&Arc<str>> = backends.iter().map(|backend| &backend.name).collect();
+    let routes = (file.routes.iter())
+        .map(|(name, file)| {
+            let mut section = notes.section(&["routes", name]);
+            section.check_name(name);
+            route(name, file, [&listeners, &backends], &mut section)
+        })
+        .collect();
+    Table::build(routes).unwrap_or_else(|ties| {
+        for tie in ties {
+            report_tie(&tie, notes);
+        }
+        Table::default()
+    })
+}
+
+fn route(
+    name: &str,
+    file: &file::Route,
+    [listeners, backends]: [&[&Arc<str>]; 2],
+    section: &mut Section<'_, '_>,
+) -> Route {
+    let no_server_name = file.no_server_name.unwrap_or(false);
+    if file.server_names.is_none() && !no_server_name {
+        section.required("server_names", "takes no connection");
+    }
+    for (key, list) in [
+        ("server_names", &file.server_names),
+        ("listeners", &file.listeners),
+        ("alpn", &file.alpn),
+        ("clients", &file.clients),
+    ] {
+        if list.as_ref().is_some_and(Vec::is_empty) {
+            section.notes.fault(
+                &section.path.key(key),
+                "an empty list".to_owned(),
+                "leave the key out, or write a value",
+            );
+        }
+    }
+    if file.backend.is_none() {
+        section.required("backend", "leads nowhere");
+    }
+    let backend = (file.backend.as_ref())
+        .and_then(|name| section.check("backend", known("backend", name, backends)));
+    Route {
+        name: Arc::from(name),
+        server_names: section.list(
+            "server_names",
+            file.server_names.as_deref().unwrap_or_default(),
+            values::server_name,
+        ),
+        no_server_name,
+        listeners: section.list(
+            "listeners",
+            file.listeners.as_deref().unwrap_or_default(),
+            |name| known("listener", name, listeners).map(|_| Arc::from(name)),
+        ),
+        alpn: section.list(
+            "alpn",
+            file.alpn.as_deref().unwrap_or_default(),
+            values::alpn,
+        ),
+        clients: section.list(
+            "clients",
+            file.clients.as_deref().unwrap_or_default(),
+            values::network,
+        ),
+        backend: backend.unwrap_or(0),
+    }
+}
+
+/// The position of what is named, among those of its kind.
+fn known(kind: &str, name: &str, among: &[&Arc<str>]) -> Result<usize, Wrong> {
+    let position = among.binary_search_by(|known| (***known).cmp(name));
+    position.ok().ok_or_else(|| Wrong {
+        message: format!("there is no {kind} {name:?}"),
+        help: match keys::nearest(name, among.iter().map(|known| &***known)) {
+            Some(known) => format!("did you mean {known:?}?"),
+            None => format!("write a table [{kind}s.{name}], or the name of one that is there"),
+        },
+    })
+}
+
+fn report_tie(tie: &Tie, notes: &mut Notes<'_>) {
+    let [first, second] = &tie.routes;
+    let (key, what) = match &tie.pattern {
+        Some(pattern) => ("server_names", format!("\"{pattern}\"")),
+        None => (
+            "no_server_name",
+            "a connection without a server name".to_owned(),
+        ),
+    };
+    let path = |name| Path::of(&["routes", name, key]);
+    notes.clash(
+        [&path(second), &path(first)],
+        format!("the routes {first:?} and {second:?} could both take {what}"),
+        "leave it out of one of them, or give one more conditions: listeners, alpn or clients",
+    );
+}

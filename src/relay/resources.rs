@@ -1,0 +1,48 @@
+//! What the connections of a worker share: buffers, pipes, a coarse clock.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::net::Pool;
+
+/// What all connections of a worker use one after the other.
+#[derive(Debug)]
+pub struct Resources {
+    /// Takes one read of a pump, or a peeked hello; never held across a wait.
+    pub buffer: RefCell<Box<[u8]>>,
+    /// Takes the joined message of a hello that came in several records.
+    pub scratch: RefCell<Box<[u8]>>,
+    /// Pipes for bulk flows.
+    pub pipes: Rc<Pool>,
+    /// Seconds since the worker began, as of its last turn.
+    clock: Cell<u32>,
+}
+
+impl Resources {
+    /// Bytes of one read.
+    const READ: usize = 64 << 10;
+    /// A peek may ask for one record header more than the largest hello.
+    const RECORD_HEADER: usize = 5;
+
+    /// Allocates the buffers, for hellos up to `max_client_hello`; pipes are made when needed.
+    pub fn new(max_client_hello: usize) -> Self {
+        let largest = Self::READ.max(max_client_hello + Self::RECORD_HEADER);
+        Self {
+            buffer: RefCell::new(vec![0; largest].into()),
+            scratch: RefCell::new(vec![0; max_client_hello].into()),
+            pipes: Rc::default(),
+            clock: Cell::new(0),
+        }
+    }
+
+    /// The worker's coarse clock, in seconds: reading it is no system call.
+    pub const fn now(&self) -> u32 {
+        self.clock.get()
+    }
+
+    /// Turns the clock on, once a second.
+    pub fn tick(&self, now: u32) {
+        self.clock.set(now);
+        self.pipes.retry();
+    }
+}
