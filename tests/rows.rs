@@ -10,7 +10,9 @@ use std::path::Path;
 /// The rows, as they stand in names.
 fn rows() -> BTreeSet<String> {
     let inputs = (1..=82).chain([84]).map(|row| format!("b{row:02}"));
-    let faults = [1, 3, 4, 5, 6, 7, 8, 9, 10, 14, 21, 25, 26, 28, 29, 34, 35];
+    let faults = [
+        1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 21, 25, 26, 28, 29, 34, 35,
+    ];
     inputs
         .chain(faults.map(|row| format!("f{row:02}")))
         .collect()

@@ -1,7 +1,9 @@
 //! The program as a child process: started on a routes.toml, watched by its own log and metrics.
 
+use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -17,6 +19,9 @@ use super::peers::connect;
 
 /// What a test waits for at most. Generous: the machine may be busy with other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The program.
+pub(crate) const PORTWAY: &str = env!("CARGO_BIN_EXE_portway");
 
 /// The name of the route in [`config`].
 pub(crate) const NAME: &str = "fleet.example";
@@ -60,7 +65,12 @@ impl Portway {
 
     /// The same with another stdout; `connections` stays empty unless it is a pipe of ours.
     pub(crate) fn start_with(toml: &str, stdout: Stdio) -> Self {
-        let mut portway = Self::spawn(toml, stdout);
+        Self::start_by(Command::new(PORTWAY), toml, stdout)
+    }
+
+    /// The same by another command, to which the arguments of portway are added.
+    pub(crate) fn start_by(command: Command, toml: &str, stdout: Stdio) -> Self {
+        let mut portway = Self::spawn_by(command, toml, stdout);
         let ready = |line: &Value| message(line) == "ready";
         within(PATIENCE, "portway is ready", || {
             if portway.program.find(ready).is_some() {
@@ -75,10 +85,16 @@ impl Portway {
 
     /// Starts without waiting: for configurations that must fail.
     pub(crate) fn spawn(toml: &str, stdout: Stdio) -> Self {
+        Self::spawn_by(Command::new(PORTWAY), toml, stdout)
+    }
+
+    fn spawn_by(mut command: Command, toml: &str, stdout: Stdio) -> Self {
         let directory = tempfile::tempdir().unwrap();
+        // portway may run as another user.
+        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
         let path = directory.path().join("routes.toml");
         std::fs::write(&path, toml).unwrap();
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portway"))
+        let mut child = command
             .args(["run", "--log-format", "json", "--config"])
             .arg(&path)
             .env_remove("RUST_LOG")

@@ -1,0 +1,35 @@
+//! What portway asks of the kernel, counted by strace: system calls, wake-ups, and what it does when
+//! a call fails.
+//!
+//! Counts, not times: they are the same on a busy machine. Where strace is missing these tests say so
+//! and pass, unless `PORTWAY_STRACE=required` is set.
+
+#[cfg(test)]
+mod counts {
+    mod budget;
+    #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
+    #[path = "../it/fixture.rs"]
+    mod fixture;
+    #[expect(
+        dead_code,
+        reason = "shared with the tests of the parser, which use the rest"
+    )]
+    #[path = "../support/hello.rs"]
+    mod hello;
+    #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
+    #[path = "../it/metrics.rs"]
+    mod metrics;
+    #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
+    #[path = "../it/peers.rs"]
+    mod peers;
+    mod pipes;
+    #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
+    #[path = "../it/process.rs"]
+    mod process;
+    #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
+    #[path = "../it/random.rs"]
+    mod random;
+    mod splices;
+    mod strace;
+    mod transfer;
+}

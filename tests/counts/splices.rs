@@ -1,0 +1,155 @@
+//! splice and pipe2 fail where no machine at hand makes them fail: strace answers in the kernel's
+//! place. 64 MiB each way arrive unchanged all the same.
+
+use std::net::SocketAddr;
+
+use super::fixture::Portway;
+use super::pipes;
+use super::strace::{Attached, Call, Traced, is_missing, tally};
+use super::transfer::{Bulk, Client, both_ways};
+
+/// A transfer in which splices fail with `error`: those of `when`, as strace counts them.
+fn transfer(error: &str, when: &str) -> Vec<Call> {
+    let _alone = pipes::alone();
+    let bulk = Bulk::start();
+    let inject = format!("inject=splice:error={error}:when={when}");
+    let traced = Traced::start(&["-e", "trace=splice", "-e", &inject], &bulk.config());
+    both_ways(&traced.portway);
+    traced.calls()
+}
+
+/// A fill takes from a socket, a drain from a pipe.
+fn is_fill(call: &Call) -> bool {
+    let first = call.rest.split(',').next().unwrap_or_default();
+    let (socket, pipe) = (first.contains("<socket:"), first.contains("<pipe:"));
+    assert!(socket != pipe, "{call:?}");
+    socket
+}
+
+/// After a failure of a fill the next splice is a fill, after that of a drain a drain or a fill: so
+/// the one series comes to fail fills, and the other drains.
+const SERIES: [&str; 2] = ["1+3", "2+4"];
+
+fn some_fail_with(error: &str) {
+    if is_missing() {
+        return;
+    }
+    let calls: Vec<Call> = SERIES
+        .iter()
+        .flat_map(|when| transfer(error, when))
+        .collect();
+    let (fills, drains): (Vec<&Call>, Vec<&Call>) = calls.iter().partition(|call| is_fill(call));
+    assert_some_failed("fills", fills);
+    assert_some_failed("drains", drains);
+}
+
+fn assert_some_failed<'a>(what: &str, calls: impl IntoIterator<Item = &'a Call>) {
+    let (failed, rest): (Vec<_>, Vec<_>) = calls.into_iter().partition(|call| call.is_injected());
+    let moved = rest.iter().filter(|call| call.result() > Some(0)).count();
+    assert!(
+        failed.len() >= 10 && moved >= 10,
+        "{what}: {} failed, {moved} moved bytes",
+        failed.len()
+    );
+}
+
+#[test]
+fn f11_an_interrupted_splice_is_called_again() {
+    some_fail_with("EINTR");
+}
+
+#[test]
+fn f11_a_splice_that_does_not_work_here_gives_way_to_a_copy() {
+    some_fail_with("EINVAL");
+}
+
+#[test]
+fn f11_a_splice_without_memory_gives_way_to_a_copy() {
+    some_fail_with("ENOMEM");
+}
+
+#[test]
+fn f11_where_no_splice_works_all_is_copied() {
+    if is_missing() {
+        return;
+    }
+    let calls = transfer("EINVAL", "1+");
+    assert!(calls.len() >= 10, "{} splices", calls.len());
+    let failed_fill = |call: &Call| call.is_injected() && is_fill(call);
+    assert!(calls.iter().all(failed_fill));
+}
+
+/// EAGAIN of a drain means that the socket is full, and an edge follows; strace brings none. So only
+/// fills fail: those of the one socket that each direction reads.
+#[test]
+fn f11_an_empty_socket_says_nothing_to_a_fill() {
+    if is_missing() {
+        return;
+    }
+    let _alone = pipes::alone();
+    let bulk = Bulk::start();
+    let portway = Portway::start(&bulk.config());
+    let mut client = Client::connect(&portway);
+    // Before, no process has the accepted socket, and it has no inode.
+    bulk.wait_accepted();
+    let reads_from = |inode: &str| {
+        let path = format!("socket:[{inode}]");
+        let inject = "inject=splice:error=EAGAIN:when=1+2";
+        let options = ["-P", &path, "-e", "trace=splice", "-e", inject];
+        Attached::start(portway.pid(), &options)
+    };
+    let listener = portway.address("agents");
+    let Some(up) = reads_from(&inode(Some(listener), client.address())) else {
+        return;
+    };
+    client.upload();
+    let up = up.finish();
+    let Some(down) = reads_from(&inode(None, bulk.address())) else {
+        return;
+    };
+    client.download();
+    let down = down.finish();
+    client.close(&portway);
+    for calls in [up, down] {
+        assert!(calls.iter().all(is_fill), "a drain is among them");
+        assert_some_failed("fills", &calls);
+    }
+}
+
+/// The inode of the socket whose peer is `remote`, and which is `local` if that is given.
+fn inode(local: Option<SocketAddr>, remote: SocketAddr) -> String {
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = |address: SocketAddr| format!("0100007F:{:04X}", address.port());
+    let row = table
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut found = row.filter(|row| {
+        row.get(2) == Some(&port(remote).as_str())
+            && local.is_none_or(|local| row[1] == port(local))
+    });
+    let row = found.next().expect("portway's socket");
+    row[9].to_owned()
+}
+
+#[test]
+fn f12_without_descriptors_for_a_pipe_all_is_copied() {
+    if is_missing() {
+        return;
+    }
+    let _alone = pipes::alone();
+    let bulk = Bulk::start();
+    let options = [
+        "-e",
+        "trace=pipe2,splice",
+        "-e",
+        "inject=pipe2:error=EMFILE",
+    ];
+    let traced = Traced::start(&options, &bulk.config());
+    both_ways(&traced.portway);
+    let calls = traced.calls();
+    assert!(calls.iter().any(Call::is_injected));
+    let tally = tally(&calls);
+    assert_eq!(tally.get("splice"), None);
+    // Tried again once a second, not for each of the thousands of reads.
+    assert!(tally["pipe2"] < 100, "{tally:?}");
+}

@@ -1,0 +1,212 @@
+//! portway under strace, and what strace has written.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::fixture::{PATIENCE, PORTWAY, Portway, within};
+
+/// Whether strace cannot be used here. A machine without it still passes, unless
+/// `PORTWAY_STRACE=required` is set.
+pub(crate) fn is_missing() -> bool {
+    // Traced as portway is: a child that is no child of strace.
+    let tried = Command::new("strace")
+        .args(["-D", "-o", "/dev/null", "true"])
+        .output();
+    match tried {
+        Ok(output) if output.status.success() => return false,
+        Ok(output) => missing(&String::from_utf8_lossy(&output.stderr)),
+        Err(error) => missing(&error.to_string()),
+    }
+    true
+}
+
+fn missing(fault: &str) {
+    let required = std::env::var_os("PORTWAY_STRACE").is_some_and(|value| value == "required");
+    let remedy = "install strace (Debian: apt-get install strace), and allow ptrace";
+    assert!(!required, "{remedy}: {fault}");
+    eprintln!("DID NOT RUN: {remedy}: {}", fault.trim());
+}
+
+/// A portway whose system calls are written down.
+pub(crate) struct Traced {
+    pub(crate) portway: Portway,
+    directory: TempDir,
+}
+
+impl Traced {
+    /// Starts portway under strace with further options, such as which calls to trace.
+    pub(crate) fn start(options: &[&str], toml: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut command = Command::new("strace");
+        command
+            // As no parent of portway, whose process id is then that of the child; it ends with
+            // portway. A file for each thread: no line is cut by another thread.
+            .args(["-D", "-ff", "-qq", "-y", "-s16", "-esignal=none", "-o"])
+            .arg(directory.path().join("trace"))
+            .args(options)
+            .arg(PORTWAY);
+        let portway = Portway::start_by(command, toml, Stdio::piped());
+        Self { portway, directory }
+    }
+
+    /// The calls so far, of all threads.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        let files = self.files();
+        files.iter().flat_map(|path| calls(&read(path))).collect()
+    }
+
+    /// The thread of this name.
+    pub(crate) fn thread(&self, name: &str) -> Thread {
+        let named = format!("PR_SET_NAME, \"{name}\"");
+        let path = within(PATIENCE, "a thread's trace", || {
+            let is = |path: &PathBuf| read(path).contains(&named);
+            self.files().into_iter().find(is)
+        });
+        let id = path.extension().unwrap().to_str().unwrap();
+        let stat = format!("/proc/{}/task/{id}/stat", self.portway.pid()).into();
+        Thread { path, stat }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let entries = fs::read_dir(self.directory.path()).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    }
+}
+
+/// A thread that is traced.
+pub(crate) struct Thread {
+    path: PathBuf,
+    stat: PathBuf,
+}
+
+impl Thread {
+    /// The calls so far that have returned.
+    pub(crate) fn calls(&self) -> Vec<Call> {
+        calls(&read(&self.path))
+    }
+
+    /// Waits until the thread has made such a call after `from` others, and sleeps in `epoll_wait`.
+    pub(crate) fn wait(&self, from: usize, what: &str, is: impl Fn(&Call) -> bool) {
+        within(PATIENCE, what, || {
+            let text = read(&self.path);
+            let waits = text.rsplit('\n').next()?.starts_with("epoll_wait(");
+            // strace writes a call when it begins; with events at hand it does not sleep.
+            let sleeps = read(&self.stat).rsplit_once(") ")?.1.starts_with('S');
+            let found = calls(&text).iter().skip(from).any(&is);
+            (waits && sleeps && found).then_some(())
+        });
+    }
+}
+
+/// strace of a process that already runs; ends with the value.
+pub(crate) struct Attached {
+    strace: Child,
+    output: PathBuf,
+    _directory: TempDir,
+}
+
+impl Attached {
+    /// Attaches to every thread. None if that is forbidden, and not required: Yama lets an ordinary
+    /// user trace only its children.
+    pub(crate) fn start(pid: u32, options: &[&str]) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let output = directory.path().join("trace");
+        let mut strace = Command::new("strace")
+            .args(["-f", "-y", "-s16", "-esignal=none", "-o"])
+            .arg(&output)
+            .args(options)
+            .args(["-p", &pid.to_string()])
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // It says "Process … attached", or why not.
+        let mut said = String::new();
+        let mut stderr = BufReader::new(strace.stderr.take().unwrap());
+        while !said.contains("attached") && stderr.read_line(&mut said).unwrap() > 0 {}
+        if !said.contains("attached") {
+            drop(strace.wait());
+            missing(&said);
+            return None;
+        }
+        Some(Self {
+            strace,
+            output,
+            _directory: directory,
+        })
+    }
+
+    /// The calls, after the end of strace.
+    pub(crate) fn finish(mut self) -> Vec<Call> {
+        self.detach();
+        calls(&read(&self.output))
+    }
+
+    fn detach(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.strace.id()).unwrap()).unwrap();
+        // It fails only if strace has ended by itself, as it does with what it traces.
+        _ = kill_process(pid, Signal::TERM);
+        drop(self.strace.wait());
+    }
+}
+
+impl Drop for Attached {
+    fn drop(&mut self) {
+        if matches!(self.strace.try_wait(), Ok(None)) {
+            self.detach();
+        }
+    }
+}
+
+/// A system call that has returned.
+#[derive(Clone, Debug)]
+pub(crate) struct Call {
+    pub(crate) name: String,
+    /// Arguments and result, as strace writes them.
+    pub(crate) rest: String,
+}
+
+impl Call {
+    /// What it returned, if that is a number.
+    pub(crate) fn result(&self) -> Option<i64> {
+        let result = self.rest.rsplit_once(" = ")?.1;
+        result.split([' ', '<']).next()?.parse().ok()
+    }
+
+    /// Whether strace made it fail.
+    pub(crate) fn is_injected(&self) -> bool {
+        self.rest.ends_with("(INJECTED)")
+    }
+}
+
+/// How often each call occurs.
+pub(crate) fn tally<'a>(calls: impl IntoIterator<Item = &'a Call>) -> BTreeMap<&'a str, u32> {
+    let mut tally = BTreeMap::new();
+    for call in calls {
+        *tally.entry(call.name.as_str()).or_default() += 1;
+    }
+    tally
+}
+
+fn read(path: &Path) -> String {
+    String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned()
+}
+
+/// The whole lines that are calls, with or without the id of the thread in front.
+fn calls(text: &str) -> Vec<Call> {
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    let call = |line: &str| {
+        let (name, rest) = line.split_once('(')?;
+        let name = name.rsplit(' ').next()?;
+        Some(Call {
+            name: name.to_owned(),
+            rest: rest.to_owned(),
+        })
+    };
+    whole.lines().filter_map(call).collect()
+}

@@ -1,0 +1,101 @@
+//! Much data through one connection, one way after the other.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+
+use super::fixture::{Portway, config, hello};
+use super::peers::{Backend, End, read_to_end};
+use super::random::Content;
+
+/// Each way. A flow splices after the first 16 MiB.
+const SIZE: u64 = 64 << 20;
+
+/// A backend that takes [`SIZE`] bytes, says so, and sends as many when it is asked to.
+pub(crate) struct Bulk(Backend);
+
+impl Bulk {
+    pub(crate) fn start() -> Self {
+        Self(Backend::start(|mut stream| {
+            stream.read_exact(&mut hello()).unwrap();
+            receive(&mut stream, Content::new(1));
+            stream.write_all(b"!").unwrap();
+            stream.read_exact(&mut [0]).unwrap();
+            send(&mut stream, Content::new(2));
+            assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Fin));
+        }))
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.address()
+    }
+
+    /// Waits for a connection.
+    pub(crate) fn wait_accepted(&self) {
+        self.0.wait_accepted(1);
+    }
+
+    /// The configuration that leads to it.
+    pub(crate) fn config(&self) -> String {
+        format!("workers = 1\n{}", config(&[self.address()], "", ""))
+    }
+}
+
+/// A client of a [`Bulk`], through portway.
+pub(crate) struct Client(TcpStream);
+
+impl Client {
+    pub(crate) fn connect(portway: &Portway) -> Self {
+        Self(portway.client())
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    /// Sends; the backend has received all of it, unchanged, when this returns.
+    pub(crate) fn upload(&mut self) {
+        send(&mut self.0, Content::new(1));
+        self.0.read_exact(&mut [0]).unwrap();
+    }
+
+    /// Receives, and compares.
+    pub(crate) fn download(&mut self) {
+        self.0.write_all(b"?").unwrap();
+        receive(&mut self.0, Content::new(2));
+    }
+
+    /// Ends in order.
+    pub(crate) fn close(mut self, portway: &Portway) {
+        self.0.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&mut self.0), (Vec::new(), End::Fin));
+        let line = portway.line_of(self.address());
+        assert_eq!(line["outcome"], "closed", "{line}");
+    }
+}
+
+/// Both ways over one connection.
+pub(crate) fn both_ways(portway: &Portway) {
+    let mut client = Client::connect(portway);
+    client.upload();
+    client.download();
+    client.close(portway);
+}
+
+fn send(stream: &mut TcpStream, content: Content) {
+    for offset in (0..SIZE).step_by(64 << 10) {
+        stream.write_all(content.at(offset, 64 << 10)).unwrap();
+    }
+}
+
+fn receive(stream: &mut TcpStream, content: Content) {
+    let mut buffer = vec![0; 64 << 10];
+    let mut received = 0;
+    while received < SIZE {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "the end at {received}");
+        let length = u64::try_from(count).unwrap();
+        let expected = content.at(received, length);
+        assert!(expected == &buffer[..count], "other bytes at {received}");
+        received += length;
+    }
+}
