@@ -1,0 +1,194 @@
+//! What portway itself adds to a connection, without sockets: the hello, the route, the accounts.
+//! `cargo bench --bench micro`; the kernel's share is far larger, and `peers` measures the whole.
+
+#![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, SystemTime};
+
+use divan::{Bencher, black_box};
+use portway::outcome::{ClosedBy, Outcome};
+use portway::routing::{Pattern, Query, Route, Table};
+use portway::telemetry::lines::Lines;
+use portway::telemetry::{
+    ClientText, ConnectionLog, Format, Id, Line, Logged, Millis, Protocols, Registry, Time, Version,
+};
+use portway::tls::{Alpn, Progress, ServerName, read_hello};
+
+#[expect(dead_code, reason = "the builder has more than this benchmark needs")]
+#[path = "../tests/support/hello.rs"]
+mod hello;
+
+/// The default limit of a hello.
+const MAX_HELLO: usize = 64 * 1024;
+
+const CLASSIC: &[u8] = include_bytes!("../tests/corpus/go_without_mlkem.bin");
+const POST_QUANTUM: &[u8] = include_bytes!("../tests/corpus/go.bin");
+
+fn main() {
+    divan::main();
+}
+
+/// Reads one hello over and over.
+fn read(bencher: Bencher<'_, '_>, bytes: &[u8]) {
+    let mut scratch = vec![0; MAX_HELLO];
+    let whole = read_hello(bytes, MAX_HELLO, &mut scratch);
+    assert!(matches!(whole, Progress::Hello(_)), "{whole:?}");
+    bencher.bench_local(|| {
+        let progress = read_hello(black_box(bytes), MAX_HELLO, &mut scratch);
+        matches!(black_box(progress), Progress::Hello(_))
+    });
+}
+
+#[divan::bench]
+fn hello_classic(bencher: Bencher<'_, '_>) {
+    read(bencher, CLASSIC);
+}
+
+#[divan::bench]
+fn hello_post_quantum(bencher: Bencher<'_, '_>) {
+    read(bencher, POST_QUANTUM);
+}
+
+/// The worst that a client may send: a header of five bytes before every byte.
+#[divan::bench]
+fn hello_in_records_of_one_byte(bencher: Bencher<'_, '_>) {
+    let hello = hello::Builder::new("fleet.example.com").padded_to(1500);
+    read(bencher, &hello.records(&[1]).build());
+}
+
+/// What a client that sends one byte at a time costs: a look at every length.
+#[divan::bench]
+fn hello_seen_at_every_length(bencher: Bencher<'_, '_>) {
+    let mut scratch = vec![0; MAX_HELLO];
+    bencher.bench_local(|| {
+        let looks = (0..=POST_QUANTUM.len()).filter(|end| {
+            let peeked = POST_QUANTUM.get(..*end).unwrap_or_default();
+            let progress = read_hello(black_box(peeked), MAX_HELLO, &mut scratch);
+            matches!(progress, Progress::NeedMore { .. })
+        });
+        looks.count()
+    });
+}
+
+/// Half of the routes take one name, the others all names below one.
+fn pattern(number: usize) -> Pattern {
+    let text = if number.is_multiple_of(2) {
+        format!("fleet-{number}.example.com")
+    } else {
+        format!("*.tenant-{number}.example.com")
+    };
+    Pattern::parse(&text).unwrap()
+}
+
+fn table(routes: usize) -> Table {
+    let route = |number: usize| Route {
+        name: format!("route-{number}").into(),
+        server_names: vec![pattern(number)],
+        no_server_name: false,
+        listeners: Vec::new(),
+        alpn: Vec::new(),
+        clients: Vec::new(),
+        backend: 0,
+    };
+    Table::build((0..routes).map(route).collect()).unwrap()
+}
+
+/// Finds the route of a name, or none, among so many.
+fn find(bencher: Bencher<'_, '_>, routes: usize, name: &str, is_found: bool) {
+    let table = table(routes);
+    let name = ServerName::parse(name.as_bytes()).unwrap();
+    let query = Query {
+        listener: "agents",
+        server_name: Some(&name),
+        alpn: Alpn::new(b"\x02h2\x08http/1.1"),
+        client: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
+    };
+    assert_eq!(table.find(&query).is_ok(), is_found);
+    bencher.bench(|| table.find(black_box(&query)));
+}
+
+#[divan::bench(args = [10, 1_000, 100_000])]
+fn route_by_exact_name(bencher: Bencher<'_, '_>, routes: usize) {
+    find(bencher, routes, "fleet-4.example.com", true);
+}
+
+#[divan::bench(args = [10, 1_000, 100_000])]
+fn route_by_wildcard(bencher: Bencher<'_, '_>, routes: usize) {
+    find(bencher, routes, "a.tenant-3.example.com", true);
+}
+
+#[divan::bench(args = [10, 1_000, 100_000])]
+fn route_not_found(bencher: Bencher<'_, '_>, routes: usize) {
+    find(bencher, routes, "a.b.nobody.example.org", false);
+}
+
+/// A connection as most are: routed, served, closed.
+fn line(id: u64) -> Line<'static> {
+    Line {
+        time: Time(SystemTime::now()),
+        id: Id(id),
+        config: 1,
+        client: (Ipv4Addr::new(192, 0, 2, 7), 50_123).into(),
+        listener: "agents",
+        server_name: Some(ClientText(b"fleet.example.com")),
+        alpn: Protocols(Alpn::new(b"\x02h2\x08http/1.1")),
+        tls_offered: Some(Version(0x0304)),
+        route: Some("fleet"),
+        backend: Some("fleet"),
+        endpoint: Some("fleet-2.internal:8220"),
+        backend_local: Some((Ipv4Addr::new(10, 0, 0, 1), 40_000).into()),
+        attempts: &[],
+        hello_ms: Some(Millis(Duration::from_micros(412))),
+        dial_ms: Some(Millis(Duration::from_millis(12))),
+        first_byte_ms: Some(Millis(Duration::from_micros(1234))),
+        duration_ms: Millis(Duration::from_millis(250)),
+        bytes_client_to_backend: Some(2_048),
+        bytes_backend_to_client: Some(1 << 20),
+        outcome: Outcome::Closed,
+        closed_by: ClosedBy::Client,
+        alert: None,
+        detail: None,
+        limit: None,
+        hello_bytes: None,
+        hello_expected: None,
+    }
+}
+
+/// What a connection counts: at accept, at the hello, at the connected backend, at its end.
+#[divan::bench(sample_size = 1_000)]
+fn accounts_counters(bencher: Bencher<'_, '_>) {
+    let registry = Registry::new();
+    let listener = registry.listener("agents");
+    let route = registry.route("fleet");
+    let backend = registry.backend("fleet");
+    let endings = registry.endings("agents", Some("fleet"));
+    let took = Duration::from_micros(412);
+    bencher.bench_local(|| {
+        listener.accepted.add(1);
+        registry.client_hello_seconds.record(black_box(took));
+        route.add(1);
+        backend.dial_seconds.record(black_box(took));
+        endings.count(Outcome::Closed);
+    });
+}
+
+/// The line in the log, from its parts to the queue, which has room for all of the lines.
+#[divan::bench(args = ["json", "text"], sample_size = 70)]
+fn accounts_log_line(bencher: Bencher<'_, '_>, format: &str) {
+    let format = match format {
+        "json" => Format::Json,
+        _ => Format::Text,
+    };
+    let dropped = Arc::new(AtomicU64::new(0));
+    let lines = Lines::start(Box::new(io::sink()), "log", dropped).unwrap();
+    let log = ConnectionLog::new(lines, format, Logged::All, Registry::new());
+    let mut id = 0;
+    bencher.bench_local(|| {
+        id += 1;
+        log.log(black_box(&line(id)));
+    });
+}

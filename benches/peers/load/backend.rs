@@ -1,0 +1,169 @@
+//! The backend behind the relay: one thread for all, and a second one for what must not hold up the
+//! first.
+
+mod serving;
+
+use std::net::{SocketAddr, SocketAddrV4};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::{io, thread};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+
+use self::serving::{Connection, Serving};
+use super::socket;
+
+/// Serves connections on loopback until it is dropped.
+pub(crate) struct Backend {
+    address: SocketAddrV4,
+    shared: Arc<Shared>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What both ends of a run count; they are in one process, so that nothing must be asked through the
+/// relay.
+#[derive(Debug, Default)]
+pub(crate) struct Counts {
+    /// Commands of this run carry it.
+    pub(crate) run: u32,
+    /// Set by the client: the backend sends no more.
+    pub(crate) stopped: AtomicBool,
+    /// Commands that the backend has got.
+    pub(crate) opened: AtomicU64,
+    /// Connections that the backend has closed, of these.
+    pub(crate) closed: AtomicU64,
+    pub(crate) backend: Tally,
+    pub(crate) client: Tally,
+}
+
+/// Bytes of bulk flows at one end.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) sent: AtomicU64,
+    pub(crate) received: AtomicU64,
+}
+
+impl Counts {
+    /// Connections of the run that are open at the backend.
+    pub(crate) fn open(&self) -> u64 {
+        let closed = self.closed.load(Ordering::Relaxed);
+        self.opened.load(Ordering::Relaxed).saturating_sub(closed)
+    }
+}
+
+/// What the threads share.
+struct Shared {
+    /// Of the run that goes on.
+    counts: Mutex<Arc<Counts>>,
+    /// What went wrong first in this run.
+    fault: Mutex<Option<String>>,
+    /// Set at the end.
+    ends: AtomicBool,
+    front: Lane,
+    aside: Lane,
+}
+
+/// How connections come to a thread, other than from the listener.
+struct Lane {
+    inbox: Mutex<Vec<Connection>>,
+    /// Readable once there is something to do.
+    bell: OwnedFd,
+}
+
+impl Lane {
+    fn new() -> Result<Self, Errno> {
+        Ok(Self {
+            inbox: Mutex::default(),
+            bell: eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?,
+        })
+    }
+
+    fn ring(&self) -> Result<(), Errno> {
+        rustix::io::write(&self.bell, &1_u64.to_ne_bytes())?;
+        Ok(())
+    }
+
+    fn hear(&self) {
+        // That it was rung by somebody else meanwhile does no harm.
+        let _ = rustix::io::read(&self.bell, &mut [0; 8]);
+    }
+}
+
+impl Shared {
+    /// Keeps the first fault of a run, which is the cause of the others.
+    fn fail(&self, why: String) {
+        lock(&self.fault).get_or_insert(why);
+    }
+}
+
+impl Backend {
+    /// Starts the threads.
+    pub(crate) fn start() -> io::Result<Self> {
+        let listener = socket::listen()?;
+        let address = rustix::net::getsockname(&listener)?;
+        let address = SocketAddrV4::try_from(address)?;
+        let shared = Arc::new(Shared {
+            counts: Mutex::default(),
+            fault: Mutex::default(),
+            ends: AtomicBool::new(false),
+            front: Lane::new()?,
+            aside: Lane::new()?,
+        });
+        let front = Serving::new(Some(listener), Arc::clone(&shared))?;
+        let aside = Serving::new(None, Arc::clone(&shared))?;
+        // From here on a drop ends what was started.
+        let mut backend = Self {
+            address,
+            shared,
+            threads: Vec::new(),
+        };
+        for (name, serving) in [("backend", front), ("backend-aside", aside)] {
+            let thread = thread::Builder::new().name(name.into());
+            backend.threads.push(thread.spawn(|| serving.run())?);
+        }
+        Ok(backend)
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address.into()
+    }
+
+    /// Begins a run: what still comes of earlier ones is closed and not counted.
+    pub(crate) fn begin(&self) -> Arc<Counts> {
+        let mut current = lock(&self.shared.counts);
+        let counts = Arc::new(Counts {
+            run: current.run + 1,
+            ..Counts::default()
+        });
+        *current = Arc::clone(&counts);
+        *lock(&self.shared.fault) = None;
+        counts
+    }
+
+    /// What has gone wrong in this run.
+    pub(crate) fn fault(&self) -> Option<String> {
+        lock(&self.shared.fault).clone()
+    }
+}
+
+impl Drop for Backend {
+    fn drop(&mut self) {
+        self.shared.ends.store(true, Ordering::Relaxed);
+        for lane in [&self.shared.front, &self.shared.aside] {
+            // A bell that is full has been rung, and no thread waits for ever without.
+            let _ = lane.ring();
+        }
+        for thread in self.threads.drain(..) {
+            // A thread that has panicked has said so.
+            drop(thread.join());
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

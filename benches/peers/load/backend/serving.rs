@@ -1,0 +1,330 @@
+//! One thread of the backend.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SocketFlags};
+use slab::Slab;
+
+use super::super::hello::{Command, Hellos, Mode};
+use super::super::socket::{EventFlags, Poll, Ready, send_whole};
+use super::super::stream::{BulkEnd, Exchange, Step};
+use super::{Counts, Lane, Shared, lock};
+
+/// Keys of epoll that are no connection.
+const LISTENER: usize = usize::MAX;
+const BELL: usize = usize::MAX - 1;
+
+/// Connections accepted in one turn at most.
+const ACCEPTS: usize = 64;
+
+/// The bell wakes a thread; this is for the case that it does not.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// What a thread holds.
+pub(super) struct Serving {
+    shared: Arc<Shared>,
+    listener: Option<OwnedFd>,
+    poll: Poll,
+    connections: Slab<Connection>,
+    hellos: Hellos,
+    bulk: BulkEnd,
+    buffer: Vec<u8>,
+}
+
+pub(super) struct Connection {
+    socket: OwnedFd,
+    /// Once there is a command.
+    counts: Option<Counted>,
+    role: Role,
+}
+
+/// A connection in the counts of its run.
+struct Counted(Arc<Counts>);
+
+/// What a connection is about.
+enum Role {
+    /// The bytes before the end of the command.
+    Hello(Vec<u8>),
+    Bulk {
+        sends: bool,
+        drinks: bool,
+    },
+    Echo(Exchange),
+    /// The client has all that it gets, and closes when it likes.
+    Rest,
+}
+
+impl Counted {
+    fn new(counts: Arc<Counts>) -> Self {
+        counts.opened.fetch_add(1, Ordering::Relaxed);
+        Self(counts)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.closed.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// What becomes of a connection after an event.
+enum Next {
+    Stays,
+    /// It is done: also where the client, or the relay, has broken it off, for the client counts.
+    Closes,
+    GoesAside,
+}
+
+impl Serving {
+    /// The one with the listener is in front.
+    pub(super) fn new(listener: Option<OwnedFd>, shared: Arc<Shared>) -> Result<Self, Errno> {
+        /// What a socket gives or takes at once for messages and hellos.
+        const BUFFER: usize = 256 << 10;
+        let serving = Self {
+            shared,
+            listener,
+            poll: Poll::new()?,
+            connections: Slab::new(),
+            hellos: Hellos::new(),
+            bulk: BulkEnd::new()?,
+            buffer: vec![0; BUFFER],
+        };
+        serving
+            .poll
+            .add(&serving.lane().bell, BELL, EventFlags::IN)?;
+        if let Some(listener) = &serving.listener {
+            serving.poll.add(listener, LISTENER, EventFlags::IN)?;
+        }
+        Ok(serving)
+    }
+
+    fn lane(&self) -> &Lane {
+        if self.listener.is_some() {
+            &self.shared.front
+        } else {
+            &self.shared.aside
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut ready = Vec::new();
+        while !self.shared.ends.load(Ordering::Relaxed) {
+            let turn = self.turn(&mut ready);
+            if let Err(error) = turn {
+                self.shared.fail(format!("the backend: {error}"));
+            }
+        }
+    }
+
+    fn turn(&mut self, ready: &mut Vec<Ready>) -> Result<(), Errno> {
+        self.poll.wait(LONGEST_WAIT, ready)?;
+        for event in ready.drain(..) {
+            match event.key {
+                LISTENER => self.accept()?,
+                BELL => self.take_over()?,
+                _ => self.serve(event)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self) -> Result<(), Errno> {
+        let Some(listener) = &self.listener else {
+            return Ok(());
+        };
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        for _ in 0..ACCEPTS {
+            let socket = match rustix::net::accept_with(listener, flags) {
+                Ok(socket) => socket,
+                Err(Errno::AGAIN) => break,
+                // It went away before it was accepted.
+                Err(Errno::CONNABORTED) => continue,
+                Err(error) => return Err(error),
+            };
+            let entry = self.connections.vacant_entry();
+            self.poll.add(&socket, entry.key(), EventFlags::IN)?;
+            entry.insert(Connection {
+                socket,
+                counts: None,
+                role: Role::Hello(Vec::new()),
+            });
+        }
+        Ok(())
+    }
+
+    /// Takes what the other thread has put into the inbox.
+    fn take_over(&mut self) -> Result<(), Errno> {
+        self.lane().hear();
+        let arrived = std::mem::take(&mut *lock(&self.lane().inbox));
+        for connection in arrived {
+            let entry = self.connections.vacant_entry();
+            let interest = connection.role.interest();
+            self.poll.add(&connection.socket, entry.key(), interest)?;
+            entry.insert(connection);
+        }
+        Ok(())
+    }
+
+    fn serve(&mut self, event: Ready) -> Result<(), Errno> {
+        let Some(connection) = self.connections.get_mut(event.key) else {
+            return Ok(());
+        };
+        let next = match &mut connection.role {
+            Role::Hello(_) => self.read_command(event.key),
+            Role::Bulk { .. } => connection.move_bulk(event, &self.poll, &mut self.bulk),
+            Role::Echo(exchange) => echo(exchange, &connection.socket, event, &mut self.buffer),
+            Role::Rest => rest(&connection.socket, &mut self.buffer),
+        };
+        match next.unwrap_or(Next::Closes) {
+            Next::Stays => Ok(()),
+            Next::Closes => {
+                drop(self.connections.remove(event.key));
+                Ok(())
+            }
+            Next::GoesAside => self.hand_over(event.key),
+        }
+    }
+
+    fn hand_over(&mut self, key: usize) -> Result<(), Errno> {
+        let Some(connection) = self.connections.try_remove(key) else {
+            return Ok(());
+        };
+        self.poll.remove(&connection.socket)?;
+        lock(&self.shared.aside.inbox).push(connection);
+        self.shared.aside.ring()
+    }
+
+    /// Reads the hello and the command, and takes up what it asks for.
+    fn read_command(&mut self, key: usize) -> Result<Next, Errno> {
+        let Some(connection) = self.connections.get_mut(key) else {
+            return Ok(Next::Stays);
+        };
+        let Role::Hello(bytes) = &mut connection.role else {
+            return Ok(Next::Stays);
+        };
+        let flags = RecvFlags::empty();
+        match rustix::net::recv(&connection.socket, self.buffer.as_mut_slice(), flags) {
+            // Nothing was asked: a health check, or a client that gave up.
+            Ok((_, 0)) => return Ok(Next::Closes),
+            Ok((_, length)) => bytes.extend(self.buffer.iter().take(length)),
+            Err(Errno::AGAIN) => return Ok(Next::Stays),
+            Err(error) => return Err(error),
+        }
+        let (command, behind) = match self.hellos.command(bytes) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Ok(Next::Stays),
+            Err(why) => {
+                self.shared.fail(why);
+                return Ok(Next::Closes);
+            }
+        };
+        let counts = Arc::clone(&lock(&self.shared.counts));
+        if counts.run != command.run {
+            return Ok(Next::Closes);
+        }
+        let received = &counts.backend.received;
+        received.fetch_add(behind as u64, Ordering::Relaxed);
+        connection.counts = Some(Counted::new(counts));
+        connection.role = Role::new(command, behind);
+        if command.mode == Mode::Answer {
+            let answer = self.buffer.get(..command.size).unwrap_or_default();
+            send_whole(&connection.socket, answer)?;
+        }
+        if command.aside {
+            return Ok(Next::GoesAside);
+        }
+        let interest = connection.role.interest();
+        if interest != EventFlags::IN {
+            self.poll.change(&connection.socket, key, interest)?;
+        }
+        Ok(Next::Stays)
+    }
+}
+
+impl Role {
+    /// `behind`: bytes that came with the command.
+    fn new(command: Command, behind: usize) -> Self {
+        match command.mode {
+            Mode::Download | Mode::Upload | Mode::Both => Self::Bulk {
+                sends: command.mode != Mode::Upload,
+                drinks: command.mode != Mode::Download,
+            },
+            Mode::Echo => {
+                let mut exchange = Exchange::new(command.size, false);
+                exchange.has_received(behind);
+                Self::Echo(exchange)
+            }
+            Mode::Answer | Mode::Idle => Self::Rest,
+        }
+    }
+
+    fn interest(&self) -> EventFlags {
+        match self {
+            Self::Bulk { sends, drinks } => {
+                let mut interest = EventFlags::empty();
+                interest.set(EventFlags::OUT, *sends);
+                // The end of one that only sends is seen once it sends no more.
+                interest.set(EventFlags::IN, *drinks || !*sends);
+                interest
+            }
+            Self::Echo(_) => EventFlags::IN | EventFlags::OUT | EventFlags::ET,
+            Self::Hello(_) | Self::Rest => EventFlags::IN,
+        }
+    }
+}
+
+impl Connection {
+    fn move_bulk(&mut self, event: Ready, poll: &Poll, end: &mut BulkEnd) -> Result<Next, Errno> {
+        let (Role::Bulk { sends, drinks }, Some(Counted(counts))) = (&mut self.role, &self.counts)
+        else {
+            return Ok(Next::Closes);
+        };
+        if event.readable() && (*drinks || !*sends) {
+            let Some(received) = end.receive(&self.socket)? else {
+                return Ok(Next::Closes);
+            };
+            let count = &counts.backend.received;
+            count.fetch_add(received, Ordering::Relaxed);
+        }
+        if event.writable() && *sends {
+            if counts.stopped.load(Ordering::Relaxed) {
+                *sends = false;
+                poll.change(&self.socket, event.key, self.role.interest())?;
+            } else {
+                let sent = end.send(&self.socket)?;
+                counts.backend.sent.fetch_add(sent, Ordering::Relaxed);
+            }
+        }
+        Ok(Next::Stays)
+    }
+}
+
+fn echo(
+    exchange: &mut Exchange,
+    socket: &OwnedFd,
+    event: Ready,
+    buffer: &mut [u8],
+) -> Result<Next, Errno> {
+    let mut due = if exchange.sends() {
+        event.writable()
+    } else {
+        event.readable()
+    };
+    while due {
+        due = exchange.advance(socket, buffer)? == Step::Received;
+    }
+    Ok(Next::Stays)
+}
+
+/// Waits for the end of a connection on which nothing more is said.
+fn rest(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Next, Errno> {
+    match rustix::net::recv(socket, buffer, RecvFlags::empty()) {
+        Ok((_, 0)) => Ok(Next::Closes),
+        Ok(_) | Err(Errno::AGAIN) => Ok(Next::Stays),
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,18 @@
+//! What the load generator must know of a relay under test.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// A relay that runs as another process; for `direct` there is none, and clients go straight to the
+/// backend.
+pub trait Relay {
+    /// Where clients connect; for `direct`, the backend's address.
+    fn address(&self) -> SocketAddr;
+
+    /// CPU time that its process has used since it was started, in user and in kernel mode; 0 for
+    /// `direct`.
+    fn cpu(&self) -> Duration;
+
+    /// Resident memory of its process, in bytes; 0 for `direct`.
+    fn resident(&self) -> u64;
+}

@@ -1,0 +1,82 @@
+//! portway: this tree, built by cargo beside this program.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use super::process::Process;
+use super::programs::{find, first_line};
+use super::{Room, Skipped, bare, setup};
+
+const PROGRAM: &str = env!("CARGO_BIN_EXE_portway");
+
+pub(super) fn version() -> Result<String, Skipped> {
+    let line = first_line(Command::new(PROGRAM).arg("--version"));
+    let line = line.map_err(|error| Skipped(format!("{PROGRAM}: {error}")))?;
+    Ok(line.trim_start_matches("portway ").to_owned())
+}
+
+pub(super) fn user_version() -> Result<String, Skipped> {
+    if !rustix::process::geteuid().is_root() {
+        return Err(Skipped(
+            "only root can change the user: run as root".to_owned(),
+        ));
+    }
+    find("setpriv", "apt-get install util-linux")?;
+    Ok(format!("{} as uid 65534", version()?))
+}
+
+pub(super) fn start(
+    files: &Path,
+    room: Room,
+    backend: SocketAddr,
+    as_user: bool,
+) -> Result<(SocketAddr, Process), String> {
+    let command = command(files, room, backend, as_user)?;
+    Process::announced_on_stderr(command, listening)
+}
+
+/// Where portway listens, if a line of its log tells.
+fn listening(line: &str) -> Option<SocketAddr> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = line.get("fields")?;
+    if fields.get("message")? != "listening" {
+        return None;
+    }
+    fields.get("address")?.as_str()?.parse().ok()
+}
+
+/// Writes the configuration into `files`, and the program too if another user is to run it, who may
+/// be unable to reach it where it is.
+fn command(
+    files: &Path,
+    room: Room,
+    backend: SocketAddr,
+    as_user: bool,
+) -> Result<Command, String> {
+    let prepare = || -> io::Result<(PathBuf, PathBuf)> {
+        let routes = files.join("routes.toml");
+        fs::write(&routes, setup::portway(room, backend))?;
+        let program = files.join("portway");
+        if as_user && !program.exists() {
+            fs::copy(PROGRAM, &program)?;
+        }
+        Ok((program, routes))
+    };
+    let (copied, routes) = prepare().map_err(|error| error.to_string())?;
+    let mut command = if as_user {
+        let setpriv = find("setpriv", "apt-get install util-linux").map_err(|skipped| skipped.0)?;
+        let mut command = bare(&setpriv, files);
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]);
+        command.args(["--inh-caps=-all", "--"]).arg(copied);
+        command
+    } else {
+        bare(Path::new(PROGRAM), files)
+    };
+    command.arg("run").arg("--config").arg(routes);
+    Ok(command)
+}

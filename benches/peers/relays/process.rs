@@ -1,0 +1,263 @@
+//! The process of a relay: its start, what it uses, its end.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::time::ClockId;
+use nix::unistd;
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a relay may take to accept.
+const START: Duration = Duration::from_secs(10);
+
+/// How long it may take to end once it is asked to; then it is killed.
+const END: Duration = Duration::from_secs(5);
+
+/// The pause between two looks at something.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// A relay that does next to nothing for so long has prepared itself.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// A process with its children; it ends on drop.
+pub(super) struct Process {
+    child: Child,
+    /// All its processes, once it accepts: none of the relays starts others later.
+    pids: Vec<u32>,
+}
+
+impl Process {
+    /// Starts one that tells its address in a line on stderr, which is read on until its end.
+    pub(super) fn announced_on_stderr(
+        mut command: Command,
+        address: fn(&str) -> Option<SocketAddr>,
+    ) -> Result<(SocketAddr, Self), String> {
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let mut process = Self::spawn(command)?;
+        let lines = process.child.stderr.take().map(lines);
+        process.announced(lines, address)
+    }
+
+    /// The same on stdout.
+    pub(super) fn announced_on_stdout(
+        mut command: Command,
+        address: fn(&str) -> Option<SocketAddr>,
+    ) -> Result<(SocketAddr, Self), String> {
+        command.stdout(Stdio::piped()).stderr(Stdio::inherit());
+        let mut process = Self::spawn(command)?;
+        let lines = process.child.stdout.take().map(lines);
+        process.announced(lines, address)
+    }
+
+    /// Starts one that listens on an address that was given to it.
+    pub(super) fn listening_on(
+        mut command: Command,
+        address: SocketAddr,
+        files: &Path,
+    ) -> Result<Self, String> {
+        let log = files.join("stderr");
+        let file = File::create(&log).map_err(|error| error.to_string())?;
+        command.stdout(Stdio::null()).stderr(file);
+        let mut process = Self::spawn(command)?;
+        let until = Instant::now() + START;
+        while !accepts(address) {
+            if process.has_ended() || Instant::now() > until {
+                let said = fs::read_to_string(&log).unwrap_or_default();
+                return Err(format!("nothing accepts on {address}: {}", said.trim()));
+            }
+            pause(PAUSE);
+        }
+        process.settle();
+        if process.has_ended() {
+            let said = fs::read_to_string(&log).unwrap_or_default();
+            return Err(format!("it has ended: {}", said.trim()));
+        }
+        Ok(process)
+    }
+
+    fn spawn(mut command: Command) -> Result<Self, String> {
+        let program = command.get_program().to_owned();
+        let child = command.stdin(Stdio::null()).spawn();
+        let child = child.map_err(|error| format!("{}: {error}", program.display()))?;
+        Ok(Self {
+            pids: vec![child.id()],
+            child,
+        })
+    }
+
+    fn announced(
+        mut self,
+        lines: Option<Receiver<String>>,
+        address: fn(&str) -> Option<SocketAddr>,
+    ) -> Result<(SocketAddr, Self), String> {
+        let until = Instant::now() + START;
+        let mut said = String::new();
+        let lines = lines.ok_or("its output is not here")?;
+        loop {
+            match lines.recv_timeout(until.saturating_duration_since(Instant::now())) {
+                Ok(line) => {
+                    if let Some(address) = address(&line) {
+                        self.settle();
+                        return Ok((address, self));
+                    }
+                    said += &line;
+                    said.push('\n');
+                }
+                Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => {
+                    return Err(format!(
+                        "it does not tell where it listens: {}",
+                        said.trim()
+                    ));
+                }
+            }
+        }
+    }
+
+    /// Waits until it has started its children and prepared itself: a relay listens before that, and
+    /// its memory still grows.
+    fn settle(&mut self) {
+        let until = Instant::now() + START;
+        loop {
+            let before = (self.cpu(), self.pids.len());
+            pause(QUIET);
+            self.pids = descendants(self.pid());
+            self.pids.push(self.pid());
+            let used = self.cpu().saturating_sub(before.0);
+            if (used < QUIET / 20 && self.pids.len() == before.1) || Instant::now() > until {
+                return;
+            }
+        }
+    }
+
+    fn has_ended(&mut self) -> bool {
+        !matches!(self.child.try_wait(), Ok(None))
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Processor time so far. Of a process only this clock counts both finely and with the threads
+    /// that have ended: `/proc/PID/schedstat` is the first thread alone, those of its tasks miss what
+    /// has ended, and `/proc/PID/stat` counts by 10 ms.
+    pub(super) fn cpu(&self) -> Duration {
+        let times = self.pids.iter().filter_map(|pid| {
+            let pid = unistd::Pid::from_raw(i32::try_from(*pid).ok()?);
+            let clock = ClockId::pid_cpu_clock_id(pid).ok()?;
+            clock.now().ok().map(Duration::from)
+        });
+        times.sum()
+    }
+
+    /// Resident bytes.
+    pub(super) fn resident(&self) -> u64 {
+        let sizes = self.pids.iter().filter_map(|pid| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmRSS:"))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        sizes.sum::<u64>() * 1024
+    }
+
+    pub(super) fn descriptors(&self) -> usize {
+        self.count("fd")
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.count("task")
+    }
+
+    fn count(&self, what: &str) -> usize {
+        let listings = self
+            .pids
+            .iter()
+            .filter_map(|pid| fs::read_dir(format!("/proc/{pid}/{what}")).ok());
+        listings.map(Iterator::count).sum()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        signal(self.pid(), Signal::TERM);
+        let until = Instant::now() + END;
+        while Instant::now() < until {
+            if self.has_ended() {
+                return;
+            }
+            pause(PAUSE);
+        }
+        // They are looked up anew: a number noted earlier may be another process by now.
+        let children = descendants(self.pid());
+        signal(self.pid(), Signal::KILL);
+        for child in children {
+            signal(child, Signal::KILL);
+        }
+        // Nothing can be done about a failure.
+        drop(self.child.wait());
+    }
+}
+
+/// Whether something accepts there. The connection has no byte and closes at once, which is nothing to
+/// a relay. Where nobody listens, the kernel may connect a socket to itself.
+fn accepts(address: SocketAddr) -> bool {
+    let own = TcpStream::connect(address).and_then(|stream| stream.local_addr());
+    own.is_ok_and(|own| own != address)
+}
+
+/// A process that has gone needs no signal.
+fn signal(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    if let Some(pid) = pid {
+        let _: rustix::io::Result<()> = kill_process(pid, signal);
+    }
+}
+
+/// The children of a process, and theirs.
+fn descendants(pid: u32) -> Vec<u32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let parents: Vec<(u32, u32)> = processes
+        .filter_map(|process| {
+            let stat = fs::read_to_string(process.path().join("stat")).ok()?;
+            // The name is in brackets and may hold anything; then come the state and the parent.
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+            let pid = process.file_name().to_str()?.parse().ok()?;
+            Some((pid, parent.parse().ok()?))
+        })
+        .collect();
+    let mut found = vec![pid];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        let children = parents.iter().filter(|(_, of)| *of == parent);
+        found.extend(children.map(|(child, _)| *child));
+        next += 1;
+    }
+    found.split_off(1)
+}
+
+/// The lines of an output; they are read until its end, also when nobody wants them any more.
+fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines().map_while(Result::ok) {
+            // Whoever waited knows enough.
+            drop(sender.send(line));
+        }
+    });
+    receiver
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this thread carries no connections"
+)]
+fn pause(time: Duration) {
+    thread::sleep(time);
+}

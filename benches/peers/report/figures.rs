@@ -1,0 +1,96 @@
+//! Medians over rounds, and ratios of what ran in the same round.
+
+use std::collections::BTreeMap;
+
+use super::{Figure, Results, Scenario};
+
+/// The samples of a run, found by what they are of.
+pub(crate) struct Figures {
+    /// Names in the order of the tables.
+    pub(crate) subjects: Vec<String>,
+    /// By round.
+    values: BTreeMap<(Scenario, Figure, String), BTreeMap<usize, f64>>,
+}
+
+/// A median with the extremes beside it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
+/// Who does what: one side of a ratio.
+pub(crate) type Side<'a> = (&'a str, Scenario);
+
+impl Figures {
+    pub(crate) fn new(results: &Results) -> Self {
+        let mut values: BTreeMap<_, BTreeMap<usize, f64>> = BTreeMap::new();
+        for sample in &results.samples {
+            let key = (sample.scenario, sample.figure, sample.subject.clone());
+            let rounds = values.entry(key).or_default();
+            rounds.insert(sample.round, rounded(sample.value));
+        }
+        let names = results.subjects.iter().map(|subject| subject.name.clone());
+        Self {
+            subjects: names.collect(),
+            values,
+        }
+    }
+
+    /// The scenarios in which a figure was measured, of any subject.
+    pub(crate) fn scenarios(&self, figure: Figure) -> Vec<Scenario> {
+        let keys = self.values.keys().filter(|key| key.1 == figure);
+        let mut scenarios: Vec<Scenario> = keys.map(|key| key.0).collect();
+        scenarios.dedup();
+        scenarios
+    }
+
+    /// A figure of a subject over the rounds.
+    pub(crate) fn spread(&self, figure: Figure, side: Side<'_>) -> Option<Spread> {
+        Spread::of(self.rounds(figure, side)?.values().copied())
+    }
+
+    /// The ratios of two sides round by round: a noisy minute hits both. Rounds that lack a side
+    /// do not count.
+    pub(crate) fn ratio(&self, figure: Figure, above: Side<'_>, below: Side<'_>) -> Option<Spread> {
+        let below = self.rounds(figure, below)?;
+        let above = self.rounds(figure, above)?.iter();
+        let ratios = above.filter_map(|(round, value)| Some(value / below.get(round)?));
+        Spread::of(ratios)
+    }
+
+    fn rounds(
+        &self,
+        figure: Figure,
+        (subject, scenario): Side<'_>,
+    ) -> Option<&BTreeMap<usize, f64>> {
+        self.values.get(&(scenario, figure, subject.to_owned()))
+    }
+}
+
+impl Spread {
+    /// Of the values that are numbers; none if there is none.
+    pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
+        let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
+        values.sort_by(f64::total_cmp);
+        let upper = *values.get(values.len() / 2)?;
+        let lower = *values.get((values.len() - 1) / 2)?;
+        Some(Self {
+            median: f64::midpoint(lower, upper),
+            least: *values.first()?,
+            most: *values.last()?,
+        })
+    }
+}
+
+/// A count as a number to reckon with.
+#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
+pub(crate) const fn real(count: usize) -> f64 {
+    count as f64
+}
+
+/// To six significant digits, as in results.json: more is noise.
+pub(crate) fn rounded(value: f64) -> f64 {
+    format!("{value:.5e}").parse().unwrap_or(value)
+}

@@ -1,0 +1,105 @@
+//! The page around the tables and plots.
+
+use super::Results;
+use super::figures::Figures;
+use super::medians;
+use super::names;
+use super::plots::Plot;
+use super::rows::Rows;
+use super::targets::{self, Score};
+
+const HOW_TO_READ: &str = "\
+All subjects of a scenario run one after the other in a round, and rounds repeat: A B C, A B C. The machine changes
+from minute to minute, so only ratios inside a round are compared, and the tables give the median of the rounds'
+ratios. For a cost (CPU, memory, latency) a ratio under 1 is better than the peer; for a rate (GB/s, connections/s) one
+over 1. A difference under 10 % shows nothing. `direct` is no relay at all: what client and backend can do. `floor`
+is the least that a relay can be: a loop without routes, limits, log or metrics. `portway-user` is portway without
+privileges, whose pipes are few. A dash stands where nothing was measured.
+";
+
+/// `README.md`.
+pub(crate) fn markdown(results: &Results, figures: &Figures, plots: &[Plot]) -> String {
+    let mut blocks = vec![
+        "# portway beside its peers\n".to_owned(),
+        "Written by the benchmark; the samples are in [results.json](results.json).\n".to_owned(),
+        format!("```text\n{}\n```\n", results.command),
+        format!(
+            "- Date: {}\n- Machine: {}\n- Threads of each relay: {}\n",
+            results.date, results.machine, results.workers
+        ),
+        subjects(results).markdown("##"),
+    ];
+    if !results.skipped.is_empty() {
+        blocks.push(skipped(results).markdown("##"));
+    }
+    blocks.push(format!("## How to read it\n\n{HOW_TO_READ}"));
+    let (tables, verdict) = verdict(figures);
+    blocks.push(format!("## Targets\n\n{verdict}\n"));
+    blocks.extend(tables.iter().map(|table| table.markdown("###")));
+    blocks.push("## Plots\n".to_owned());
+    let image = |plot: &Plot| format!("![{}]({})\n", plot.title, plot.file);
+    blocks.extend(plots.iter().map(image));
+    blocks.push("## Medians\n".to_owned());
+    for group in medians::groups(figures) {
+        blocks.push(format!("### {}\n", group.title));
+        blocks.extend(group.tables.iter().map(|table| table.markdown("####")));
+    }
+    blocks.join("\n")
+}
+
+/// The tables for a terminal.
+pub(crate) fn text(results: &Results, figures: &Figures) -> String {
+    let mut blocks = Vec::new();
+    for group in medians::groups(figures) {
+        let tables = group.tables.iter();
+        blocks.extend(tables.map(|table| format!("{}: {}", group.title, table.text())));
+    }
+    let (tables, verdict) = verdict(figures);
+    blocks.extend(tables.iter().map(Rows::text));
+    if !results.skipped.is_empty() {
+        blocks.push(skipped(results).text());
+    }
+    blocks.push(verdict + "\n");
+    blocks.join("\n")
+}
+
+/// The tables of the targets that have rows, and a sentence on them.
+fn verdict(figures: &Figures) -> (Vec<Rows>, String) {
+    let mut score = Score::default();
+    let ratios = targets::ratios(figures, &mut score);
+    let mut tables = vec![ratios, targets::alone(figures, &mut score)];
+    tables.retain(|table| !table.is_empty());
+    let Score {
+        met,
+        missed,
+        unknown,
+    } = score;
+    let verdict = format!("Targets met: {met}; missed: {missed}; not measured: {unknown}.");
+    (tables, verdict)
+}
+
+fn subjects(results: &Results) -> Rows {
+    let mut rows = Rows::new("Subjects", "", ["subject", "version"]);
+    for subject in &results.subjects {
+        rows.push(vec![subject.name.clone(), line(&subject.version)]);
+    }
+    rows
+}
+
+fn skipped(results: &Results) -> Rows {
+    let mut rows = Rows::new("Skipped", "", ["what", "why"]);
+    for skipped in &results.skipped {
+        rows.push(vec![line(&skipped.what), line(&skipped.why)]);
+    }
+    rows
+}
+
+/// On one line, as a cell must be.
+fn line(text: &str) -> String {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    if words.is_empty() {
+        names::NONE.to_owned()
+    } else {
+        words.join(" ")
+    }
+}

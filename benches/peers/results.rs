@@ -1,0 +1,103 @@
+//! What a run has measured: figures of subjects in scenarios, one sample a round.
+
+use serde::{Deserialize, Serialize};
+
+/// All that one run of the comparison has seen.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Results {
+    /// The command line that made them.
+    pub(crate) command: String,
+    /// The day, as 2026-01-31.
+    pub(crate) date: String,
+    /// Processor, cores, kernel: one line.
+    pub(crate) machine: String,
+    /// Threads of each relay.
+    pub(crate) workers: usize,
+    /// Name and version of each subject, in the order of the tables.
+    pub(crate) subjects: Vec<Subject>,
+    /// Every figure of every round.
+    pub(crate) samples: Vec<Sample>,
+    /// What could not be run, and why.
+    pub(crate) skipped: Vec<Skipped>,
+}
+
+/// A relay, or none ("direct").
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Subject {
+    /// Such as `portway` or `haproxy-splice-1m`.
+    pub(crate) name: String,
+    /// What it says of its version.
+    pub(crate) version: String,
+}
+
+/// One figure of one subject in one round of one scenario.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Sample {
+    /// What was done.
+    pub(crate) scenario: Scenario,
+    /// The name of the subject.
+    pub(crate) subject: String,
+    /// From 0; ratios are taken between subjects of the same round.
+    pub(crate) round: usize,
+    /// What was measured.
+    pub(crate) figure: Figure,
+    /// In the unit that the figure's name tells.
+    pub(crate) value: f64,
+}
+
+/// What is done to a subject. Sizes in bytes, counts of connections that are open at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Scenario {
+    /// Flows that download as fast as they can.
+    BulkDown { flows: usize },
+    /// Flows that upload.
+    BulkUp { flows: usize },
+    /// Flows that do both at once.
+    BulkBoth { flows: usize },
+    /// Short connections: hello, a small answer, close. The hello of a classic client in one segment.
+    Connections { at_a_time: usize },
+    /// The same with a post-quantum hello that comes in two segments.
+    SplitConnections { at_a_time: usize },
+    /// Messages that are answered with as many bytes.
+    Messages { size: usize, at_a_time: usize },
+    /// Connections that are open and silent.
+    Idle { connections: usize },
+    /// Small messages on 1,000 connections, beside so many downloads.
+    Beside { downloads: usize },
+    /// One download beside so many clients that never read.
+    SlowReaders { readers: usize },
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Figure {
+    GigabytesPerSecond,
+    /// CPU seconds of the relay.
+    CpuSecondsPerGib,
+    ConnectionsPerSecond,
+    /// CPU of the relay.
+    CpuMicrosecondsPerConnection,
+    /// CPU of the relay, for one message and its answer.
+    CpuMicrosecondsPerMessage,
+    P50Microseconds,
+    P99Microseconds,
+    /// Resident memory of the relay per idle connection.
+    BytesPerConnection,
+    /// The same, some seconds after all have closed.
+    BytesKeptPerConnection,
+    /// CPU of the relay while all is silent, in percent of one core.
+    IdleCpuPercent,
+    /// The 99th percentile of connecting through while the idle ones are open.
+    ConnectP99Microseconds,
+}
+
+/// Something that could not be run.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Skipped {
+    /// A subject, or a scenario of one.
+    pub(crate) what: String,
+    /// Why, and what would help.
+    pub(crate) why: String,
+}

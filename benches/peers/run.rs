@@ -1,0 +1,250 @@
+//! The run: every scenario, round and relay in turn.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use clap::ValueEnum;
+
+use crate::load::{self, Backend, Plan};
+use crate::relay::Relay;
+use crate::relays::{Kind, Relays, Running, Skipped as LeftOut};
+use crate::results::{Figure, Results, Sample, Scenario, Skipped, Subject};
+use crate::{Options, command_line, machine, report, scenarios};
+
+/// A run, and what it has measured so far.
+pub struct Run {
+    relays: Relays,
+    kinds: Vec<Kind>,
+    scenarios: Vec<Scenario>,
+    rounds: usize,
+    plan: Plan,
+    directory: PathBuf,
+    results: Results,
+    progress: Progress,
+}
+
+impl Run {
+    /// Finds out what there is to run.
+    pub fn prepare(options: &Options) -> Result<Self, String> {
+        let limit = machine::raise_descriptors()
+            .map_err(|error| format!("cannot raise the limit of descriptors: {error}"))?;
+        let mut results = Results {
+            command: command_line(),
+            date: machine::today(),
+            machine: machine::describe(),
+            workers: options.workers,
+            ..Results::default()
+        };
+        let relays = Relays::new(options.workers).map_err(|error| error.to_string())?;
+        let kinds = present(options, &mut results);
+        let scenarios = wanted(options, limit, &mut results)?;
+        let rounds = options.rounds.max(1);
+        Ok(Self {
+            progress: Progress::new(kinds.len() * scenarios.len() * rounds),
+            relays,
+            kinds,
+            scenarios,
+            rounds,
+            plan: Plan {
+                seconds: options.seconds,
+                quick: options.quick,
+            },
+            directory: options.directory(),
+            results,
+        })
+    }
+
+    /// Runs everything. The results are written after each scenario: it takes long, and may be
+    /// interrupted.
+    pub fn all(&mut self) -> Result<(), String> {
+        for scenario in self.scenarios.clone() {
+            for round in 0..self.rounds {
+                let mut kinds = self.kinds.clone();
+                let first = round % kinds.len().max(1);
+                kinds.rotate_left(first);
+                for kind in kinds {
+                    self.step(kind, scenario, round);
+                }
+            }
+            report::write(&self.results, &self.directory)
+                .map_err(|error| format!("{}: {error}", self.directory.display()))?;
+        }
+        Ok(())
+    }
+
+    /// What was measured.
+    pub const fn results(&self) -> &Results {
+        &self.results
+    }
+
+    fn step(&mut self, kind: Kind, scenario: Scenario, round: usize) {
+        let step = format!(
+            "{} round {}: {}",
+            scenarios::name(scenario),
+            round + 1,
+            kind.name()
+        );
+        match self.measure(kind, scenario) {
+            Ok((figures, after)) => {
+                self.progress.tell(&step, &told(&figures, &after));
+                for (figure, value) in figures {
+                    self.results.samples.push(Sample {
+                        scenario,
+                        subject: kind.name(),
+                        round,
+                        figure,
+                        value,
+                    });
+                }
+            }
+            Err(why) => {
+                self.progress.tell(&step, &format!("failed: {why}"));
+                self.results.skipped.push(Skipped { what: step, why });
+            }
+        }
+    }
+
+    /// One measurement with a backend and a relay of its own, and what the relay has open after it.
+    fn measure(
+        &self,
+        kind: Kind,
+        scenario: Scenario,
+    ) -> Result<(Vec<(Figure, f64)>, String), String> {
+        let backend = Backend::start().map_err(|error| format!("backend: {error}"))?;
+        let relay = self.relays.start(kind, backend.address())?;
+        let mut figures = load::run(scenario, &relay, &backend, &self.plan)
+            .map_err(|why| format!("{why} ({})", state(&relay)))?;
+        if kind == Kind::Direct {
+            figures.retain(|(figure, _)| !is_of_the_relay(*figure));
+        }
+        Ok((figures, state(&relay)))
+    }
+}
+
+/// Whether a figure tells of the relay's process.
+const fn is_of_the_relay(figure: Figure) -> bool {
+    match figure {
+        Figure::CpuSecondsPerGib
+        | Figure::CpuMicrosecondsPerConnection
+        | Figure::CpuMicrosecondsPerMessage
+        | Figure::BytesPerConnection
+        | Figure::BytesKeptPerConnection
+        | Figure::IdleCpuPercent => true,
+        Figure::GigabytesPerSecond
+        | Figure::ConnectionsPerSecond
+        | Figure::P50Microseconds
+        | Figure::P99Microseconds
+        | Figure::ConnectP99Microseconds => false,
+    }
+}
+
+/// The relays that were asked for and are here.
+fn present(options: &Options, results: &mut Results) -> Vec<Kind> {
+    let mut kinds = Vec::new();
+    for kind in Kind::value_variants() {
+        if !options.subjects.is_empty() && !options.subjects.contains(kind) {
+            continue;
+        }
+        match kind.version() {
+            Ok(version) => {
+                kinds.push(*kind);
+                results.subjects.push(Subject {
+                    name: kind.name(),
+                    version,
+                });
+            }
+            Err(LeftOut(why)) => results.skipped.push(Skipped {
+                what: kind.name(),
+                why,
+            }),
+        }
+    }
+    kinds
+}
+
+/// The scenarios that were asked for and have room here.
+fn wanted(options: &Options, limit: u64, results: &mut Results) -> Result<Vec<Scenario>, String> {
+    let mut scenarios = scenarios::all();
+    if !options.only.is_empty() {
+        let starts = |name: &str| options.only.iter().any(|prefix| name.starts_with(prefix));
+        scenarios.retain(|scenario| starts(&scenarios::name(*scenario)));
+    }
+    if scenarios.is_empty() {
+        let names: Vec<String> = scenarios::all().into_iter().map(scenarios::name).collect();
+        return Err(format!(
+            "--only: none begins so; there are {}",
+            names.join(", ")
+        ));
+    }
+    scenarios.retain(|scenario| {
+        let needed = scenarios::descriptors(*scenario);
+        if needed > limit {
+            results.skipped.push(Skipped {
+                what: scenarios::name(*scenario),
+                why: format!(
+                    "needs {needed} descriptors, and the limit is {limit}: ulimit -Hn {needed}"
+                ),
+            });
+        }
+        needed <= limit
+    });
+    Ok(scenarios)
+}
+
+fn state(relay: &Running) -> String {
+    match relay.pid() {
+        Some(pid) => format!(
+            "pid {pid}: {} threads, {} descriptors, {} KiB, {:.2} s CPU",
+            relay.threads(),
+            relay.descriptors(),
+            relay.resident() / 1024,
+            relay.cpu().as_secs_f64(),
+        ),
+        None => format!("backend {}", relay.address()),
+    }
+}
+
+fn told(figures: &[(Figure, f64)], after: &str) -> String {
+    let figures: Vec<String> = figures
+        .iter()
+        .map(|(figure, value)| {
+            // The name that the results file has.
+            let name = serde_json::to_value(figure).unwrap_or_default();
+            format!("{} {value:.3}", name.as_str().unwrap_or("?"))
+        })
+        .collect();
+    format!("{} ({after})", figures.join(", "))
+}
+
+/// How far the run is.
+struct Progress {
+    began: Instant,
+    done: u32,
+    steps: u32,
+}
+
+impl Progress {
+    fn new(steps: usize) -> Self {
+        Self {
+            began: Instant::now(),
+            done: 0,
+            steps: u32::try_from(steps).unwrap_or(u32::MAX),
+        }
+    }
+
+    /// Tells of a step that is done.
+    fn tell(&mut self, step: &str, outcome: &str) {
+        self.done += 1;
+        let left = self.began.elapsed() / self.done * self.steps.saturating_sub(self.done);
+        eprintln!(
+            "{} of {}, about {} min left: {step}: {outcome}",
+            self.done,
+            self.steps,
+            minutes(left),
+        );
+    }
+}
+
+const fn minutes(time: Duration) -> u64 {
+    time.as_secs().div_ceil(60)
+}
