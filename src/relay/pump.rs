@@ -151,15 +151,18 @@ impl Pump {
     /// Takes the bytes out of a pipe that has been held for too long, so that others can have it.
     /// Pending if there is none to give back.
     fn poll_give_back(&mut self, way: &Way<'_>) -> Poll<Result<(), Broken>> {
-        let overdue = way.flow.is_overdue(way.direction, way.resources.now());
-        let Some(Held::Pipe(pipe)) = self.held.as_deref_mut().filter(|_| overdue) else {
+        if !way.flow.is_overdue(way.direction, way.resources.now()) {
+            return Poll::Pending;
+        }
+        // Also where a splice that did not work has taken the bytes out before.
+        way.flow.give_back(way.direction);
+        let Some(Held::Pipe(pipe)) = self.held.as_deref_mut() else {
             return Poll::Pending;
         };
         let bytes = way.to.reclaim(pipe)?;
         self.held = Some(Box::new(Held::Bytes(bytes.into())));
         let moved = way.flow.moved(way.direction) / Self::PROOF_UNIT;
         self.unproven = u32::try_from(moved).unwrap_or(u32::MAX);
-        way.flow.give_back(way.direction);
         Poll::Ready(Ok(()))
     }
 
