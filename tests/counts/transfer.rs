@@ -10,18 +10,31 @@ use super::random::Content;
 /// Each way. A flow splices after the first 16 MiB.
 const SIZE: u64 = 64 << 20;
 
-/// A backend that takes [`SIZE`] bytes, says so, and sends as many when it is asked to.
+/// Takes [`SIZE`] bytes, and sends a byte when it has them.
+const UP: u8 = b'u';
+/// Sends [`SIZE`] bytes.
+const DOWN: u8 = b'd';
+
+/// A backend that does what a client's byte says: [`UP`] or [`DOWN`], as often as it says so.
 pub(crate) struct Bulk(Backend);
 
 impl Bulk {
     pub(crate) fn start() -> Self {
         Self(Backend::start(|mut stream| {
             stream.read_exact(&mut hello()).unwrap();
-            receive(&mut stream, Content::new(1));
-            stream.write_all(b"!").unwrap();
-            stream.read_exact(&mut [0]).unwrap();
-            send(&mut stream, Content::new(2));
-            assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Fin));
+            let mut order = [0];
+            while stream.read(&mut order).unwrap() > 0 {
+                match order[0] {
+                    UP => {
+                        receive(&mut stream, Content::new(1));
+                        stream.write_all(b"!").unwrap();
+                    }
+                    order => {
+                        assert_eq!(order, DOWN);
+                        send(&mut stream, Content::new(2));
+                    }
+                }
+            }
         }))
     }
 
@@ -29,9 +42,9 @@ impl Bulk {
         self.0.address()
     }
 
-    /// Waits for a connection.
-    pub(crate) fn wait_accepted(&self) {
-        self.0.wait_accepted(1);
+    /// Waits for connections, `count` since the start.
+    pub(crate) fn wait_accepted(&self, count: usize) {
+        self.0.wait_accepted(count);
     }
 
     /// The configuration that leads to it.
@@ -54,13 +67,14 @@ impl Client {
 
     /// Sends; the backend has received all of it, unchanged, when this returns.
     pub(crate) fn upload(&mut self) {
+        self.0.write_all(&[UP]).unwrap();
         send(&mut self.0, Content::new(1));
         self.0.read_exact(&mut [0]).unwrap();
     }
 
     /// Receives, and compares.
     pub(crate) fn download(&mut self) {
-        self.0.write_all(b"?").unwrap();
+        self.0.write_all(&[DOWN]).unwrap();
         receive(&mut self.0, Content::new(2));
     }
 
