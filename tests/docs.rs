@@ -324,6 +324,28 @@ fn defaults() -> BTreeMap<&'static str, &'static str> {
 }
 
 #[test]
+fn every_key_that_is_named_in_full_is_in_the_reference() {
+    let defaults = defaults();
+    let sections = ["limits.", "admin.", "log.", "listeners.N.", "backends.N."];
+    let mut seen = 0;
+    for (page, text) in pages() {
+        for name in quoted(&text) {
+            let is_key = |section| name.strip_prefix(section).is_some_and(is_word);
+            if sections.into_iter().any(is_key) {
+                assert!(defaults.contains_key(&*name), "{}: {name}", page.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 40, "{seen}");
+}
+
+fn is_word(text: &str) -> bool {
+    text.bytes()
+        .all(|byte| byte.is_ascii_lowercase() || byte == b'_')
+}
+
+#[test]
 fn the_defaults_in_the_readme_are_those_of_the_reference() {
     let defaults = defaults();
     for row in table(README, "| key | default | why |") {
