@@ -19,6 +19,8 @@ mod it {
     mod in_process;
     mod invariants;
     mod metrics;
+    #[path = "../support/ordinary_user.rs"]
+    mod ordinary_user;
     mod peers;
     mod process;
     mod random;

@@ -8,12 +8,8 @@ mod judge;
 mod plan;
 mod side;
 
-use std::fs::Permissions;
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -26,7 +22,7 @@ use super::fixture::{PATIENCE, Portway, config, hello, within};
 use super::in_process::InProcess;
 use super::peers::{Backend, End, connect, read_to_end};
 use super::random::{Content, SLICE};
-use super::{process, random};
+use super::{ordinary_user, process, random};
 
 /// Runs through `relay` and shows the first faults.
 fn run(arena: &Arena, relay: SocketAddr) -> Vec<Done> {
@@ -98,33 +94,13 @@ fn invariant_1_and_6_hold_when_switching_between_copy_and_splice() {
 /// Splices with pipes of two slots: what an ordinary user gets once its quota is spent.
 #[test]
 fn invariant_1_and_6_hold_with_shrunken_pipes() {
-    let me = std::env::current_exe().unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let copy = directory.path().join("it");
-    std::fs::copy(&me, &copy).unwrap();
-    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-    let mut command = Command::new(&copy);
-    let name = "it::transfers::with_shrunken_pipes_as_an_ordinary_user";
-    command
-        .args(["--exact", name, "--nocapture"])
-        .env(AS_ORDINARY_USER, "")
-        .current_dir(directory.path());
-    if rustix::process::geteuid().is_root() {
-        command.uid(NOBODY).gid(NOBODY);
-    }
-    let output = command.output().unwrap();
-    let told = [output.stdout, output.stderr].concat();
-    let told = String::from_utf8_lossy(&told);
-    assert!(output.status.success(), "{told}");
-    assert!(told.contains("1 passed"), "{told}");
+    ordinary_user::run("it::transfers::with_shrunken_pipes_as_an_ordinary_user");
 }
-
-const AS_ORDINARY_USER: &str = "PORTWAY_TEST_AS_ORDINARY_USER";
 
 /// Run in a process of its own by the test above.
 #[test]
 fn with_shrunken_pipes_as_an_ordinary_user() {
-    if std::env::var_os(AS_ORDINARY_USER).is_none() {
+    if ordinary_user::portway().is_none() {
         return;
     }
     process::raise_descriptors();
@@ -143,8 +119,6 @@ fn with_shrunken_pipes_as_an_ordinary_user() {
     }
     through_portway(Plan::new, Splicing::Always);
 }
-
-const NOBODY: u32 = 65_534;
 
 #[test]
 fn f04_a_reset_of_the_backend_leaves_an_exact_prefix_and_stays_a_reset() {

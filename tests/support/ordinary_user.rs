@@ -1,0 +1,43 @@
+//! Runs a test again in a process of its own, as an ordinary user: root is above the limits of pipes.
+
+use std::ffi::OsString;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use super::fixture::PORTWAY;
+
+const NOBODY: u32 = 65_534;
+
+/// Set in such a process, to a portway that the user may run.
+const PROGRAM: &str = "PORTWAY_TEST_AS_ORDINARY_USER";
+
+/// The portway to run, if this process is one as an ordinary user. A test without it passes at once.
+pub(crate) fn portway() -> Option<OsString> {
+    std::env::var_os(PROGRAM)
+}
+
+/// Runs a test of this binary, by its full name, and fails if it fails.
+pub(crate) fn run(test: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let directory = directory.path();
+    fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
+    // The originals may stand where others must not look.
+    let (tests, portway) = (directory.join("tests"), directory.join("portway"));
+    fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
+    fs::copy(PORTWAY, &portway).unwrap();
+    let mut command = Command::new(&tests);
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env(PROGRAM, &portway)
+        .current_dir(directory);
+    if rustix::process::geteuid().is_root() {
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = command.output().unwrap();
+    let told = [output.stdout, output.stderr].concat();
+    let told = String::from_utf8_lossy(&told);
+    assert!(output.status.success(), "{told}");
+    assert!(told.contains("1 passed"), "{told}");
+}
