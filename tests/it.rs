@@ -1,4 +1,4 @@
-//! Tests of the whole program over real sockets: bad inputs, transfers, faults, invariants.
+//! Tests of the whole program over real sockets: bad inputs, transfers, faults, invariants, workers.
 //!
 //! One binary, so that it is linked once. Each module says which rows it holds.
 
@@ -26,4 +26,5 @@ mod it {
     mod random;
     mod self_tests;
     mod transfers;
+    mod workers;
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use super::fixture::Portway;
 use super::pipes;
+use super::process::sockets;
 use super::strace::{Attached, Call, Traced, is_missing, tally};
 use super::transfer::{Bulk, Client, both_ways};
 
@@ -90,7 +91,7 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
     let _alone = pipes::alone();
     let bulk = Bulk::start();
     let portway = Portway::start(&bulk.config());
-    let reads_from = |inode: &str| {
+    let reads_from = |inode: u64| {
         let path = format!("socket:[{inode}]");
         // A call that strace is about to answer when it ends fails with ENOSYS. So the last one
         // that it answers comes long before the end: 48 MiB take at least 48 fills.
@@ -103,7 +104,7 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
     // Before, no process has the accepted socket, and it has no inode.
     bulk.wait_accepted(1);
     let listener = portway.address("agents");
-    let Some(up) = reads_from(&inode(Some(listener), client.address())) else {
+    let Some(up) = reads_from(inode(Some(listener), client.address())) else {
         return;
     };
     client.upload();
@@ -112,7 +113,7 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
 
     let mut client = Client::connect(&portway);
     bulk.wait_accepted(2);
-    let Some(down) = reads_from(&inode(None, bulk.address())) else {
+    let Some(down) = reads_from(inode(None, bulk.address())) else {
         return;
     };
     client.download();
@@ -126,20 +127,14 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
 }
 
 /// The inode of the socket whose peer is `remote`, and which is `local` if that is given.
-fn inode(local: Option<SocketAddr>, remote: SocketAddr) -> String {
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let port = |address: SocketAddr| format!("0100007F:{:04X}", address.port());
-    let row = table
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let mut found = row.filter(|row| {
-        row.get(2) == Some(&port(remote).as_str())
-            && local.is_none_or(|local| row[1] == port(local))
-            // A socket in TIME_WAIT has none.
-            && row[9] != "0"
+fn inode(local: Option<SocketAddr>, remote: SocketAddr) -> u64 {
+    let mut sockets = sockets().into_iter();
+    let found = sockets.find(|socket| {
+        socket.remote == remote
+            && local.is_none_or(|local| socket.local == local)
+            && socket.inode != 0
     });
-    let row = found.next().expect("portway's socket");
-    row[9].to_owned()
+    found.expect("portway's socket").inode
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! What /proc tells of a process, and the limits of our own.
 
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -17,6 +18,46 @@ pub(crate) fn raise_descriptors() -> u64 {
     )
     .unwrap();
     limit.maximum.unwrap_or(u64::MAX)
+}
+
+/// A TCP socket over IPv4, of any process.
+pub(crate) struct Socket {
+    pub(crate) local: SocketAddr,
+    pub(crate) remote: SocketAddr,
+    /// 0 for one that no process has, such as one that is not accepted yet.
+    pub(crate) inode: u64,
+    state: u8,
+}
+
+impl Socket {
+    /// Whether it listens.
+    pub(crate) fn is_listening(&self) -> bool {
+        self.state == 10
+    }
+
+    /// Of a row of the kernel's table.
+    fn parse(row: &str) -> Option<Self> {
+        let fields: Vec<&str> = row.split_whitespace().collect();
+        let address = |field: &str| {
+            let (host, port) = field.split_once(':')?;
+            // The host stands as it lies in memory.
+            let host = u32::from_str_radix(host, 16).ok()?.to_ne_bytes();
+            let port = u16::from_str_radix(port, 16).ok()?;
+            Some(SocketAddr::from((Ipv4Addr::from(host), port)))
+        };
+        Some(Self {
+            local: address(fields.get(1)?)?,
+            remote: address(fields.get(2)?)?,
+            state: u8::from_str_radix(fields.get(3)?, 16).ok()?,
+            inode: fields.get(9)?.parse().ok()?,
+        })
+    }
+}
+
+/// All TCP sockets over IPv4.
+pub(crate) fn sockets() -> Vec<Socket> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    table.lines().filter_map(Socket::parse).collect()
 }
 
 /// Open descriptors.
