@@ -19,6 +19,7 @@ mod counts {
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../it/metrics.rs"]
     mod metrics;
+    mod options;
     #[path = "../support/ordinary_user.rs"]
     mod ordinary_user;
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]

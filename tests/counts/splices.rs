@@ -1,12 +1,9 @@
 //! splice and pipe2 fail where no machine at hand makes them fail: strace answers in the kernel's
 //! place. 64 MiB each way arrive unchanged all the same.
 
-use std::net::SocketAddr;
-
 use super::fixture::Portway;
 use super::pipes;
-use super::process::sockets;
-use super::strace::{Attached, Call, Traced, is_missing, tally};
+use super::strace::{Attached, Call, Traced, is_missing, socket, tally};
 use super::transfer::{Bulk, Client, both_ways};
 
 /// A transfer in which splices fail with `error`: those of `when`, as strace counts them.
@@ -21,8 +18,8 @@ fn transfer(error: &str, when: &str) -> Vec<Call> {
 
 /// A fill takes from a socket, a drain from a pipe.
 fn is_fill(call: &Call) -> bool {
-    let first = call.rest.split(',').next().unwrap_or_default();
-    let (socket, pipe) = (first.contains("<socket:"), first.contains("<pipe:"));
+    let first = call.file().unwrap_or_default();
+    let (socket, pipe) = (first.starts_with("socket:"), first.starts_with("pipe:"));
     assert!(socket != pipe, "{call:?}");
     socket
 }
@@ -91,12 +88,11 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
     let _alone = pipes::alone();
     let bulk = Bulk::start();
     let portway = Portway::start(&bulk.config());
-    let reads_from = |inode: u64| {
-        let path = format!("socket:[{inode}]");
+    let reads_from = |path: &str| {
         // A call that strace is about to answer when it ends fails with ENOSYS. So the last one
         // that it answers comes long before the end: 48 MiB take at least 48 fills.
         let inject = "inject=splice:error=EAGAIN:when=1..40+2";
-        let options = ["-P", &path, "-e", "trace=splice", "-e", inject];
+        let options = ["-P", path, "-e", "trace=splice", "-e", inject];
         Attached::start(portway.pid(), &options)
     };
 
@@ -104,7 +100,7 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
     // Before, no process has the accepted socket, and it has no inode.
     bulk.wait_accepted(1);
     let listener = portway.address("agents");
-    let Some(up) = reads_from(inode(Some(listener), client.address())) else {
+    let Some(up) = reads_from(&socket(Some(listener), client.address())) else {
         return;
     };
     client.upload();
@@ -113,7 +109,7 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
 
     let mut client = Client::connect(&portway);
     bulk.wait_accepted(2);
-    let Some(down) = reads_from(inode(None, bulk.address())) else {
+    let Some(down) = reads_from(&socket(None, bulk.address())) else {
         return;
     };
     client.download();
@@ -124,17 +120,6 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
         assert!(calls.iter().all(is_fill), "a drain is among them");
         assert_some_failed("fills", &calls);
     }
-}
-
-/// The inode of the socket whose peer is `remote`, and which is `local` if that is given.
-fn inode(local: Option<SocketAddr>, remote: SocketAddr) -> u64 {
-    let mut sockets = sockets().into_iter();
-    let found = sockets.find(|socket| {
-        socket.remote == remote
-            && local.is_none_or(|local| socket.local == local)
-            && socket.inode != 0
-    });
-    found.expect("portway's socket").inode
 }
 
 #[test]

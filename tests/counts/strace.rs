@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -10,6 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::fixture::{PATIENCE, PORTWAY, Portway, within};
+use super::process::sockets;
 
 /// Whether strace cannot be used here. A machine without it still passes, unless
 /// `PORTWAY_STRACE=required` is set.
@@ -112,8 +114,8 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    /// Attaches to every thread. None if that is forbidden, and not required: Yama lets an ordinary
-    /// user trace only its children.
+    /// Attaches to every thread of a process. None if that is forbidden, and not required: Yama lets
+    /// an ordinary user trace only its children.
     pub(crate) fn start(pid: u32, options: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let output = directory.path().join("trace");
@@ -172,6 +174,12 @@ pub(crate) struct Call {
 }
 
 impl Call {
+    /// The file of its first argument, as in [`socket`], if that is a descriptor.
+    pub(crate) fn file(&self) -> Option<&str> {
+        let first = self.rest.split(',').next()?;
+        Some(first.split_once('<')?.1.split_once('>')?.0)
+    }
+
     /// What it returned, if that is a number.
     pub(crate) fn result(&self) -> Option<i64> {
         let result = self.rest.rsplit_once(" = ")?.1;
@@ -191,6 +199,15 @@ pub(crate) fn tally<'a>(calls: impl IntoIterator<Item = &'a Call>) -> BTreeMap<&
         *tally.entry(call.name.as_str()).or_default() += 1;
     }
     tally
+}
+
+/// What strace calls the socket of portway whose peer is `remote`, and which is `local` if that is
+/// given.
+pub(crate) fn socket(local: Option<SocketAddr>, remote: SocketAddr) -> String {
+    let mut sockets = sockets().into_iter();
+    let found = sockets
+        .find(|socket| socket.remote == remote && local.is_none_or(|local| socket.local == local));
+    format!("socket:[{}]", found.expect("portway's socket").inode)
 }
 
 fn read(path: &Path) -> String {
