@@ -1,5 +1,5 @@
 //! What portway asks of the kernel, counted by strace: system calls, wake-ups, and what it does when
-//! a call fails.
+//! a call fails or a thread is held.
 //!
 //! Counts, not times: they are the same on a busy machine. Where strace is missing these tests say so
 //! and pass, unless `PORTWAY_STRACE=required` is set.
@@ -16,6 +16,7 @@ mod counts {
     )]
     #[path = "../support/hello.rs"]
     mod hello;
+    mod late;
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../it/metrics.rs"]
     mod metrics;

@@ -117,10 +117,19 @@ impl Attached {
     /// Attaches to every thread of a process. None if that is forbidden, and not required: Yama lets
     /// an ordinary user trace only its children.
     pub(crate) fn start(pid: u32, options: &[&str]) -> Option<Self> {
+        Self::attach(pid, &[&["-f"], options].concat())
+    }
+
+    /// Attaches to one thread.
+    pub(crate) fn start_thread(id: u32, options: &[&str]) -> Option<Self> {
+        Self::attach(id, options)
+    }
+
+    fn attach(pid: u32, options: &[&str]) -> Option<Self> {
         let directory = tempfile::tempdir().unwrap();
         let output = directory.path().join("trace");
         let mut strace = Command::new("strace")
-            .args(["-f", "-y", "-s16", "-esignal=none", "-o"])
+            .args(["-y", "-s16", "-esignal=none", "-o"])
             .arg(&output)
             .args(options)
             .args(["-p", &pid.to_string()])
