@@ -5,6 +5,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::thread;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 use socket2::{Domain, SockRef, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
 
@@ -512,6 +513,68 @@ fn a_pipe_that_is_held_for_long_goes_to_those_who_move_and_no_byte_is_lost() {
         assert!(received.await.unwrap() == sent, "bytes are not those sent");
         drop(sender.await.unwrap());
         tokio::time::timeout(wait, relay).await.unwrap().unwrap();
+    });
+}
+
+/// Where splice fails the bytes leave the pipe at once, and the flow must not pass for its holder.
+#[test]
+fn a_flow_that_lost_its_pipe_and_cannot_splice_any_more_holds_none() {
+    const PART: u64 = 200_000;
+    let up = Direction::ClientToBackend;
+    let narrow = |socket: SockRef<'_>| {
+        socket.set_recv_buffer_size(1).unwrap();
+        socket.set_send_buffer_size(1).unwrap();
+    };
+    let (mut client, client_leg) = pair();
+    let (backend, backend_leg) = pair_with(narrow);
+    let socket = backend_leg.try_clone().unwrap();
+    let sent: Vec<u8> = (0..2 * PART)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect();
+    block_on(async {
+        let means = means(Splicing::Always);
+        let (flow, resources) = (Rc::clone(&means.flow), Rc::clone(&means.resources));
+        let _relay = tokio::task::spawn_local(joined(client_leg, backend_leg, means));
+        // Until so many pipes are lent, and the flow passes for a holder or not. Each look takes so
+        // many seconds of the worker's clock.
+        let until = async |lent: usize, holds: bool, seconds: u32| {
+            let wait = async {
+                while (resources.pipes.lent(), flow.is_overdue(up, u32::MAX)) != (lent, holds) {
+                    let now = resources.now() + seconds;
+                    resources.tick(now);
+                    flow.review(now);
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, wait).await.unwrap();
+        };
+        let copy = sent.clone();
+        let sender = tokio::task::spawn_blocking(move || {
+            client.write_all(&copy).unwrap();
+            client.shutdown(Shutdown::Write).unwrap();
+            client
+        });
+        until(1, true, 0).await;
+        until(0, false, 2).await;
+
+        // The kernel refuses to splice into such a socket, with EINVAL; a send does not mind.
+        let flags = fcntl_getfl(&socket).unwrap() | OFlags::APPEND;
+        fcntl_setfl(&socket, flags).unwrap();
+        let receive = |backend: TcpStream, limit: u64| {
+            tokio::task::spawn_blocking(move || {
+                let mut received = Vec::new();
+                (&backend).take(limit).read_to_end(&mut received).unwrap();
+                (received, backend)
+            })
+        };
+        let (mut received, backend) = receive(backend, PART).await.unwrap();
+        until(0, true, 0).await;
+        until(0, false, 2).await;
+
+        let (rest, _backend) = receive(backend, u64::MAX).await.unwrap();
+        received.extend(rest);
+        assert!(received == sent, "bytes are not those sent");
+        drop(sender.await.unwrap());
     });
 }
 
