@@ -214,8 +214,12 @@ pub(crate) fn tally<'a>(calls: impl IntoIterator<Item = &'a Call>) -> BTreeMap<&
 /// given.
 pub(crate) fn socket(local: Option<SocketAddr>, remote: SocketAddr) -> String {
     let mut sockets = sockets().into_iter();
-    let found = sockets
-        .find(|socket| socket.remote == remote && local.is_none_or(|local| socket.local == local));
+    let found = sockets.find(|socket| {
+        // A socket in TIME_WAIT has no inode.
+        socket.inode != 0
+            && socket.remote == remote
+            && local.is_none_or(|local| socket.local == local)
+    });
     format!("socket:[{}]", found.expect("portway's socket").inode)
 }
 
