@@ -7,6 +7,7 @@ mod refuse;
 mod tests;
 
 use std::cell::{Cell, RefCell};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -116,7 +117,7 @@ async fn begin<L>(
     // It is held until a refused client is gone too.
     let mut permit = None;
     let begun = flow
-        .unless_ended(set_up(&client, &context, &mut record, &mut permit))
+        .unless_ended(pin!(set_up(&client, &context, &mut record, &mut permit)))
         .await;
     match begun {
         Ok(Ok((backend, means))) => Some(Live {
@@ -128,7 +129,7 @@ async fn begin<L>(
         Ok(Err(refusal)) => {
             // A drain that ends meanwhile cuts it short; it stays a refusal.
             _ = flow
-                .unless_ended(refuse(client, &refusal, &context.resources))
+                .unless_ended(pin!(refuse(client, &refusal, &context.resources)))
                 .await;
             record.refused(refusal);
             None

@@ -77,7 +77,8 @@ pub async fn backend(
     };
     let dialled = if candidates.len() > 1 && candidates.first().is_some_and(Candidate::on_trial) {
         let trial = candidates.remove(0);
-        dial.race(trial, candidates, attempts).await
+        // Rare, and large: boxed, it makes no other dial larger.
+        Box::pin(dial.race(trial, candidates, attempts)).await
     } else {
         dial.each(candidates, attempts).await
     };

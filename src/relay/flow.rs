@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
-use std::pin::pin;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -305,9 +305,12 @@ impl Flow {
         None
     }
 
-    /// Runs a future unless a verdict comes first.
-    pub async fn unless_ended<T>(&self, future: impl Future<Output = T>) -> Result<T, Verdict> {
-        let mut future = pin!(future);
+    /// Runs a future unless a verdict comes first. It stays where it is: taken by value it would be in
+    /// the caller's future twice.
+    pub async fn unless_ended<T>(
+        &self,
+        mut future: Pin<&mut impl Future<Output = T>>,
+    ) -> Result<T, Verdict> {
         std::future::poll_fn(|cx| match self.poll_verdict(cx) {
             Some(verdict) => Poll::Ready(Err(verdict)),
             None => future.as_mut().poll(cx).map(Ok),
