@@ -9,4 +9,6 @@ mod socket;
 pub use leg::{Broken, Leg, Readable};
 pub use listening::{Accepted, Listening, bind, bind_group};
 pub use pipe::{Pipe, Pool};
-pub use socket::{LegOptions, begin_connect, local_address, set_receive_low_water_mark};
+pub use socket::{
+    LegOptions, acknowledge_at_once, begin_connect, local_address, set_receive_low_water_mark,
+};

@@ -5,7 +5,7 @@ use tokio::time::timeout_at;
 
 use super::record::Record;
 use super::refuse::Refusal;
-use crate::net::{Leg, Readable, set_receive_low_water_mark};
+use crate::net::{Leg, Readable, acknowledge_at_once, set_receive_low_water_mark};
 use crate::outcome::Outcome;
 use crate::relay::Resources;
 use crate::snapshot::HelloLimits;
@@ -83,6 +83,9 @@ async fn whole(
                     return Err(Refusal::client_closed(Outcome::HelloEof));
                 }
                 if have > 0 && total != low_water_mark {
+                    if low_water_mark == 1 {
+                        acknowledge_at_once(client);
+                    }
                     low_water_mark = total;
                     set_receive_low_water_mark(client, total)?;
                 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
+use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -80,6 +81,9 @@ pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> 
 
 fn listen(socket: Socket) -> io::Result<Socket> {
     socket.listen(BACKLOG)?;
+    // Accepted sockets inherit it: the ACK of the hello rides on the answer, a segment of eighteen
+    // less. A listen takes it back, so it comes after.
+    sockopt::set_tcp_quickack(&socket, false)?;
     Ok(socket)
 }
 
