@@ -109,6 +109,15 @@ pub fn stderr() -> io::Result<Box<dyn Write + Send>> {
     Ok(Box::new(File::from(output)))
 }
 
+/// Lets lines come together. The queue unparks this thread now and then for a line that it has
+/// already; the time is waited out all the same.
+fn gather() {
+    let until = Instant::now() + GATHER;
+    while let Some(left) = until.checked_duration_since(Instant::now()) {
+        thread::park_timeout(left);
+    }
+}
+
 struct Writer {
     output: Box<dyn Write + Send>,
     dropped: Arc<AtomicU64>,
@@ -121,7 +130,7 @@ impl Writer {
     fn run(&mut self, entries: &Receiver<Entry>) {
         while let Ok(first) = entries.recv() {
             if matches!(first, Entry::Line(_)) {
-                thread::park_timeout(GATHER);
+                gather();
             }
             let mut next = Some(first);
             while let Some(entry) = next {
