@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 
 use peers::report;
-use peers::results::{Figure, Results, Sample, Scenario, Skipped, Subject};
+use peers::results::{Figure, Note, Results, Sample, Scenario, Subject};
 
 const ROUNDS: [f64; 3] = [1.0, 1.5, 0.9];
 
@@ -117,12 +117,19 @@ fn run() -> Results {
         command: "cargo bench --bench peers".to_owned(),
         date: "2026-01-31".to_owned(),
         machine: "2 cores | Linux 6.18".to_owned(),
+        network: "of its own".to_owned(),
         workers: 1,
+        seed: 1,
+        rounds: ROUNDS.len(),
         subjects: SUBJECTS.map(subject).to_vec(),
         samples,
-        skipped: vec![Skipped {
+        skipped: vec![Note {
             what: "haproxy-splice-64k".to_owned(),
             why: "no haproxy\nhere".to_owned(),
+        }],
+        notes: vec![Note {
+            what: "connections-64 round 1: envoy".to_owned(),
+            why: "a queue was full".to_owned(),
         }],
     }
 }

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Processor, cores and kernel, in one line.
+/// Processor, cores, kernel and load average, in one line.
 pub fn describe() -> String {
     let processors = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = processors.lines().find_map(|line| {
@@ -21,8 +21,9 @@ pub fn describe() -> String {
     } else {
         "an ordinary user"
     };
+    let load = load().map_or_else(|| "unknown".to_owned(), |load| load.to_string());
     format!(
-        "{}, {cores} cores, Linux {}, {user}",
+        "{}, {cores} cores, Linux {}, {user}, load average {load} at the beginning",
         model.unwrap_or("unknown processor"),
         kernel.trim(),
     )

@@ -1,8 +1,8 @@
 //! Measures portway against other relays: `cargo bench --bench peers`.
 //!
-//! Each scenario is run with each relay in turn (A B C, B C A, …), round by round, each time with a
-//! relay and a backend that were started for it. Only ratios within a round, and their medians over
-//! the rounds, mean something. The results go to `docs/performance`, a table of them to the
+//! Each round runs each scenario with each relay, in an order that is drawn anew each time, with a
+//! relay, a backend and a network that were made for it. Only ratios within a round, and their medians
+//! over the rounds, mean something. The results go to `docs/performance`, a table of them to the
 //! terminal. Relays that are not installed are left out, and it says so.
 
 #![expect(
@@ -19,6 +19,7 @@
 mod floor;
 mod load;
 mod machine;
+mod network;
 mod relay;
 mod relays;
 mod report;
@@ -40,9 +41,9 @@ use crate::relays::Kind;
 struct Options {
     #[command(subcommand)]
     command: Option<Command>,
-    /// How often each scenario is run with each relay
-    #[arg(long, value_name = "COUNT", default_value_t = 3)]
-    rounds: usize,
+    /// How often each scenario is run with each relay [default: 3, or 1 if quick]
+    #[arg(long, value_name = "COUNT")]
+    rounds: Option<usize>,
     /// See whether all of it works: the figures mean nothing
     #[arg(long)]
     quick: bool,
@@ -55,10 +56,13 @@ struct Options {
     /// Threads of each relay
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     workers: usize,
-    /// How long one measurement takes
-    #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
-    seconds: f64,
-    /// Where the results go [default: docs/performance, or target/performance if quick]
+    /// How long one measurement takes [default: 2, or 0.3 if quick]
+    #[arg(long, value_name = "SECONDS")]
+    seconds: Option<f64>,
+    /// Draws the order of the relays
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+    /// Where the results go [default: docs/performance if all is run, else target/performance]
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
     /// Comes from cargo
@@ -76,7 +80,11 @@ fn main() -> ExitCode {
     let options = Options::parse();
     let done = match &options.command {
         Some(Command::Floor(options)) => floor::run(options).map_err(|error| error.to_string()),
-        None => compare(&options),
+        None if options.bench => compare(&options),
+        None => {
+            println!("peers: nothing is measured without --bench; call cargo bench --bench peers");
+            Ok(())
+        }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -92,13 +100,20 @@ fn compare(options: &Options) -> Result<(), String> {
         eprintln!("warning: the machine is not quiet (load average {load}): expect noise");
     }
     let mut run = run::Run::prepare(options)?;
+    eprintln!(
+        "the order of the relays is drawn with --seed {}",
+        options.seed
+    );
     run.all()?;
     let results = run.results();
     println!("{}", report::table(results));
     for skipped in &results.skipped {
         eprintln!("not run: {}: {}", skipped.what, skipped.why);
     }
-    Ok(())
+    match run.failed() {
+        0 => Ok(()),
+        failed => Err(format!("{failed} steps have failed: see \"not run\" above")),
+    }
 }
 
 /// The command line, without the path of this program and what cargo adds.
@@ -113,11 +128,20 @@ fn command_line() -> String {
 }
 
 impl Options {
+    fn rounds(&self) -> usize {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds.unwrap_or(if self.quick { 0.3 } else { 2.0 })
+    }
+
     fn directory(&self) -> PathBuf {
-        let default = if self.quick {
-            "target/performance"
-        } else {
+        let is_whole = !self.quick && self.only.is_empty() && self.subjects.is_empty();
+        let default = if is_whole {
             "docs/performance"
+        } else {
+            "target/performance"
         };
         self.output.clone().unwrap_or_else(|| default.into())
     }

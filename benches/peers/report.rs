@@ -55,13 +55,8 @@ fn json(results: &Results) -> io::Result<String> {
         sample.value = figures::rounded(sample.value);
     }
     let Value::Object(fields) = serde_json::to_value(Results {
-        command: results.command.clone(),
-        date: results.date.clone(),
-        machine: results.machine.clone(),
-        workers: results.workers,
-        subjects: results.subjects.clone(),
         samples,
-        skipped: results.skipped.clone(),
+        ..results.clone()
     })?
     else {
         return Err(io::Error::other("the results are no JSON object"));

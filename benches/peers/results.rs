@@ -3,22 +3,30 @@
 use serde::{Deserialize, Serialize};
 
 /// All that one run of the comparison has seen.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Results {
     /// The command line that made them.
     pub(crate) command: String,
     /// The day, as 2026-01-31.
     pub(crate) date: String,
-    /// Processor, cores, kernel: one line.
+    /// Processor, cores, kernel, load average at the beginning: one line.
     pub(crate) machine: String,
+    /// Whether measurements had a network of their own, and what follows if not.
+    pub(crate) network: String,
     /// Threads of each relay.
     pub(crate) workers: usize,
+    /// Of the order in which the subjects of a scenario ran.
+    pub(crate) seed: u64,
+    /// Rounds that were run.
+    pub(crate) rounds: usize,
     /// Name and version of each subject, in the order of the tables.
     pub(crate) subjects: Vec<Subject>,
     /// Every figure of every round.
     pub(crate) samples: Vec<Sample>,
     /// What could not be run, and why.
-    pub(crate) skipped: Vec<Skipped>,
+    pub(crate) skipped: Vec<Note>,
+    /// What makes figures doubtful.
+    pub(crate) notes: Vec<Note>,
 }
 
 /// A relay, or none ("direct").
@@ -93,10 +101,10 @@ pub(crate) enum Figure {
     ConnectP99Microseconds,
 }
 
-/// Something that could not be run.
+/// Something that could not be run, or only with a doubt.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Skipped {
-    /// A subject, or a scenario of one.
+pub(crate) struct Note {
+    /// A subject, a scenario, or one step.
     pub(crate) what: String,
     /// Why, and what would help.
     pub(crate) why: String,

@@ -1,26 +1,38 @@
-//! The run: every scenario, round and relay in turn.
+//! The run: round by round every scenario, each with all relays.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::ValueEnum;
+use fastrand::Rng;
 
 use crate::load::{self, Backend, Plan};
+use crate::network::{Network, Overflows};
 use crate::relay::Relay;
-use crate::relays::{Kind, Relays, Running, Skipped as LeftOut};
-use crate::results::{Figure, Results, Sample, Scenario, Skipped, Subject};
+use crate::relays::{Kind, Relays, Running, Skipped};
+use crate::results::{Figure, Note, Results, Sample, Scenario, Subject};
 use crate::{Options, command_line, machine, report, scenarios};
 
 /// A run, and what it has measured so far.
 pub struct Run {
     relays: Relays,
+    network: Network,
     kinds: Vec<Kind>,
     scenarios: Vec<Scenario>,
     rounds: usize,
+    order: Rng,
     plan: Plan,
     directory: PathBuf,
     results: Results,
+    failed: usize,
     progress: Progress,
+}
+
+/// What came of one measurement.
+struct Outcome {
+    figures: Vec<(Figure, f64)>,
+    /// What the relay had open after it.
+    state: String,
 }
 
 impl Run {
@@ -28,44 +40,53 @@ impl Run {
     pub fn prepare(options: &Options) -> Result<Self, String> {
         let limit = machine::raise_descriptors()
             .map_err(|error| format!("cannot raise the limit of descriptors: {error}"))?;
+        let (network, network_text) = Network::find();
+        if network == Network::Shared {
+            eprintln!("warning: {network_text}");
+        }
         let mut results = Results {
             command: command_line(),
             date: machine::today(),
             machine: machine::describe(),
+            network: network_text,
             workers: options.workers,
+            seed: options.seed,
             ..Results::default()
         };
         let relays = Relays::new(options.workers).map_err(|error| error.to_string())?;
         let kinds = present(options, &mut results);
         let scenarios = wanted(options, limit, &mut results)?;
-        let rounds = options.rounds.max(1);
+        let rounds = options.rounds().max(1);
         Ok(Self {
             progress: Progress::new(kinds.len() * scenarios.len() * rounds),
             relays,
+            network,
             kinds,
             scenarios,
             rounds,
+            order: Rng::with_seed(options.seed),
             plan: Plan {
-                seconds: options.seconds,
+                seconds: options.seconds(),
                 quick: options.quick,
             },
             directory: options.directory(),
             results,
+            failed: 0,
         })
     }
 
-    /// Runs everything. The results are written after each scenario: it takes long, and may be
-    /// interrupted.
+    /// Runs everything. Scenarios that are compared with one another are minutes apart at most, in the
+    /// same round. The results are written after each round: it takes long, and may be interrupted.
     pub fn all(&mut self) -> Result<(), String> {
-        for scenario in self.scenarios.clone() {
-            for round in 0..self.rounds {
+        for round in 0..self.rounds {
+            for scenario in self.scenarios.clone() {
                 let mut kinds = self.kinds.clone();
-                let first = round % kinds.len().max(1);
-                kinds.rotate_left(first);
+                self.order.shuffle(&mut kinds);
                 for kind in kinds {
                     self.step(kind, scenario, round);
                 }
             }
+            self.results.rounds = round + 1;
             report::write(&self.results, &self.directory)
                 .map_err(|error| format!("{}: {error}", self.directory.display()))?;
         }
@@ -77,6 +98,11 @@ impl Run {
         &self.results
     }
 
+    /// Steps that have failed.
+    pub const fn failed(&self) -> usize {
+        self.failed
+    }
+
     fn step(&mut self, kind: Kind, scenario: Scenario, round: usize) {
         let step = format!(
             "{} round {}: {}",
@@ -84,10 +110,19 @@ impl Run {
             round + 1,
             kind.name()
         );
-        match self.measure(kind, scenario) {
-            Ok((figures, after)) => {
-                self.progress.tell(&step, &told(&figures, &after));
-                for (figure, value) in figures {
+        let (outcome, overflows) = match self.network.run(|| self.measure(kind, scenario)) {
+            Ok(done) => done,
+            Err(why) => (Err(why), Overflows::default()),
+        };
+        if let Some(why) = overflows.remark() {
+            eprintln!("warning: {step}: {why}");
+            let what = step.clone();
+            self.results.notes.push(Note { what, why });
+        }
+        match outcome {
+            Ok(outcome) => {
+                self.progress.tell(&step, &outcome.text());
+                for (figure, value) in outcome.figures {
                     self.results.samples.push(Sample {
                         scenario,
                         subject: kind.name(),
@@ -99,17 +134,14 @@ impl Run {
             }
             Err(why) => {
                 self.progress.tell(&step, &format!("failed: {why}"));
-                self.results.skipped.push(Skipped { what: step, why });
+                self.failed += 1;
+                self.results.skipped.push(Note { what: step, why });
             }
         }
     }
 
-    /// One measurement with a backend and a relay of its own, and what the relay has open after it.
-    fn measure(
-        &self,
-        kind: Kind,
-        scenario: Scenario,
-    ) -> Result<(Vec<(Figure, f64)>, String), String> {
+    /// One measurement with a backend and a relay of its own.
+    fn measure(&self, kind: Kind, scenario: Scenario) -> Result<Outcome, String> {
         let backend = Backend::start().map_err(|error| format!("backend: {error}"))?;
         let relay = self.relays.start(kind, backend.address())?;
         let mut figures = load::run(scenario, &relay, &backend, &self.plan)
@@ -117,7 +149,10 @@ impl Run {
         if kind == Kind::Direct {
             figures.retain(|(figure, _)| !is_of_the_relay(*figure));
         }
-        Ok((figures, state(&relay)))
+        Ok(Outcome {
+            figures,
+            state: state(&relay),
+        })
     }
 }
 
@@ -153,7 +188,7 @@ fn present(options: &Options, results: &mut Results) -> Vec<Kind> {
                     version,
                 });
             }
-            Err(LeftOut(why)) => results.skipped.push(Skipped {
+            Err(Skipped(why)) => results.skipped.push(Note {
                 what: kind.name(),
                 why,
             }),
@@ -179,7 +214,7 @@ fn wanted(options: &Options, limit: u64, results: &mut Results) -> Result<Vec<Sc
     scenarios.retain(|scenario| {
         let needed = scenarios::descriptors(*scenario);
         if needed > limit {
-            results.skipped.push(Skipped {
+            results.skipped.push(Note {
                 what: scenarios::name(*scenario),
                 why: format!(
                     "needs {needed} descriptors, and the limit is {limit}: ulimit -Hn {needed}"
@@ -204,16 +239,16 @@ fn state(relay: &Running) -> String {
     }
 }
 
-fn told(figures: &[(Figure, f64)], after: &str) -> String {
-    let figures: Vec<String> = figures
-        .iter()
-        .map(|(figure, value)| {
+impl Outcome {
+    fn text(&self) -> String {
+        let figures = self.figures.iter().map(|(figure, value)| {
             // The name that the results file has.
             let name = serde_json::to_value(figure).unwrap_or_default();
             format!("{} {value:.3}", name.as_str().unwrap_or("?"))
-        })
-        .collect();
-    format!("{} ({after})", figures.join(", "))
+        });
+        let figures: Vec<String> = figures.collect();
+        format!("{} ({})", figures.join(", "), self.state)
+    }
 }
 
 /// How far the run is.

@@ -8,6 +8,7 @@ use super::{Figure, Results, Scenario};
 pub(crate) struct Figures {
     /// Names in the order of the tables.
     pub(crate) subjects: Vec<String>,
+    rounds: usize,
     /// By round.
     values: BTreeMap<(Scenario, Figure, String), BTreeMap<usize, f64>>,
 }
@@ -18,6 +19,8 @@ pub(crate) struct Spread {
     pub(crate) median: f64,
     pub(crate) least: f64,
     pub(crate) most: f64,
+    /// Rounds that have a value.
+    pub(crate) rounds: usize,
 }
 
 /// Who does what: one side of a ratio.
@@ -34,6 +37,7 @@ impl Figures {
         let names = results.subjects.iter().map(|subject| subject.name.clone());
         Self {
             subjects: names.collect(),
+            rounds: results.rounds,
             values,
         }
     }
@@ -60,6 +64,15 @@ impl Figures {
         Spread::of(ratios)
     }
 
+    /// Marks a value that lacks rounds, such as " (2 of 3)".
+    pub(crate) fn lack(&self, spread: Spread) -> String {
+        if spread.rounds < self.rounds {
+            format!(" ({} of {})", spread.rounds, self.rounds)
+        } else {
+            String::new()
+        }
+    }
+
     fn rounds(
         &self,
         figure: Figure,
@@ -80,6 +93,7 @@ impl Spread {
             median: f64::midpoint(lower, upper),
             least: *values.first()?,
             most: *values.last()?,
+            rounds: values.len(),
         })
     }
 }

@@ -90,7 +90,10 @@ fn table(figures: &Figures, figure: Figure, scenarios: &[Scenario]) -> Rows {
     for subject in &figures.subjects {
         let cells = scenarios.iter().map(|scenario| {
             let spread = figures.spread(figure, (subject.as_str(), *scenario));
-            spread.map_or_else(|| names::NONE.to_owned(), |spread| number(spread.median))
+            spread.map_or_else(
+                || names::NONE.to_owned(),
+                |spread| number(spread.median) + &figures.lack(spread),
+            )
         });
         rows.push(std::iter::once(subject.clone()).chain(cells).collect());
     }

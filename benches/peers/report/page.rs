@@ -24,14 +24,19 @@ pub(crate) fn markdown(results: &Results, figures: &Figures, plots: &[Plot]) -> 
         "Written by the benchmark; the samples are in [results.json](results.json).\n".to_owned(),
         format!("```text\n{}\n```\n", results.command),
         format!(
-            "- Date: {}\n- Machine: {}\n- Threads of each relay: {}\n",
-            results.date, results.machine, results.workers
+            "- Date: {}\n- Machine: {}\n- Network: {}\n- Threads of each relay: {}\n- Rounds: {}; the \
+             order of the subjects was drawn with seed {}\n",
+            results.date,
+            results.machine,
+            results.network,
+            results.workers,
+            results.rounds,
+            results.seed,
         ),
         subjects(results).markdown("##"),
     ];
-    if !results.skipped.is_empty() {
-        blocks.push(skipped(results).markdown("##"));
-    }
+    let notes = notes(results);
+    blocks.extend(notes.iter().map(|notes| notes.markdown("##")));
     blocks.push(format!("## How to read it\n\n{HOW_TO_READ}"));
     let (tables, verdict) = verdict(figures);
     blocks.push(format!("## Targets\n\n{verdict}\n"));
@@ -56,9 +61,7 @@ pub(crate) fn text(results: &Results, figures: &Figures) -> String {
     }
     let (tables, verdict) = verdict(figures);
     blocks.extend(tables.iter().map(Rows::text));
-    if !results.skipped.is_empty() {
-        blocks.push(skipped(results).text());
-    }
+    blocks.extend(notes(results).iter().map(Rows::text));
     blocks.push(verdict + "\n");
     blocks.join("\n")
 }
@@ -86,12 +89,18 @@ fn subjects(results: &Results) -> Rows {
     rows
 }
 
-fn skipped(results: &Results) -> Rows {
-    let mut rows = Rows::new("Skipped", "", ["what", "why"]);
-    for skipped in &results.skipped {
-        rows.push(vec![line(&skipped.what), line(&skipped.why)]);
+/// What could not be run, and what is doubtful.
+fn notes(results: &Results) -> Vec<Rows> {
+    let mut tables = Vec::new();
+    for (title, notes) in [("Skipped", &results.skipped), ("Doubts", &results.notes)] {
+        let mut rows = Rows::new(title, "", ["what", "why"]);
+        for note in notes {
+            rows.push(vec![line(&note.what), line(&note.why)]);
+        }
+        tables.push(rows);
     }
-    rows
+    tables.retain(|table| !table.is_empty());
+    tables
 }
 
 /// On one line, as a cell must be.

@@ -207,6 +207,7 @@ fn total_memory(figures: &Figures) -> Panel {
             median: mib(spread.median),
             least: mib(spread.least),
             most: mib(spread.most),
+            ..*spread
         };
     }
     panel.y_title = "memory of all connections, MiB";

@@ -181,8 +181,8 @@ pub(crate) struct Score {
 }
 
 impl Score {
-    /// A cell such as "0.87 (0.85–0.90) ≤ 0.92 ✓".
-    fn cell(&mut self, spread: Option<Spread>, bound: Bound) -> String {
+    /// A cell such as "0.87 (0.85–0.90) ≤ 0.92 ✓", and behind it how many rounds it is of if some lack.
+    fn cell(&mut self, figures: &Figures, spread: Option<Spread>, bound: Bound) -> String {
         let Some(spread) = spread else {
             self.unknown += 1;
             return names::NONE.to_owned();
@@ -201,7 +201,8 @@ impl Score {
             // "0.95 ≤ 0.95 ✗" would puzzle.
             median = format!("{:.4}", spread.median);
         }
-        format!("{median} ({least}–{most}) {bound} {mark}")
+        let lack = figures.lack(spread);
+        format!("{median} ({least}–{most}) {bound} {mark}{lack}")
     }
 }
 
@@ -225,12 +226,13 @@ pub(crate) fn ratios(figures: &Figures, score: &mut Score) -> Rows {
             ];
             for (peer, bound) in PEERS.into_iter().zip(target.bounds) {
                 let ratio = figures.ratio(target.figure, ours, (peer, scenario));
-                row.push(
-                    bound.map_or_else(|| names::NONE.to_owned(), |bound| score.cell(ratio, bound)),
-                );
+                row.push(bound.map_or_else(
+                    || names::NONE.to_owned(),
+                    |bound| score.cell(figures, ratio, bound),
+                ));
             }
             let ratio = figures.ratio(target.figure, ("portway-user", scenario), ours);
-            row.push(score.cell(ratio, AS_USER));
+            row.push(score.cell(figures, ratio, AS_USER));
             rows.push(row);
         }
     }
@@ -258,7 +260,7 @@ pub(crate) fn alone(figures: &Figures, score: &mut Score) -> Rows {
                 names::figure(target.figure).to_owned(),
                 names::scenario(scenario),
                 against,
-                score.cell(spread, target.bound),
+                score.cell(figures, spread, target.bound),
             ]);
         }
     }
