@@ -35,9 +35,6 @@ pub struct Options {
     /// Threads, each with its own listening socket
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     threads: usize,
-    /// Bytes of a pipe
-    #[arg(long, value_name = "BYTES", default_value_t = 1 << 20)]
-    pipe: usize,
 }
 
 /// Listens on a port of loopback that the kernel chooses, tells it on stdout, and relays.
@@ -105,7 +102,7 @@ impl Worker {
             listener,
             backend: options.backend,
             connections: Slab::new(),
-            shared: Shared::new(options.pipe),
+            shared: Shared::new(),
             again: Vec::new(),
         })
     }

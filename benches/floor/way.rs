@@ -11,6 +11,9 @@ use super::connection::Side;
 /// A read of this size makes a direction bulk: from there on a pipe costs less than copying.
 const BULK_READ: usize = 16 << 10;
 
+/// Bytes of a pipe.
+const PIPE: usize = 1 << 20;
+
 /// Bytes that a direction may move before others get the thread.
 const TURN: usize = 1 << 20;
 
@@ -19,15 +22,13 @@ pub(super) struct Shared {
     pub(super) buffer: Box<[u8]>,
     /// Pipes without bytes.
     pipes: Vec<Pipe>,
-    pipe_size: usize,
 }
 
 impl Shared {
-    pub(super) fn new(pipe_size: usize) -> Self {
+    pub(super) fn new() -> Self {
         Self {
             buffer: vec![0; 64 << 10].into(),
             pipes: Vec::new(),
-            pipe_size,
         }
     }
 
@@ -37,7 +38,7 @@ impl Shared {
         }
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
         // An ordinary user may be denied it; then it stays at 64 KiB.
-        let _: rustix::io::Result<usize> = fcntl_setpipe_size(&writer, self.pipe_size);
+        let _: rustix::io::Result<usize> = fcntl_setpipe_size(&writer, PIPE);
         Ok(Pipe {
             reader,
             writer,
@@ -116,9 +117,8 @@ impl Way {
     /// Takes bytes into a pipe.
     fn fill(&mut self, from: &mut Side, shared: &mut Shared) -> rustix::io::Result<usize> {
         let mut pipe = shared.lend()?;
-        let size = shared.pipe_size;
         let flags = SpliceFlags::NONBLOCK;
-        match splice(&from.socket, None, &pipe.writer, None, size, flags) {
+        match splice(&from.socket, None, &pipe.writer, None, PIPE, flags) {
             Err(Errno::AGAIN) if !from.hung_up => {
                 from.readable = false;
                 shared.pipes.push(pipe);

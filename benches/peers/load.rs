@@ -25,6 +25,7 @@ use rustix::io::Errno;
 pub(crate) use self::backend::Backend;
 use self::backend::Counts;
 use self::hello::{Command, Hellos, Mode};
+pub(crate) use self::messages::CONNECTIONS as SMALL_CONNECTIONS;
 use crate::relay::Relay;
 use crate::results::{Figure, Scenario};
 
@@ -171,12 +172,31 @@ impl Run<'_> {
         true
     }
 
-    /// Time and CPU of the relay, now.
-    fn mark(&self) -> Mark {
-        Mark {
-            at: Instant::now(),
-            cpu: self.relay.cpu(),
+    /// Waits until a number stays equal for `quiet`, at most `longest`: what it is then.
+    fn settled(
+        &self,
+        quiet: Duration,
+        longest: f64,
+        number: impl Fn(&Self) -> Result<u64, String>,
+    ) -> Result<u64, String> {
+        let deadline = Instant::now() + self.either(longest, 0.3);
+        let (mut last, mut since) = (number(self)?, Instant::now());
+        while since.elapsed() < quiet && Instant::now() < deadline {
+            pause(quiet / 10);
+            let now = number(self)?;
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
         }
+        Ok(last)
+    }
+
+    /// Time and CPU of the relay, now.
+    fn mark(&self) -> Result<Mark, String> {
+        Ok(Mark {
+            at: Instant::now(),
+            cpu: self.relay.cpu()?,
+        })
     }
 }
 
@@ -197,6 +217,14 @@ impl Mark {
     fn cpu_seconds(self, earlier: Self) -> f64 {
         self.cpu.saturating_sub(earlier.cpu).as_secs_f64()
     }
+}
+
+/// The median and the 99th percentile; sorts.
+fn percentiles(latencies: &mut [Duration]) -> Result<Vec<Value>, String> {
+    Ok(vec![
+        (Figure::P50Microseconds, percentile(latencies, 50)?),
+        (Figure::P99Microseconds, percentile(latencies, 99)?),
+    ])
 }
 
 /// A percentile in microseconds, by the nearest rank; sorts.

@@ -10,9 +10,9 @@ pub trait Relay {
     fn address(&self) -> SocketAddr;
 
     /// CPU time that its process has used since it was started, in user and in kernel mode; 0 for
-    /// `direct`.
-    fn cpu(&self) -> Duration;
+    /// `direct`. A process that has ended is an error.
+    fn cpu(&self) -> Result<Duration, String>;
 
-    /// Resident memory of its process, in bytes; 0 for `direct`.
-    fn resident(&self) -> u64;
+    /// Resident memory of its process, in bytes; 0 for `direct`. A process that has ended is an error.
+    fn resident(&self) -> Result<u64, String>;
 }

@@ -134,8 +134,10 @@ impl Relays {
         let room = self.room;
         let files = self.files.path();
         let haproxy = |pipe_size: Option<usize>| {
+            let shards = room.workers > 1 && programs::haproxy_has_shards();
             self.start_peer(|address| {
-                programs::haproxy(files, &setup::haproxy(room, pipe_size, address, backend))
+                let setup = setup::haproxy(room, (pipe_size, shards), address, backend);
+                programs::haproxy(files, &setup)
             })
         };
         let started = match kind {
@@ -225,12 +227,13 @@ impl Relay for Running {
         self.address
     }
 
-    fn cpu(&self) -> Duration {
-        self.process.as_ref().map_or(Duration::ZERO, Process::cpu)
+    fn cpu(&self) -> Result<Duration, String> {
+        let process = self.process.as_ref();
+        process.map_or(Ok(Duration::ZERO), Process::cpu)
     }
 
-    fn resident(&self) -> u64 {
-        self.process.as_ref().map_or(0, Process::resident)
+    fn resident(&self) -> Result<u64, String> {
+        self.process.as_ref().map_or(Ok(0), Process::resident)
     }
 }
 

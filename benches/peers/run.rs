@@ -1,7 +1,7 @@
 //! The run: round by round every scenario, each with all relays.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::ValueEnum;
 use fastrand::Rng;
@@ -58,7 +58,7 @@ impl Run {
         let scenarios = wanted(options, limit, &mut results)?;
         let rounds = options.rounds().max(1);
         Ok(Self {
-            progress: Progress::new(kinds.len() * scenarios.len() * rounds),
+            progress: Progress::new(&scenarios, kinds.len() * rounds, options.seconds()),
             relays,
             network,
             kinds,
@@ -110,6 +110,7 @@ impl Run {
             round + 1,
             kind.name()
         );
+        self.progress.begin();
         let (outcome, overflows) = match self.network.run(|| self.measure(kind, scenario)) {
             Ok(done) => done,
             Err(why) => (Err(why), Overflows::default()),
@@ -121,7 +122,7 @@ impl Run {
         }
         match outcome {
             Ok(outcome) => {
-                self.progress.tell(&step, &outcome.text());
+                self.progress.tell(scenario, &step, &outcome.text());
                 for (figure, value) in outcome.figures {
                     self.results.samples.push(Sample {
                         scenario,
@@ -133,7 +134,8 @@ impl Run {
                 }
             }
             Err(why) => {
-                self.progress.tell(&step, &format!("failed: {why}"));
+                let told = format!("failed: {why}");
+                self.progress.tell(scenario, &step, &told);
                 self.failed += 1;
                 self.results.skipped.push(Note { what: step, why });
             }
@@ -232,8 +234,8 @@ fn state(relay: &Running) -> String {
             "pid {pid}: {} threads, {} descriptors, {} KiB, {:.2} s CPU",
             relay.threads(),
             relay.descriptors(),
-            relay.resident() / 1024,
-            relay.cpu().as_secs_f64(),
+            relay.resident().unwrap_or_default() / 1024,
+            relay.cpu().unwrap_or_default().as_secs_f64(),
         ),
         None => format!("backend {}", relay.address()),
     }
@@ -254,32 +256,46 @@ impl Outcome {
 /// How far the run is.
 struct Progress {
     began: Instant,
-    done: u32,
-    steps: u32,
+    step_began: Instant,
+    done: usize,
+    steps: usize,
+    /// Seconds by estimate: of what is done, of all, and of the window of each measurement.
+    done_seconds: f64,
+    all_seconds: f64,
+    window: f64,
 }
 
 impl Progress {
-    fn new(steps: usize) -> Self {
+    /// `times`: how often each scenario is run.
+    fn new(scenarios: &[Scenario], times: usize, window: f64) -> Self {
+        let steps = std::iter::repeat_n(scenarios, times).flatten();
+        let seconds = steps.map(|scenario| scenarios::seconds(*scenario, window));
         Self {
             began: Instant::now(),
+            step_began: Instant::now(),
             done: 0,
-            steps: u32::try_from(steps).unwrap_or(u32::MAX),
+            steps: scenarios.len() * times,
+            done_seconds: 0.0,
+            all_seconds: seconds.sum(),
+            window,
         }
     }
 
-    /// Tells of a step that is done.
-    fn tell(&mut self, step: &str, outcome: &str) {
+    fn begin(&mut self) {
+        self.step_began = Instant::now();
+    }
+
+    /// Tells of a step that is done. The estimate is corrected by how long what is done took.
+    fn tell(&mut self, scenario: Scenario, step: &str, outcome: &str) {
         self.done += 1;
-        let left = self.began.elapsed() / self.done * self.steps.saturating_sub(self.done);
+        self.done_seconds += scenarios::seconds(scenario, self.window);
+        let left = (self.all_seconds - self.done_seconds) / self.done_seconds;
+        let minutes = self.began.elapsed().as_secs_f64() * left / 60.0;
         eprintln!(
-            "{} of {}, about {} min left: {step}: {outcome}",
+            "{} of {}, {minutes:.1} min left: {step} ({:.1} s): {outcome}",
             self.done,
             self.steps,
-            minutes(left),
+            self.step_began.elapsed().as_secs_f64(),
         );
     }
-}
-
-const fn minutes(time: Duration) -> u64 {
-    time.as_secs().div_ceil(60)
 }

@@ -1,5 +1,6 @@
 //! What is run unless the command line says otherwise, and the names of it.
 
+use crate::load::SMALL_CONNECTIONS;
 use crate::results::Scenario;
 
 /// All scenarios, in the order in which they run.
@@ -40,12 +41,26 @@ pub fn name(scenario: Scenario) -> String {
     }
 }
 
+/// About how many seconds one measurement takes, whose window takes `seconds`.
+pub fn seconds(scenario: Scenario, seconds: f64) -> f64 {
+    seconds
+        + match scenario {
+            Scenario::Idle { .. } => 4.5,
+            Scenario::BulkDown { .. }
+            | Scenario::BulkUp { .. }
+            | Scenario::BulkBoth { .. }
+            | Scenario::Connections { .. }
+            | Scenario::SplitConnections { .. }
+            | Scenario::Messages { .. }
+            | Scenario::Beside { .. }
+            | Scenario::SlowReaders { .. } => 0.6,
+        }
+}
+
 /// Descriptors that this program needs for a scenario: clients and backend are both in it.
 pub const fn descriptors(scenario: Scenario) -> u64 {
     /// For all else.
     const OWN: u64 = 512;
-    /// The connections with small messages of [`Scenario::Beside`].
-    const SMALL: usize = 1000;
     let connections = match scenario {
         Scenario::BulkDown { flows }
         | Scenario::BulkUp { flows }
@@ -54,7 +69,7 @@ pub const fn descriptors(scenario: Scenario) -> u64 {
         | Scenario::SplitConnections { at_a_time }
         | Scenario::Messages { at_a_time, .. } => at_a_time,
         Scenario::Idle { connections } => connections,
-        Scenario::Beside { downloads } => SMALL + downloads,
+        Scenario::Beside { downloads } => SMALL_CONNECTIONS + downloads,
         Scenario::SlowReaders { readers } => readers + 1,
     };
     OWN + 2 * connections as u64

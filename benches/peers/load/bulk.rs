@@ -9,7 +9,7 @@ use super::backend::Counts;
 use super::hello::Mode;
 use super::socket::{EventFlags, Poll, Ready};
 use super::stream::BulkEnd;
-use super::{Mark, Run, Value, WARM_UP, float, pause, told};
+use super::{Mark, Run, Value, WARM_UP, float, told};
 use crate::results::Figure;
 
 /// In which all that was sent must come out at the other end, once nobody sends any more.
@@ -17,6 +17,9 @@ const DRAINING: Duration = Duration::from_secs(10);
 
 /// How long the counts must stay equal to be believed.
 const SETTLED: Duration = Duration::from_millis(20);
+
+/// The buffers of those that do not read are full once nothing is sent to them for so long.
+const FULL: Duration = Duration::from_millis(200);
 
 /// Which ways bytes go.
 #[derive(Clone, Copy, Debug)]
@@ -56,9 +59,9 @@ pub(super) struct Flows {
 pub(super) fn run(run: &Run<'_>, ways: Ways, count: usize) -> Result<Vec<Value>, String> {
     let mut flows = Flows::open(run, ways, count, false)?;
     flows.pump(Instant::now() + WARM_UP)?;
-    let (begin, before) = (run.mark(), received(&run.counts));
+    let (begin, before) = (run.mark()?, received(&run.counts));
     flows.pump(begin.at + run.window())?;
-    let (end, after) = (run.mark(), received(&run.counts));
+    let (end, after) = (run.mark()?, received(&run.counts));
     flows.finish()?;
     figures(begin, end, after - before)
 }
@@ -66,7 +69,9 @@ pub(super) fn run(run: &Run<'_>, ways: Ways, count: usize) -> Result<Vec<Value>,
 /// Measures one download while clients want as much, and read nothing.
 pub(super) fn beside_slow_readers(run: &mut Run<'_>, readers: usize) -> Result<Vec<Value>, String> {
     let _readers = run.open(run.command(Mode::Download, 0), readers)?;
-    pause(run.either(2.0, 0.3));
+    run.settled(FULL, 5.0, |run| {
+        Ok(run.counts.backend.sent.load(Ordering::Relaxed))
+    })?;
     let of_readers = std::mem::replace(&mut run.counts, run.backend.begin());
     let figures = self::run(run, DOWN, 1)?;
     if of_readers.open() < readers as u64 {

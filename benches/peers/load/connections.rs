@@ -13,7 +13,7 @@ use rustix::net::RecvFlags;
 
 use super::hello::{FIRST_SEGMENT, Mode};
 use super::socket::{EventFlags, Poll, Ready, connect, send_whole};
-use super::{Run, Value, WARM_UP, float, percentile, told};
+use super::{Run, Value, WARM_UP, float, percentiles, told};
 use crate::results::Figure;
 
 /// Between the two segments of a hello, at least.
@@ -62,21 +62,17 @@ pub(super) fn run(run: &Run<'_>, at_a_time: usize, split: bool) -> Result<Vec<Va
     clients.begin(at_a_time)?;
     clients.go_on(Instant::now() + WARM_UP)?;
     clients.latencies.clear();
-    let begin = run.mark();
+    let begin = run.mark()?;
     clients.go_on(begin.at + run.window())?;
-    let end = run.mark();
+    let end = run.mark()?;
     let mut latencies = std::mem::take(&mut clients.latencies);
     clients.finish(end.at)?;
     let count = float(latencies.len() as u64);
-    Ok(vec![
-        (Figure::P50Microseconds, percentile(&mut latencies, 50)?),
-        (Figure::P99Microseconds, percentile(&mut latencies, 99)?),
-        (Figure::ConnectionsPerSecond, count / end.seconds(begin)),
-        (
-            Figure::CpuMicrosecondsPerConnection,
-            end.cpu_seconds(begin) * 1e6 / count,
-        ),
-    ])
+    let mut values = percentiles(&mut latencies)?;
+    values.push((Figure::ConnectionsPerSecond, count / end.seconds(begin)));
+    let cpu = end.cpu_seconds(begin) * 1e6 / count;
+    values.push((Figure::CpuMicrosecondsPerConnection, cpu));
+    Ok(values)
 }
 
 /// Makes so many connections, one after the other: how long each took.

@@ -16,6 +16,12 @@ const PROBES: usize = 200;
 /// In which the backend must see a close.
 const CLOSING: Duration = Duration::from_secs(5);
 
+/// Memory that stays equal so long is that of the open connections.
+const OPENED: Duration = Duration::from_millis(300);
+
+/// Memory that stays equal so long after they have closed is not given back soon.
+const CLOSED: Duration = Duration::from_millis(1500);
+
 /// Measures so many connections.
 pub(super) fn run(run: &Run<'_>, connections: usize) -> Result<Vec<Value>, String> {
     let idle = run.command(Mode::Idle, 0);
@@ -23,14 +29,13 @@ pub(super) fn run(run: &Run<'_>, connections: usize) -> Result<Vec<Value>, Strin
     if !run.wait_for(CLOSING, |counts| counts.open() == 0) {
         return Err("the relay did not pass on that clients have closed".into());
     }
-    let before = run.relay.resident();
+    let before = run.relay.resident()?;
     let open = run.open(idle, connections)?;
-    pause(run.either(2.0, 0.3));
-    let during = run.relay.resident();
+    let during = run.settled(OPENED, 2.0, |run| run.relay.resident())?;
 
-    let begin = run.mark();
-    pause(run.either(5.0, 0.5));
-    let end = run.mark();
+    let begin = run.mark()?;
+    pause(run.window().max(run.either(2.0, 0.3)));
+    let end = run.mark()?;
 
     let mut latencies = one_by_one(run, PROBES)?;
     let still_open = run.counts.open();
@@ -41,9 +46,7 @@ pub(super) fn run(run: &Run<'_>, connections: usize) -> Result<Vec<Value>, Strin
     }
     drop(open);
     run.wait_for(run.either(5.0, 1.0), |counts| counts.open() == 0);
-    // What a relay gives back late is still its own.
-    pause(run.either(5.0, 1.0));
-    let after = run.relay.resident();
+    let after = run.settled(CLOSED, 5.0, |run| run.relay.resident())?;
 
     let per_connection = |then: u64| (float(then) - float(before)) / float(connections as u64);
     Ok(vec![

@@ -11,12 +11,12 @@ use super::bulk::{self, Flows};
 use super::hello::Mode;
 use super::socket::{EventFlags, Poll, Ready};
 use super::stream::{Exchange, Step};
-use super::{Run, Value, WARM_UP, float, percentile, told};
+use super::{Run, Value, WARM_UP, float, percentiles, told};
 use crate::results::Figure;
 
 /// Beside downloads: so many connections, on each a message of so many bytes in each period, spread
 /// over it. 10,000 messages a second keep no relay busy.
-const CONNECTIONS: usize = 1000;
+pub(crate) const CONNECTIONS: usize = 1000;
 const SIZE: usize = 100;
 const PERIOD: Duration = Duration::from_millis(100);
 
@@ -45,9 +45,10 @@ struct Clients {
 struct Client {
     socket: OwnedFd,
     exchange: Exchange,
-    /// When this message was to be sent, or the next one is.
+    /// When this message was to be sent, or the next one is; in a period, its latency counts from
+    /// there: one that waits for the answer before it is late for its own receiver.
     due: Instant,
-    /// When it was.
+    /// When it was sent.
     sent: Instant,
     /// Whether an answer is still to come.
     waits: bool,
@@ -58,20 +59,16 @@ pub(super) fn run(run: &Run<'_>, size: usize, at_a_time: usize) -> Result<Vec<Va
     let mut clients = Clients::open(run, size, at_a_time, None)?;
     clients.go_on(Instant::now() + WARM_UP)?;
     clients.latencies.clear();
-    let begin = run.mark();
+    let begin = run.mark()?;
     clients.go_on(begin.at + run.window())?;
-    let end = run.mark();
+    let end = run.mark()?;
     let mut latencies = std::mem::take(&mut clients.latencies);
     clients.finish(end.at)?;
     let count = float(latencies.len() as u64);
-    Ok(vec![
-        (Figure::P50Microseconds, percentile(&mut latencies, 50)?),
-        (Figure::P99Microseconds, percentile(&mut latencies, 99)?),
-        (
-            Figure::CpuMicrosecondsPerMessage,
-            end.cpu_seconds(begin) * 1e6 / count,
-        ),
-    ])
+    let mut values = percentiles(&mut latencies)?;
+    let cpu = end.cpu_seconds(begin) * 1e6 / count;
+    values.push((Figure::CpuMicrosecondsPerMessage, cpu));
+    Ok(values)
 }
 
 /// Measures few and small messages, with downloads in threads of their own at both ends.
@@ -142,17 +139,27 @@ impl Clients {
     fn measure(&mut self, run: &Run<'_>) -> Result<(Vec<Value>, f64), String> {
         self.go_on(Instant::now() + WARM_UP)?;
         self.latencies.clear();
-        let (begin, before) = (Instant::now(), bulk::received(&run.counts));
-        self.go_on(begin + run.window())?;
-        let bytes = bulk::received(&run.counts) - before;
-        let rate = float(bytes) / begin.elapsed().as_secs_f64() / 1e9;
+        let (begin, before) = (run.mark()?, bulk::received(&run.counts));
+        self.go_on(begin.at + run.window())?;
+        let (end, after) = (run.mark()?, bulk::received(&run.counts));
+        let rate = float(after - before) / end.seconds(begin) / 1e9;
         let mut latencies = std::mem::take(&mut self.latencies);
-        self.finish(Instant::now())?;
-        let latencies = vec![
-            (Figure::P50Microseconds, percentile(&mut latencies, 50)?),
-            (Figure::P99Microseconds, percentile(&mut latencies, 99)?),
-        ];
-        Ok((latencies, rate))
+        latencies.extend(self.late(end.at));
+        self.finish(end.at)?;
+        Ok((percentiles(&mut latencies)?, rate))
+    }
+
+    /// How long each message that was due before `end`, and is not answered, has waited by then.
+    fn late(&self, end: Instant) -> Vec<Duration> {
+        let mut late = Vec::new();
+        for client in &self.all {
+            let mut due = client.due;
+            while due < end {
+                late.push(end - due);
+                due += PERIOD;
+            }
+        }
+        late
     }
 
     fn go_on(&mut self, until: Instant) -> Result<(), String> {
@@ -231,17 +238,16 @@ impl Clients {
                 return Ok(());
             }
             let now = Instant::now();
-            self.latencies.push(now - client.sent);
-            client.sent = now;
             if let Some(period) = self.period {
+                self.latencies.push(now - client.due);
                 client.waits = false;
-                // It keeps its place in the period; what an answer came too late for is left out.
-                while client.due <= now {
-                    client.due += period;
-                }
+                // What an answer came too late for is sent at once.
+                client.due += period;
                 self.due.push(Reverse((client.due, key)));
                 return Ok(());
             }
+            self.latencies.push(now - client.sent);
+            client.sent = now;
         }
     }
 }

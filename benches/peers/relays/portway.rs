@@ -37,7 +37,7 @@ pub(super) fn start(
     as_user: bool,
 ) -> Result<(SocketAddr, Process), String> {
     let command = command(files, room, backend, as_user)?;
-    Process::announced_on_stderr(command, listening)
+    Process::announced_on_stderr(command, listening, &files.join("portway.log"))
 }
 
 /// Where portway listens, if a line of its log tells.

@@ -33,12 +33,15 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts one that tells its address in a line on stderr, which is read on until its end.
+    /// Starts one that tells its address in a line on stderr, which is read on until its end. What it
+    /// writes to stdout goes into the file `log`.
     pub(super) fn announced_on_stderr(
         mut command: Command,
         address: fn(&str) -> Option<SocketAddr>,
+        log: &Path,
     ) -> Result<(SocketAddr, Self), String> {
-        command.stdout(Stdio::null()).stderr(Stdio::piped());
+        let log = File::create(log).map_err(|error| format!("{}: {error}", log.display()))?;
+        command.stdout(log).stderr(Stdio::piped());
         let mut process = Self::spawn(command)?;
         let lines = process.child.stderr.take().map(lines);
         process.announced(lines, address)
@@ -124,11 +127,11 @@ impl Process {
     fn settle(&mut self) {
         let until = Instant::now() + START;
         loop {
-            let before = (self.cpu(), self.pids.len());
+            let before = (self.used(), self.pids.len());
             pause(QUIET);
             self.pids = descendants(self.pid());
             self.pids.push(self.pid());
-            let used = self.cpu().saturating_sub(before.0);
+            let used = self.used().saturating_sub(before.0);
             if (used < QUIET / 20 && self.pids.len() == before.1) || Instant::now() > until {
                 return;
             }
@@ -143,10 +146,26 @@ impl Process {
         self.child.id()
     }
 
-    /// Processor time so far. Of a process only this clock counts both finely and with the threads
+    /// Processor time so far, unless one of the processes has ended.
+    pub(super) fn cpu(&self) -> Result<Duration, String> {
+        self.live()?;
+        Ok(self.used())
+    }
+
+    fn live(&self) -> Result<(), String> {
+        let is_live = |pid: u32| stat(pid).is_some_and(|(state, _)| !matches!(state, 'Z' | 'X'));
+        match self.pids.iter().find(|pid| !is_live(**pid)) {
+            Some(pid) => Err(format!(
+                "process {pid} of the relay has ended: run it by hand"
+            )),
+            None => Ok(()),
+        }
+    }
+
+    /// Of a process only this clock counts both finely and with the threads
     /// that have ended: `/proc/PID/schedstat` is the first thread alone, those of its tasks miss what
     /// has ended, and `/proc/PID/stat` counts by 10 ms.
-    pub(super) fn cpu(&self) -> Duration {
+    fn used(&self) -> Duration {
         let times = self.pids.iter().filter_map(|pid| {
             let pid = unistd::Pid::from_raw(i32::try_from(*pid).ok()?);
             let clock = ClockId::pid_cpu_clock_id(pid).ok()?;
@@ -155,8 +174,9 @@ impl Process {
         times.sum()
     }
 
-    /// Resident bytes.
-    pub(super) fn resident(&self) -> u64 {
+    /// Resident bytes, unless one of the processes has ended.
+    pub(super) fn resident(&self) -> Result<u64, String> {
+        self.live()?;
         let sizes = self.pids.iter().filter_map(|pid| {
             let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
             let line = status
@@ -164,7 +184,7 @@ impl Process {
                 .find_map(|line| line.strip_prefix("VmRSS:"))?;
             line.split_whitespace().next()?.parse::<u64>().ok()
         });
-        sizes.sum::<u64>() * 1024
+        Ok(sizes.sum::<u64>() * 1024)
     }
 
     pub(super) fn descriptors(&self) -> usize {
@@ -220,16 +240,22 @@ fn signal(pid: u32, signal: Signal) {
     }
 }
 
+/// State and parent of a process.
+fn stat(pid: u32) -> Option<(char, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name is in brackets and may hold anything.
+    let mut words = stat.rsplit_once(')')?.1.split_whitespace();
+    let state = words.next()?.chars().next()?;
+    Some((state, words.next()?.parse().ok()?))
+}
+
 /// The children of a process, and theirs.
 fn descendants(pid: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let parents: Vec<(u32, u32)> = processes
         .filter_map(|process| {
-            let stat = fs::read_to_string(process.path().join("stat")).ok()?;
-            // The name is in brackets and may hold anything; then come the state and the parent.
-            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
             let pid = process.file_name().to_str()?.parse().ok()?;
-            Some((pid, parent.parse().ok()?))
+            Some((pid, stat(pid)?.1))
         })
         .collect();
     let mut found = vec![pid];

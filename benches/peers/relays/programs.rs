@@ -46,6 +46,13 @@ pub(super) fn haproxy_version() -> Result<String, Skipped> {
     Ok(line.split(' ').nth(2).unwrap_or(&line).to_owned())
 }
 
+/// Whether it has `shards`, from 2.5 on.
+pub(super) fn haproxy_has_shards() -> bool {
+    let version = haproxy_version().unwrap_or_else(|Skipped(why)| why);
+    let mut numbers = version.split('.').map_while(|part| part.parse().ok());
+    (numbers.next(), numbers.next()) >= (Some(2), Some(5))
+}
+
 pub(super) fn haproxy(files: &Path, setup: &str) -> io::Result<Command> {
     let file = files.join("haproxy.cfg");
     fs::write(&file, setup)?;

@@ -1,5 +1,5 @@
 //! The configurations: each takes `fleet.example.com` to the backend, and knows two names more.
-//! Silent connections stay for hours, and nothing is logged except by portway.
+//! Silent connections stay for hours, and nothing is logged except by portway, into a file.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -64,10 +64,11 @@ bind = [\"127.0.0.1:0\"]
     )
 }
 
-/// `pipe_size` is set where it shall splice.
+/// `pipe_size` is set where it shall splice; `shards` if its threads can have listening sockets of
+/// their own, as those of the others do.
 pub(super) fn haproxy(
     room: Room,
-    pipe_size: Option<usize>,
+    (pipe_size, shards): (Option<usize>, bool),
     address: SocketAddr,
     backend: SocketAddr,
 ) -> String {
@@ -88,6 +89,7 @@ pub(super) fn haproxy(
         connections,
         ..
     } = room;
+    let shards = if shards { " shards by-thread" } else { "" };
     let rules =
         each(|route, name| format!("    use_backend {route} if {{ req.ssl_sni -i {name} }}\n"));
     let backends = each(|route, _| format!("\nbackend {route}\n    server one {backend}\n"));
@@ -97,13 +99,15 @@ pub(super) fn haproxy(
     maxconn {connections}{global}
 
 defaults
-    mode tcp{options}
+    mode tcp
+    option tcp-smart-accept
+    option tcp-smart-connect{options}
     timeout connect 10s
     timeout client 24h
     timeout server 24h
 
 frontend agents
-    bind {address} backlog 4096
+    bind {address} backlog 4096{shards}
     tcp-request inspect-delay 10s
     tcp-request content accept if {{ req.ssl_hello_type 1 }}
 {rules}{backends}"

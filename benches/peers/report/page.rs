@@ -9,12 +9,17 @@ use super::rows::Rows;
 use super::targets::{self, Score};
 
 const HOW_TO_READ: &str = "\
-All subjects of a scenario run one after the other in a round, and rounds repeat: A B C, A B C. The machine changes
-from minute to minute, so only ratios inside a round are compared, and the tables give the median of the rounds'
-ratios. For a cost (CPU, memory, latency) a ratio under 1 is better than the peer; for a rate (GB/s, connections/s) one
-over 1. A difference under 10 % shows nothing. `direct` is no relay at all: what client and backend can do. `floor`
-is the least that a relay can be: a loop without routes, limits, log or metrics. `portway-user` is portway without
-privileges, whose pipes are few. A dash stands where nothing was measured.
+Each round runs all scenarios, and in each all subjects one after the other, in an order drawn anew each time. The
+machine changes from minute to minute, so only ratios inside a round are compared, and the tables give the median of the
+rounds' ratios. For a cost (CPU, memory, latency) a ratio under 1 is better than the peer; for a rate (GB/s,
+connections/s) one over 1. A difference under 10 % shows nothing. Client, backend and relay share the cores of one
+machine, so GB/s, connections/s and p99 are partly a matter of who runs when; figures of CPU are more robust.
+
+`direct` is no relay at all: what client and backend can do. `floor` is the least that a relay can be: a loop without
+routes, limits, log or metrics. `portway` writes a line for each connection into a file; the peers log nothing.
+`portway-user` is portway without privileges, whose pipes are few. nginx has its default `proxy_buffer_size` of 16 KiB.
+The latency of messages beside downloads counts from when a message was due, not from when it could be sent. A dash
+stands where nothing was measured; (2 of 3) where some rounds failed.
 ";
 
 /// `README.md`.
