@@ -180,8 +180,12 @@ fn rounds_and_subjects_may_be_missing() {
     let page = report::table(&run);
     let row = line(&page, &["CPU per connection", "split"]);
     assert_eq!(row.matches(" –").count(), 2, "{row}");
-    assert!(row.contains("0.59 (0.59–0.59) ≤ 0.92 ✓"), "{row}");
+    assert!(row.contains("0.59 (0.59–0.59) ≤ 0.92 ✓ (2 of 3)"), "{row}");
+    assert_eq!(row.matches(" of 3)").count(), 1, "{row}");
     assert!(page.contains("not measured: "), "{page}");
+    let section = page.split("Bulk: CPU, s/GiB").nth(1).unwrap();
+    let row = line(section, &["haproxy "]);
+    assert_eq!(row.matches(" (2 of 3)").count(), 3, "{row}");
 
     let nothing = Results::default();
     assert!(report::table(&nothing).contains("Targets met: 0; missed: 0; not measured: 0."));
@@ -233,6 +237,10 @@ fn the_page_shows_every_plot() {
     let page = fs::read_to_string(directory.path().join("README.md")).unwrap();
     assert!(
         page.contains("| haproxy-splice-64k | no haproxy here |"),
+        "{page}"
+    );
+    assert!(
+        page.contains("| connections-64 round 1: envoy | a queue was full |"),
         "{page}"
     );
     let plots: Vec<_> = files

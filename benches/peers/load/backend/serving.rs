@@ -271,7 +271,7 @@ impl Role {
                 interest.set(EventFlags::IN, *drinks || !*sends);
                 interest
             }
-            Self::Echo(_) => EventFlags::IN | EventFlags::OUT | EventFlags::ET,
+            Self::Echo(_) => EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET,
             Self::Hello(_) | Self::Rest => EventFlags::IN,
         }
     }
@@ -314,8 +314,14 @@ fn echo(
     } else {
         event.readable()
     };
+    // An end that came with the last message has no event of its own.
+    let ended = event.flags.contains(EventFlags::RDHUP);
     while due {
-        due = exchange.advance(socket, buffer)? == Step::Received;
+        due = match exchange.advance(socket, buffer)? {
+            Step::Received => true,
+            Step::Sent => ended,
+            Step::Waits => false,
+        };
     }
     Ok(Next::Stays)
 }
