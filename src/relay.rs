@@ -71,6 +71,8 @@ pub struct Relay {
     /// It has lived long enough to have the options of its legs set.
     settled: bool,
     pumps: ByDirection<Pump>,
+    /// Which turn of its worker this relay had last.
+    served_last: u32,
     /// Present while a leg is not read; boxed, because mostly both are.
     watches: Option<Box<Watches>>,
     ended: Ended,
@@ -104,6 +106,7 @@ impl Relay {
             splicing,
             settled: false,
             pumps: ByDirection::default(),
+            served_last: 0,
             watches: None,
             ended: Ended::default(),
         }
@@ -199,9 +202,12 @@ impl Future for Relay {
             return Poll::Ready(End::cut(verdict));
         }
         this.settle();
-        let mut turns = ByDirection::<Turn>::default();
+        let others = this.resources.others_since(&mut this.served_last);
+        let mut is_used_up = false;
         for direction in Direction::ALL {
-            this.pump(direction, &mut turns[direction], cx);
+            let mut turn = Turn::among(others);
+            this.pump(direction, &mut turn, cx);
+            is_used_up |= turn.is_used_up();
         }
         if this.ended.both() {
             this.client.close_in_order();
@@ -214,7 +220,7 @@ impl Future for Relay {
             let said_close = this.pumps[side.sends()].has_said_close();
             return Poll::Ready(this.ended.broken(side, broken, said_close, &this.flow));
         }
-        if turns.iter().any(Turn::is_used_up) {
+        if is_used_up {
             // `wake_by_ref` would run this task up to 61 times before epoll is looked at.
             _ = pin!(yield_now()).poll(cx);
         }

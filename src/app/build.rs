@@ -28,8 +28,8 @@ use crate::worker::{self, Loads, Mailbox};
 /// Connection numbers of one worker before those of the next.
 const IDS_PER_WORKER: u64 = 1 << 48;
 
-/// Of a worker beside its listening sockets: pipes, epoll, wake-up.
-const DESCRIPTORS_PER_WORKER: usize = 12;
+/// Of a worker beside its listening sockets: epoll, wake-up and the like, and two for each pipe.
+const DESCRIPTORS_PER_WORKER: usize = 4 + 2 * net::Pool::MOST;
 
 /// More workers than this gain nothing measurable by default.
 const MOST_WORKERS: usize = 8;

@@ -16,6 +16,8 @@ pub struct Resources {
     pub pipes: Rc<Pool>,
     /// Seconds since the worker began, as of its last turn.
     clock: Cell<u32>,
+    /// How often a relay had the thread.
+    turns: Cell<u32>,
 }
 
 impl Resources {
@@ -32,12 +34,23 @@ impl Resources {
             scratch: RefCell::new(vec![0; max_client_hello].into()),
             pipes: Rc::default(),
             clock: Cell::new(0),
+            turns: Cell::new(0),
         }
     }
 
     /// The worker's coarse clock, in seconds: reading it is no system call.
     pub const fn now(&self) -> u32 {
         self.clock.get()
+    }
+
+    /// A relay has the thread; `last` is what this said when it had it before. Tells how many turns
+    /// others had meanwhile.
+    pub(super) fn others_since(&self, last: &mut u32) -> u32 {
+        let turn = self.turns.get().wrapping_add(1);
+        self.turns.set(turn);
+        let others = turn.wrapping_sub(*last).saturating_sub(1);
+        *last = turn;
+        others
     }
 
     /// Turns the clock on, once a second.
