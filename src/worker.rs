@@ -206,10 +206,8 @@ async fn tick(context: Rc<Context>, pulse: Arc<WorkerStats>) {
         let pipes = &context.resources.pipes;
         pulse.pipes.idle.store(pipes.idle(), Ordering::Relaxed);
         pulse.pipes.lent.store(pipes.lent(), Ordering::Relaxed);
-        pulse
-            .pipes
-            .fallbacks
-            .store(pipes.refused(), Ordering::Relaxed);
+        let fallbacks = pipes.fallbacks();
+        pulse.pipes.fallbacks.store(fallbacks, Ordering::Relaxed);
         context.review(now);
     }
 }

@@ -210,3 +210,22 @@ fn check_opens_no_socket() {
     let output = portway(directory.path(), "check --config taken.toml");
     assert!(output.status.success(), "{output:?}");
 }
+
+/// cargo reads them only from the directory in which it runs and those above: a build by
+/// `--manifest-path` or from a copy without `.cargo` would lose them in silence.
+#[test]
+fn the_settings_of_the_allocator_are_in_the_binary() {
+    let config = include_str!("../.cargo/config.toml");
+    let config: toml::Table = config.parse().unwrap();
+    let settings = config["env"]["JEMALLOC_SYS_WITH_MALLOC_CONF"]
+        .as_str()
+        .unwrap();
+    let binary = fs::read(env!("CARGO_BIN_EXE_portway")).unwrap();
+    let holds = |text: &str| {
+        binary
+            .windows(text.len())
+            .any(|part| part == text.as_bytes())
+    };
+    assert!(holds(settings), "{settings}");
+    assert!(!holds(&format!("{settings},no_such_setting")));
+}

@@ -107,7 +107,7 @@ pub struct Pool {
     open: Cell<usize>,
     /// A failed creation is remembered until [`Pool::retry`]: trying each time costs 13 to 20 % CPU.
     failed: Cell<bool>,
-    refused: Cell<u64>,
+    fallbacks: Cell<u64>,
 }
 
 impl Pool {
@@ -118,10 +118,7 @@ impl Pool {
     /// An empty pipe, or none: then copy.
     pub fn lend(self: &Rc<Self>) -> Option<Pipe> {
         let idle = self.idle.borrow_mut().pop();
-        let Some(ends) = idle.or_else(|| self.create().map(Rc::new)) else {
-            self.refused.set(self.refused.get() + 1);
-            return None;
-        };
+        let ends = idle.or_else(|| self.create().map(Rc::new))?;
         Some(Pipe {
             ends,
             held: 0,
@@ -144,9 +141,14 @@ impl Pool {
         self.open.get().saturating_sub(self.idle())
     }
 
-    /// How often there was none to lend.
-    pub const fn refused(&self) -> u64 {
-        self.refused.get()
+    /// A read was copied that deserved a pipe.
+    pub fn fell_back(&self) {
+        self.fallbacks.set(self.fallbacks.get() + 1);
+    }
+
+    /// How often a read was copied that deserved a pipe.
+    pub const fn fallbacks(&self) -> u64 {
+        self.fallbacks.get()
     }
 
     fn create(&self) -> Option<Ends> {

@@ -212,6 +212,7 @@ impl Pump {
         way: &Way<'_>,
         turn: &mut Turn,
     ) -> Poll<Result<(), Broken>> {
+        let deserved_pipe = self.deserves_pipe(way);
         let mut buffer = way.resources.buffer.borrow_mut();
         let received = ready!(way.from.poll_receive(cx, &mut buffer))?;
         turn.spend(received);
@@ -221,6 +222,9 @@ impl Pump {
         self.said_close = ends_with_alert(bytes);
         if bytes.is_empty() {
             return Poll::Ready(Ok(()));
+        }
+        if deserved_pipe {
+            way.resources.pipes.fell_back();
         }
         let sent = match way.to.poll_send(cx, bytes)? {
             Poll::Ready(sent) => sent,
