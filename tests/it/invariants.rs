@@ -3,6 +3,7 @@
 //! `bad_inputs`, 10 in `faults`.
 
 mod chaos;
+mod row;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

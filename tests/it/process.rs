@@ -1,6 +1,6 @@
 //! What /proc tells of a process, and the limits of our own.
 
-use std::fs;
+use std::fs::{self, DirEntry};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 
@@ -63,6 +63,15 @@ pub(crate) fn sockets() -> Vec<Socket> {
 /// Open descriptors.
 pub(crate) fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// Threads, without those of the allocator: it starts a few of them when it first needs them.
+pub(crate) fn threads(pid: u32) -> usize {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // A thread may end between the listing and the look at it.
+    let name = |thread: &DirEntry| fs::read_to_string(thread.path().join("comm"));
+    let names = threads.filter_map(|thread| name(&thread.ok()?).ok());
+    names.filter(|name| !name.starts_with("jemalloc")).count()
 }
 
 /// Resident bytes that are no file.
