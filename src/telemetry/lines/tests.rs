@@ -33,6 +33,38 @@ fn lines_come_out_whole_in_order_and_without_waiting_for_more() {
     assert_eq!(dropped.load(Ordering::Relaxed), 0);
 }
 
+/// Counts the writes.
+struct Counting(Arc<AtomicU64>);
+
+impl Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn lines_that_come_together_share_a_write() {
+    const LINES: u64 = 1000;
+    let writes = Arc::new(AtomicU64::new(0));
+    let (lines, _) = start(Counting(Arc::clone(&writes)));
+    for n in 0..LINES {
+        lines.send(format!("line {n}\n").into_bytes());
+        // So much time that the writer could take each by itself.
+        let sent = Instant::now();
+        while sent.elapsed() < Duration::from_micros(50) {
+            std::thread::yield_now();
+        }
+    }
+    assert!(lines.finish(LONG));
+    let writes = writes.load(Ordering::Relaxed);
+    assert!(writes < LINES / 4, "{writes} writes");
+}
+
 #[test]
 fn a_reader_that_stalls_costs_lines_and_never_time() {
     let (mut reader, lines, dropped) = piped();
