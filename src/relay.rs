@@ -72,7 +72,7 @@ pub struct Relay {
     settled: bool,
     pumps: ByDirection<Pump>,
     /// Which turn of its worker this relay had last.
-    served_last: u32,
+    last_turn: u32,
     /// Present while a leg is not read; boxed, because mostly both are.
     watches: Option<Box<Watches>>,
     ended: Ended,
@@ -106,7 +106,7 @@ impl Relay {
             splicing,
             settled: false,
             pumps: ByDirection::default(),
-            served_last: 0,
+            last_turn: 0,
             watches: None,
             ended: Ended::default(),
         }
@@ -183,13 +183,39 @@ impl Relay {
 
     /// Hands on what a broken leg had received, without waiting: the reset that follows throws the
     /// send queue away in any case, and must not wait for a stuck reader.
-    fn last_turn(&mut self, side: Side, cx: &mut Context<'_>) {
-        let mut turn = Turn::unlimited();
-        let once = unconstrained(poll_fn(|cx| {
-            self.pump(side.sends(), &mut turn, cx);
-            Poll::Ready(())
-        }));
-        _ = pin!(once).poll(cx);
+    fn hand_on_rest(&mut self, side: Side, cx: &mut Context<'_>) {
+        self.pump(side.sends(), &mut Turn::unlimited(), cx);
+    }
+
+    /// Both directions have a turn.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if let Some(verdict) = self.flow.poll_verdict(cx) {
+            return Poll::Ready(End::cut(verdict));
+        }
+        self.settle();
+        let others = self.resources.take_turn(&mut self.last_turn);
+        let mut is_used_up = false;
+        for direction in Direction::ALL {
+            let mut turn = Turn::among(others);
+            self.pump(direction, &mut turn, cx);
+            is_used_up |= turn.is_used_up();
+        }
+        if self.ended.both() {
+            self.client.close_in_order();
+            self.backend.close_in_order();
+            return Poll::Ready(self.ended.in_order(&self.flow));
+        }
+        self.watch(cx);
+        if let Some((side, broken)) = self.broken() {
+            self.hand_on_rest(side, cx);
+            let said_close = self.pumps[side.sends()].has_said_close();
+            return Poll::Ready(self.ended.broken(side, broken, said_close, &self.flow));
+        }
+        if is_used_up {
+            // `wake_by_ref` would run this task up to 61 times before epoll is looked at.
+            _ = pin!(yield_now()).poll(cx);
+        }
+        Poll::Pending
     }
 }
 
@@ -198,32 +224,8 @@ impl Future for Relay {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         let this = self.get_mut();
-        if let Some(verdict) = this.flow.poll_verdict(cx) {
-            return Poll::Ready(End::cut(verdict));
-        }
-        this.settle();
-        let others = this.resources.others_since(&mut this.served_last);
-        let mut is_used_up = false;
-        for direction in Direction::ALL {
-            let mut turn = Turn::among(others);
-            this.pump(direction, &mut turn, cx);
-            is_used_up |= turn.is_used_up();
-        }
-        if this.ended.both() {
-            this.client.close_in_order();
-            this.backend.close_in_order();
-            return Poll::Ready(this.ended.in_order(&this.flow));
-        }
-        this.watch(cx);
-        if let Some((side, broken)) = this.broken() {
-            this.last_turn(side, cx);
-            let said_close = this.pumps[side.sends()].has_said_close();
-            return Poll::Ready(this.ended.broken(side, broken, said_close, &this.flow));
-        }
-        if is_used_up {
-            // `wake_by_ref` would run this task up to 61 times before epoll is looked at.
-            _ = pin!(yield_now()).poll(cx);
-        }
-        Poll::Pending
+        // A turn has its own bound. tokio's, of 128 reads and writes for each time that a task has the
+        // thread, could be used up by the first direction alone, every time.
+        pin!(unconstrained(poll_fn(|cx| this.turn(cx)))).poll(cx)
     }
 }

@@ -141,12 +141,12 @@ impl Pool {
         self.open.get().saturating_sub(self.idle())
     }
 
-    /// A read was copied that deserved a pipe.
+    /// A read was copied because there was none to lend.
     pub fn fell_back(&self) {
         self.fallbacks.set(self.fallbacks.get() + 1);
     }
 
-    /// How often a read was copied that deserved a pipe.
+    /// How often a read was copied because there was none to lend.
     pub const fn fallbacks(&self) -> u64 {
         self.fallbacks.get()
     }

@@ -43,9 +43,9 @@ impl Resources {
         self.clock.get()
     }
 
-    /// A relay has the thread; `last` is what this said when it had it before. Tells how many turns
-    /// others had meanwhile.
-    pub(super) fn others_since(&self, last: &mut u32) -> u32 {
+    /// A relay takes the thread; `last` is the number of its last turn, and becomes that of this one.
+    /// Tells how many turns others had in between.
+    pub(super) fn take_turn(&self, last: &mut u32) -> u32 {
         let turn = self.turns.get().wrapping_add(1);
         self.turns.set(turn);
         let others = turn.wrapping_sub(*last).saturating_sub(1);

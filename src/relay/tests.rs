@@ -459,6 +459,29 @@ fn invariant_11_a_flow_stalls_only_while_its_peer_takes_no_byte() {
     assert_eq!(verdict(took_one, 105), Some(Verdict::Stalled));
 }
 
+/// tokio lets a task make 128 reads and writes before others have the thread: one long turn copies as
+/// much, and each time the other direction would get nothing.
+#[test]
+fn both_directions_move_though_the_runtime_leaves_no_budget() {
+    let (mut client, client_leg) = pair();
+    let (mut backend, backend_leg) = pair();
+    client.write_all(b"up").unwrap();
+    backend.write_all(b"down").unwrap();
+    block_on(async {
+        let mut relay = pin!(joined(client_leg, backend_leg, means(Splicing::Never)));
+        // Their sockets are ready when epoll has been looked at.
+        yield_now().await;
+        while tokio::task::coop::has_budget_remaining() {
+            tokio::task::coop::consume_budget().await;
+        }
+        poll_fn(|cx| Poll::Ready(relay.as_mut().poll(cx).is_pending())).await
+    });
+    let (mut up, mut down) = ([0; 2], [0; 4]);
+    backend.read_exact(&mut up).unwrap();
+    client.read_exact(&mut down).unwrap();
+    assert_eq!((&up, &down), (b"up", b"down"));
+}
+
 #[test]
 fn the_future_of_a_relay_stays_small() {
     let size = size_of::<Relay>();

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::fixture::Portway;
+use super::fixture::{PATIENCE, Portway, within};
 use super::ordinary_user;
 use super::process::raise_descriptors;
 use super::transfer::{Bulk, both_ways};
@@ -45,6 +45,14 @@ fn beside_a_process_that_takes_all_pipes() {
     let before = pipe_ends(portway.pid());
     both_ways(&portway);
     assert_eq!(pipe_ends(portway.pid()), before, "a small pipe is kept");
+    wait_fallbacks(&portway);
+}
+
+/// Reads that were copied for want of a pipe show in the metrics.
+pub(crate) fn wait_fallbacks(portway: &Portway) {
+    within(PATIENCE, "fallbacks in the metrics", || {
+        (portway.metric("portway_pipe_fallbacks_total") > 0.5).then_some(())
+    });
 }
 
 /// Descriptors of a process that are an end of a pipe.

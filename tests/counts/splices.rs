@@ -1,7 +1,7 @@
 //! splice and pipe2 fail where no machine at hand makes them fail: strace answers in the kernel's
 //! place. 64 MiB each way arrive unchanged all the same.
 
-use super::fixture::Portway;
+use super::fixture::{PATIENCE, Portway, within};
 use super::pipes;
 use super::strace::{Attached, Call, Traced, is_missing, socket, tally};
 use super::transfer::{Bulk, Client, both_ways};
@@ -116,6 +116,12 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
     let down = down.finish();
     client.close(&portway);
 
+    // The worker has shown what its pipes did, and none was missing.
+    within(PATIENCE, "pipes in the metrics", || {
+        (portway.metric("portway_pipes{state=\"idle\"}") > 0.5).then_some(())
+    });
+    assert!(portway.metric("portway_pipe_fallbacks_total") < 0.5);
+
     for calls in [up, down] {
         assert!(calls.iter().all(is_fill), "a drain is among them");
         assert_some_failed("fills", &calls);
@@ -143,4 +149,5 @@ fn f12_without_descriptors_for_a_pipe_all_is_copied() {
     assert_eq!(tally.get("splice"), None);
     // Tried again once a second, not for each of the thousands of reads.
     assert!(tally["pipe2"] < 100, "{tally:?}");
+    pipes::wait_fallbacks(&traced.portway);
 }

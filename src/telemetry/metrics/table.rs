@@ -82,7 +82,7 @@ metrics! {
     PIPES = "portway_pipes", Kind::Gauge, ["state"],
         "Pipes for splicing, as of the workers' last turns; lent ones hold bytes.";
     PIPE_FALLBACKS = "portway_pipe_fallbacks_total", Kind::Counter, [],
-        "Reads of bulk flows that were copied: no pipe was to be had, or it did not work.";
+        "Reads of bulk flows that were copied because no pipe was to be had.";
     LINES_DROPPED = "portway_log_lines_dropped_total", Kind::Counter, [],
         "Log lines lost because their reader was slow or gone.";
     LINES_SUPPRESSED = "portway_log_lines_suppressed_total", Kind::Counter, [],
