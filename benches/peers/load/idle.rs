@@ -16,6 +16,10 @@ const PROBES: usize = 200;
 /// In which the backend must see a close.
 const CLOSING: Duration = Duration::from_secs(5);
 
+/// What relays get to finish with new connections before idle ones are watched: portway sets the
+/// keepalive at its first review.
+const SET_UP: f64 = 3.0;
+
 /// Memory that stays equal so long is that of the open connections.
 const OPENED: Duration = Duration::from_millis(300);
 
@@ -33,6 +37,7 @@ pub(super) fn run(run: &Run<'_>, connections: usize) -> Result<Vec<Value>, Strin
     let open = run.open(idle, connections)?;
     let during = run.settled(OPENED, 2.0, |run| run.relay.resident())?;
 
+    pause(run.either(SET_UP, 0.0));
     let begin = run.mark()?;
     pause(run.window().max(run.either(2.0, 0.3)));
     let end = run.mark()?;
