@@ -7,5 +7,5 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-pub use pages::{Stage, State};
+pub use pages::{LATE, Stage, State};
 pub use server::serve;

@@ -11,6 +11,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use arc_swap::{ArcSwap, Guard};
+
 use crate::telemetry::Limit;
 pub use bounds::{Bounds, Limits};
 use clients::Clients;
@@ -20,7 +22,8 @@ pub use networks::Networks;
 /// Who may come in, shared by all workers. It counts; it knows no socket.
 #[derive(Debug)]
 pub struct Admission {
-    bounds: Bounds,
+    machine: Machine,
+    bounds: ArcSwap<Bounds>,
     connections: AtomicUsize,
     pending: AtomicUsize,
     clients: Clients,
@@ -29,18 +32,24 @@ pub struct Admission {
 impl Admission {
     /// The limits of routes.toml, with defaults that fit the machine.
     pub fn new(limits: &Limits, machine: Machine) -> Self {
-        let bounds = Bounds::new(limits, machine);
         Self {
-            clients: Clients::new(&bounds, limits.client_ipv6_prefix),
-            bounds,
+            machine,
+            bounds: ArcSwap::from_pointee(Bounds::new(limits, machine)),
             connections: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
+            clients: Clients::new(),
         }
     }
 
+    /// Takes other limits. They hold for new connections; who is in stays in.
+    pub fn adopt(&self, limits: &Limits) {
+        self.bounds
+            .store(Arc::new(Bounds::new(limits, self.machine)));
+    }
+
     /// The limits in force.
-    pub const fn bounds(&self) -> &Bounds {
-        &self.bounds
+    pub fn bounds(&self) -> Guard<Arc<Bounds>> {
+        self.bounds.load()
     }
 
     /// Connections that hold a permit.
@@ -53,13 +62,20 @@ impl Admission {
         self.pending.load(Ordering::Relaxed)
     }
 
+    /// Connections and pending ones of a client.
+    #[cfg(test)]
+    fn counts(&self, client: IpAddr) -> (usize, usize) {
+        self.clients.counts(self.bounds().key(client))
+    }
+
     /// Lets in a connection that was just accepted, or says which limit it met. It counts as pending
     /// until [`Permit::hello_done`].
     pub fn admit(self: &Arc<Self>) -> Result<Permit, Limit> {
-        if !take(&self.connections, self.bounds.max_connections) {
+        let bounds = self.bounds();
+        if !take(&self.connections, bounds.max_connections) {
             return Err(Limit::MaxConnections);
         }
-        if !take(&self.pending, self.bounds.max_pending_connections) {
+        if !take(&self.pending, bounds.max_pending_connections) {
             give_back(&self.connections);
             return Err(Limit::MaxPendingConnections);
         }
@@ -85,9 +101,11 @@ impl Permit {
     /// the connection still counts in total, until the permit is dropped.
     pub fn identify(&mut self, client: IpAddr) -> Result<(), Limit> {
         self.leave_client();
-        let clients = &self.admission.clients;
-        let client = clients.key(client);
-        clients.enter(client, self.pending)?;
+        let bounds = self.admission.bounds();
+        let client = bounds.key(client);
+        self.admission
+            .clients
+            .enter(client, self.pending, &bounds)?;
         self.client = Some(client);
         Ok(())
     }

@@ -1,9 +1,13 @@
 //! From a configuration to a running relay: sockets, snapshot, workers, control, signals.
 
 mod build;
+mod change;
+mod inherited;
 
+use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -15,8 +19,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
-use crate::config::{Loaded, Settings};
-use crate::control::{self, Stopped};
+use build::Parts;
+use inherited::Inherited;
+
+use crate::config::{self, Loaded, Settings};
+use crate::control::{self, Rejected, Request, Requests, Stopped, socket};
 use crate::telemetry::lines::{self, Lines};
 use crate::telemetry::{ConnectionLog, Format, Registry, program};
 
@@ -56,6 +63,18 @@ pub enum StartError {
         /// The error.
         source: io::Error,
     },
+    /// systemd has opened a socket that no listener wants.
+    #[error(
+        "systemd has opened {address}, which is in no listeners.N.bind and not admin.bind: write it \
+         there, as it is here, or take it out of the socket unit"
+    )]
+    Unwanted {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// The portway that runs does not give its listeners.
+    #[error("cannot take over from the portway that runs: stop it, or start without --takeover")]
+    TakeOver(#[source] io::Error),
     /// The system gives no thread, runtime or log.
     #[error("cannot start a thread")]
     System(#[from] io::Error),
@@ -66,7 +85,7 @@ pub enum StartError {
 pub struct Running {
     listeners: Vec<(Arc<str>, SocketAddr)>,
     admin: Option<SocketAddr>,
-    stop: mpsc::UnboundedSender<()>,
+    requests: Requests,
     control: JoinHandle<io::Result<Stopped>>,
 }
 
@@ -84,27 +103,36 @@ impl Running {
     /// Drains as at SIGTERM, and returns when that is done.
     pub fn stop(self) {
         // If control has ended already, there is nothing left to stop.
-        _ = self.stop.send(());
+        drop(self.requests.send(Request::Stop));
         drop(self.control.join());
     }
 }
 
 /// Starts a relay beside the caller.
 pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> {
-    let (stop, stopping) = mpsc::unbounded_channel();
+    let (requests, requested) = mpsc::unbounded_channel();
     let registry = Registry::new();
     let log = connection_log(&settings, output, &registry)?;
-    let plan = build::plan(settings, registry, Arc::clone(&log), stopping)?;
-    let addresses = plan
-        .listening
-        .iter()
-        .map(|one| (Arc::clone(&one.name), one.address));
-    let listeners = addresses.collect();
-    let admin = plan
-        .admin
-        .as_ref()
-        .map(std::net::TcpListener::local_addr)
-        .transpose()?;
+    let plan = build::plan(Parts {
+        settings,
+        hash: 0,
+        file: None,
+        inherited: Inherited::default(),
+        registry,
+        log: Arc::clone(&log),
+        requests: (requests.clone(), requested),
+    })?;
+    let listeners = plan.first.opened.iter().map(|bound| {
+        let listener = plan.first.snapshot.addresses.get(&bound.id);
+        let listener = plan
+            .first
+            .snapshot
+            .listener(listener.copied().unwrap_or_default());
+        (Arc::clone(&listener.name), bound.address)
+    });
+    let listeners = listeners.collect();
+    let admin = plan.admin.as_ref().map(|admin| admin.local_addr());
+    let admin = admin.transpose()?;
     let control = thread::Builder::new()
         .name("portway-control".into())
         .spawn(move || {
@@ -115,14 +143,26 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
     Ok(Running {
         listeners,
         admin,
-        stop,
+        requests,
         control,
     })
 }
 
+/// How the program runs.
+#[derive(Debug)]
+pub struct Options {
+    /// Where routes.toml is.
+    pub file: PathBuf,
+    /// How log lines are written.
+    pub format: Format,
+    /// Whether changes of the file are to be noticed.
+    pub watch: bool,
+    /// Whether the listeners of a portway that runs with the same file are taken over.
+    pub take_over: bool,
+}
+
 /// Runs a relay on this thread until a signal stops it: the program.
-pub fn run(loaded: Loaded, format: Format) -> ExitCode {
-    let Loaded { settings, warnings } = loaded;
+pub fn run(loaded: Loaded, options: Options) -> ExitCode {
     let registry = Registry::new();
     let stderr = lines::stderr();
     let program =
@@ -130,11 +170,12 @@ pub fn run(loaded: Loaded, format: Format) -> ExitCode {
     let Ok(program) = program else {
         return ExitCode::FAILURE;
     };
-    program::install(program.clone(), format);
-    for warning in warnings.lines() {
+    program::install(program.clone(), options.format);
+    for warning in loaded.warnings.lines() {
         tracing::warn!("{warning}");
     }
-    let code = match run_with(settings, format, registry) {
+    let file = options.file.clone();
+    let code = match run_with(loaded, options, registry) {
         Ok(Stopped::Drained) => ExitCode::SUCCESS,
         Ok(Stopped::AtOnce) => {
             tracing::warn!("stopped at once by a second signal: connections are reset");
@@ -147,6 +188,13 @@ pub fn run(loaded: Loaded, format: Format) -> ExitCode {
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
             tracing::error!(cause, "{error}");
+            if let Some(pid) = socket::running(&file) {
+                tracing::error!(
+                    pid,
+                    "portway runs already with this file: `portway reload` lets it read the file \
+                     again, `portway run --takeover` replaces it"
+                );
+            }
             ExitCode::FAILURE
         }
     };
@@ -155,20 +203,63 @@ pub fn run(loaded: Loaded, format: Format) -> ExitCode {
 }
 
 fn run_with(
-    settings: Settings,
-    format: Format,
+    loaded: Loaded,
+    options: Options,
     registry: Arc<Registry>,
 ) -> Result<Stopped, StartError> {
-    let (stop, stopping) = mpsc::unbounded_channel();
+    let (requests, requested) = mpsc::unbounded_channel();
     let output = Output {
         connections: lines::stdout()?,
-        format,
+        format: options.format,
     };
-    let log = connection_log(&settings, output, &registry)?;
-    let plan = build::plan(settings, registry, Arc::clone(&log), stopping)?;
-    let stopped = drive(plan, signals(stop))?;
+    let mut inherited = Inherited::from_systemd()?;
+    let mut before = None;
+    if options.take_over {
+        let taken = socket::take_over(&options.file).map_err(StartError::TakeOver)?;
+        if let Some(taken) = taken {
+            inherited.add(taken.sockets)?;
+            before = Some(taken.before);
+        } else {
+            tracing::info!("no portway runs with this file: there is nothing to take over");
+        }
+    }
+    let log = connection_log(&loaded.settings, output, &registry)?;
+    let plan = build::plan(Parts {
+        settings: loaded.settings,
+        hash: loaded.hash,
+        file: Some(control::File {
+            path: options.file,
+            watch: options.watch,
+            before,
+        }),
+        inherited,
+        registry,
+        log: Arc::clone(&log),
+        requests: (requests.clone(), requested),
+    })?;
+    let stopped = drive(plan, signals(requests))?;
     log.finish(LAST_LINES);
     Ok(stopped)
+}
+
+/// Reads the file again. Only a regular one: to open a named pipe would wait for its writer.
+fn load(file: &Path) -> Result<Loaded, Rejected> {
+    if fs::metadata(file).is_ok_and(|known| !known.is_file() && !known.is_dir()) {
+        let text = format!("{}: is not a regular file", file.display());
+        return Err(Rejected::new(None, text));
+    }
+    config::load(file).map_err(|faults| Rejected {
+        hash: faults.hash(),
+        lines: faults.lines().collect(),
+        text: faults.to_string(),
+    })
+}
+
+/// A configuration that is fine and cannot be put in force.
+fn rejected(hash: u32, error: &StartError) -> Rejected {
+    let cause = std::error::Error::source(error);
+    let cause = cause.map(|cause| format!(" ({cause})"));
+    Rejected::new(Some(hash), format!("{error}{}", cause.unwrap_or_default()))
 }
 
 fn connection_log(
@@ -194,23 +285,25 @@ fn drive(plan: control::Plan, beside: impl Future<Output = ()> + 'static) -> io:
     stopped
 }
 
-/// SIGTERM and SIGINT ask to stop.
-async fn signals(stop: mpsc::UnboundedSender<()>) {
+/// SIGTERM and SIGINT ask to stop, SIGHUP to reload.
+async fn signals(requests: Requests) {
     let signals = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
+        signal(SignalKind::hangup()),
     );
-    let (Ok(mut terminate), Ok(mut interrupt)) = signals else {
+    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
         tracing::error!("cannot listen for signals: they end portway without a drain");
-        // To end here would drop the sender, which asks to stop.
+        // To end here would drop what may be the last sender, which asks to stop.
         return std::future::pending().await;
     };
     loop {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        if stop.send(()).is_err() {
+        let request = tokio::select! {
+            _ = terminate.recv() => Request::Stop,
+            _ = interrupt.recv() => Request::Stop,
+            _ = hangup.recv() => Request::Reload(None),
+        };
+        if requests.send(request).is_err() {
             return;
         }
     }

@@ -13,6 +13,7 @@ use crate::config::{self, Loaded};
 use crate::{app, telemetry};
 
 mod explain;
+mod reload;
 mod report;
 
 const BAD_USAGE: u8 = 2;
@@ -30,12 +31,21 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Relay connections until SIGTERM or SIGINT, then let them finish. A second signal stops at
-    /// once.
+    /// once; SIGHUP reads the file again.
     #[command(after_help = "\
 Examples:
   portway run
-  portway run --config /etc/portway/routes.toml --log-format text")]
+  portway run --config /etc/portway/routes.toml --log-format text
+  portway run --config /etc/portway/routes.toml --watch --takeover")]
     Run(Run),
+    /// Let the portway that runs with this file read it again, and tell how that went.
+    #[command(after_help = "\
+Examples:
+  portway reload --config /etc/portway/routes.toml
+
+Exit status: 0 the new configuration is in force, 78 it is not and the one before stays, 1 no portway \
+runs with this file.")]
+    Reload(reload::Reload),
     /// Report everything that is wrong with a routes.toml. Opens no socket and asks no DNS.
     #[command(after_help = "\
 Examples:
@@ -69,6 +79,12 @@ struct Run {
     /// Lines of the log as JSON objects, or as text for people
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormat::Json)]
     log_format: LogFormat,
+    /// Read the file again whenever it changes
+    #[arg(long)]
+    watch: bool,
+    /// Take the listeners over from the portway that runs with the same file, which then drains
+    #[arg(long)]
+    takeover: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -92,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Reload(command) => command.run(),
     };
     // Nobody is left to be told that nobody reads.
     done.unwrap_or(ExitCode::FAILURE)
@@ -107,13 +124,21 @@ impl Run {
             LogFormat::Json => telemetry::Format::Json,
             LogFormat::Text => telemetry::Format::Text,
         };
-        Ok(app::run(loaded, format))
+        let options = app::Options {
+            file: self.file.config,
+            format,
+            watch: self.watch,
+            take_over: self.takeover,
+        };
+        Ok(app::run(loaded, options))
     }
 }
 
 impl Check {
     fn run(self) -> io::Result<ExitCode> {
-        let Loaded { settings, warnings } = match self.file.load()? {
+        let Loaded {
+            settings, warnings, ..
+        } = match self.file.load()? {
             Ok(loaded) => loaded,
             Err(bad) => return Ok(bad),
         };

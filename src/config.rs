@@ -85,6 +85,8 @@ pub struct Loaded {
     pub settings: Settings,
     /// What is allowed and probably not meant; `check --strict` makes errors of them.
     pub warnings: Faults,
+    /// CRC-32 of the file: the same wherever the same file is in force.
+    pub hash: u32,
 }
 
 /// Reads and checks a file. Asks no DNS and opens no socket.
@@ -156,6 +158,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
         Ok(Loaded {
             settings,
             warnings: Faults::new(file_name, text, warnings),
+            hash: crc32fast::hash(text.as_bytes()),
         })
     } else {
         Err(Faults::new(file_name, text, faults))

@@ -19,7 +19,7 @@ use crate::net::{Accepted, Leg};
 use crate::outcome::ClosedBy;
 use crate::relay::{Flow, Means, Relay, Resources, Verdict};
 use crate::routing::Query;
-use crate::snapshot::Snapshot;
+use crate::snapshot::Taken;
 use crate::telemetry::{ConnectionLog, Registry};
 use record::Record;
 pub use refuse::Refusal;
@@ -27,8 +27,6 @@ use refuse::refuse;
 
 /// What the connections of one worker share.
 pub struct Context {
-    /// The configuration that new connections take.
-    pub snapshot: RefCell<Arc<Snapshot>>,
     /// Limits, shared with the other workers.
     pub admission: Arc<Admission>,
     /// Metrics, shared with the other workers.
@@ -64,6 +62,12 @@ impl Context {
         }
     }
 
+    /// The live connections.
+    pub fn flows(&self) -> Vec<Rc<Flow>> {
+        let flows = self.flows.borrow();
+        flows.iter().map(|(_, flow)| Rc::clone(flow)).collect()
+    }
+
     /// Ends every connection, and those that still arrive.
     pub fn cut(&self) {
         self.cut.set(true);
@@ -73,16 +77,16 @@ impl Context {
     }
 }
 
-/// Serves one connection of a listener, given by its position in the snapshot. `load` is dropped
-/// when the connection has ended.
+/// Serves one connection with the snapshot that it took. `load` is dropped when the connection has
+/// ended.
 pub fn serve<L: 'static>(
     context: Rc<Context>,
     accepted: Accepted,
-    listener: usize,
+    taken: Taken,
     load: L,
 ) -> impl Future<Output = ()> + 'static {
     // What comes before the relay is boxed and gone when it begins: an idle connection is small.
-    let begun = Box::pin(begin(context, accepted, listener, load));
+    let begun = Box::pin(begin(context, accepted, taken, load));
     async move {
         let Some(mut live) = begun.await else { return };
         let end = (&mut live.relay).await;
@@ -102,10 +106,10 @@ struct Live<L> {
 async fn begin<L>(
     context: Rc<Context>,
     accepted: Accepted,
-    listener: usize,
+    taken: Taken,
     load: L,
 ) -> Option<Live<L>> {
-    let mut record = Record::open(&context, &accepted, listener);
+    let mut record = Record::open(&context, &accepted, taken);
     let flow = Rc::clone(record.flow());
     let client = match Leg::register(accepted.socket) {
         Ok(client) => client,

@@ -1,13 +1,15 @@
 //! Sockets, their options, pipes and splice: every system call that tokio does not make. The only
 //! place where `unsafe` is allowed, for what neither socket2 nor rustix has a safe way.
 
+mod descriptors;
 mod leg;
 mod listening;
 mod pipe;
 mod socket;
 
+pub use descriptors::{DESCRIPTORS_PER_MESSAGE, receive_descriptors, send_descriptors};
 pub use leg::{Broken, Leg, Readable};
-pub use listening::{Accepted, Listening, bind, bind_group};
+pub use listening::{Accepted, Listening, adopt, bind, bind_group};
 pub use pipe::{Pipe, Pool};
 pub use socket::{
     LegOptions, acknowledge_at_once, begin_connect, local_address, set_receive_low_water_mark,

@@ -1,5 +1,8 @@
 //! The immutable listeners, routes and backends that a connection takes on arrival.
 
+mod difference;
+
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,6 +10,7 @@ use crate::backend::Pool;
 use crate::routing::{Miss, Query, Table};
 use crate::telemetry::{Counter, Endings, ListenerStats};
 use crate::{admission, dial, relay};
+pub use difference::Difference;
 
 /// What a connection works with. A reload swaps it as a whole; connections keep the one they took.
 #[derive(Debug)]
@@ -17,12 +21,27 @@ pub struct Snapshot {
     pub hello: HelloLimits,
     /// The listeners; a position names one for the life of the snapshot.
     pub listeners: Vec<Listener>,
+    /// The position of each address's listener.
+    pub addresses: HashMap<AddressId, usize>,
     /// The backends, in the order that routes refer to.
     pub backends: Vec<Backend>,
     /// The routes.
     pub routes: Table,
     /// Connections by position of the route.
     pub route_connections: Vec<Arc<Counter>>,
+}
+
+/// A bound address, for as long as it is bound: reloads that keep it keep its number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct AddressId(pub u64);
+
+/// What a connection takes on arrival.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    /// The snapshot.
+    pub snapshot: Arc<Snapshot>,
+    /// The position of its listener in it.
+    pub listener: usize,
 }
 
 /// `[limits]` as far as they bound the hello.
@@ -61,6 +80,14 @@ pub struct Backend {
 }
 
 impl Snapshot {
+    /// What a connection at an address takes; none if this snapshot does not have the address.
+    pub fn take(this: &Arc<Self>, address: AddressId) -> Option<Taken> {
+        Some(Taken {
+            listener: *this.addresses.get(&address)?,
+            snapshot: Arc::clone(this),
+        })
+    }
+
     /// The listener at a position.
     #[expect(
         clippy::indexing_slicing,

@@ -1,8 +1,11 @@
 //! A data thread: its runtime, its listening sockets, its mailbox, its live connections.
 
 mod balance;
+mod drain;
+mod listening;
 mod mailbox;
 
+use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,14 +16,15 @@ use rustix::io::Errno;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
 use tokio::task::coop::consume_budget;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::conn::{self, Context};
-use crate::net::{Accepted, Listening};
+use crate::net::Accepted;
+use crate::snapshot::Taken;
 use crate::telemetry::WorkerStats;
 use balance::Load;
 pub use balance::Loads;
+use listening::{Address, Addresses};
 pub use mailbox::{Arrival, Mailbox, Message};
 
 /// How often a worker looks over its connections and shows that it turns.
@@ -53,7 +57,7 @@ struct Worker {
     mailboxes: Arc<[Mailbox]>,
     context: Rc<Context>,
     connections: TaskTracker,
-    closing: CancellationToken,
+    addresses: RefCell<Addresses>,
 }
 
 /// Runs a worker on this thread until it has been told to close and its last connection has ended.
@@ -66,7 +70,7 @@ pub fn run(plan: Plan) -> io::Result<()> {
         mailboxes: plan.mailboxes,
         context: Rc::new((plan.context)()),
         connections: TaskTracker::new(),
-        closing: CancellationToken::new(),
+        addresses: RefCell::default(),
     });
     runtime.block_on(async {
         tokio::task::spawn_local(tick(Rc::clone(&worker.context), Arc::clone(&plan.pulse)));
@@ -100,34 +104,41 @@ impl Worker {
 
     fn take(self: &Rc<Self>, message: Message) {
         match message {
-            Message::Listen { listener, socket } => match Listening::register(socket) {
-                Ok(listening) => {
-                    let accepting = Rc::clone(self).accept(listening, listener);
-                    self.connections.spawn_local(accepting);
+            Message::Listen { address, socket } => {
+                match self.addresses.borrow_mut().open(address, socket) {
+                    Ok(address) => {
+                        let accepting = Rc::clone(self).accept(address);
+                        self.connections.spawn_local(accepting);
+                    }
+                    Err(error) => tracing::error!(%error, "cannot listen"),
                 }
-                Err(error) => tracing::error!(%error, "cannot listen"),
-            },
+            }
+            Message::Unlisten { address } => self.addresses.borrow_mut().close(address),
+            Message::Swap(snapshot) => self.addresses.borrow_mut().swap(&snapshot),
             Message::Serve(arrival) => self.serve(arrival),
             Message::Close => {
-                self.closing.cancel();
+                self.addresses.borrow_mut().close_all();
                 self.connections.close();
+            }
+            Message::Spread { over } => {
+                tokio::task::spawn_local(drain::spread(Rc::clone(&self.context), over));
             }
             Message::Cut => self.context.cut(),
         }
     }
 
-    /// Accepts connections of a listener until the worker closes, then takes what the queue still
-    /// has: closing a listening socket resets it.
-    async fn accept(self: Rc<Self>, listening: Listening, listener: usize) {
+    /// Accepts connections of an address until it closes, then takes what the queue still has:
+    /// closing a listening socket resets it.
+    async fn accept(self: Rc<Self>, address: Rc<Address>) {
         let mut last_warning = None;
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = self.closing.cancelled() => break,
-                accepted = listening.accept() => accepted,
+                () = address.closing.cancelled() => break,
+                accepted = address.listening.accept() => accepted,
             };
             match accepted {
-                Ok(accepted) => self.place(accepted, listener),
+                Ok(accepted) => self.place(accepted, address.taken()),
                 Err(error) if is_exhausted(error) => {
                     if last_warning.is_none_or(|at: Instant| at.elapsed() >= TICK) {
                         last_warning = Some(Instant::now());
@@ -142,8 +153,8 @@ impl Worker {
             consume_budget().await;
         }
         loop {
-            match listening.take() {
-                Ok(accepted) => self.place(accepted, listener),
+            match address.listening.take() {
+                Ok(accepted) => self.place(accepted, address.taken()),
                 Err(error) if error == Errno::AGAIN || is_exhausted(error) => return,
                 Err(_) => {}
             }
@@ -151,12 +162,12 @@ impl Worker {
     }
 
     /// Keeps a new connection, or hands it to the worker with the fewest.
-    fn place(&self, accepted: Accepted, listener: usize) {
+    fn place(&self, accepted: Accepted, taken: Taken) {
         let target = self.loads.place(self.position);
         let load = Load::new(&self.loads, target);
         let arrival = Arrival {
             accepted,
-            listener,
+            taken,
             load,
         };
         let other = self
@@ -177,11 +188,14 @@ impl Worker {
         let context = Rc::clone(&self.context);
         let Arrival {
             accepted,
-            listener,
+            taken,
             load,
         } = arrival;
+        // A reload may have raised the limit.
+        let max_hello = taken.snapshot.hello.max_size;
+        context.resources.grow(max_hello);
         self.connections
-            .spawn_local(conn::serve(context, accepted, listener, load));
+            .spawn_local(conn::serve(context, accepted, taken, load));
     }
 }
 

@@ -1,4 +1,5 @@
-//! Tests of the whole program over real sockets: bad inputs, transfers, faults, invariants, workers.
+//! Tests of the whole program over real sockets: bad inputs, transfers, faults, invariants, workers,
+//! reloads.
 //!
 //! One binary, so that it is linked once. Each module says which rows it holds.
 
@@ -24,7 +25,10 @@ mod it {
     mod peers;
     mod process;
     mod random;
+    mod reload;
     mod self_tests;
+    mod takeover;
     mod transfers;
+    mod watch;
     mod workers;
 }

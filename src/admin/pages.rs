@@ -13,7 +13,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use crate::telemetry::metrics::Registry;
 
 /// A worker that has not turned for so long does not serve its connections.
-const LATE: Duration = Duration::from_secs(10);
+pub const LATE: Duration = Duration::from_secs(10);
 
 /// What is served where, for a reader who has asked for something else.
 const PATHS: &str = "/metrics\n/livez\n/readyz\n";

@@ -1,5 +1,7 @@
 //! The limits in force: what routes.toml says, else what the machine can bear.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use super::Machine;
 use crate::telemetry::Limit;
 
@@ -43,6 +45,7 @@ pub struct Bounds {
     pub max_pending_per_client: usize,
     /// Connections of one client; `None` is no limit.
     pub max_connections_per_client: Option<usize>,
+    client_ipv6_prefix: u8,
 }
 
 impl Bounds {
@@ -65,6 +68,17 @@ impl Bounds {
                 max_pending_connections,
             ),
             max_connections_per_client: limits.max_connections_per_client.map(|max| max.max(1)),
+            client_ipv6_prefix: limits.client_ipv6_prefix,
+        }
+    }
+
+    /// What counts as one client: an IPv4 address, or an IPv6 network of `client_ipv6_prefix`.
+    pub(super) fn key(&self, client: IpAddr) -> IpAddr {
+        let others = 128_u32.saturating_sub(self.client_ipv6_prefix.into());
+        let mask = u128::MAX.checked_shl(others).unwrap_or(0);
+        match client.to_canonical() {
+            IpAddr::V6(client) => Ipv6Addr::from_bits(client.to_bits() & mask).into(),
+            client @ IpAddr::V4(_) => client,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
 use std::hash::BuildHasher;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Bounds;
@@ -20,9 +20,6 @@ type Shard = HashMap<IpAddr, Counts, RandomState>;
 /// The connections of each client.
 #[derive(Debug)]
 pub(super) struct Clients {
-    max_pending: u32,
-    max_connections: u32,
-    ipv6_mask: u128,
     hasher: RandomState,
     shards: [Mutex<Shard>; SHARDS],
 }
@@ -34,36 +31,24 @@ struct Counts {
 }
 
 impl Clients {
-    pub(super) fn new(bounds: &Bounds, ipv6_prefix: u8) -> Self {
+    pub(super) fn new() -> Self {
         // Clients choose their addresses: the hash has a random key.
         let hasher = RandomState::new();
-        let max = |max: usize| u32::try_from(max).unwrap_or(u32::MAX);
         Self {
-            max_pending: max(bounds.max_pending_per_client),
-            max_connections: bounds.max_connections_per_client.map_or(u32::MAX, max),
-            ipv6_mask: u128::MAX
-                .checked_shl(128_u32.saturating_sub(ipv6_prefix.into()))
-                .unwrap_or(0),
             shards: std::array::from_fn(|_| Mutex::new(Shard::with_hasher(hasher.clone()))),
             hasher,
         }
     }
 
-    /// What counts as one client: an IPv4 address, or an IPv6 network of `client_ipv6_prefix`.
-    pub(super) fn key(&self, client: IpAddr) -> IpAddr {
-        match client.to_canonical() {
-            IpAddr::V6(client) => Ipv6Addr::from_bits(client.to_bits() & self.ipv6_mask).into(),
-            client @ IpAddr::V4(_) => client,
-        }
-    }
-
-    pub(super) fn enter(&self, key: IpAddr, pending: bool) -> Result<(), Limit> {
+    /// Counts a connection of the client with this [`Bounds::key`].
+    pub(super) fn enter(&self, key: IpAddr, pending: bool, bounds: &Bounds) -> Result<(), Limit> {
         let mut shard = self.shard(key);
         let counts = shard.get(&key).copied().unwrap_or_default();
-        if pending && counts.pending >= self.max_pending {
+        if pending && counts.pending as usize >= bounds.max_pending_per_client {
             return Err(Limit::MaxPendingPerClient);
         }
-        if counts.connections >= self.max_connections {
+        let most = bounds.max_connections_per_client.unwrap_or(usize::MAX);
+        if counts.connections as usize >= most {
             return Err(Limit::MaxConnectionsPerClient);
         }
         let counts = Counts {
@@ -118,8 +103,7 @@ impl Clients {
 
     /// Connections and pending ones of a client.
     #[cfg(test)]
-    pub(super) fn counts(&self, client: IpAddr) -> (usize, usize) {
-        let key = self.key(client);
+    pub(super) fn counts(&self, key: IpAddr) -> (usize, usize) {
         let counts = self.shard(key).get(&key).copied().unwrap_or_default();
         (counts.connections as usize, counts.pending as usize)
     }

@@ -136,7 +136,7 @@ fn a_client_over_its_pending_limit_is_refused_and_others_are_not() {
     first.hello_done();
     let mut third = admission.admit().unwrap();
     assert_eq!(third.identify(one), Ok(()));
-    assert_eq!(admission.clients.counts(one), (2, 1));
+    assert_eq!(admission.counts(one), (2, 1));
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn a_client_over_its_connection_limit_is_refused_and_leaves_no_trace() {
         Err(Limit::MaxConnectionsPerClient)
     );
     drop(second);
-    assert_eq!(admission.clients.counts(ip("192.0.2.1")), (1, 0));
+    assert_eq!(admission.counts(ip("192.0.2.1")), (1, 0));
     drop(first);
     assert_eq!(admission.clients.size().0, 0);
 }
@@ -166,7 +166,7 @@ fn a_client_is_an_ipv4_address_or_an_ipv6_network() {
             client_ipv6_prefix: prefix,
             ..NO_LIMITS
         });
-        move |client: &str| admission.clients.key(ip(client))
+        move |client: &str| admission.bounds().key(ip(client))
     };
     assert_eq!(with_prefix(64)("::ffff:192.0.2.1"), ip("192.0.2.1"));
     assert_eq!(with_prefix(64)("192.0.2.1"), ip("192.0.2.1"));
@@ -190,7 +190,7 @@ fn three_thousand_connections_from_one_address_fit_the_defaults() {
             permit
         })
         .collect();
-    assert_eq!(admission.clients.counts(client), (3_000, 0));
+    assert_eq!(admission.counts(client), (3_000, 0));
     assert_eq!(admission.clients.size().0, 1);
     drop(permits);
     assert_eq!(admission.clients.size().0, 0);
@@ -254,7 +254,7 @@ fn threads_never_pass_a_limit_and_all_counts_return_to_zero() {
                     if round % 2 == 0 {
                         permit.hello_done();
                     }
-                    let (connections, pending) = admission.clients.counts(client);
+                    let (connections, pending) = admission.counts(client);
                     assert!(connections <= 5 && pending <= 3);
                     permits.push(permit);
                 }
@@ -361,7 +361,7 @@ proptest! {
                 let own: Vec<_> =
                     permits.iter().filter(|(_, model)| model.0 == Some(client)).collect();
                 let pending = own.iter().filter(|(_, model)| model.1).count();
-                prop_assert_eq!(admission.clients.counts(address(client, 0)), (own.len(), pending));
+                prop_assert_eq!(admission.counts(address(client, 0)), (own.len(), pending));
             }
         }
         drop(permits);

@@ -7,22 +7,21 @@ use std::num::NonZeroUsize;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use slab::Slab;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StartError;
+use super::change::{Builder, Fixed, remedy};
+use super::inherited::Inherited;
 use crate::admin::State;
 use crate::admission::{Admission, Machine};
-use crate::backend::{Endpoint, Pool};
-use crate::config::{self, Settings};
+use crate::config::Settings;
 use crate::conn::Context;
-use crate::control::{self, Bound};
+use crate::control::{self, Rejected, Request, Requests};
 use crate::net;
-use crate::relay::{Resources, Terms};
-use crate::snapshot::{Backend, Listener, Snapshot};
-use crate::telemetry::{ConnectionLog, Limit, Registry};
+use crate::relay::Resources;
+use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::{self, Loads, Mailbox};
 
 /// Connection numbers of one worker before those of the next.
@@ -34,174 +33,88 @@ const DESCRIPTORS_PER_WORKER: usize = 4 + 2 * net::Pool::MOST;
 /// More workers than this gain nothing measurable by default.
 const MOST_WORKERS: usize = 8;
 
+/// What is needed to build a relay.
+pub(super) struct Parts {
+    /// The first configuration.
+    pub(super) settings: Settings,
+    /// CRC-32 of its file.
+    pub(super) hash: u32,
+    /// The file, if there is one.
+    pub(super) file: Option<control::File>,
+    /// Listening sockets that somebody else has opened.
+    pub(super) inherited: Inherited,
+    pub(super) registry: Arc<Registry>,
+    pub(super) log: Arc<ConnectionLog>,
+    pub(super) requests: (Requests, mpsc::UnboundedReceiver<Request>),
+}
+
 /// Binds every socket, starts the workers, and gives control what it needs.
-pub(super) fn plan(
-    settings: Settings,
-    registry: Arc<Registry>,
-    log: Arc<ConnectionLog>,
-    stop: mpsc::UnboundedReceiver<()>,
-) -> Result<control::Plan, StartError> {
+pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
+    let Parts {
+        settings,
+        hash,
+        file,
+        mut inherited,
+        registry,
+        log,
+        requests: (requests, requested),
+    } = parts;
     let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let default = || cores().min(MOST_WORKERS);
     let count = settings.workers.map_or_else(default, NonZeroUsize::get);
     let addresses: usize = settings.listeners.iter().map(|one| one.bind.len()).sum();
     let machine = Machine::read().without_descriptors(count * (DESCRIPTORS_PER_WORKER + addresses));
-    let admission = admission(&settings, machine, &registry);
-    let listening = listen(&settings.listeners, count)?;
-    let admin = settings.admin.map(admin).transpose()?;
-    let drain = settings.drain;
-    let snapshot = Arc::new(snapshot(settings, &registry));
-    let endpoints = snapshot
-        .backends
-        .iter()
-        .flat_map(|backend| backend.pool.endpoints());
-    let endpoints = endpoints.cloned().collect();
-    let state = Arc::new(State::new(Arc::clone(&registry)));
+    let admission = Arc::new(Admission::new(&settings.limits, machine));
+    let admin = settings.admin.map(|address| admin(address, &mut inherited));
+    let admin = admin.transpose()?;
+    let mut builder = Builder {
+        registry: Arc::clone(&registry),
+        log: Arc::clone(&log),
+        admission: Arc::clone(&admission),
+        workers: count,
+        fixed: Fixed::of(&settings),
+        before: None,
+        addresses: 0,
+        inherited,
+    };
+    let first = builder.change(settings, hash, &[])?;
+    builder.inherited.finish()?;
     let crew = Crew {
-        snapshot,
+        max_client_hello: first.snapshot.hello.max_size,
         admission,
         registry: Arc::clone(&registry),
         log: Arc::clone(&log),
     };
     let (mailboxes, workers) = crew.start(count)?;
     Ok(control::Plan {
-        listening,
+        first,
+        source: match &file {
+            Some(file) => builder.reads(file.path.clone()),
+            None => Box::new(|_| Err(Rejected::new(None, "there is no file".to_owned()))),
+        },
+        file,
         admin,
-        endpoints,
         mailboxes,
         workers,
+        state: Arc::new(State::new(Arc::clone(&registry))),
         registry,
         log,
-        state,
-        drain,
-        stop,
+        requests,
+        requested,
     })
 }
 
-/// Computes the limits and makes them known.
-fn admission(settings: &Settings, machine: Machine, registry: &Registry) -> Arc<Admission> {
-    let admission = Admission::new(&settings.limits, machine);
-    let bounds = admission.bounds();
-    for limit in Limit::ALL {
-        registry
-            .limits()
-            .set(limit, bounds.get(limit).map(|value| value as u64));
-    }
-    tracing::info!(
-        max_connections = bounds.max_connections,
-        bound_by = bounds.bound_by,
-        max_pending_connections = bounds.max_pending_connections,
-        max_pending_per_client = bounds.max_pending_per_client,
-        "limits"
-    );
-    if bounds.max_connections > bounds.machine_max_connections {
-        tracing::warn!(
-            max_connections = bounds.max_connections,
-            machine = bounds.machine_max_connections,
-            "limits.max_connections is more than descriptors and memory allow: raise those (ulimit \
-             -n, memory.max) or lower the limit"
-        );
-    }
-    Arc::new(admission)
-}
-
-fn listen(listeners: &[config::Listener], workers: usize) -> Result<Vec<Bound>, StartError> {
-    let mut listening = Vec::new();
-    for (position, listener) in listeners.iter().enumerate() {
-        for &address in &listener.bind {
-            let failed = |source: io::Error| StartError::Listen {
-                listener: Arc::clone(&listener.name),
-                address,
-                remedy: remedy(&source),
-                source,
-            };
-            let sockets = net::bind_group(address, workers).map_err(failed)?;
-            let bound = sockets
-                .first()
-                .map_or(Ok(address), net::local_address)
-                .map_err(failed)?;
-            listening.push(Bound {
-                name: Arc::clone(&listener.name),
-                listener: position,
-                address: bound,
-                sockets,
-            });
-        }
-    }
-    Ok(listening)
-}
-
-fn admin(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let listener = net::bind(address).map(TcpListener::from);
-    listener.map_err(|source| StartError::Admin {
+fn admin(address: SocketAddr, inherited: &mut Inherited) -> Result<Arc<TcpListener>, StartError> {
+    let mut bind = || match inherited.take(address)?.pop() {
+        Some(socket) => Ok(socket),
+        None => net::bind(address),
+    };
+    let listener = bind().map_err(|source| StartError::Admin {
         address,
         remedy: remedy(&source),
         source,
-    })
-}
-
-/// What to do when an address cannot be bound.
-fn remedy(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EADDRINUSE) => {
-            "another socket has this address; stop that program or choose another port \
-             (`ss -ltnp` shows who has it)"
-        }
-        Some(libc::EADDRNOTAVAIL) => {
-            "this host does not have the address; write one of its own, or [::] for all"
-        }
-        Some(libc::EACCES) => {
-            "ports below 1024 need CAP_NET_BIND_SERVICE (ambient, in a systemd unit), or a lower \
-             net.ipv4.ip_unprivileged_port_start"
-        }
-        _ => "see the cause",
-    }
-}
-
-fn snapshot(settings: Settings, registry: &Registry) -> Snapshot {
-    let now = Instant::now();
-    let backends: Vec<Backend> = settings
-        .backends
-        .into_iter()
-        .map(|backend| {
-            let endpoints = backend.endpoints.into_iter().map(|target| {
-                let stats = registry.endpoint(&backend.name, &target.to_string());
-                Arc::new(Endpoint::new(target, stats, now))
-            });
-            Backend {
-                pool: Pool::new(
-                    Arc::clone(&backend.name),
-                    endpoints.collect(),
-                    backend.balance,
-                ),
-                dial: backend.dial,
-                relay: Arc::new(Terms::new(backend.relay, registry.backend(&backend.name))),
-            }
-        })
-        .collect();
-    let listeners = settings.listeners.into_iter().map(|listener| Listener {
-        stats: registry.listener(&listener.name),
-        endings: registry.endings(&listener.name, None),
-        backend_endings: backends
-            .iter()
-            .map(|backend| registry.endings(&listener.name, Some(backend.pool.name())))
-            .collect(),
-        name: listener.name,
-        clients: listener.clients,
-    });
-    let routes = settings.routes;
-    Snapshot {
-        generation: 1,
-        hello: settings.hello,
-        listeners: listeners.collect(),
-        route_connections: routes
-            .routes()
-            .iter()
-            .map(|route| registry.route(&route.name))
-            .collect(),
-        backends,
-        routes,
-    }
+    })?;
+    Ok(Arc::new(listener.into()))
 }
 
 /// Each is closed when its worker ends.
@@ -209,7 +122,7 @@ type Ends = Vec<oneshot::Receiver<()>>;
 
 /// What all workers share.
 struct Crew {
-    snapshot: Arc<Snapshot>,
+    max_client_hello: usize,
     admission: Arc<Admission>,
     registry: Arc<Registry>,
     log: Arc<ConnectionLog>,
@@ -247,13 +160,12 @@ impl Crew {
 
     /// Makes the context of a worker, on its thread.
     fn context(&self, position: usize) -> Box<dyn FnOnce() -> Context + Send> {
-        let snapshot = Arc::clone(&self.snapshot);
+        let max_client_hello = self.max_client_hello;
         let admission = Arc::clone(&self.admission);
         let registry = Arc::clone(&self.registry);
         let log = Arc::clone(&self.log);
         Box::new(move || Context {
-            resources: Rc::new(Resources::new(snapshot.hello.max_size)),
-            snapshot: RefCell::new(snapshot),
+            resources: Rc::new(Resources::new(max_client_hello)),
             admission,
             registry,
             log,

@@ -168,6 +168,12 @@ impl Faults {
         }
     }
 
+    /// CRC-32 of the file, if it could be read as text.
+    pub fn hash(&self) -> Option<u32> {
+        let text = self.text.as_deref()?;
+        Some(crc32fast::hash(text.as_bytes()))
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.all.is_empty()

@@ -14,7 +14,7 @@ use crate::dial::Dialled;
 use crate::net::{Accepted, Leg, local_address};
 use crate::outcome::{ClosedBy, Direction, Outcome};
 use crate::relay::{End, Flow, Micros, Verdict};
-use crate::snapshot::{Backend, Listener, Routed, Snapshot};
+use crate::snapshot::{Backend, Listener, Routed, Snapshot, Taken};
 use crate::telemetry::{Attempt, ClientText, Id, Limit, Line, Millis, Protocols, Time, Version};
 
 /// One connection in the accounts: it opens at accept and closes once, in Drop, so that a task that
@@ -68,8 +68,8 @@ impl Facts {
 
 impl Record {
     /// A connection has been accepted.
-    pub(super) fn open(context: &Rc<Context>, accepted: &Accepted, listener: usize) -> Self {
-        let snapshot = Arc::clone(&context.snapshot.borrow());
+    pub(super) fn open(context: &Rc<Context>, accepted: &Accepted, taken: Taken) -> Self {
+        let Taken { snapshot, listener } = taken;
         let flow = Rc::new(Flow::new(accepted.at));
         if context.cut.get() {
             flow.end(Verdict::Drained);

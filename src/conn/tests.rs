@@ -1,5 +1,6 @@
 //! What only a look from inside can show: a connection whose task panics.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::TcpStream;
 
@@ -10,11 +11,11 @@ use super::*;
 use crate::admission::{Limits, Machine};
 use crate::net;
 use crate::routing::Table;
-use crate::snapshot::{HelloLimits, Listener};
+use crate::snapshot::{HelloLimits, Listener, Snapshot};
 use crate::telemetry::lines::Lines;
 use crate::telemetry::{Format, Logged};
 
-fn context() -> Context {
+fn context() -> (Context, Taken) {
     let registry = Registry::new();
     let listener = Listener {
         name: "agents".into(),
@@ -30,6 +31,7 @@ fn context() -> Context {
             max_size: 1 << 16,
         },
         listeners: vec![listener],
+        addresses: HashMap::new(),
         backends: Vec::new(),
         routes: Table::default(),
         route_connections: Vec::new(),
@@ -47,8 +49,11 @@ fn context() -> Context {
     };
     let dropped = registry.lines_dropped();
     let lines = Lines::start(Box::new(io::sink()), "log", dropped).unwrap();
-    Context {
-        snapshot: RefCell::new(Arc::new(snapshot)),
+    let taken = Taken {
+        snapshot: Arc::new(snapshot),
+        listener: 0,
+    };
+    let context = Context {
         admission: Arc::new(Admission::new(&limits, machine)),
         log: Arc::new(ConnectionLog::new(
             lines,
@@ -61,13 +66,14 @@ fn context() -> Context {
         flows: RefCell::new(Slab::new()),
         ids: Cell::new(0),
         cut: Cell::new(false),
-    }
+    };
+    (context, taken)
 }
 
 fn listening() -> (net::Listening, std::net::SocketAddr) {
     let socket = net::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = net::local_address(&socket).unwrap();
-    (net::Listening::register(socket).unwrap(), address)
+    (net::Listening::register(Arc::new(socket)).unwrap(), address)
 }
 
 #[test]
@@ -76,14 +82,15 @@ fn f29_and_invariant_3_a_task_that_panics_is_counted_once_and_ends_alone() {
         .enable_all()
         .build_local(LocalOptions::default());
     runtime.unwrap().block_on(async {
-        let context = Rc::new(context());
+        let (context, taken) = context();
+        let context = Rc::new(context);
         let (listening, address) = listening();
 
         let _first = TcpStream::connect(address).unwrap();
         let accepted = listening.accept().await.unwrap();
-        let panicking = Rc::clone(&context);
+        let (panicking, its) = (Rc::clone(&context), taken.clone());
         let panicked = tokio::task::spawn_local(async move {
-            let _record = Record::open(&panicking, &accepted, 0);
+            let _record = Record::open(&panicking, &accepted, its);
             panic!("a fault of ours");
         });
         assert!(panicked.await.unwrap_err().is_panic());
@@ -96,7 +103,7 @@ fn f29_and_invariant_3_a_task_that_panics_is_counted_once_and_ends_alone() {
         serve(
             Rc::clone(&context),
             listening.accept().await.unwrap(),
-            0,
+            taken.clone(),
             (),
         )
         .await;
@@ -130,7 +137,8 @@ fn invariant_5_the_future_of_an_idle_connection_stays_small() {
             socket: socket.into(),
             at: std::time::Instant::now(),
         };
-        let size = size_of_val(&serve(Rc::new(context()), accepted, 0, ()));
+        let (context, taken) = context();
+        let size = size_of_val(&serve(Rc::new(context), accepted, taken, ()));
         // With the header and the trailer of its task that is 384, which must be a multiple of 128.
         assert!(size <= 272, "{size} bytes");
     });
@@ -142,7 +150,8 @@ fn a_connection_that_arrives_after_the_end_of_a_drain_is_cut_and_counted() {
         .enable_all()
         .build_local(LocalOptions::default());
     runtime.unwrap().block_on(async {
-        let context = Rc::new(context());
+        let (context, taken) = context();
+        let context = Rc::new(context);
         let (listening, address) = listening();
         context.cut();
 
@@ -150,7 +159,7 @@ fn a_connection_that_arrives_after_the_end_of_a_drain_is_cut_and_counted() {
         serve(
             Rc::clone(&context),
             listening.accept().await.unwrap(),
-            0,
+            taken.clone(),
             (),
         )
         .await;

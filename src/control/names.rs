@@ -15,9 +15,10 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use arc_swap::ArcSwap;
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
 use crate::backend::{Endpoint, Target};
@@ -43,12 +44,16 @@ const FIRST_PASS: Duration = Duration::from_secs(1);
 /// The system's resolver blocks a thread of the runtime's blocking pool. There is at most one for
 /// each name, also while the resolver hangs, so `max_blocking_threads` should not be below the
 /// number of names; tokio's default of 512 is ample.
-#[derive(Debug)]
 pub struct Names {
+    resolver: Arc<Resolver>,
     tasks: JoinSet<()>,
+    /// The endpoints that bear each name. A task ends when its sender is gone.
+    by_host: BTreeMap<Box<str>, watch::Sender<Bearers>>,
     /// Closed when every name was looked up once.
     first_pass: mpsc::Receiver<()>,
 }
+
+type Bearers = Vec<Arc<Endpoint>>;
 
 impl Names {
     /// Starts to resolve, on the current runtime. `own` are the addresses that listeners and admin
@@ -63,36 +68,61 @@ impl Names {
     }
 
     fn start_with(endpoints: &[Arc<Endpoint>], own: Vec<SocketAddr>, lookup: Lookup) -> Self {
+        let mut names = Self {
+            resolver: Arc::new(Resolver {
+                lookup,
+                permits: Semaphore::new(LOOKUPS),
+                own: ArcSwap::from_pointee(Own::new(Vec::new())),
+            }),
+            tasks: JoinSet::new(),
+            by_host: BTreeMap::new(),
+            first_pass: mpsc::channel(1).1,
+        };
+        names.update(endpoints, own);
+        names
+    }
+
+    /// Goes over to these endpoints and own addresses. Names that stay keep their turn; new ones are
+    /// looked up at once.
+    pub fn update(&mut self, endpoints: &[Arc<Endpoint>], own: Vec<SocketAddr>) {
         let own = Own::new(own);
-        let mut by_host = BTreeMap::<&str, Vec<Arc<Endpoint>>>::new();
+        let mut by_host = BTreeMap::<Box<str>, Bearers>::new();
         for endpoint in endpoints {
             match endpoint.target() {
                 Target::Name { host, .. } => {
-                    by_host.entry(host).or_default().push(Arc::clone(endpoint));
+                    let bearers = by_host.entry(host.clone()).or_default();
+                    bearers.push(Arc::clone(endpoint));
                 }
                 Target::Address(address) => check_literal(endpoint, *address, &own),
             }
         }
-        let resolver = Arc::new(Resolver {
-            lookup,
-            permits: Semaphore::new(LOOKUPS),
-            own,
-        });
+        self.resolver.own.store(Arc::new(own));
+        self.by_host.retain(|host, _| by_host.contains_key(host));
         let (first_pass_guard, first_pass) = mpsc::channel(1);
-        let mut tasks = JoinSet::new();
-        for (host, endpoints) in by_host {
+        self.first_pass = first_pass;
+        for (host, bearers) in by_host {
+            if let Some(task) = self.by_host.get(&host) {
+                task.send_if_modified(|known| {
+                    self.resolver.share(known, &bearers);
+                    let same = is_same(known, &bearers);
+                    *known = bearers;
+                    !same
+                });
+                continue;
+            }
+            let (sender, endpoints) = watch::channel(bearers);
             let name = Name {
-                resolver: Arc::clone(&resolver),
-                host: host.into(),
+                resolver: Arc::clone(&self.resolver),
+                host: host.clone(),
                 endpoints,
                 late: None,
                 begun: Instant::now(),
                 failing: false,
                 excluded: HashSet::new(),
             };
-            tasks.spawn(name.keep_fresh(first_pass_guard.clone()));
+            self.tasks.spawn(name.keep_fresh(first_pass_guard.clone()));
+            self.by_host.insert(host, sender);
         }
-        Self { tasks, first_pass }
     }
 
     /// Waits until every name was looked up once, at most 1 s: so that the first connections find
@@ -125,14 +155,31 @@ async fn system_lookup(host: Box<str>) -> io::Result<Vec<SocketAddr>> {
 struct Resolver {
     lookup: Lookup,
     permits: Semaphore,
-    own: Own,
+    own: ArcSwap<Own>,
+}
+
+impl Resolver {
+    /// Gives new bearers of a name the addresses that it has, until the next look-up tells.
+    fn share(&self, known: &[Arc<Endpoint>], new: &[Arc<Endpoint>]) {
+        let addresses = known.iter().map(|endpoint| endpoint.addresses());
+        let Some(addresses) = addresses.into_iter().find(|known| !known.is_empty()) else {
+            return;
+        };
+        let own = self.own.load();
+        for endpoint in new.iter().filter(|new| new.addresses().is_empty()) {
+            if let Target::Name { port, .. } = *endpoint.target() {
+                let addresses = addresses.iter().map(|known| own::canonical(*known, port));
+                endpoint.set_addresses(addresses.filter(|known| !own.contains(*known)).collect());
+            }
+        }
+    }
 }
 
 /// A host name with the endpoints that bear it.
 struct Name {
     resolver: Arc<Resolver>,
     host: Box<str>,
-    endpoints: Vec<Arc<Endpoint>>,
+    endpoints: watch::Receiver<Bearers>,
     /// A look-up past its time limit. It still has its thread, so no other is begun.
     late: Option<Answer>,
     /// When it was last asked for, its turn among all names awaited.
@@ -150,10 +197,17 @@ impl Name {
             self.take(answer);
             drop(first_pass.take());
             sleep_until(self.begun + SHORTEST_REFRESH).await;
-            if self.late.is_none() {
-                let pause = if self.failing { RETRY } else { REFRESH };
-                let _refresh_or_failed_dial =
-                    timeout_at(self.begun + pause, any_stale(&self.endpoints)).await;
+            let pause = match self.late {
+                Some(_) => SHORTEST_REFRESH,
+                None if self.failing => RETRY,
+                None => REFRESH,
+            };
+            let bearers = self.endpoints.borrow_and_update().clone();
+            tokio::select! {
+                // The next look-up comes early: for a failed dial, or for new endpoints.
+                () = any_stale(&bearers), if self.late.is_none() => {}
+                changed = self.endpoints.changed() => if changed.is_err() { return },
+                () = sleep_until(self.begun + pause) => {}
             }
         }
     }
@@ -203,7 +257,8 @@ impl Name {
 
     fn publish(&mut self, addresses: &[SocketAddr]) {
         let mut excluded = HashSet::new();
-        for endpoint in &self.endpoints {
+        let own = self.resolver.own.load();
+        for endpoint in self.endpoints.borrow().iter() {
             let Target::Name { port, .. } = *endpoint.target() else {
                 continue;
             };
@@ -214,7 +269,7 @@ impl Name {
                 if !seen.insert(address) {
                     continue;
                 }
-                if !self.resolver.own.contains(address) {
+                if !own.contains(address) {
                     usable.push(address);
                 } else if excluded.insert(address) && !self.excluded.contains(&address) {
                     warn_of_loop(endpoint, address);
@@ -224,6 +279,15 @@ impl Name {
         }
         self.excluded = excluded;
     }
+}
+
+/// Whether both are the same endpoints in the same order.
+fn is_same(one: &[Arc<Endpoint>], other: &[Arc<Endpoint>]) -> bool {
+    one.len() == other.len()
+        && one
+            .iter()
+            .zip(other)
+            .all(|(one, other)| Arc::ptr_eq(one, other))
 }
 
 /// Completes once a dial to any of the endpoints has failed.

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::io::Errno;
@@ -31,12 +32,13 @@ pub struct Accepted {
 
 /// A listening socket registered with a worker's epoll.
 #[derive(Debug)]
-pub struct Listening(AsyncFd<OwnedFd>);
+pub struct Listening(AsyncFd<Arc<Socket>>);
 
 impl Listening {
-    /// Registers a listening socket with the runtime of this thread.
-    pub fn register(socket: Socket) -> io::Result<Self> {
-        register(socket.into(), Interest::READABLE).map(Self)
+    /// Registers a listening socket with the runtime of this thread. It closes when its last owner
+    /// drops it.
+    pub fn register(socket: Arc<Socket>) -> io::Result<Self> {
+        register(socket, Interest::READABLE).map(Self)
     }
 
     /// Waits for a connection and takes it.
@@ -73,10 +75,28 @@ pub fn bind(address: SocketAddr) -> io::Result<Socket> {
 /// `count` listening sockets at one address, among which the kernel spreads new connections.
 ///
 /// SO_REUSEPORT alone would share the address in silence with any other process of the same user,
-/// so the address is first bound once without it: in use by whomever is an error.
-pub fn bind_group(address: SocketAddr, count: usize) -> io::Result<Vec<Socket>> {
-    let bound = local_address(&open(address, false)?)?;
+/// so the address is first bound once without it: in use by whomever is an error. Not so if
+/// `beside_own`: a socket of our own that is about to close has the port too.
+pub fn bind_group(address: SocketAddr, count: usize, beside_own: bool) -> io::Result<Vec<Socket>> {
+    let bound = if beside_own {
+        address
+    } else {
+        local_address(&open(address, false)?)?
+    };
     (0..count).map(|_| listen(open(bound, true)?)).collect()
+}
+
+/// A listening socket that another process has opened: it gets the options of our own.
+pub fn adopt(socket: Socket) -> io::Result<Socket> {
+    if !socket.is_listener()? {
+        return Err(io::Error::other(
+            "the socket that was passed does not listen",
+        ));
+    }
+    set_stream_options(socket.as_fd())?;
+    LegOptions::DEFAULT.apply(&socket)?;
+    socket.set_nonblocking(true)?;
+    listen(socket)
 }
 
 fn listen(socket: Socket) -> io::Result<Socket> {
@@ -135,10 +155,10 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_an_error_also_when_its_user_would_share_it() {
-        let group = bind_group("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        let group = bind_group("127.0.0.1:0".parse().unwrap(), 2, false).unwrap();
         let address = local_address(&group[0]).unwrap();
         assert_eq!(local_address(&group[1]).unwrap(), address);
-        let taken = bind_group(address, 1).unwrap_err();
+        let taken = bind_group(address, 1, false).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
     }
 
@@ -152,7 +172,11 @@ mod tests {
             let socket = bind("[::]:0".parse().unwrap()).unwrap();
             let port = local_address(&socket).unwrap().port();
             let peer = TcpStream::connect(("127.0.0.1", port)).unwrap();
-            let accepted = Listening::register(socket).unwrap().accept().await.unwrap();
+            let accepted = Listening::register(Arc::new(socket))
+                .unwrap()
+                .accept()
+                .await
+                .unwrap();
             assert_eq!(accepted.client, peer.local_addr().unwrap(), "canonical");
             let socket = &accepted.socket;
             assert!(sockopt::tcp_nodelay(socket).unwrap());

@@ -3,11 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
-use socket2::SockRef;
+use socket2::{SockRef, Socket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
@@ -71,10 +72,15 @@ pub fn begin_connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     }
 }
 
+/// What owns, alone or with others, one open descriptor as long as it lives.
+pub(super) trait Owned: AsRawFd {}
+impl Owned for OwnedFd {}
+impl Owned for Arc<Socket> {}
+
 /// Registers a socket with the epoll of this thread's runtime.
-pub(super) fn register(socket: OwnedFd, interest: Interest) -> io::Result<AsyncFd<OwnedFd>> {
-    // SAFETY: an `OwnedFd` is an open descriptor, always gives the same one, and stays open until it
-    // is dropped; the `AsyncFd` owns it, and no caller takes it out.
+pub(super) fn register<T: Owned>(socket: T, interest: Interest) -> io::Result<AsyncFd<T>> {
+    // SAFETY: an `Owned` has an open descriptor, always gives the same one, and keeps it open until
+    // it is dropped; the `AsyncFd` owns it, and no caller takes it out.
     #[expect(
         unsafe_code,
         reason = "AsyncFd has no safe constructor that is not deprecated"

@@ -242,6 +242,13 @@ impl Flow {
         self.half_closed.begin(now);
     }
 
+    /// Whether the relay has moved no byte lately and none waits. In the set-up it is not idle.
+    pub fn is_idle(&self, now: u32) -> bool {
+        let still = now.saturating_sub(self.moved_at.get()) >= Self::LONG;
+        let waits = |direction| self.blocked[direction].get().is_some();
+        self.terms.get().is_some() && still && !Direction::ALL.into_iter().any(waits)
+    }
+
     /// Shows the directions that have stalled, asks for pipes that are overdue, and ends the
     /// connection if a limit has passed. A limit never comes early, and up to two seconds late:
     /// `moved_at` is a coarse time, and this is called once a second.

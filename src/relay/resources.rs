@@ -38,6 +38,15 @@ impl Resources {
         }
     }
 
+    /// Makes room for hellos of this size, unless there is.
+    pub fn grow(&self, max_client_hello: usize) {
+        if self.scratch.borrow().len() < max_client_hello {
+            let largest = Self::READ.max(max_client_hello + Self::RECORD_HEADER);
+            self.buffer.replace(vec![0; largest].into());
+            self.scratch.replace(vec![0; max_client_hello].into());
+        }
+    }
+
     /// The worker's coarse clock, in seconds: reading it is no system call.
     pub const fn now(&self) -> u32 {
         self.clock.get()

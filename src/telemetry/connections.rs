@@ -6,7 +6,7 @@ mod tests;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
@@ -116,7 +116,7 @@ pub struct Attempt {
 pub struct ConnectionLog {
     lines: Lines,
     format: Format,
-    logged: Logged,
+    only_failures: AtomicBool,
     registry: Arc<Registry>,
     started: Instant,
     /// For each outcome the second it last came in (high half, from `started`) and how often it
@@ -138,11 +138,17 @@ impl ConnectionLog {
         Self {
             lines,
             format,
-            logged,
+            only_failures: AtomicBool::new(logged == Logged::Failures),
             registry,
             started: Instant::now(),
             windows: [const { AtomicU64::new(0) }; _],
         }
+    }
+
+    /// Logs these connections from now on.
+    pub fn adopt(&self, logged: Logged) {
+        self.only_failures
+            .store(logged == Logged::Failures, Ordering::Relaxed);
     }
 
     /// Logs the end of a connection, unless it is not wanted or one too many of its kind.
@@ -167,14 +173,13 @@ impl ConnectionLog {
     }
 
     fn log_at(&self, line: &Line<'_>, second: u32) {
-        let wanted = match self.logged {
-            Logged::All => line.outcome != Outcome::Probe,
-            Logged::Failures => !matches!(line.outcome, Outcome::Probe | Outcome::Closed),
-        };
-        if !wanted {
+        let is_closed = line.outcome == Outcome::Closed;
+        let unwanted = line.outcome == Outcome::Probe
+            || is_closed && self.only_failures.load(Ordering::Relaxed);
+        if unwanted {
             return;
         }
-        if line.outcome == Outcome::Closed || self.is_allowed(line.outcome, second) {
+        if is_closed || self.is_allowed(line.outcome, second) {
             self.lines.send(format::line(self.format, line));
         } else {
             self.registry.lines_suppressed.add(1);

@@ -19,8 +19,8 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder
 pub use labels::{DialFailure, Limit};
 use stats::ShownPipes;
 pub use stats::{
-    BackendStats, Counter, Endings, EndpointStats, LimitStats, ListenerStats, PipeStats,
-    WorkerStats,
+    BackendStats, ConfigStats, Counter, Endings, EndpointStats, LimitStats, ListenerStats,
+    PipeStats, WatchMode, WorkerStats,
 };
 pub use table::{Kind, Metric, TABLE};
 
@@ -29,6 +29,7 @@ pub use table::{Kind, Metric, TABLE};
 pub struct Registry {
     exporter: Exporter,
     limits: LimitStats,
+    config: ConfigStats,
     pipes: ShownPipes,
     /// From accept to a whole client hello, in seconds.
     pub client_hello_seconds: Histogram,
@@ -62,6 +63,7 @@ impl Registry {
         build.set(1);
         Arc::new(Self {
             limits: LimitStats::new(&exporter),
+            config: ConfigStats::new(&exporter),
             pipes: ShownPipes::new(&exporter),
             client_hello_seconds: exporter.histogram(&table::HELLO, []),
             lines_suppressed: Counter::new(exporter.counter(&table::LINES_SUPPRESSED, [])),
@@ -151,6 +153,11 @@ impl Registry {
         &self.limits
     }
 
+    /// The configuration.
+    pub fn config(&self) -> &ConfigStats {
+        &self.config
+    }
+
     /// The count for [`super::lines::Lines`] to lose lines into.
     pub fn lines_dropped(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.lines_dropped)
@@ -195,6 +202,7 @@ impl Registry {
         self.pipes
             .publish(tables.workers.values().map(|worker| &worker.pipes));
         self.limits.publish();
+        self.config.publish();
         self.lines_suppressed.publish();
         let dropped = self
             .lines_dropped

@@ -1,26 +1,42 @@
 //! The only way by which another thread reaches a worker.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use socket2::Socket;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendError;
 
 use super::balance::Load;
 use crate::net::Accepted;
+use crate::snapshot::{AddressId, Snapshot, Taken};
 
 /// What a worker is told.
 #[derive(Debug)]
 pub enum Message {
-    /// Accept connections of a listener.
+    /// Accept connections at an address, which the snapshot of the last swap has.
     Listen {
-        /// The listener's position in the snapshot.
-        listener: usize,
+        /// The address.
+        address: AddressId,
         /// One of its listening sockets.
-        socket: Socket,
+        socket: Arc<Socket>,
     },
+    /// Accept what the queue of an address still has, then close it.
+    Unlisten {
+        /// The address.
+        address: AddressId,
+    },
+    /// What new connections take from now on.
+    Swap(Arc<Snapshot>),
     /// Serve a connection that another worker has accepted.
     Serve(Arrival),
     /// Stop accepting; end when the last connection has ended.
     Close,
+    /// End connections that are idle, one after the other in random order.
+    Spread {
+        /// How long that may take.
+        over: Duration,
+    },
     /// End every connection now.
     Cut,
 }
@@ -30,8 +46,8 @@ pub enum Message {
 pub struct Arrival {
     /// The connection.
     pub accepted: Accepted,
-    /// The listener's position in the snapshot.
-    pub listener: usize,
+    /// The snapshot that it took.
+    pub taken: Taken,
     /// What it adds to the worker's load.
     pub load: Load,
 }

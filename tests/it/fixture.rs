@@ -4,7 +4,8 @@ use std::fs::Permissions;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::path::{Path, PathBuf};
+use std::process::{self, Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -54,7 +55,15 @@ pub(crate) struct Portway {
     pub(crate) connections: Arc<Lines>,
     /// stderr: the program log.
     pub(crate) program: Arc<Lines>,
-    _directory: TempDir,
+    /// Its routes.toml.
+    file: Arc<File>,
+}
+
+/// A routes.toml, shared by those who run with it.
+struct File {
+    path: PathBuf,
+    /// Has it, if it is ours.
+    _directory: Option<TempDir>,
 }
 
 impl Portway {
@@ -65,12 +74,41 @@ impl Portway {
 
     /// The same with another stdout; `connections` stays empty unless it is a pipe of ours.
     pub(crate) fn start_with(toml: &str, stdout: Stdio) -> Self {
-        Self::start_by(Command::new(PORTWAY), toml, stdout)
+        Self::start_by(program(), toml, stdout)
     }
 
     /// The same by another command, to which the arguments of portway are added.
     pub(crate) fn start_by(command: Command, toml: &str, stdout: Stdio) -> Self {
-        let mut portway = Self::spawn_by(command, toml, stdout);
+        Self::spawn_by(command, toml, stdout).until_ready()
+    }
+
+    /// The same with further arguments of `run`.
+    pub(crate) fn start_args(toml: &str, arguments: &[&str]) -> Self {
+        Self::spawn_on(file(toml), program(), arguments, Stdio::piped()).until_ready()
+    }
+
+    /// The same with a file that the test keeps.
+    pub(crate) fn start_at(path: &Path, arguments: &[&str]) -> Self {
+        let file = Arc::new(File {
+            path: path.to_owned(),
+            _directory: None,
+        });
+        Self::spawn_on(file, program(), arguments, Stdio::piped()).until_ready()
+    }
+
+    /// Starts another one with the same file.
+    pub(crate) fn start_beside(&self, arguments: &[&str]) -> Self {
+        self.spawn_beside(arguments).until_ready()
+    }
+
+    /// The same without waiting: it may have to fail.
+    pub(crate) fn spawn_beside(&self, arguments: &[&str]) -> Self {
+        let file = Arc::clone(&self.file);
+        Self::spawn_on(file, program(), arguments, Stdio::piped())
+    }
+
+    fn until_ready(self) -> Self {
+        let mut portway = self;
         let ready = |line: &Value| message(line) == "ready";
         within(PATIENCE, "portway is ready", || {
             if portway.program.find(ready).is_some() {
@@ -85,20 +123,20 @@ impl Portway {
 
     /// Starts without waiting: for configurations that must fail.
     pub(crate) fn spawn(toml: &str, stdout: Stdio) -> Self {
-        Self::spawn_by(Command::new(PORTWAY), toml, stdout)
+        Self::spawn_by(program(), toml, stdout)
     }
 
-    fn spawn_by(mut command: Command, toml: &str, stdout: Stdio) -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        // portway may run as another user.
-        std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
-        let path = directory.path().join("routes.toml");
-        std::fs::write(&path, toml).unwrap();
+    /// The same by another command.
+    pub(crate) fn spawn_by(command: Command, toml: &str, stdout: Stdio) -> Self {
+        Self::spawn_on(file(toml), command, &[], stdout)
+    }
+
+    fn spawn_on(file: Arc<File>, mut command: Command, arguments: &[&str], stdout: Stdio) -> Self {
         let mut child = command
             .args(["run", "--log-format", "json", "--config"])
-            .arg(&path)
+            .arg(&file.path)
+            .args(arguments)
             .env_remove("RUST_LOG")
-            .stdin(Stdio::null())
             .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
@@ -109,16 +147,41 @@ impl Portway {
             child,
             connections,
             program,
-            _directory: directory,
+            file,
         }
     }
 
-    /// The first address that a listener is bound to.
+    /// Its routes.toml.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file.path
+    }
+
+    /// Replaces its routes.toml as editors do: by a rename.
+    pub(crate) fn write(&self, toml: &str) {
+        let new = self.file.path.with_extension("new");
+        std::fs::write(&new, toml).unwrap();
+        std::fs::rename(new, self.file()).unwrap();
+    }
+
+    /// Runs `portway reload` on its file.
+    pub(crate) fn reload(&self) -> process::Output {
+        let mut command = Command::new(PORTWAY);
+        command.args(["reload", "--config"]).arg(self.file());
+        command.output().unwrap()
+    }
+
+    /// Replaces its routes.toml and reloads.
+    pub(crate) fn reload_with(&self, toml: &str) {
+        self.write(toml);
+        let output = self.reload();
+        assert!(output.status.success(), "{output:?}");
+    }
+
+    /// The first address that a listener is bound to. A new one is told a little after its reload.
     pub(crate) fn address(&self, listener: &str) -> SocketAddr {
-        let line = self
-            .program
-            .find(|line| message(line) == "listening" && line["fields"]["listener"] == listener)
-            .unwrap_or_else(|| panic!("no listener {listener}: {}", self.program.tail()));
+        let listening =
+            |line: &Value| message(line) == "listening" && line["fields"]["listener"] == listener;
+        let line = self.program.wait(PATIENCE, listening);
         line["fields"]["address"].as_str().unwrap().parse().unwrap()
     }
 
@@ -164,6 +227,11 @@ impl Portway {
         self.metrics().get(series)
     }
 
+    /// The same of a series with whole numbers.
+    pub(crate) fn count(&self, series: &str) -> u64 {
+        self.metrics().count(series)
+    }
+
     /// Waits for a line of the connection log.
     pub(crate) fn wait_line(&self, what: impl Fn(&Value) -> bool) -> Value {
         self.connections.wait(PATIENCE, what)
@@ -185,6 +253,26 @@ impl Portway {
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
         within(PATIENCE, "portway exits", || self.child.try_wait().unwrap())
     }
+}
+
+/// The program without input.
+fn program() -> Command {
+    let mut command = Command::new(PORTWAY);
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A routes.toml in a directory of its own.
+fn file(toml: &str) -> Arc<File> {
+    let directory = tempfile::tempdir().unwrap();
+    // portway may run as another user.
+    std::fs::set_permissions(directory.path(), Permissions::from_mode(0o755)).unwrap();
+    let path = directory.path().join("routes.toml");
+    std::fs::write(&path, toml).unwrap();
+    Arc::new(File {
+        path,
+        _directory: Some(directory),
+    })
 }
 
 impl Drop for Portway {

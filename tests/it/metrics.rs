@@ -31,6 +31,16 @@ impl Metrics {
         }
     }
 
+    /// One series with whole numbers, named as for [`Self::get`].
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a count"
+    )]
+    pub(crate) fn count(&self, series: &str) -> u64 {
+        self.get(series).round() as u64
+    }
+
     /// One series that must exist, its labels in any order.
     pub(crate) fn get(&self, series: &str) -> f64 {
         let found = self.series.get(&parse_series(series));

@@ -1,5 +1,6 @@
 //! What the data path counts in: plain atomics, published to the exporter at a scrape.
 
+mod config;
 mod workers;
 
 use std::sync::OnceLock;
@@ -11,6 +12,7 @@ use super::Exporter;
 use super::labels::{DialFailure, Limit};
 use super::table;
 use crate::outcome::{Direction, Outcome, Reach};
+pub use config::{ConfigStats, WatchMode};
 pub(super) use workers::ShownPipes;
 pub use workers::{PipeStats, WorkerStats};
 

@@ -83,6 +83,18 @@ metrics! {
         "Pipes for splicing, as of the workers' last turns; lent ones hold bytes.";
     PIPE_FALLBACKS = "portway_pipe_fallbacks_total", Kind::Counter, [],
         "Reads of bulk flows that were copied because no pipe was to be had.";
+    RELOADS = "portway_reloads_total", Kind::Counter, ["result"],
+        "Reloads of routes.toml.";
+    RELOAD_SUCCESSFUL = "portway_config_last_reload_successful", Kind::Gauge, [],
+        "1 if the last reload succeeded, or none was tried; 0 if it failed and the configuration before is in force.";
+    RELOAD_TIME = "portway_config_last_reload_success_timestamp_seconds", Kind::Gauge, [],
+        "When the configuration in force was loaded, in seconds since 1970.";
+    GENERATION = "portway_config_generation", Kind::Gauge, [],
+        "The configuration in force, counted from 1 at the start; the log's field config.";
+    CONFIG_HASH = "portway_config_hash", Kind::Gauge, [],
+        "CRC-32 of the file in force: two instances with different ones have different files.";
+    WATCH = "portway_config_watch", Kind::Gauge, ["mode"],
+        "1 for the way in which changes of the file are noticed.";
     LINES_DROPPED = "portway_log_lines_dropped_total", Kind::Counter, [],
         "Log lines lost because their reader was slow or gone.";
     LINES_SUPPRESSED = "portway_log_lines_suppressed_total", Kind::Counter, [],

@@ -1,0 +1,55 @@
+//! What systemd is told, if it has started portway: see sd_notify(3). Without it all this is nothing.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sd_notify::NotifyState;
+
+use crate::admin;
+use crate::telemetry::Registry;
+
+/// What the end of the program may take beyond the limits of the drain.
+const SPARE: Duration = Duration::from_secs(5);
+
+/// The listeners accept: at the start, and after each reload.
+pub(super) fn ready() {
+    tell(&[NotifyState::Ready]);
+}
+
+/// A reload begins; [`ready`] ends it.
+pub(super) fn reloading() {
+    // Without the time a systemd from version 253 on takes the reload as failed.
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(error) => tracing::warn!(%error, "no time of the monotonic clock for systemd"),
+    }
+}
+
+/// The drain begins and takes so long at most.
+pub(super) fn stopping(limit: Duration) {
+    let limit = u32::try_from((limit + SPARE).as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit)]);
+}
+
+/// Tells the watchdog, if there is one, that all workers turn: a stuck one lets portway be restarted.
+pub(super) async fn watchdog(registry: Arc<Registry>) {
+    let Some(limit) = sd_notify::watchdog_enabled() else {
+        return;
+    };
+    let mut ticks = tokio::time::interval(limit / 2);
+    loop {
+        ticks.tick().await;
+        if registry
+            .late_workers(Instant::now(), admin::LATE)
+            .is_empty()
+        {
+            tell(&[NotifyState::Watchdog]);
+        }
+    }
+}
+
+fn tell(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!(%error, "systemd cannot be told");
+    }
+}

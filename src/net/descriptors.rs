@@ -1,0 +1,79 @@
+//! Passing open descriptors to another process over a Unix socket: see SCM_RIGHTS in unix(7).
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+};
+
+/// Descriptors in one message; the kernel takes 253.
+pub const DESCRIPTORS_PER_MESSAGE: usize = 64;
+
+const SPACE: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_MESSAGE));
+
+/// Sends one byte, and with it descriptors: at most [`DESCRIPTORS_PER_MESSAGE`].
+pub fn send_descriptors(
+    socket: impl AsFd,
+    byte: u8,
+    descriptors: &[BorrowedFd<'_>],
+) -> rustix::io::Result<()> {
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    if !descriptors.is_empty() && !control.push(SendAncillaryMessage::ScmRights(descriptors)) {
+        return Err(rustix::io::Errno::INVAL);
+    }
+    let flags = SendFlags::NOSIGNAL;
+    sendmsg(socket, &[IoSlice::new(&[byte])], &mut control, flags).map(drop)
+}
+
+/// Receives one byte, and the descriptors that come with it; no byte at the end.
+pub fn receive_descriptors(socket: impl AsFd) -> rustix::io::Result<(Option<u8>, Vec<OwnedFd>)> {
+    let mut space = [MaybeUninit::uninit(); SPACE];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut byte = [0];
+    let mut into = [IoSliceMut::new(&mut byte)];
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    let received = recvmsg(socket, &mut into, &mut control, flags)?;
+    let mut descriptors = Vec::new();
+    for message in control.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            descriptors.extend(rights);
+        }
+    }
+    let [byte] = byte;
+    Ok(((received.bytes > 0).then_some(byte), descriptors))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn descriptors_come_with_their_byte_and_stay_apart() {
+        let (one, other) = UnixStream::pair().unwrap();
+        let pairs: Vec<_> = (0..3).map(|_| UnixStream::pair().unwrap()).collect();
+        let [first, second, third] = [0, 1, 2].map(|at: usize| pairs[at].0.as_fd());
+        send_descriptors(&one, b'a', &[first, second]).unwrap();
+        send_descriptors(&one, b'b', &[third]).unwrap();
+        send_descriptors(&one, b'c', &[]).unwrap();
+        drop(one);
+
+        let (byte, mut descriptors) = receive_descriptors(&other).unwrap();
+        assert_eq!((byte, descriptors.len()), (Some(b'a'), 2));
+        let mut second = UnixStream::from(descriptors.pop().unwrap());
+        second.write_all(b"x").unwrap();
+        let mut byte = [0];
+        (&pairs[1].1).read_exact(&mut byte).unwrap();
+        assert_eq!(byte, *b"x", "it is the same socket");
+        assert_eq!(receive_descriptors(&other).unwrap().1.len(), 1);
+        let (byte, descriptors) = receive_descriptors(&other).unwrap();
+        assert_eq!((byte, descriptors.len()), (Some(b'c'), 0));
+        assert_eq!(receive_descriptors(&other).unwrap().0, None);
+    }
+}

@@ -1,0 +1,72 @@
+//! What a reload changes of the bound addresses.
+
+use std::net::SocketAddr;
+
+use super::AddressId;
+
+/// The difference of two configurations as to bound addresses.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// For each wanted address the bound one that stays; none is to be bound.
+    pub kept: Vec<Option<AddressId>>,
+    /// Bound ones that nobody wants any more.
+    pub closed: Vec<AddressId>,
+}
+
+impl Difference {
+    /// Between the bound addresses, as their configuration wrote them, and the wanted ones. Port 0 may
+    /// be there several times, each for a port of its own.
+    pub fn new(bound: &[(AddressId, SocketAddr)], wanted: &[SocketAddr]) -> Self {
+        let mut left = bound.to_vec();
+        let mut keep = |wanted: &SocketAddr| {
+            let position = left.iter().position(|(_, address)| address == wanted)?;
+            Some(left.remove(position).0)
+        };
+        Self {
+            kept: wanted.iter().map(&mut keep).collect(),
+            closed: left.into_iter().map(|(id, _)| id).collect(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn difference(bound: &[&str], wanted: &[&str]) -> (Vec<Option<u64>>, Vec<u64>) {
+        let address = |text: &&str| text.parse().unwrap();
+        let bound = bound.iter().map(address).zip(0..);
+        let bound: Vec<_> = bound.map(|(text, id)| (AddressId(id), text)).collect();
+        let wanted: Vec<SocketAddr> = wanted.iter().map(address).collect();
+        let Difference { kept, closed } = Difference::new(&bound, &wanted);
+        let kept = kept.iter().map(|kept| kept.map(|AddressId(id)| id));
+        (
+            kept.collect(),
+            closed.iter().map(|AddressId(id)| *id).collect(),
+        )
+    }
+
+    #[test]
+    fn addresses_that_both_have_stay_whatever_their_order() {
+        let (kept, closed) = difference(
+            &["[::]:443", "10.0.0.1:8443"],
+            &["10.0.0.1:8443", "[::]:443"],
+        );
+        assert_eq!((kept, closed), (vec![Some(1), Some(0)], vec![]));
+    }
+
+    #[test]
+    fn what_one_of_them_has_is_bound_or_closed() {
+        let (kept, closed) = difference(&["[::]:443", "[::]:444"], &["[::]:445", "[::]:443"]);
+        assert_eq!((kept, closed), (vec![None, Some(0)], vec![1]));
+        assert_eq!(difference(&[], &["[::]:1"]), (vec![None], vec![]));
+    }
+
+    #[test]
+    fn each_port_0_is_an_address_of_its_own() {
+        let zero = "127.0.0.1:0";
+        assert_eq!(difference(&[zero, zero], &[zero]), (vec![Some(0)], vec![1]));
+        let (kept, closed) = difference(&[zero], &[zero, zero]);
+        assert_eq!((kept, closed), (vec![Some(0), None], vec![]));
+    }
+}

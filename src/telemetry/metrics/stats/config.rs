@@ -1,0 +1,93 @@
+//! What is shown of the configuration in force.
+
+use std::time::{Duration, SystemTime};
+
+use metrics::Gauge;
+
+use super::{Counter, Exporter, table};
+
+/// How changes of routes.toml are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WatchMode {
+    /// Only by SIGHUP and `portway reload`.
+    Off,
+    /// By inotify.
+    Inotify,
+    /// By looking every few seconds, where inotify fails.
+    Poll,
+}
+
+impl WatchMode {
+    /// Every mode, in the order of the documentation.
+    pub const ALL: [Self; 3] = [Self::Off, Self::Inotify, Self::Poll];
+
+    /// The value of the label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Inotify => "inotify",
+            Self::Poll => "poll",
+        }
+    }
+}
+
+/// The configuration in force and how it came.
+#[derive(Debug)]
+pub struct ConfigStats {
+    succeeded: Counter,
+    failed: Counter,
+    successful: Gauge,
+    loaded_at: Gauge,
+    generation: Gauge,
+    hash: Gauge,
+    watch: [Gauge; WatchMode::ALL.len()],
+}
+
+impl ConfigStats {
+    pub(in crate::telemetry::metrics) fn new(exporter: &Exporter) -> Self {
+        let reloads = |result| Counter::new(exporter.counter(&table::RELOADS, [result]));
+        let gauge = |metric| exporter.gauge(metric, []);
+        let stats = Self {
+            succeeded: reloads("success"),
+            failed: reloads("failure"),
+            successful: gauge(&table::RELOAD_SUCCESSFUL),
+            loaded_at: gauge(&table::RELOAD_TIME),
+            generation: gauge(&table::GENERATION),
+            hash: gauge(&table::CONFIG_HASH),
+            watch: WatchMode::ALL.map(|mode| exporter.gauge(&table::WATCH, [mode.name()])),
+        };
+        stats.watches(WatchMode::Off);
+        stats
+    }
+
+    /// A configuration is in force: the first, or one that a reload brought.
+    pub fn loaded(&self, generation: u64, hash: u32) {
+        if generation > 1 {
+            self.succeeded.add(1);
+        }
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        self.loaded_at
+            .set(now.unwrap_or(Duration::ZERO).as_secs_f64().trunc());
+        self.successful.set(1);
+        self.generation.set(super::gauge_value(generation));
+        self.hash.set(hash);
+    }
+
+    /// A reload failed: what was in force stays.
+    pub fn failed(&self) {
+        self.failed.add(1);
+        self.successful.set(0);
+    }
+
+    /// Changes of the file are noticed in this way.
+    pub fn watches(&self, mode: WatchMode) {
+        for (shown, one) in self.watch.iter().zip(WatchMode::ALL) {
+            shown.set(u32::from(one == mode));
+        }
+    }
+
+    pub(in crate::telemetry::metrics) fn publish(&self) {
+        self.succeeded.publish();
+        self.failed.publish();
+    }
+}

@@ -1,0 +1,77 @@
+//! The addresses that a worker accepts connections at, and the snapshot that these take.
+
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use socket2::Socket;
+use tokio_util::sync::CancellationToken;
+
+use crate::net::Listening;
+use crate::snapshot::{AddressId, Snapshot, Taken};
+
+/// All addresses of a worker.
+#[derive(Default)]
+pub(super) struct Addresses {
+    open: Vec<Rc<Address>>,
+    /// Absent before the first swap.
+    snapshot: Option<Arc<Snapshot>>,
+}
+
+/// One listening socket.
+pub(super) struct Address {
+    id: AddressId,
+    pub(super) listening: Listening,
+    /// Cancelled when no more connections are to be waited for.
+    pub(super) closing: CancellationToken,
+    taken: RefCell<Taken>,
+}
+
+impl Address {
+    /// What a connection that arrives now takes. An address that closes keeps the last snapshot that
+    /// had it.
+    pub(super) fn taken(&self) -> Taken {
+        self.taken.borrow().clone()
+    }
+}
+
+impl Addresses {
+    /// Registers a socket of an address that the snapshot has.
+    pub(super) fn open(&mut self, id: AddressId, socket: Arc<Socket>) -> io::Result<Rc<Address>> {
+        let taken = self.snapshot.as_ref().and_then(|it| Snapshot::take(it, id));
+        let taken = taken.ok_or_else(|| io::Error::other("no snapshot has the address"))?;
+        let address = Rc::new(Address {
+            id,
+            listening: Listening::register(socket)?,
+            closing: CancellationToken::new(),
+            taken: RefCell::new(taken),
+        });
+        self.open.push(Rc::clone(&address));
+        Ok(address)
+    }
+
+    /// Closes all sockets of an address.
+    pub(super) fn close(&mut self, id: AddressId) {
+        for address in self.open.extract_if(.., |address| address.id == id) {
+            address.closing.cancel();
+        }
+    }
+
+    /// Closes every address.
+    pub(super) fn close_all(&mut self) {
+        for address in self.open.drain(..) {
+            address.closing.cancel();
+        }
+    }
+
+    /// Connections that arrive from now on take `snapshot`.
+    pub(super) fn swap(&mut self, snapshot: &Arc<Snapshot>) {
+        for address in &self.open {
+            if let Some(taken) = Snapshot::take(snapshot, address.id) {
+                address.taken.replace(taken);
+            }
+        }
+        self.snapshot = Some(Arc::clone(snapshot));
+    }
+}

@@ -1,0 +1,187 @@
+//! A load that must not notice: connections that transfer all the time, and new ones at a rate.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::{Builder, Runtime};
+use tokio::task::JoinSet;
+use tokio::time::{interval, timeout};
+
+use crate::it::fixture::{PATIENCE, hello};
+
+/// Connections that transfer from the beginning to the end.
+const OPEN: usize = 1000;
+/// Between two bursts of new connections.
+const TICK: Duration = Duration::from_millis(10);
+/// New connections in each.
+const BURST: usize = 5;
+/// Bytes that go there and back at once.
+const CHUNK: usize = 2048;
+/// The pause of an open connection between two of them.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A backend that sends back what comes; the load is not begun.
+pub(crate) struct Load {
+    runtime: Runtime,
+    backend: SocketAddr,
+}
+
+/// The load, on its own thread.
+pub(crate) struct Running {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Done>,
+}
+
+/// What became of it.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// New connections that went well.
+    pub(crate) connections: u64,
+    /// Bytes that open ones sent and got back.
+    pub(crate) transferred: u64,
+    /// Everything else.
+    pub(crate) faults: Vec<String>,
+}
+
+impl Load {
+    pub(crate) fn backend_only() -> Self {
+        let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+        let backend = listener.local_addr().unwrap();
+        runtime.spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(echo(stream));
+            }
+        });
+        Self { runtime, backend }
+    }
+
+    pub(crate) const fn backend(&self) -> SocketAddr {
+        self.backend
+    }
+
+    /// Begins; returns when all open connections are relayed.
+    pub(crate) fn start(self, relay: SocketAddr) -> Running {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopping = Arc::clone(&stop);
+        let (ready, wait) = std::sync::mpsc::channel();
+        let thread = thread::spawn(move || {
+            self.runtime.block_on(async move {
+                let mut tasks = JoinSet::new();
+                let count = Arc::new(AtomicU64::new(0));
+                let begun = Arc::new(tokio::sync::Semaphore::new(0));
+                for _ in 0..OPEN {
+                    let (stop, count) = (Arc::clone(&stopping), Arc::clone(&count));
+                    let begun = Arc::clone(&begun);
+                    tasks.spawn(async move { transfer(relay, &stop, &count, &begun).await });
+                }
+                drop(
+                    begun
+                        .acquire_many(u32::try_from(OPEN).unwrap())
+                        .await
+                        .unwrap(),
+                );
+                ready.send(()).unwrap();
+                let mut done = Done::default();
+                let mut short = JoinSet::new();
+                let mut ticks = interval(TICK);
+                while !stopping.load(Ordering::Relaxed) {
+                    ticks.tick().await;
+                    for _ in 0..BURST {
+                        short.spawn(once(relay));
+                    }
+                }
+                while let Some(ended) = short.join_next().await {
+                    match ended.unwrap() {
+                        Ok(()) => done.connections += 1,
+                        Err(fault) => done.faults.push(format!("new: {fault}")),
+                    }
+                }
+                while let Some(ended) = tasks.join_next().await {
+                    done.faults
+                        .extend(ended.unwrap().err().map(|fault| format!("open: {fault}")));
+                }
+                done.transferred = count.load(Ordering::Relaxed);
+                done
+            })
+        });
+        wait.recv_timeout(PATIENCE).unwrap();
+        Running { stop, thread }
+    }
+}
+
+impl Running {
+    /// Ends in order and tells.
+    pub(crate) fn finish(self) -> Done {
+        self.stop.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+async fn echo(mut stream: TcpStream) {
+    let mut buffer = vec![0; 4 * CHUNK];
+    while let Ok(count @ 1..) = stream.read(&mut buffer).await {
+        if stream.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A connection whose hello has come back.
+async fn relayed(relay: SocketAddr) -> std::io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(relay).await?;
+    stream.set_nodelay(true)?;
+    stream.write_all(&hello()).await?;
+    let mut echoed = hello();
+    stream.read_exact(&mut echoed).await?;
+    if echoed == hello() {
+        Ok(stream)
+    } else {
+        Err(std::io::Error::other("another hello came back"))
+    }
+}
+
+/// Closes in order: nothing more comes, and no reset.
+async fn close(mut stream: TcpStream) -> std::io::Result<()> {
+    stream.shutdown().await?;
+    match stream.read(&mut [0]).await? {
+        0 => Ok(()),
+        _ => Err(std::io::Error::other("bytes that nobody sent")),
+    }
+}
+
+async fn once(relay: SocketAddr) -> std::io::Result<()> {
+    timeout(PATIENCE, async { close(relayed(relay).await?).await }).await?
+}
+
+/// Sends and gets back until the end; both must have the same hash.
+async fn transfer(
+    relay: SocketAddr,
+    stop: &AtomicBool,
+    count: &AtomicU64,
+    begun: &tokio::sync::Semaphore,
+) -> std::io::Result<()> {
+    let mut stream = timeout(PATIENCE, relayed(relay)).await??;
+    begun.add_permits(1);
+    let (mut sent, mut got) = (Sha256::new(), Sha256::new());
+    let (mut out, mut back) = ([0; CHUNK], [0; CHUNK]);
+    while !stop.load(Ordering::Relaxed) {
+        fastrand::Rng::new().fill(&mut out);
+        timeout(PATIENCE, stream.write_all(&out)).await??;
+        timeout(PATIENCE, stream.read_exact(&mut back)).await??;
+        sent.update(out);
+        got.update(back);
+        count.fetch_add(CHUNK as u64, Ordering::Relaxed);
+        tokio::time::sleep(PAUSE).await;
+    }
+    if sent.finalize() != got.finalize() {
+        return Err(std::io::Error::other("another hash came back"));
+    }
+    timeout(PATIENCE, close(stream)).await?
+}

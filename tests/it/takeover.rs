@@ -1,0 +1,185 @@
+//! Upgrades: one process takes the listeners over from another (F27), or gets them from systemd.
+
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::fixture::{PATIENCE, PORTWAY, Portway, config, get, message, pause, within};
+use super::peers::Backend;
+use super::process;
+use super::random::count;
+use super::reload::load::Load;
+
+/// A routes.toml whose listener and admin have ports that nobody has.
+fn with_ports(backend: SocketAddr, limits: &str) -> String {
+    let free = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap().to_string()
+    };
+    let toml = config(&[backend], limits, "");
+    let (admin, agents) = (free(), free());
+    toml.replacen("127.0.0.1:0", &admin, 1)
+        .replace("127.0.0.1:0", &agents)
+}
+
+#[test]
+fn f27_one_takeover_after_the_other_refuses_and_resets_nobody() {
+    let rounds = count("PORTWAY_RELOADS", 10) / 10 + 2;
+    process::raise_descriptors();
+    let load = Load::backend_only();
+    let limits = "max_pending_per_client = 5000\nmax_connections = 5000\ndrain_timeout = \"60s\"";
+    let mut portway = Portway::start(&with_ports(load.backend(), limits));
+    let address = portway.address("agents");
+    let load = load.start(address);
+    let mut old = Vec::new();
+    for _ in 0..rounds {
+        let next = portway.start_beside(&["--takeover"]);
+        assert_eq!(next.address("agents"), address);
+        let drains = |line: &serde_json::Value| message(line) == "draining";
+        portway.program.wait(PATIENCE, drains);
+        old.push(std::mem::replace(&mut portway, next));
+        pause(Duration::from_millis(300));
+        // The address of admin has gone over too.
+        within(PATIENCE, "the new one is ready", || {
+            (get(portway.admin(), "/readyz").ok()?.0 == 200).then_some(())
+        });
+    }
+    let done = load.finish();
+    assert_eq!(done.faults, Vec::<String>::new());
+    assert!(done.connections > rounds * 100, "{done:?}");
+    for mut old in old {
+        assert_eq!(old.wait_exit().code(), Some(0));
+        assert!(
+            old.connections
+                .find(|line| line["outcome"] == "drained")
+                .is_none()
+        );
+    }
+    // It may be reloaded, so it has the control socket too.
+    within(PATIENCE, "the control socket is free", || {
+        portway.reload().status.success().then_some(())
+    });
+    eprintln!("{done:?} during {rounds} takeovers");
+}
+
+#[test]
+fn f27_a_successor_that_does_not_start_changes_nothing() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&with_ports(backend.address(), ""));
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    let toml = std::fs::read_to_string(portway.file()).unwrap();
+    portway.write(&format!("{toml}[listeners.other]\nbind = [\"{taken}\"]\n"));
+    let mut next = portway.spawn_beside(&["--takeover"]);
+    assert_eq!(next.wait_exit().code(), Some(1), "{}", next.program.tail());
+    let goes_on = |line: &serde_json::Value| message(line).contains("this one goes on");
+    portway.program.wait(PATIENCE, goes_on);
+    drop(portway.relayed());
+    assert_eq!(get(portway.admin(), "/readyz").unwrap().0, 200);
+    portway.write(&toml);
+    assert!(portway.reload().status.success());
+}
+
+#[test]
+fn takeover_of_nobody_is_a_start() {
+    let backend = Backend::echo();
+    let toml = config(&[backend.address()], "", "");
+    drop(Portway::start_args(&toml, &["--takeover"]).relayed());
+}
+
+#[test]
+fn a_plain_second_start_fails_and_says_who_is_there() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&with_ports(backend.address(), ""));
+    let mut second = portway.spawn_beside(&[]);
+    assert_eq!(second.wait_exit().code(), Some(1));
+    let line = second
+        .program
+        .wait(PATIENCE, |line| message(line).contains("--takeover"));
+    assert_eq!(line["fields"]["pid"], portway.pid());
+    drop(portway.relayed());
+}
+
+/// As systemd starts it: with the socket at 3, and the count and the process in the environment. It is
+/// passed as the shell's input.
+fn activated(listener: &TcpListener) -> Command {
+    let socket = OwnedFd::from(listener.try_clone().unwrap());
+    let mut command = Command::new("sh");
+    let script = "exec 3<&0 </dev/null && LISTEN_FDS=1 LISTEN_PID=$$ exec \"$0\" \"$@\"";
+    command.args(["-c", script, PORTWAY]).stdin(socket);
+    command
+}
+
+#[test]
+fn socket_activation_serves_the_socket_that_was_passed() {
+    let backend = Backend::echo();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let toml = config(&[backend.address()], "", "");
+    let toml = toml.replace(
+        "bind = [\"127.0.0.1:0\"]",
+        &format!("bind = [\"{address}\"]"),
+    );
+    let portway = Portway::start_by(activated(&listener), &toml, Stdio::piped());
+    assert_eq!(portway.address("agents"), address);
+    drop(portway.relayed());
+}
+
+#[test]
+fn a_passed_socket_that_no_listener_wants_is_an_error() {
+    let backend = Backend::echo();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let toml = config(&[backend.address()], "", "");
+    let mut portway = Portway::spawn_by(activated(&listener), &toml, Stdio::piped());
+    assert_eq!(portway.wait_exit().code(), Some(1));
+    let address = listener.local_addr().unwrap().to_string();
+    portway
+        .program
+        .wait(PATIENCE, |line| message(line).contains(&address));
+}
+
+#[test]
+fn systemd_is_told_of_start_reload_watchdog_and_stop() {
+    let backend = Backend::echo();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let next = || {
+        let mut buffer = [0; 4096];
+        let count = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..count]).into_owned()
+    };
+    let wait = |what: &str| loop {
+        let told = next();
+        if told.contains(what) {
+            return told;
+        }
+    };
+    let mut command = Command::new(PORTWAY);
+    command
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "400000");
+    let toml = config(
+        &[backend.address()],
+        "drain_delay = \"1s\"\ndrain_timeout = \"2s\"",
+        "",
+    );
+    let mut portway = Portway::start_by(command, &toml, Stdio::piped());
+    wait("READY=1");
+    wait("WATCHDOG=1");
+    assert!(portway.reload().status.success());
+    let told = wait("RELOADING=1");
+    assert!(told.contains("MONOTONIC_USEC="), "{told}");
+    wait("READY=1");
+    portway.signal(Signal::TERM);
+    let told = wait("STOPPING=1");
+    assert!(told.contains("EXTEND_TIMEOUT_USEC=8000000"), "{told}");
+    // The drain is no reason for the watchdog.
+    wait("WATCHDOG=1");
+    assert_eq!(portway.wait_exit().code(), Some(0));
+}

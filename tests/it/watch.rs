@@ -1,0 +1,101 @@
+//! `run --watch`: changes of the file are noticed.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::fixture::{PATIENCE, PORTWAY, Portway, config, message, pause, route, within};
+use super::peers::Backend;
+
+fn wait_generation(portway: &Portway, generation: u64) {
+    within(PATIENCE, "the new file is in force", || {
+        let known = portway.count("portway_config_generation");
+        (known >= generation).then_some(())
+    });
+}
+
+#[test]
+fn a_changed_file_is_in_force_however_it_was_written() {
+    let backend = Backend::echo();
+    let toml = config(&[backend.address()], "", "");
+    let portway = Portway::start_args(&toml, &["--watch"]);
+    within(PATIENCE, "it watches", || {
+        (portway.metric("portway_config_watch{mode=\"inotify\"}") > 0.5).then_some(())
+    });
+    let with = |name: &str| format!("{toml}{}", route(name, backend.address(), ""));
+    // By a rename, in place, and by removing it first.
+    portway.write(&with("renamed"));
+    wait_generation(&portway, 2);
+    fs::write(portway.file(), with("in-place")).unwrap();
+    wait_generation(&portway, 3);
+    fs::remove_file(portway.file()).unwrap();
+    within(PATIENCE, "the loss is told", || {
+        (portway.metric("portway_config_last_reload_successful") < 0.5).then_some(())
+    });
+    fs::write(portway.file(), with("anew")).unwrap();
+    wait_generation(&portway, 4);
+    assert_eq!(portway.count("portway_config_last_reload_successful"), 1);
+    // What is not the file is nothing, and neither is the same content.
+    fs::write(portway.file().with_file_name("other"), "x").unwrap();
+    fs::write(portway.file(), with("anew")).unwrap();
+    pause(Duration::from_millis(700));
+    assert_eq!(portway.count("portway_config_generation"), 4);
+}
+
+/// What the kubelet does with a volume of a ConfigMap: the file is a link through `..data`, which is a
+/// link to a directory, and that link is replaced by a rename.
+#[test]
+fn f23_the_swap_of_a_kubernetes_volume_is_in_force() {
+    let backend = Backend::echo();
+    let toml = config(&[backend.address()], "", "");
+    let volume = tempfile::tempdir().unwrap();
+    let swap = |time: &str, toml: &str| {
+        let data = volume.path().join(format!("..{time}"));
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("routes.toml"), toml).unwrap();
+        let link = volume.path().join("..data_tmp");
+        symlink(Path::new(&format!("..{time}")), &link).unwrap();
+        fs::rename(link, volume.path().join("..data")).unwrap();
+    };
+    swap("one", &toml);
+    let file = volume.path().join("routes.toml");
+    symlink("..data/routes.toml", &file).unwrap();
+    let portway = Portway::start_at(&file, &["--watch"]);
+    swap(
+        "two",
+        &format!("{toml}{}", route("two", backend.address(), "")),
+    );
+    fs::remove_dir_all(volume.path().join("..one")).unwrap();
+    wait_generation(&portway, 2);
+    swap("bad", "nonsense");
+    within(PATIENCE, "the fault is told", || {
+        (portway.metric("portway_config_last_reload_successful") < 0.5).then_some(())
+    });
+    swap("three", &toml);
+    wait_generation(&portway, 3);
+}
+
+/// In a user namespace where there are no inotify instances.
+#[test]
+fn without_inotify_a_changed_file_is_in_force_within_10_s() {
+    let backend = Backend::echo();
+    let toml = config(&[backend.address()], "", "");
+    let mut command = Command::new("unshare");
+    let script = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$0\" \"$@\" --watch";
+    command.args(["--user", "--map-root-user", "sh", "-c", script, PORTWAY]);
+    let portway = Portway::start_by(command, &toml, Stdio::piped());
+    assert_eq!(portway.count("portway_config_watch{mode=\"poll\"}"), 1);
+    let warns = |line: &serde_json::Value| message(line).contains("inotify fails");
+    portway.program.wait(PATIENCE, warns);
+    let begin = Instant::now();
+    portway.write(&format!("{toml}{}", route("two", backend.address(), "")));
+    wait_generation(&portway, 2);
+    assert!(
+        begin.elapsed() < Duration::from_secs(10),
+        "{:?}",
+        begin.elapsed()
+    );
+    eprintln!("in force after {:?}", begin.elapsed());
+}
