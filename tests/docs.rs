@@ -91,9 +91,11 @@ fn table<'p>(page: &'p str, headings: &str) -> Vec<Vec<&'p str>> {
     rows
 }
 
-/// The words of a text that begin with a prefix.
+/// The words of a text that begin with a prefix. Names that Prometheus records have colons inside
+/// and begin otherwise.
 fn words<'p>(page: &'p str, prefix: &'static str) -> impl Iterator<Item = &'p str> {
-    page.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
+    page.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)))
+        .map(|word| word.trim_matches(':'))
         .filter(move |word| word.len() > prefix.len() && word.starts_with(prefix))
 }
 
