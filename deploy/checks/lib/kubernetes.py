@@ -1,0 +1,68 @@
+"""Checks rendered manifests: kubernetes.py VERSION RENDERING... (see manifests.py). The first one is the
+base, of which broken variants are made."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+
+import kubernetes_validate
+
+import manifests
+import mutations
+
+# From the oldest that its users run to the newest whose schemas are known.
+RELEASES = ["1.30", "1.33", "1.37"]
+# Their models are checked where they are: no schema of Kubernetes has them.
+CUSTOM = {"PodMonitor", "PrometheusRule"}
+
+
+def schema_faults(documents):
+    for release in RELEASES:
+        for document in documents:
+            if document["kind"] in CUSTOM:
+                continue
+            try:
+                kubernetes_validate.validate(document, release, strict=True)
+            except kubernetes_validate.ValidationError as error:
+                yield f"{release}: {document['kind']}: {error}"
+
+
+def check_routes(text):
+    """`portway check` of a ConfigMap's file. That others reach the admin address is meant to be so: it is
+    the only warning that may be."""
+    quiet = re.sub(r'bind = "\[::\]:9355"', 'bind = "127.0.0.1:9355"', text)
+    for arguments, content in [([], text), (["--strict"], quiet)]:
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write(content)
+            file.flush()
+            command = [os.environ["PORTWAY"], "check", "--config", file.name, *arguments]
+            done = subprocess.run(command, capture_output=True, text=True)
+        if done.returncode != 0:
+            yield f"portway check {' '.join(arguments)}: {done.stderr}"
+
+
+def main():
+    version, *paths = sys.argv[1:]
+    failed = []
+    for path in paths:
+        it = manifests.Rendering.read(path, version)
+        found = manifests.faults(it) + list(check_routes(it.routes_text))
+        found += schema_faults(it.documents)
+        failed += [f"{pathlib.Path(path).stem}: {one}" for one in found]
+        print(f"{pathlib.Path(path).stem}: {len(it.documents)} objects, {len(found)} faults")
+    base = manifests.Rendering.read(paths[0], version)
+    failed += mutations.missed(base)
+    print(f"{len(mutations.VARIANTS)} broken variants")
+    base.container["readOnly"] = True
+    if not list(schema_faults(base.documents)):
+        failed.append("an unknown field passes the schemas")
+    if not list(check_routes(base.routes_text + '[listeners.other]\nbind = "x"\n')):
+        failed.append("a bad routes.toml passes")
+    print("\n".join(failed))
+    sys.exit(bool(failed))
+
+
+main()
