@@ -14,6 +14,8 @@ default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
 runtime = "runc"
 cgroup_manager = "cgroupfs"
 events_logger = "file"
+lock_type = "file"
+tmp_dir = "$WORK/tmp"
 CONF
     cat >"$WORK/storage.conf" <<CONF
 [storage]

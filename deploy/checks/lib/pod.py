@@ -27,10 +27,12 @@ def template(rendering, image):
     pod = {"apiVersion": "v1", "kind": "Pod", **pod}
     pod["metadata"]["name"] = "portway"
     [container] = pod["spec"]["containers"]
-    container["image"] = image
+    container["image"], container["imagePullPolicy"] = image, "Never"
     for name in [name for name in container if name.endswith("Probe")]:
         # podman would run curl in the container for them.
         del container[name]
+    # There is nobody to publish them to.
+    del container["ports"]
     # There is no node and no API server.
     for key in ["nodeSelector", "tolerations", "serviceAccountName"]:
         del pod["spec"][key]
