@@ -24,10 +24,20 @@ graphroot = "$WORK/storage"
 runroot = "$WORK/run"
 CONF
     export CONTAINERS_CONF=$WORK/containers.conf CONTAINERS_STORAGE_CONF=$WORK/storage.conf
-    trap remove_containers EXIT
+    background=()
+    trap 'end_containers $?' EXIT
 }
 
-remove_containers() {
+# Ends the processes in `background` too. What the containers of a failed check have said is shown.
+end_containers() {
+    local id
+    if [ "$1" -ne 0 ]; then
+        for id in $(podman ps --all --quiet); do
+            echo "== container $id"
+            podman logs --tail 10 "$id" 2>&1 || true
+        done
+    fi
+    kill "${background[@]}" 2>/dev/null || true
     podman pod rm --all --force --time 1 >/dev/null
     podman rm --all --force --time 1 >/dev/null
 }
