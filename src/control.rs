@@ -13,6 +13,7 @@ use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,6 +31,9 @@ pub use request::{Given, Reloaded, Request, Requests};
 
 /// How often sums of the log are written, and samples of histograms folded, which pile up until then.
 const UPKEEP: Duration = Duration::from_secs(1);
+
+/// The process of a container that ends with it.
+const FIRST: u32 = 1;
 
 /// What control works with.
 pub struct Plan {
@@ -86,7 +90,13 @@ pub async fn run(plan: Plan) -> io::Result<Stopped> {
         Ended::Stop => Ok(control.drain().await),
         Ended::HandedOver => {
             control.leave_to_other();
-            Ok(control.drain().await)
+            let stopped = control.drain().await;
+            if process::id() == FIRST {
+                // A container that ended would be started again, and take the listeners back.
+                tracing::info!("drained: waiting to be stopped");
+                drain::wait_for_stop(&mut control.requested).await;
+            }
+            Ok(stopped)
         }
     }
 }
@@ -235,7 +245,7 @@ impl Control {
         self.admin = None;
     }
 
-    async fn drain(mut self) -> Stopped {
+    async fn drain(&mut self) -> Stopped {
         self.state.enter(Stage::Draining);
         let limits = self.in_force.drain;
         self.in_force.close();

@@ -7,7 +7,7 @@ mod listening;
 mod pipe;
 mod socket;
 
-pub use descriptors::{DESCRIPTORS_PER_MESSAGE, receive_descriptors, send_descriptors};
+pub use descriptors::{DESCRIPTORS_PER_MESSAGE, Peer, peer, receive_descriptors, send_descriptors};
 pub use leg::{Broken, Leg, Readable};
 pub use listening::{Accepted, Listening, adopt, bind, bind_group};
 pub use pipe::{Pipe, Pool};

@@ -32,7 +32,7 @@ pub(super) async fn drain(
 ) -> Stopped {
     let drained = tokio::select! {
         () = close(limits, mailboxes, workers) => true,
-        () = stop(requested) => false,
+        () = wait_for_stop(requested) => false,
     };
     if drained {
         return Stopped::Drained;
@@ -43,7 +43,7 @@ pub(super) async fn drain(
 }
 
 /// Waits for a request to stop; others come too late.
-async fn stop(requested: &mut mpsc::UnboundedReceiver<Request>) {
+pub(super) async fn wait_for_stop(requested: &mut mpsc::UnboundedReceiver<Request>) {
     loop {
         match requested.recv().await {
             Some(Request::Stop) => return,

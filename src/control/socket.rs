@@ -5,14 +5,13 @@
 //! of the same user, and root, are answered. A request is one line.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
-use rustix::net::sockopt::socket_peercred;
-use rustix::process::{Uid, geteuid};
+use rustix::process::geteuid;
 
 use crate::net;
 
@@ -80,7 +79,7 @@ pub fn take_over(file: &Path) -> io::Result<Option<TakenOver>> {
     let Some(mut stream) = connect(file)? else {
         return Ok(None);
     };
-    if peer(&stream)?.uid != geteuid() {
+    if net::peer(&stream)?.user != geteuid().as_raw() {
         return Err(io::Error::other(
             "the portway that runs belongs to another user",
         ));
@@ -99,10 +98,10 @@ pub fn take_over(file: &Path) -> io::Result<Option<TakenOver>> {
     Ok(Some(TakenOver { before, sockets }))
 }
 
-/// The number of the process that runs with this file, if one does.
+/// The number of the process that runs with this file, if one does: 0 in another container.
 pub fn running(file: &Path) -> Option<i32> {
     let stream = connect(file).ok()??;
-    Some(peer(&stream).ok()?.pid.as_raw_nonzero().get())
+    Some(net::peer(&stream).ok()?.pid)
 }
 
 fn connect(file: &Path) -> io::Result<Option<UnixStream>> {
@@ -133,11 +132,7 @@ fn address(file: &Path) -> io::Result<SocketAddr> {
     SocketAddr::from_abstract_name(name)
 }
 
-fn peer(stream: impl AsFd) -> io::Result<rustix::net::UCred> {
-    Ok(socket_peercred(stream)?)
-}
-
 /// Whether a process of this user may ask us for something.
-fn may_ask(user: Uid) -> bool {
-    user == geteuid() || user.is_root()
+fn may_ask(user: u32) -> bool {
+    user == geteuid().as_raw() || user == 0
 }

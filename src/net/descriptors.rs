@@ -1,8 +1,9 @@
-//! Passing open descriptors to another process over a Unix socket: see SCM_RIGHTS in unix(7).
+//! Unix sockets: who is at the other end, and passing open descriptors there. See SO_PEERCRED and
+//! SCM_RIGHTS in unix(7).
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
@@ -47,12 +48,65 @@ pub fn receive_descriptors(socket: impl AsFd) -> rustix::io::Result<(Option<u8>,
     Ok(((received.bytes > 0).then_some(byte), descriptors))
 }
 
+/// The process at the other end of a Unix socket, as it was at connect or listen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its number; 0 if it is in a namespace of its own, as in another container.
+    pub pid: i32,
+    /// Its user.
+    pub user: u32,
+}
+
+/// Who is at the other end.
+pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
+    let mut credentials = libc::ucred {
+        pid: 0,
+        uid: 0,
+        gid: 0,
+    };
+    #[expect(clippy::cast_possible_truncation, reason = "it is 12")]
+    let mut length = size_of::<libc::ucred>() as libc::socklen_t;
+    // SAFETY: the descriptor is open for the whole call since it is borrowed, and the pointers describe
+    // `credentials` and `length`, which live until the call returns.
+    #[expect(
+        unsafe_code,
+        reason = "rustix has no valid value for the process 0 of another namespace"
+    )]
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_PEERCRED,
+            (&raw mut credentials).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(Peer {
+            pid: credentials.pid,
+            user: credentials.uid,
+        })
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    #[test]
+    fn the_peer_is_a_process_and_a_user() {
+        let (one, _other) = UnixStream::pair().unwrap();
+        let own = Peer {
+            pid: std::process::id().cast_signed(),
+            user: rustix::process::geteuid().as_raw(),
+        };
+        assert_eq!(peer(&one).unwrap(), own);
+    }
 
     #[test]
     fn descriptors_come_with_their_byte_and_stay_apart() {

@@ -5,7 +5,6 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::Uid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
@@ -76,12 +75,9 @@ fn listen(file: &Path) -> io::Result<UnixListener> {
 
 /// Answers one request. A process that has taken over is returned.
 async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<UnixStream>> {
-    let user = Uid::from_raw(stream.peer_cred()?.uid());
+    let user = net::peer(&stream)?.user;
     if !super::may_ask(user) {
-        tracing::warn!(
-            user = user.as_raw(),
-            "a request of another user is not answered"
-        );
+        tracing::warn!(user, "a request of another user is not answered");
         return Ok(None);
     }
     let mut stream = BufReader::new(stream);
