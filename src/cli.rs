@@ -13,6 +13,8 @@ use crate::config::{self, Loaded};
 use crate::{app, telemetry};
 
 mod explain;
+mod generate;
+mod healthcheck;
 mod reload;
 mod report;
 
@@ -63,6 +65,32 @@ Examples:
 
 Exit status: 0 the connection takes a route, 1 it is refused.")]
     Explain(explain::Explain),
+    /// Ask the running portway whether it is alive: for probes where there is no shell.
+    #[command(after_help = "\
+Examples:
+  portway healthcheck
+  portway healthcheck --config /etc/portway/routes.toml --ready
+
+It asks where admin.bind says, for at most 2 s; of the rest of the file no fault matters.
+
+Exit status: 0 it is, 1 it is not, or cannot be asked.")]
+    Healthcheck(healthcheck::Healthcheck),
+    /// Print the JSON Schema of routes.toml, for editors and linters.
+    #[command(after_help = "\
+An editor reads it if the first line of the file names it: #:schema ./routes.schema.json")]
+    Schema,
+    /// Print the completions for a shell.
+    #[command(after_help = "\
+Examples:
+  portway completions bash
+  portway completions zsh")]
+    Completions(generate::Completions),
+    /// Print the page of the manual, or write the pages of all commands.
+    #[command(after_help = "\
+Examples:
+  portway man
+  portway man --directory man1")]
+    Man(generate::Man),
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +137,10 @@ pub fn main() -> ExitCode {
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Healthcheck(command) => command.run(),
+        Command::Schema => generate::schema(),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     };
     // Nobody is left to be told that nobody reads.
     done.unwrap_or(ExitCode::FAILURE)

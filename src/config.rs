@@ -21,10 +21,12 @@ mod faults;
 mod file;
 pub mod keys;
 mod notes;
+mod schema;
 mod values;
 
 use faults::Fault;
 pub use faults::Faults;
+pub use schema::schema;
 
 /// The largest routes.toml, in bytes: a device or a log given by mistake must not fill the memory.
 const MAX_FILE: u64 = 1 << 20;
@@ -92,8 +94,35 @@ pub struct Loaded {
 /// Reads and checks a file. Asks no DNS and opens no socket.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
     let name = path.display().to_string();
+    parse(&read(path, &name)?, &name)
+}
+
+/// Where the admin pages of the file answer; `None` is off. Of the rest no fault is told: whoever
+/// runs on the last good version of the file can still be asked how it is.
+pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
+    let name = path.display().to_string();
+    let text = read(path, &name)?;
+    let (tree, _) = DeTable::parse_recoverable(&text);
+    let mut known = tree.clone();
+    let known_table = known.get_mut();
+    *known_table = known_table.remove_entry("admin").into_iter().collect();
+    keys::take_unknown(known_table);
+    let tree = tree.into_inner();
+    let file = file::File::deserialize(Deserializer::from(known))
+        .map_err(|error| Faults::new(&name, &text, vec![fault(&error, &tree)]))?;
+    let mut notes = notes::Notes::new(&tree, Vec::new());
+    let admin = build::admin(&file, &mut notes);
+    if notes.faults.is_empty() {
+        Ok(admin)
+    } else {
+        Err(Faults::new(&name, &text, notes.faults))
+    }
+}
+
+/// The text of a file that the user knows as `name`.
+fn read(path: &Path, name: &str) -> Result<String, Faults> {
     let unreadable = |message: String, help: Option<&str>| {
-        Faults::unreadable(&name, message, help.map(str::to_owned))
+        Faults::unreadable(name, message, help.map(str::to_owned))
     };
     let io = |error: std::io::Error| {
         let help = (error.kind() == NotFound).then_some("name the file with --config FILE");
@@ -105,39 +134,25 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
     if bytes.len() as u64 > MAX_FILE {
         return Err(unreadable("is larger than 1 MiB".to_owned(), None));
     }
-    match String::from_utf8(bytes) {
-        Ok(text) => parse(&text, &name),
-        Err(error) => {
-            let valid = error.utf8_error().valid_up_to();
-            let before = error.as_bytes().get(..valid).unwrap_or_default();
-            let line = before.split(|byte| *byte == b'\n').count();
-            Err(unreadable(
-                format!("line {line} is not UTF-8"),
-                Some("save the file as UTF-8"),
-            ))
-        }
-    }
+    String::from_utf8(bytes).map_err(|error| {
+        let valid = error.utf8_error().valid_up_to();
+        let before = error.as_bytes().get(..valid).unwrap_or_default();
+        let line = before.split(|byte| *byte == b'\n').count();
+        unreadable(
+            format!("line {line} is not UTF-8"),
+            Some("save the file as UTF-8"),
+        )
+    })
 }
 
 /// Checks the text of a file that the user knows as `file_name`.
 pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
-    let first = |error: &toml::de::Error, tree: &DeTable<'_>| {
-        let span = error.span().unwrap_or_default();
-        let path = faults::Path::at(tree, &span);
-        Fault {
-            help: keys::example(&path).map(|example| format!("write, for example, {example}")),
-            span,
-            path,
-            message: plain(error.message()),
-            other: None,
-        }
-    };
     let (tree, errors) = DeTable::parse_recoverable(text);
     if let Some(error) = errors.first() {
         return Err(Faults::new(
             file_name,
             text,
-            vec![first(error, tree.get_ref())],
+            vec![fault(error, tree.get_ref())],
         ));
     }
     let mut known = tree.clone();
@@ -146,7 +161,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     let file = match file::File::deserialize(Deserializer::from(known)) {
         Ok(file) => file,
         Err(error) => {
-            unknown.push(first(&error, &tree));
+            unknown.push(fault(&error, &tree));
             return Err(Faults::new(file_name, text, unknown));
         }
     };
@@ -162,6 +177,19 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
         })
     } else {
         Err(Faults::new(file_name, text, faults))
+    }
+}
+
+/// An error of syntax or type.
+fn fault(error: &toml::de::Error, tree: &DeTable<'_>) -> Fault {
+    let span = error.span().unwrap_or_default();
+    let path = faults::Path::at(tree, &span);
+    Fault {
+        help: keys::example(&path).map(|example| format!("write, for example, {example}")),
+        span,
+        path,
+        message: plain(error.message()),
+        other: None,
     }
 }
 

@@ -1,6 +1,10 @@
-//! The program as a user meets it: help, exit status, and what `check` and `explain` print.
+//! The program as a user meets it: help, exit status, and what each command prints.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests fail by panicking"
+)]
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,6 +13,10 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
+#[path = "cli/generate.rs"]
+mod generate;
+#[path = "cli/healthcheck.rs"]
+mod healthcheck;
 #[path = "support/hello.rs"]
 #[expect(dead_code, reason = "other tests need the rest")]
 mod hello;
@@ -63,13 +71,22 @@ fn assert_snapshot(name: &str, text: &str) {
 
 #[test]
 fn help_tells_what_each_command_does() {
-    let commands = ["--help", "run --help", "check --help", "explain --help"];
+    let commands = [
+        "--help",
+        "run --help",
+        "check --help",
+        "explain --help",
+        "healthcheck --help",
+        "schema --help",
+        "completions --help",
+        "man --help",
+    ];
     assert_snapshot("help", &session(directory().path(), &commands));
 }
 
 #[test]
 fn every_example_of_the_help_works() {
-    for command in ["check", "explain"] {
+    for command in ["check", "explain", "completions", "man"] {
         let directory = directory();
         let output = portway(directory.path(), &format!("{command} --help"));
         let help = String::from_utf8(output.stdout).unwrap();
@@ -192,6 +209,8 @@ fn bad_usage_has_its_own_exit_status() {
         "explain --server-name a.example --client office",
         "explain --config explain.toml --server-name a.example",
         "explain --config explain.toml --server-name a.example --listener agent",
+        "completions",
+        "man pages",
     ];
     for line in lines {
         let output = portway(directory().path(), line);

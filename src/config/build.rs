@@ -23,9 +23,11 @@ use crate::{admission, control, dial, relay};
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9355);
 
 /// A thread each; more is a typing error.
-const WORKERS: RangeInclusive<i64> = 1..=1024;
+pub(super) const WORKERS: RangeInclusive<i64> = 1..=1024;
 /// Far over what one machine has descriptors for.
-const CONNECTIONS: RangeInclusive<i64> = 1..=100_000_000;
+pub(super) const CONNECTIONS: RangeInclusive<i64> = 1..=100_000_000;
+/// Of an IPv6 address.
+pub(super) const PREFIX: RangeInclusive<i64> = 1..=128;
 /// From less than any hello to 16 times what Go and rustls take.
 const HELLO_SIZE: RangeInclusive<u64> = 1 << 10..=1 << 20;
 const DEFAULT_HELLO_SIZE: usize = 64 << 10;
@@ -40,16 +42,26 @@ const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=YEAR;
 const KEEPALIVE: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_hours(9);
 const YEAR: Duration = Duration::from_hours(8766);
 
+/// The words of `log.connections`.
+pub(super) const LOGGED: [(&str, Logged); 2] =
+    [("all", Logged::All), ("failures", Logged::Failures)];
+/// The words of `balance`.
+pub(super) const BALANCE: [(&str, Balance); 4] = [
+    ("least_connections", Balance::LeastConnections),
+    ("round_robin", Balance::RoundRobin),
+    ("random", Balance::Random),
+    ("source_hash", Balance::SourceHash),
+];
+
 pub(super) fn settings(file: &File, notes: &mut Notes<'_>) -> Settings {
     let workers = (notes.section(&[])).count("workers", file.workers, &WORKERS);
     let admin = admin(file, notes);
     let limits = admission_limits(&file.limits, notes.section(&["limits"]));
     let (hello, drain) = time_limits(&file.limits, notes.section(&["limits"]));
-    let log = notes.section(&["log"]).choice(
-        "connections",
-        file.log.connections.as_deref(),
-        &[("all", Logged::All), ("failures", Logged::Failures)],
-    );
+    let log =
+        notes
+            .section(&["log"])
+            .choice("connections", file.log.connections.as_deref(), &LOGGED);
     let listeners = listeners(file, notes);
     let backends = backends(file, notes);
     let routes = routes::routes(file, &listeners, &backends, notes);
@@ -66,7 +78,7 @@ pub(super) fn settings(file: &File, notes: &mut Notes<'_>) -> Settings {
     }
 }
 
-fn admin(file: &File, notes: &mut Notes<'_>) -> Option<SocketAddr> {
+pub(super) fn admin(file: &File, notes: &mut Notes<'_>) -> Option<SocketAddr> {
     let mut section = notes.section(&["admin"]);
     match &file.admin.bind {
         None => Some(ADMIN),
@@ -93,7 +105,7 @@ fn admission_limits(file: &file::Limits, mut section: Section<'_, '_>) -> admiss
             file.max_connections_per_client,
         ),
         client_ipv6_prefix: section
-            .count("client_ipv6_prefix", file.client_ipv6_prefix, &(1..=128))
+            .count("client_ipv6_prefix", file.client_ipv6_prefix, &PREFIX)
             .and_then(|prefix| u8::try_from(prefix).ok())
             .unwrap_or(64),
     };
@@ -189,16 +201,7 @@ fn backend(name: &str, file: &file::Backend, mut section: Section<'_, '_>) -> Ba
         section.required("endpoints", "has no endpoints");
     }
     let endpoints = section.list("endpoints", &file.endpoints, values::endpoint);
-    let balance = section.choice(
-        "balance",
-        file.balance.as_deref(),
-        &[
-            ("least_connections", Balance::LeastConnections),
-            ("round_robin", Balance::RoundRobin),
-            ("random", Balance::Random),
-            ("source_hash", Balance::SourceHash),
-        ],
-    );
+    let balance = section.choice("balance", file.balance.as_deref(), &BALANCE);
     let mut duration = |key, text: &Option<String>, default, range| {
         section.duration(key, text.as_deref(), Duration::from_secs(default), range)
     };

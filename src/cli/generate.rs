@@ -1,0 +1,97 @@
+//! What is made of the commands and of the keys, for people who package and install portway:
+//! completions, pages of the manual, the schema of routes.toml.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::{fs, iter};
+
+use clap::{Args, Command, CommandFactory};
+use clap_complete::Shell;
+
+use super::Cli;
+use crate::config;
+
+#[derive(Debug, Args)]
+pub(super) struct Completions {
+    /// The shell that reads them
+    #[arg(value_name = "SHELL", value_enum)]
+    shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Man {
+    /// Write portway.1 and a page for each command into a directory, instead of the first to
+    /// standard output
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+impl Completions {
+    pub(super) fn run(&self) -> io::Result<ExitCode> {
+        // Generating into standard output itself panics if nobody reads it.
+        let mut script = Vec::new();
+        clap_complete::generate(self.shell, &mut Cli::command(), "portway", &mut script);
+        print(&script)
+    }
+}
+
+impl Man {
+    pub(super) fn run(&self) -> io::Result<ExitCode> {
+        let mut command = Cli::command().disable_help_subcommand(true);
+        // Without it the pages of commands do not know that they are portway's.
+        command.build();
+        let Some(directory) = &self.directory else {
+            return print(&page(&command)?);
+        };
+        if let Err(error) = write_pages(&command, directory) {
+            let directory = directory.display();
+            writeln!(io::stderr(), "error: cannot write to {directory}: {error}")?;
+            return Ok(ExitCode::FAILURE);
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn write_pages(command: &Command, directory: &Path) -> io::Result<()> {
+    fs::create_dir_all(directory)?;
+    for command in iter::once(command).chain(command.get_subcommands()) {
+        let file = format!("{}.1", name(command));
+        fs::write(directory.join(file), page(command)?)?;
+    }
+    Ok(())
+}
+
+fn page(command: &Command) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone())
+        .title(name(command).to_uppercase())
+        .date(" ")
+        .source(concat!("portway ", env!("CARGO_PKG_VERSION")))
+        .manual("portway")
+        .render(&mut page)?;
+    // Pages are the same at every build, and have no date: an empty one would not be written, and
+    // the next value be taken for it. What stands below the options in `--help` is one section to
+    // clap_mangen.
+    let page = String::from_utf8_lossy(&page)
+        .replacen(r#" 1 " " "#, r#" 1 "" "#, 1)
+        .replace(".SH EXTRA\nExamples:\n", ".SH EXAMPLES\n")
+        .replace("\n\nExit status: ", "\n.SH \"EXIT STATUS\"\n")
+        .replace("\n.br\n\n.br\n", "\n.sp\n");
+    Ok(page.into_bytes())
+}
+
+/// The name of a page: portway-run.
+fn name(command: &Command) -> &str {
+    (command.get_display_name()).unwrap_or_else(|| command.get_name())
+}
+
+/// Prints the schema of routes.toml.
+pub(super) fn schema() -> io::Result<ExitCode> {
+    print(config::schema().as_bytes())
+}
+
+fn print(bytes: &[u8]) -> io::Result<ExitCode> {
+    io::stdout().write_all(bytes)?;
+    Ok(ExitCode::SUCCESS)
+}

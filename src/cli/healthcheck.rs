@@ -1,0 +1,114 @@
+//! `portway healthcheck`: asks the running portway by its admin pages, as a probe does, where there is
+//! no shell and no curl.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+
+use super::colours;
+use crate::config;
+
+/// For connecting and the whole answer.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// Bytes of an answer: a line for each worker fits.
+const LARGEST: usize = 64 << 10;
+
+#[derive(Debug, Args)]
+pub(super) struct Healthcheck {
+    #[command(flatten)]
+    file: super::File,
+    /// Ask /readyz, whether new connections are welcome, instead of /livez
+    #[arg(long)]
+    ready: bool,
+}
+
+impl Healthcheck {
+    pub(super) fn run(&self) -> io::Result<ExitCode> {
+        let said = config::admin(&self.file.config)
+            .map_err(|faults| faults.render(colours()))
+            .and_then(|bound| {
+                self.ask(bound)
+                    .map_err(|message| format!("error: {message}"))
+            });
+        match said {
+            Ok(()) => Ok(ExitCode::SUCCESS),
+            Err(text) => {
+                writeln!(io::stderr(), "{text}")?;
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+
+    fn ask(&self, bound: Option<SocketAddr>) -> Result<(), String> {
+        let page = if self.ready { "/readyz" } else { "/livez" };
+        let address = match bound {
+            Some(bound) if bound.port() != 0 => reachable(bound),
+            Some(_) => return Err("admin.bind has port 0, which nobody can know: write one".into()),
+            None => {
+                let remedy = "write an address, such as \"127.0.0.1:9355\"";
+                return Err(format!("admin.bind is off, so nobody answers: {remedy}"));
+            }
+        };
+        let answer = get(address, page).map_err(|error| {
+            let kind = error.kind();
+            if kind == ErrorKind::WouldBlock || kind == ErrorKind::TimedOut {
+                format!("{address} has not answered within {} s", LIMIT.as_secs())
+            } else if kind == ErrorKind::ConnectionRefused {
+                format!("nobody listens at {address}: does portway run with this file?")
+            } else {
+                format!("{address} cannot be asked: {error}")
+            }
+        })?;
+        match read(&answer) {
+            Some((200, _)) => Ok(()),
+            Some((status, reasons)) => {
+                let said = format!("{page} says {status}\n{reasons}");
+                Err(said.trim_end().to_owned())
+            }
+            None => Err(format!("what answers at {address} is not portway")),
+        }
+    }
+}
+
+/// Where a socket that is bound to an address can be reached from this host. `[::]` takes IPv4 too,
+/// and a container without IPv6 has no `[::1]`.
+fn reachable(bound: SocketAddr) -> SocketAddr {
+    if bound.ip().is_unspecified() {
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), bound.port())
+    } else {
+        bound
+    }
+}
+
+/// Asks for a page in HTTP/1.0, after whose answer the server closes, and returns all that it sends.
+fn get(address: SocketAddr, page: &str) -> io::Result<Vec<u8>> {
+    let end = Instant::now() + LIMIT;
+    let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
+    write!(stream, "GET {page} HTTP/1.0\r\nHost: {address}\r\n\r\n")?;
+    let mut answer = Vec::new();
+    let mut piece = [0; 4096];
+    while answer.len() < LARGEST {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        match stream.read(&mut piece)? {
+            0 => break,
+            count => answer.extend_from_slice(piece.get(..count).unwrap_or_default()),
+        }
+    }
+    Ok(answer)
+}
+
+/// Status and body of an answer; what is no text is shown as such.
+fn read(answer: &[u8]) -> Option<(u16, String)> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let status = head.strip_prefix("HTTP/1.")?.split(' ').nth(1)?;
+    Some((status.parse().ok()?, body.to_owned()))
+}
