@@ -345,6 +345,42 @@ async fn each_change_is_told_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_update_leaves_names_that_stay_their_turn_and_asks_for_new_ones_at_once() {
+    let dns = Dns::default();
+    for name in ["stays", "comes", "goes"] {
+        dns.set(name, &["192.0.2.1"]);
+    }
+    let [stays, comes, goes] = ["stays", "comes", "goes"].map(|name| named(name, 1));
+    let mut names = dns.start(&[Arc::clone(&stays), Arc::clone(&goes)], &[]);
+    names.first_pass().await;
+    seconds(10).await;
+    names.update(&[Arc::clone(&stays), Arc::clone(&comes)], Vec::new());
+    names.first_pass().await;
+    assert_eq!(
+        addresses(&comes),
+        ["192.0.2.1:1"],
+        "before a connection needs it"
+    );
+    seconds(55).await;
+    let asked = |name| dns.asked(name).len();
+    // At 0, 30 and 60 s; at 10 and 40 s; at 0 s.
+    assert_eq!([asked("stays"), asked("comes"), asked("goes")], [3, 2, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_new_has_the_addresses_of_its_name_at_once() {
+    let dns = Dns::default();
+    dns.set("name", &["192.0.2.1", "127.0.0.1"]);
+    let one = named("name", 1);
+    let mut names = dns.start(&[Arc::clone(&one)], &[]);
+    names.first_pass().await;
+    let other = named("name", 2);
+    let own = vec!["127.0.0.1:2".parse().unwrap()];
+    names.update(&[one, Arc::clone(&other)], own);
+    assert_eq!(addresses(&other), ["192.0.2.1:2"], "but not our own");
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_ends_the_look_ups() {
     let (dns, endpoint) = (Dns::default(), named("es.test", 1));
     dns.set("es.test", &["192.0.2.1"]);

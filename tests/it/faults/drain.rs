@@ -2,11 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::it::fixture::{PATIENCE, Portway, config, get, hello, once_more, within};
+use crate::it::fixture::{PATIENCE, Portway, config, get, hello, once_more, pause, within};
 use crate::it::peers::{Backend, End, read_to_end};
 use crate::it::process;
 
@@ -71,6 +72,42 @@ fn f25_a_drain_lets_connections_finish_and_cuts_the_rest_with_a_reset() {
     );
     // Over ten a second share a line, so not every one has its own.
     portway.wait_line(|line| line["outcome"] == "drained");
+}
+
+/// Agents that wait for an answer, all silent for longer than two seconds.
+#[test]
+fn f25_idle_connections_end_one_by_one_over_the_whole_drain() {
+    const MANY: usize = 120;
+    const SECONDS: usize = 4;
+    process::raise_descriptors();
+    let backend = Backend::echo();
+    let limits = format!("drain_timeout = \"{SECONDS}s\"\nmax_pending_per_client = 2000");
+    let mut portway = Portway::start(&config(&[backend.address()], &limits, ""));
+    let clients: Vec<_> = (0..MANY).map(|_| portway.relayed()).collect();
+    pause(Duration::from_secs(3));
+    let begin = Instant::now();
+    portway.signal(Signal::TERM);
+    let ends: Vec<Duration> = thread::scope(|scope| {
+        let ends = clients.into_iter().map(|mut client| {
+            scope.spawn(move || {
+                assert_eq!(read_to_end(&mut client), (vec![], End::Reset));
+                begin.elapsed()
+            })
+        });
+        let ends: Vec<_> = ends.collect();
+        ends.into_iter().map(|end| end.join().unwrap()).collect()
+    });
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    // A quarter each, if the machine were not busy.
+    let mut seconds = [0; SECONDS + 2];
+    for end in &ends {
+        seconds[usize::try_from(end.as_secs()).unwrap().min(SECONDS + 1)] += 1;
+    }
+    let most = *seconds.iter().max().unwrap();
+    assert!(most <= MANY / 2, "{seconds:?}");
+    // Not in the order in which they came.
+    let turned = ends.windows(2).filter(|pair| pair[0] > pair[1]).count();
+    assert!(turned > MANY / 5, "{turned} turned of {MANY}");
 }
 
 /// The signal comes together with a burst, so that the listeners close with a full queue.
