@@ -2,9 +2,11 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
+use std::process::{Command, Stdio};
 use std::thread;
 
-use super::fixture::{Portway, config, hello};
+use super::fixture::{PATIENCE, Portway, config, hello, message};
+use super::ordinary_user;
 use super::peers::{Backend, connect};
 
 /// An endpoint on IPv6 that takes one hello and answers; none on a host without IPv6.
@@ -91,4 +93,32 @@ fn a_name_is_resolved_and_its_addresses_are_tried_in_turn() {
             .starts_with("127.0.0.1:"),
         "{line}"
     );
+}
+
+#[test]
+fn an_ordinary_user_is_told_three_ways_to_a_low_port() {
+    ordinary_user::run("it::addresses::a_low_port_as_an_ordinary_user");
+}
+
+/// The part that runs as an ordinary user.
+#[test]
+fn a_low_port_as_an_ordinary_user() {
+    let Some(program) = ordinary_user::portway() else {
+        return;
+    };
+    let backend = Backend::echo();
+    let bind = "bind = [\"127.0.0.1:443\"]";
+    let toml = config(&[backend.address()], "", "").replace("bind = [\"127.0.0.1:0\"]", bind);
+    let mut portway = Portway::spawn_by(Command::new(program), &toml, Stdio::piped());
+    assert_eq!(portway.wait_exit().code(), Some(1));
+    let line = portway
+        .program
+        .wait(PATIENCE, |line| message(line).contains("127.0.0.1:443"));
+    for remedy in [
+        "AmbientCapabilities=CAP_NET_BIND_SERVICE",
+        "net.ipv4.ip_unprivileged_port_start",
+        "a higher port such as 8443",
+    ] {
+        assert!(message(&line).contains(remedy), "{line}");
+    }
 }
