@@ -6,7 +6,7 @@ need_package() {
     if ! ls "$TOOLS"/package/portway_*.deb >/dev/null 2>&1; then
         need_apt dpkg-shlibdeps dpkg-dev
         cargo deb --version >/dev/null 2>&1 ||
-            cargo install --quiet --locked cargo-deb --version 3.7.0 ||
+            cargo install --quiet --locked cargo-deb --version 3.8.0 ||
             skip "cargo-deb cannot be installed"
         mkdir -p "$TOOLS/package"
         deploy/debian/build "$TOOLS/package"

@@ -30,7 +30,7 @@ CONF
     container=$(podman_here run -d --systemd=always --network=none --cap-add=SYS_ADMIN,SYS_RESOURCE \
         --rootfs "$1" /sbin/init) || skip "podman cannot run systemd here"
     main=$(podman_here inspect -f '{{.State.Pid}}' "$container")
-    within 60 is_up
+    within 60 is_up || { inside systemctl --no-pager list-jobs; podman_here logs "$container"; exit 1; }
 }
 
 podman_here() {
@@ -38,11 +38,15 @@ podman_here() {
 }
 
 is_up() {
-    case $(inside systemctl is-system-running 2>&1) in running | degraded) ;; *) return 1 ;; esac
+    case $(inside systemctl is-system-running 2>/dev/null) in running | degraded) ;; *) return 1 ;; esac
 }
 
 shut_down() {
-    [ -z "${serving:-}" ] || kill $serving 2>/dev/null || true
+    if [ -n "${serving:-}" ]; then
+        # `load` ends by itself upon SIGTERM, but late.
+        kill -KILL $serving 2>/dev/null || true
+        wait $serving 2>/dev/null || true
+    fi
     [ -z "${container:-}" ] || podman_here rm -f -t 0 "$container" >/dev/null || true
     # What podman mounts for its storage.
     umount -R "$WORK"/containers* 2>/dev/null || true
@@ -53,15 +57,31 @@ inside() {
     podman_here exec "$container" "$@"
 }
 
-# traffic ARGUMENTS...: clients and servers in the network of the container; see traffic.py.
+# traffic ARGUMENTS...: clients in the network of the container; see traffic.py.
 traffic() {
     nsenter -t "$main" -n python3 deploy/checks/lib/traffic.py "$@"
 }
 
-# serve PORT WORD: a server in that network, until the check ends.
-serve() {
-    nsenter -t "$main" -n python3 deploy/checks/lib/traffic.py serve "$@" &
+# in_background FILE ARGUMENTS...: the same until the check ends; $! is the process itself.
+in_background() {
+    local output=$1
+    shift
+    nsenter -t "$main" -n python3 deploy/checks/lib/traffic.py "$@" >"$output" &
     serving="${serving:-} $!"
+}
+
+# load NAME WORD: 300 connections a second, until `unload` says what became of them.
+load() {
+    in_background "$WORK/load" load "$@" 300
+    load=$!
+}
+
+unload() {
+    local status=0
+    kill -TERM "$load"
+    wait "$load" || status=$?
+    cat "$WORK/load"
+    return $status
 }
 
 # within SECONDS COMMAND...: waits until it succeeds.

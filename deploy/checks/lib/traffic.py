@@ -11,6 +11,7 @@ Connects to port 443 of loopback (PORT in the environment: another), IPv6 and IP
 
 import asyncio
 import collections
+import functools
 import itertools
 import os
 import signal
@@ -24,10 +25,11 @@ PORT = int(os.environ.get("PORT", "443"))
 PATIENCE = 20
 
 
+@functools.cache
 def hello(name):
     """The bytes that a client sends first."""
     out = ssl.MemoryBIO()
-    connection = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
+    connection = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).wrap_bio(ssl.MemoryBIO(), out, server_hostname=name)
     try:
         connection.do_handshake()
     except ssl.SSLWantReadError:
@@ -83,14 +85,12 @@ async def load(name, word, rate):
 
     begun = time.monotonic()
     for number in itertools.count():
-        delay = begun + number / int(rate) - time.monotonic()
-        try:
-            await asyncio.wait_for(ended.wait(), max(delay, 0))
+        await asyncio.sleep(begun + number / int(rate) - time.monotonic())
+        if ended.is_set():
             break
-        except asyncio.TimeoutError:
-            task = asyncio.create_task(one())
-            tasks.add(task)
-            task.add_done_callback(tasks.discard)
+        task = asyncio.create_task(one())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
     seconds = time.monotonic() - begun
     if tasks:
         await asyncio.wait(tasks)
