@@ -22,6 +22,7 @@ use tokio::task::spawn_local;
 use build::Parts;
 use inherited::Inherited;
 
+use crate::admission::Machine;
 use crate::config::{self, Loaded, Settings};
 use crate::control::{self, Rejected, Request, Requests, Stopped, socket};
 use crate::telemetry::lines::{self, Lines};
@@ -72,6 +73,9 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
+    /// A socket of systemd or of the predecessor is not what is needed.
+    #[error("a listening socket that was passed cannot be used: it must be a TCP socket")]
+    Inherited(#[source] io::Error),
     /// The portway that runs does not give its listeners.
     #[error("cannot take over from the portway that runs: stop it, or start without --takeover")]
     TakeOver(#[source] io::Error),
@@ -118,6 +122,7 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
         hash: 0,
         file: None,
         inherited: Inherited::default(),
+        machine: Machine::read(),
         registry,
         log: Arc::clone(&log),
         requests: (requests.clone(), requested),
@@ -212,13 +217,17 @@ fn run_with(
         connections: lines::stdout()?,
         format: options.format,
     };
-    let mut inherited = Inherited::from_systemd()?;
-    let mut before = None;
+    // Before sockets come that may be more than the soft limit allows.
+    let machine = Machine::read();
+    let mut inherited = Inherited::from_systemd().map_err(StartError::Inherited)?;
+    let mut predecessor = None;
     if options.take_over {
         let taken = socket::take_over(&options.file).map_err(StartError::TakeOver)?;
         if let Some(taken) = taken {
-            inherited.add(taken.sockets)?;
-            before = Some(taken.before);
+            inherited
+                .add(taken.sockets)
+                .map_err(StartError::Inherited)?;
+            predecessor = Some(taken.predecessor);
         } else {
             tracing::info!("no portway runs with this file: there is nothing to take over");
         }
@@ -230,9 +239,10 @@ fn run_with(
         file: Some(control::File {
             path: options.file,
             watch: options.watch,
-            before,
+            predecessor,
         }),
         inherited,
+        machine,
         registry,
         log: Arc::clone(&log),
         requests: (requests.clone(), requested),

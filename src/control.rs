@@ -15,19 +15,20 @@ use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinSet, spawn_local};
+use tokio::task::{AbortHandle, JoinSet, spawn_local};
 
 use crate::admin::{self, Stage, State};
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::Mailbox;
+use drain::Stops;
 use names::Names;
-use reload::InForce;
-pub use reload::{Bound, Change, Rejected, Source};
-pub use request::{Given, Reloaded, Request, Requests};
+pub use reload::{Bound, Change, Prepared, Rejected, Source};
+use reload::{InForce, Reader};
+pub use request::{NotReloaded, Reloaded, Request, Requests, Takeover};
 
 /// How often sums of the log are written, and samples of histograms folded, which pile up until then.
 const UPKEEP: Duration = Duration::from_secs(1);
@@ -68,7 +69,7 @@ pub struct File {
     /// Whether changes are to be noticed.
     pub watch: bool,
     /// The process whose listening sockets were taken over.
-    pub before: Option<socket::Before>,
+    pub predecessor: Option<socket::Predecessor>,
 }
 
 /// How control ended.
@@ -87,14 +88,24 @@ pub async fn run(plan: Plan) -> io::Result<Stopped> {
     let mut control = Control::start(plan).await?;
     match control.serve().await {
         Ended::WorkerLost => Ok(Stopped::WorkerLost),
-        Ended::Stop => Ok(control.drain().await),
-        Ended::HandedOver => {
-            control.leave_to_other();
-            let stopped = control.drain().await;
+        Ended::Stop => {
+            let limits = control.in_force.drain;
+            Ok(control.drain(limits).await)
+        }
+        Ended::TakenOver => {
+            tracing::info!("a successor has taken the listeners over");
+            control.leave_admin();
+            // It accepts already at the same sockets.
+            let delay = Duration::ZERO;
+            let limits = drain::Limits {
+                delay,
+                ..control.in_force.drain
+            };
+            let stopped = control.drain(limits).await;
             if process::id() == FIRST {
                 // A container that ended would be started again, and take the listeners back.
                 tracing::info!("drained: waiting to be stopped");
-                drain::wait_for_stop(&mut control.requested).await;
+                control.stops.first().await;
             }
             Ok(stopped)
         }
@@ -104,7 +115,7 @@ pub async fn run(plan: Plan) -> io::Result<Stopped> {
 /// Why control no longer serves.
 enum Ended {
     Stop,
-    HandedOver,
+    TakenOver,
     WorkerLost,
 }
 
@@ -113,16 +124,20 @@ type Workers = JoinSet<Result<(), oneshot::error::RecvError>>;
 
 struct Control {
     in_force: InForce,
-    source: Source,
+    reader: Reader,
     names: Names,
     admin: Option<Arc<TcpListener>>,
     pages: JoinSet<Infallible>,
+    /// The control socket's task, once there is one.
+    socket: Option<AbortHandle>,
+    /// Alive while a successor has the sockets and does not accept yet.
+    takeover: Weak<()>,
     mailboxes: Arc<[Mailbox]>,
     workers: Workers,
     registry: Arc<Registry>,
     state: Arc<State>,
-    requested: mpsc::UnboundedReceiver<Request>,
-    /// CRC-32 of the file as it was last tried; none if it could not be read.
+    stops: Stops,
+    /// CRC-32 of the file as it was last tried; none if it is to be tried again.
     tried: Rc<Cell<Option<u32>>>,
 }
 
@@ -140,36 +155,39 @@ impl Control {
         let first = plan.first;
         let mut control = Self {
             in_force: InForce::nothing(first.drain),
-            source: plan.source,
+            reader: Reader::new(plan.source),
             names: Names::start(&[], Vec::new()),
             admin: plan.admin,
             pages,
+            socket: None,
+            takeover: Weak::new(),
             mailboxes: plan.mailboxes,
             workers: plan.workers.into_iter().collect(),
             registry: plan.registry,
             state: plan.state,
-            requested: plan.requested,
+            stops: Stops::new(plan.requested),
             tried: Rc::default(),
         };
         // Clients wait in the queue of the kernel meanwhile.
-        control.put_in_force(first).await;
+        control.put_in_force(first).await?;
         control.state.enter(Stage::Ready);
         tracing::info!("ready");
         service::ready();
-        if let Some(File {
-            path,
-            watch,
-            before,
-        }) = plan.file
-        {
-            if watch {
-                let (tried, registry) = (Rc::clone(&control.tried), Arc::clone(&control.registry));
-                let requests = plan.requests.clone();
-                spawn_local(watch::watch(path.clone(), tried, registry, requests));
-            }
-            spawn_local(socket::serve(path, before, plan.requests));
+        if let Some(file) = plan.file {
+            control.follow(file, plan.requests);
         }
         Ok(control)
+    }
+
+    /// Lets others ask for changes of the file.
+    fn follow(&mut self, file: File, requests: Requests) {
+        if file.watch {
+            let (tried, registry) = (Rc::clone(&self.tried), Arc::clone(&self.registry));
+            let watch = watch::watch(file.path.clone(), tried, registry, requests.clone());
+            spawn_local(watch);
+        }
+        let serve = socket::serve(file.path, file.predecessor, requests);
+        self.socket = Some(spawn_local(serve).abort_handle());
     }
 
     /// Answers requests until one of them, or the loss of a worker, ends that.
@@ -178,18 +196,16 @@ impl Control {
             let request = tokio::select! {
                 never = self.names.run() => match never {},
                 _ = self.workers.join_next() => return Ended::WorkerLost,
-                request = self.requested.recv() => request.unwrap_or(Request::Stop),
+                request = self.stops.next() => request.unwrap_or(Request::Stop),
             };
             match request {
                 Request::Stop => return Ended::Stop,
-                Request::HandedOver => return Ended::HandedOver,
+                Request::TakenOver => return Ended::TakenOver,
                 Request::Sockets(answer) => {
-                    let given = Given {
-                        listening: self.in_force.sockets(),
-                        admin: self.admin.clone(),
-                    };
-                    // Who has asked may be gone.
-                    drop(answer.send(given));
+                    if self.takeover.upgrade().is_none() {
+                        // Who has asked may be gone.
+                        drop(answer.send(self.give()));
+                    }
                 }
                 Request::Reload(answer) => {
                     let reloaded = self.reload().await;
@@ -201,32 +217,51 @@ impl Control {
         }
     }
 
+    fn give(&mut self) -> Takeover {
+        let under_way = Arc::new(());
+        self.takeover = Arc::downgrade(&under_way);
+        Takeover {
+            listening: self.in_force.sockets(),
+            admin: self.admin.clone(),
+            under_way,
+        }
+    }
+
     /// Reads the file again. What fails leaves everything as it was.
     async fn reload(&mut self) -> Reloaded {
+        if self.takeover.upgrade().is_some() {
+            self.tried.set(None);
+            let later = "a successor is taking over: it has read the file";
+            tracing::warn!("{later}");
+            return Err(NotReloaded::NotNow(later));
+        }
         service::reloading();
-        let reloaded = match (self.source)(self.in_force.bound()) {
+        let reloaded = match self.reader.next().await {
             Ok(change) => {
                 let generation = change.snapshot.generation;
-                self.put_in_force(change).await;
+                if let Err(error) = self.put_in_force(change).await {
+                    tracing::error!(%error, "a worker cannot listen: please start portway again");
+                }
                 tracing::info!(generation, "reloaded");
                 Ok(generation)
             }
             Err(rejected) => {
-                self.tried.set(rejected.hash);
+                // Of what cannot be read as text the watch knows the hash.
+                if rejected.hash.is_some() {
+                    self.tried.set(rejected.hash);
+                }
                 self.registry.config().failed();
                 rejected.log();
-                Err(rejected.text)
+                Err(NotReloaded::Rejected(rejected.text))
             }
         };
         service::ready();
         reloaded
     }
 
-    async fn put_in_force(&mut self, change: Change) {
-        let admin = self
-            .admin
-            .as_ref()
-            .and_then(|admin| admin.local_addr().ok());
+    async fn put_in_force(&mut self, change: Change) -> io::Result<()> {
+        let admin = self.admin.as_ref();
+        let admin = admin.and_then(|admin| admin.local_addr().ok());
         let own = self.in_force.own(&change, admin);
         // New names are looked up before a connection needs them.
         self.names.update(&change.endpoints(), own);
@@ -234,29 +269,26 @@ impl Control {
         self.tried.set(Some(change.hash));
         let config = self.registry.config();
         config.loaded(change.snapshot.generation, change.hash);
-        self.in_force.apply(change, &self.mailboxes);
+        self.in_force.apply(change, &self.mailboxes).await
     }
 
-    /// Another process accepts already at the same sockets, and answers at the admin address.
-    fn leave_to_other(&mut self) {
-        tracing::info!("another process has taken the listeners over");
-        self.in_force.drain.delay = Duration::ZERO;
+    /// The successor answers at the admin address.
+    fn leave_admin(&mut self) {
         self.pages.abort_all();
         self.admin = None;
     }
 
-    async fn drain(&mut self) -> Stopped {
+    async fn drain(&mut self, limits: drain::Limits) -> Stopped {
+        if let Some(socket) = self.socket.take() {
+            // Who is started next may have its name.
+            socket.abort();
+        }
         self.state.enter(Stage::Draining);
-        let limits = self.in_force.drain;
         self.in_force.close();
         tracing::info!(delay = ?limits.delay, timeout = ?limits.timeout, "draining");
         service::stopping(limits.delay + limits.timeout);
-        let drained = drain::drain(
-            limits,
-            &self.mailboxes,
-            &mut self.workers,
-            &mut self.requested,
-        );
+        let (workers, stops) = (&mut self.workers, &mut self.stops);
+        let drained = drain::drain(limits, &self.mailboxes, workers, stops);
         tokio::select! {
             never = self.names.run() => match never {},
             stopped = drained => stopped,

@@ -9,7 +9,7 @@ mod socket;
 
 pub use descriptors::{DESCRIPTORS_PER_MESSAGE, Peer, peer, receive_descriptors, send_descriptors};
 pub use leg::{Broken, Leg, Readable};
-pub use listening::{Accepted, Listening, adopt, bind, bind_group};
+pub use listening::{Accepted, Listening, adopt, bind, bind_group, listen};
 pub use pipe::{Pipe, Pool};
 pub use socket::{
     LegOptions, acknowledge_at_once, begin_connect, local_address, set_receive_low_water_mark,

@@ -34,6 +34,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// and spinning would take the thread from the connections that could free some.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
+/// More than any queue of a listening socket holds.
+const LONGEST_QUEUE: u32 = 1 << 17;
+
 /// What makes a worker.
 pub struct Plan {
     /// The position among the workers.
@@ -104,14 +107,18 @@ impl Worker {
 
     fn take(self: &Rc<Self>, message: Message) {
         match message {
-            Message::Listen { address, socket } => {
-                match self.addresses.borrow_mut().open(address, socket) {
-                    Ok(address) => {
-                        let accepting = Rc::clone(self).accept(address);
-                        self.connections.spawn_local(accepting);
-                    }
-                    Err(error) => tracing::error!(%error, "cannot listen"),
-                }
+            Message::Listen {
+                address,
+                socket,
+                listens,
+            } => {
+                let address = self.addresses.borrow_mut().open(address, socket);
+                let listening = address.map(|address| {
+                    let accepting = Rc::clone(self).accept(address);
+                    self.connections.spawn_local(accepting);
+                });
+                // Control waits for it, unless it has ended.
+                drop(listens.send(listening));
             }
             Message::Unlisten { address } => self.addresses.borrow_mut().close(address),
             Message::Swap(snapshot) => self.addresses.borrow_mut().swap(&snapshot),
@@ -127,8 +134,7 @@ impl Worker {
         }
     }
 
-    /// Accepts connections of an address until it closes, then takes what the queue still has:
-    /// closing a listening socket resets it.
+    /// Accepts connections of an address until it closes.
     async fn accept(self: Rc<Self>, address: Rc<Address>) {
         let mut last_warning = None;
         loop {
@@ -152,12 +158,25 @@ impl Worker {
             // A burst must not hold up the connections that are there.
             consume_budget().await;
         }
-        loop {
+        self.empty(&address).await;
+    }
+
+    /// Takes what the queue of an address still has: closing a listening socket resets it.
+    async fn empty(&self, address: &Address) {
+        // No more than the longest queue: somebody may connect faster than it empties.
+        for _ in 0..LONGEST_QUEUE {
             match address.listening.take() {
                 Ok(accepted) => self.place(accepted, address.taken()),
-                Err(error) if error == Errno::AGAIN || is_exhausted(error) => return,
+                Err(Errno::AGAIN) => return,
+                Err(error) if is_exhausted(error) => {
+                    if self.context.cut.get() {
+                        return;
+                    }
+                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                }
                 Err(_) => {}
             }
+            consume_budget().await;
         }
     }
 

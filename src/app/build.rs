@@ -43,6 +43,8 @@ pub(super) struct Parts {
     pub(super) file: Option<control::File>,
     /// Listening sockets that somebody else has opened.
     pub(super) inherited: Inherited,
+    /// What the machine allows.
+    pub(super) machine: Machine,
     pub(super) registry: Arc<Registry>,
     pub(super) log: Arc<ConnectionLog>,
     pub(super) requests: (Requests, mpsc::UnboundedReceiver<Request>),
@@ -55,6 +57,7 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
         hash,
         file,
         mut inherited,
+        machine,
         registry,
         log,
         requests: (requests, requested),
@@ -63,7 +66,7 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
     let default = || cores().min(MOST_WORKERS);
     let count = settings.workers.map_or_else(default, NonZeroUsize::get);
     let addresses: usize = settings.listeners.iter().map(|one| one.bind.len()).sum();
-    let machine = Machine::read().without_descriptors(count * (DESCRIPTORS_PER_WORKER + addresses));
+    let machine = machine.without_descriptors(count * (DESCRIPTORS_PER_WORKER + addresses));
     let admission = Arc::new(Admission::new(&settings.limits, machine));
     let admin = settings.admin.map(|address| admin(address, &mut inherited));
     let admin = admin.transpose()?;
@@ -74,10 +77,11 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
         workers: count,
         fixed: Fixed::of(&settings),
         before: None,
+        bound: Vec::new(),
         addresses: 0,
         inherited,
     };
-    let first = builder.change(settings, hash, &[])?;
+    let first = builder.change(settings, hash)?;
     builder.inherited.finish()?;
     let crew = Crew {
         max_client_hello: first.snapshot.hello.max_size,
@@ -90,7 +94,7 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
         first,
         source: match &file {
             Some(file) => builder.reads(file.path.clone()),
-            None => Box::new(|_| Err(Rejected::new(None, "there is no file".to_owned()))),
+            None => Arc::new(|| Err(Rejected::new(None, "there is no file".to_owned()))),
         },
         file,
         admin,
@@ -105,7 +109,7 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
 }
 
 fn admin(address: SocketAddr, inherited: &mut Inherited) -> Result<Arc<TcpListener>, StartError> {
-    let mut bind = || match inherited.take(address)?.pop() {
+    let mut bind = || match inherited.take(address)?.0.pop() {
         Some(socket) => Ok(socket),
         None => net::bind(address),
     };

@@ -5,15 +5,17 @@ use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
+
+use socket2::Socket;
 
 use super::StartError;
 use super::inherited::Inherited;
 use crate::admission::Admission;
 use crate::backend::{Endpoint, Pool};
-use crate::config::{self, Settings};
-use crate::control::{Bound, Change, Source};
+use crate::config::{self, Loaded, Settings};
+use crate::control::{Bound, Change, Prepared, Rejected, Source};
 use crate::net;
 use crate::relay::Terms;
 use crate::routing::Route;
@@ -36,6 +38,24 @@ impl Fixed {
     }
 }
 
+/// What is known of a bound address.
+pub(super) struct Known {
+    id: AddressId,
+    /// As routes.toml has it: port 0 is the kernel's choice.
+    configured: SocketAddr,
+    address: SocketAddr,
+    from_systemd: bool,
+    /// Whether the configuration in force has it.
+    in_force: bool,
+    sockets: Vec<Weak<Socket>>,
+}
+
+impl Known {
+    fn is_open(&self) -> bool {
+        self.sockets.iter().any(|socket| socket.strong_count() > 0)
+    }
+}
+
 /// Makes one configuration after the other.
 pub(super) struct Builder {
     pub(super) registry: Arc<Registry>,
@@ -45,6 +65,8 @@ pub(super) struct Builder {
     pub(super) fixed: Fixed,
     /// The snapshot in force.
     pub(super) before: Option<Arc<Snapshot>>,
+    /// Addresses that are bound, and those that still serve their queues.
+    pub(super) bound: Vec<Known>,
     /// Addresses that were bound so far.
     pub(super) addresses: u64,
     pub(super) inherited: Inherited,
@@ -52,61 +74,64 @@ pub(super) struct Builder {
 
 impl Builder {
     /// Makes the configurations that the file has from now on.
-    pub(super) fn reads(mut self, path: PathBuf) -> Source {
-        Box::new(move |bound| {
+    pub(super) fn reads(self, path: PathBuf) -> Source {
+        let builder = Arc::new(Mutex::new(self));
+        Arc::new(move || {
             let loaded = super::load(&path)?;
-            for warning in loaded.warnings.lines() {
-                tracing::warn!("{warning}");
-            }
-            if Fixed::of(&loaded.settings) != self.fixed {
-                tracing::warn!("workers and admin.bind change at the next start only");
-            }
-            let hash = loaded.hash;
-            self.change(loaded.settings, hash, bound)
-                .map_err(|error| super::rejected(hash, &error))
+            let builder = Arc::clone(&builder);
+            Ok(Box::new(move || {
+                let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
+                builder.reload(loaded)
+            }) as Prepared)
         })
     }
 
+    fn reload(&mut self, loaded: Loaded) -> Result<Change, Rejected> {
+        for warning in loaded.warnings.lines() {
+            tracing::warn!("{warning}");
+        }
+        if Fixed::of(&loaded.settings) != self.fixed {
+            tracing::warn!("workers and admin.bind change at the next start only");
+        }
+        let change = self.change(loaded.settings, loaded.hash);
+        change.map_err(|error| super::rejected(loaded.hash, &error))
+    }
+
     /// Does all of a change that can fail, and what only new connections see.
-    pub(super) fn change(
-        &mut self,
-        settings: Settings,
-        hash: u32,
-        bound: &[Bound],
-    ) -> Result<Change, StartError> {
+    pub(super) fn change(&mut self, settings: Settings, hash: u32) -> Result<Change, StartError> {
         let wanted = settings.listeners.iter().enumerate();
         let wanted = wanted.flat_map(|(at, one)| one.bind.iter().map(move |bind| (at, *bind)));
         let wanted: Vec<(usize, SocketAddr)> = wanted.collect();
-        let known: Vec<_> = bound.iter().map(|one| (one.id, one.configured)).collect();
+        let known = self.bound.iter().filter(|known| known.in_force);
+        let known: Vec<_> = known.map(|known| (known.id, known.configured)).collect();
         let binds: Vec<_> = wanted.iter().map(|&(_, bind)| bind).collect();
         let Difference { kept, closed } = Difference::new(&known, &binds);
-        let closes = |port: u16| {
-            let mut closes = bound.iter().filter(|bound| closed.contains(&bound.id));
-            closes.any(|bound| bound.address.port() == port)
-        };
-        let name = |listener: usize| {
-            let listener = settings.listeners.get(listener);
-            listener.map_or_else(|| "-".into(), |listener| Arc::clone(&listener.name))
-        };
+        self.may_close(&closed)?;
         let mut opened = Vec::new();
         let mut addresses = HashMap::new();
-        for ((listener, bind), kept) in wanted.into_iter().zip(kept) {
+        for (&(listener, bind), kept) in wanted.iter().zip(kept) {
             let id = if let Some(id) = kept {
                 id
             } else {
-                let bound = self.bind(bind, closes(bind.port()));
-                let bound = bound.map_err(|source| StartError::Listen {
-                    listener: name(listener),
-                    address: bind,
-                    remedy: remedy(&source),
-                    source,
-                })?;
-                let id = bound.id;
-                opened.push(bound);
-                id
+                let bound = self.bind(bind, &closed);
+                opened.push(bound.map_err(|source| failed(&settings, listener, bind, source))?);
+                AddressId(self.addresses)
             };
             addresses.insert(id, listener);
         }
+        // Not before all are bound: what had reached one of them would be reset.
+        for (bound, known) in &opened {
+            let listener = addresses.get(&bound.id).copied().unwrap_or_default();
+            let mut sockets = bound.sockets.iter();
+            let done = sockets.try_for_each(|socket| net::listen(socket));
+            done.map_err(|source| failed(&settings, listener, known.configured, source))?;
+        }
+        for known in &mut self.bound {
+            known.in_force &= !closed.contains(&known.id);
+        }
+        self.bound.retain(|known| known.in_force || known.is_open());
+        let (opened, known): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
+        self.bound.extend(known);
         let drain = settings.drain;
         self.limit(&settings);
         self.log.adopt(settings.log);
@@ -121,20 +146,46 @@ impl Builder {
         })
     }
 
+    /// systemd's sockets stay open whatever we do: clients would wait there for ever.
+    fn may_close(&self, closed: &[AddressId]) -> Result<(), StartError> {
+        let mut closed = self.bound.iter().filter(|known| closed.contains(&known.id));
+        match closed.find(|known| known.from_systemd) {
+            Some(known) => Err(StartError::Unwanted {
+                address: known.configured,
+            }),
+            None => Ok(()),
+        }
+    }
+
     /// The sockets of an address: inherited ones, or new ones, one for each worker.
-    fn bind(&mut self, configured: SocketAddr, beside_own: bool) -> io::Result<Bound> {
-        let mut sockets = self.inherited.take(configured)?;
+    fn bind(&mut self, configured: SocketAddr, closed: &[AddressId]) -> io::Result<(Bound, Known)> {
+        let (mut sockets, from_systemd) = self.inherited.take(configured)?;
         if sockets.is_empty() {
+            let port = configured.port();
+            let is_going = |known: &Known| !known.in_force || closed.contains(&known.id);
+            let mut own = self.bound.iter().filter(|known| is_going(known));
+            let beside_own = own.any(|known| known.address.port() == port && known.is_open())
+                || self.inherited.has_port(port);
             sockets = net::bind_group(configured, self.workers, beside_own)?;
         }
         let address = sockets.first().map_or(Ok(configured), net::local_address)?;
         self.addresses += 1;
-        Ok(Bound {
-            id: AddressId(self.addresses),
+        let id = AddressId(self.addresses);
+        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+        let known = Known {
+            id,
             configured,
             address,
-            sockets: sockets.into_iter().map(Arc::new).collect(),
-        })
+            from_systemd,
+            in_force: true,
+            sockets: sockets.iter().map(Arc::downgrade).collect(),
+        };
+        let bound = Bound {
+            id,
+            address,
+            sockets,
+        };
+        Ok((bound, known))
     }
 
     /// Puts the limits in force and makes them known.
@@ -212,6 +263,21 @@ impl Builder {
             backends,
             routes,
         }
+    }
+}
+
+fn failed(
+    settings: &Settings,
+    listener: usize,
+    address: SocketAddr,
+    source: io::Error,
+) -> StartError {
+    let listener = settings.listeners.get(listener);
+    StartError::Listen {
+        listener: listener.map_or_else(|| "-".into(), |listener| Arc::clone(&listener.name)),
+        address,
+        remedy: remedy(&source),
+        source,
     }
 }
 

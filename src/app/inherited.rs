@@ -1,7 +1,7 @@
 //! Listening sockets that somebody else has opened: systemd, or the process that is taken over.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 use listenfd::ListenFd;
@@ -12,8 +12,11 @@ use crate::net;
 
 /// Sockets that wait for the configuration that wants them, which knows them by their addresses.
 #[derive(Default)]
-pub(super) struct Inherited {
-    sockets: Vec<(SocketAddr, Socket)>,
+pub(super) struct Inherited(Vec<One>);
+
+struct One {
+    address: SocketAddr,
+    socket: Socket,
     from_systemd: bool,
 }
 
@@ -24,30 +27,38 @@ impl Inherited {
         let mut sockets = Vec::new();
         for index in 0..passed.len() {
             if let Some(listener) = passed.take_tcp_listener(index)? {
-                sockets.push(with_address(listener.into())?);
+                sockets.push(One {
+                    address: listener.local_addr()?,
+                    socket: listener.into(),
+                    from_systemd: true,
+                });
             }
         }
-        Ok(Self {
-            from_systemd: !sockets.is_empty(),
-            sockets,
-        })
+        Ok(Self(sockets))
     }
 
-    /// Adds those of another process.
+    /// Adds those of the predecessor.
     pub(super) fn add(&mut self, sockets: Vec<OwnedFd>) -> io::Result<()> {
         for socket in sockets {
-            self.sockets.push(with_address(socket.into())?);
+            self.0.push(One {
+                address: net::local_address(&socket)?,
+                socket: socket.into(),
+                from_systemd: false,
+            });
         }
         Ok(())
     }
 
-    /// All sockets that listen at an address. Where the host has no IPv6, `[::]` is `0.0.0.0`.
-    pub(super) fn take(&mut self, wanted: SocketAddr) -> io::Result<Vec<Socket>> {
+    /// All sockets that listen at an address, and whether systemd has them too. Where the host has no
+    /// IPv6, `[::]` is `0.0.0.0`.
+    pub(super) fn take(&mut self, wanted: SocketAddr) -> io::Result<(Vec<Socket>, bool)> {
+        let mut from_systemd = false;
         let mut take = |wanted: SocketAddr| {
-            let taken = self
-                .sockets
-                .extract_if(.., |(address, _)| *address == wanted);
-            let sockets = taken.map(|(_, socket)| net::adopt(socket));
+            let taken = self.0.extract_if(.., |one| one.address == wanted);
+            let sockets = taken.map(|one| {
+                from_systemd |= one.from_systemd;
+                net::adopt(one.socket)
+            });
             sockets.collect::<io::Result<Vec<Socket>>>()
         };
         let mut sockets = take(wanted)?;
@@ -55,19 +66,22 @@ impl Inherited {
             let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
             sockets = take(SocketAddr::new(any, wanted.port()))?;
         }
-        Ok(sockets)
+        Ok((sockets, from_systemd))
+    }
+
+    /// Whether a socket that is left has this port.
+    pub(super) fn has_port(&self, port: u16) -> bool {
+        self.0.iter().any(|one| one.address.port() == port)
     }
 
     /// Closes what nobody wants: of systemd's that is a fault, since clients would wait there for ever.
     pub(super) fn finish(&mut self) -> Result<(), StartError> {
-        let left = std::mem::take(&mut self.sockets);
-        match left.first() {
-            Some(&(address, _)) if self.from_systemd => Err(StartError::Unwanted { address }),
-            _ => Ok(()),
+        let left = std::mem::take(&mut self.0);
+        match left.iter().find(|one| one.from_systemd) {
+            Some(one) => Err(StartError::Unwanted {
+                address: one.address,
+            }),
+            None => Ok(()),
         }
     }
-}
-
-fn with_address(socket: Socket) -> io::Result<(SocketAddr, Socket)> {
-    Ok((TcpListener::from(socket.try_clone()?).local_addr()?, socket))
 }

@@ -23,11 +23,11 @@ impl Reload {
         };
         match socket::reload(path) {
             Ok(Some((socket::FINE, text))) => {
-                io::stdout().write_all(text.as_bytes())?;
+                write!(io::stdout(), "{}", printable(&text))?;
                 Ok(ExitCode::SUCCESS)
             }
             Ok(Some((status, text))) => {
-                io::stderr().write_all(text.as_bytes())?;
+                write!(io::stderr(), "{}", printable(&text))?;
                 Ok(ExitCode::from(status))
             }
             Ok(None) => failed(
@@ -36,4 +36,10 @@ impl Reload {
             Err(error) => failed(&error),
         }
     }
+}
+
+/// Without what could steer a terminal: root may be answered by a process of another user.
+fn printable(text: &str) -> String {
+    let is_safe = |c: &char| *c == '\n' || !c.is_control();
+    text.chars().filter(is_safe).collect()
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
 
-use super::{Request, Stopped, Workers};
+use super::{NotReloaded, Request, Stopped, Workers};
 use crate::worker::{Mailbox, Message};
 
 /// `[limits]` as far as they bound the drain.
@@ -28,11 +28,11 @@ pub(super) async fn drain(
     limits: Limits,
     mailboxes: &[Mailbox],
     workers: &mut Workers,
-    requested: &mut mpsc::UnboundedReceiver<Request>,
+    stops: &mut Stops,
 ) -> Stopped {
     let drained = tokio::select! {
         () = close(limits, mailboxes, workers) => true,
-        () = wait_for_stop(requested) => false,
+        () = stops.second() => false,
     };
     if drained {
         return Stopped::Drained;
@@ -42,20 +42,51 @@ pub(super) async fn drain(
     Stopped::AtOnce
 }
 
-/// Waits for a request to stop; others come too late.
-pub(super) async fn wait_for_stop(requested: &mut mpsc::UnboundedReceiver<Request>) {
-    loop {
-        match requested.recv().await {
-            Some(Request::Stop) => return,
-            Some(Request::Reload(answer)) => {
-                let late = "portway is draining: it reads no other configuration";
-                tracing::warn!("{late}");
-                if let Some(answer) = answer {
-                    drop(answer.send(Err(late.to_owned())));
+/// What control is asked for, and how often to stop.
+pub(super) struct Stops {
+    requested: mpsc::UnboundedReceiver<Request>,
+    /// How often it was asked to stop; a takeover is no such request.
+    count: u32,
+}
+
+impl Stops {
+    pub(super) const fn new(requested: mpsc::UnboundedReceiver<Request>) -> Self {
+        Self {
+            requested,
+            count: 0,
+        }
+    }
+
+    /// The next request; none if nobody can ask any more.
+    pub(super) async fn next(&mut self) -> Option<Request> {
+        let request = self.requested.recv().await;
+        self.count += u32::from(matches!(request, Some(Request::Stop)));
+        request
+    }
+
+    /// Waits until somebody has asked to stop.
+    pub(super) async fn first(&mut self) {
+        self.wait(1).await;
+    }
+
+    /// Waits until somebody has asked twice.
+    async fn second(&mut self) {
+        self.wait(2).await;
+    }
+
+    async fn wait(&mut self, count: u32) {
+        while self.count < count {
+            match self.next().await {
+                Some(Request::Reload(answer)) => {
+                    let late = "portway is draining: it reads no other configuration";
+                    tracing::warn!("{late}");
+                    if let Some(answer) = answer {
+                        drop(answer.send(Err(NotReloaded::NotNow(late))));
+                    }
                 }
+                Some(Request::Stop | Request::Sockets(_) | Request::TakenOver) => {}
+                None => return std::future::pending().await,
             }
-            Some(Request::Sockets(_) | Request::HandedOver) => {}
-            None => return std::future::pending().await,
         }
     }
 }

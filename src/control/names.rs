@@ -96,7 +96,11 @@ impl Names {
                 Target::Address(address) => check_literal(endpoint, *address, &own),
             }
         }
+        let own_changed = **self.resolver.own.load() != own;
         self.resolver.own.store(Arc::new(own));
+        for endpoint in by_host.values().flatten() {
+            self.resolver.leave_out_own(endpoint);
+        }
         self.by_host.retain(|host, _| by_host.contains_key(host));
         let (first_pass_guard, first_pass) = mpsc::channel(1);
         self.first_pass = first_pass;
@@ -106,7 +110,8 @@ impl Names {
                     self.resolver.share(known, &bearers);
                     let same = is_same(known, &bearers);
                     *known = bearers;
-                    !same
+                    // What was our own address may be somebody else's now.
+                    !same || own_changed
                 });
                 continue;
             }
@@ -159,6 +164,17 @@ struct Resolver {
 }
 
 impl Resolver {
+    /// Takes addresses away that have become our own since the last look-up.
+    fn leave_out_own(&self, endpoint: &Endpoint) {
+        let own = self.own.load();
+        let addresses = endpoint.addresses();
+        let usable = addresses.iter().copied();
+        set_if_changed(
+            endpoint,
+            usable.filter(|known| !own.contains(*known)).collect(),
+        );
+    }
+
     /// Gives new bearers of a name the addresses that it has, until the next look-up tells.
     fn share(&self, known: &[Arc<Endpoint>], new: &[Arc<Endpoint>]) {
         let addresses = known.iter().map(|endpoint| endpoint.addresses());
@@ -193,6 +209,8 @@ impl Name {
     async fn keep_fresh(mut self, first_pass: mpsc::Sender<()>) {
         let mut first_pass = Some(first_pass);
         loop {
+            // A change from here on asks for another look-up.
+            self.endpoints.mark_unchanged();
             let answer = self.look_up().await;
             self.take(answer);
             drop(first_pass.take());
@@ -202,7 +220,7 @@ impl Name {
                 None if self.failing => RETRY,
                 None => REFRESH,
             };
-            let bearers = self.endpoints.borrow_and_update().clone();
+            let bearers = self.endpoints.borrow().clone();
             tokio::select! {
                 // The next look-up comes early: for a failed dial, or for new endpoints.
                 () = any_stale(&bearers), if self.late.is_none() => {}

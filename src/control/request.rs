@@ -13,23 +13,34 @@ pub enum Request {
     Stop,
     /// Read routes.toml again. Who asks is told how it went.
     Reload(Option<oneshot::Sender<Reloaded>>),
-    /// Another process is to take the listening sockets over.
-    Sockets(oneshot::Sender<Given>),
-    /// It accepts at them now: drain, and leave new connections to it at once.
-    HandedOver,
+    /// A successor wants the listening sockets. It gets no answer if another one has them already.
+    Sockets(oneshot::Sender<Takeover>),
+    /// The successor accepts at them now: drain, and leave new connections to it at once.
+    TakenOver,
 }
 
-/// What another process takes over.
+/// What a successor takes over. As long as this lives nothing else may change the sockets.
 #[derive(Debug)]
-pub struct Given {
+pub struct Takeover {
     /// Every listening socket.
     pub listening: Vec<Arc<Socket>>,
     /// The admin socket.
     pub admin: Option<Arc<TcpListener>>,
+    /// Tells control that the takeover is under way.
+    pub under_way: Arc<()>,
 }
 
-/// The generation that a reload brought, or the faults as they are told to people.
-pub type Reloaded = Result<u64, String>;
+/// The generation that a reload brought, or why it failed.
+pub type Reloaded = Result<u64, NotReloaded>;
+
+/// Why a reload failed, as it is told to people.
+#[derive(Debug)]
+pub enum NotReloaded {
+    /// The file has faults, or cannot be put in force.
+    Rejected(String),
+    /// This is not the time.
+    NotNow(&'static str),
+}
 
 /// By which others ask.
 pub type Requests = mpsc::UnboundedSender<Request>;

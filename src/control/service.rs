@@ -27,16 +27,18 @@ pub(super) fn reloading() {
 
 /// The drain begins and takes so long at most.
 pub(super) fn stopping(limit: Duration) {
-    let limit = u32::try_from((limit + SPARE).as_micros()).unwrap_or(u32::MAX);
-    tell(&[NotifyState::Stopping, NotifyState::ExtendTimeoutUsec(limit)]);
+    // Not by the variant of the crate, which ends at 71 minutes.
+    let extend = format!("EXTEND_TIMEOUT_USEC={}", (limit + SPARE).as_micros());
+    tell(&[NotifyState::Stopping, NotifyState::Custom(&extend)]);
 }
 
 /// Tells the watchdog, if there is one, that all workers turn: a stuck one lets portway be restarted.
 pub(super) async fn watchdog(registry: Arc<Registry>) {
-    let Some(limit) = sd_notify::watchdog_enabled() else {
+    let limit = sd_notify::watchdog_enabled().map(|limit| limit / 2);
+    let Some(pause) = limit.filter(|pause| !pause.is_zero()) else {
         return;
     };
-    let mut ticks = tokio::time::interval(limit / 2);
+    let mut ticks = tokio::time::interval(pause);
     loop {
         ticks.tick().await;
         if registry

@@ -11,6 +11,9 @@ use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::geteuid;
 
 use crate::net;
@@ -21,15 +24,22 @@ pub(super) use server::serve;
 
 /// The request to read the file again. The answer is an exit status on a line of its own, and a text.
 const RELOAD: &str = "reload";
-/// The request for the listening sockets. They follow, then [`END`]; once the other side accepts at
-/// them it says [`READY`], and the connection closes when it may have the control socket too.
+/// The request for the listening sockets, of the same user only. They follow, then [`END`]. Once the
+/// successor accepts at them it says [`READY`], and when it is told [`YOURS`] it has the control
+/// socket too. Without that the predecessor goes on, and the successor must not.
 const TAKE_OVER: &str = "takeover";
 const READY: &str = "ready";
 /// Comes with descriptors.
 const SOCKETS: u8 = b's';
 /// Comes after the last descriptors.
 const END: u8 = b'e';
+/// The predecessor accepts no more.
+const YOURS: u8 = b'y';
 
+/// To be accepted; somebody else may have the name, and accept nobody.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// From the request to each of the sockets.
+const SOCKETS_TIMEOUT: Duration = Duration::from_secs(5);
 /// The name of an abstract socket has 107 bytes.
 const LONGEST_NAME: usize = 100;
 /// A reload looks names up, for a second at most.
@@ -44,13 +54,13 @@ pub const FAILED: u8 = 1;
 /// The same: the file has faults.
 pub const BAD_CONFIGURATION: u8 = 78;
 
-/// A process that runs with the same file.
-pub struct Before(UnixStream);
+/// The process whose listening sockets this one has.
+pub struct Predecessor(UnixStream);
 
 /// What that process has given: its listening sockets, that of admin among them.
 pub struct TakenOver {
     /// The process, to be told when we accept.
-    pub before: Before,
+    pub predecessor: Predecessor,
     /// The sockets.
     pub sockets: Vec<OwnedFd>,
 }
@@ -60,6 +70,9 @@ pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
     let Some(mut stream) = connect(file)? else {
         return Ok(None);
     };
+    if !geteuid().is_root() {
+        only_of_user(&stream, geteuid().as_raw())?;
+    }
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     writeln!(stream, "{RELOAD}")?;
     let mut answer = BufReader::new(stream.take(LONGEST_ANSWER));
@@ -74,53 +87,79 @@ pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
 }
 
 /// Takes the listening sockets of the process that runs with this file. None if there is no such
-/// process. It goes on accepting until [`Before`] is told, and if we end before that.
+/// process. It goes on accepting until [`Predecessor`] is told, and if
+/// we end before that.
 pub fn take_over(file: &Path) -> io::Result<Option<TakenOver>> {
     let Some(mut stream) = connect(file)? else {
         return Ok(None);
     };
-    if net::peer(&stream)?.user != geteuid().as_raw() {
-        return Err(io::Error::other(
-            "the portway that runs belongs to another user",
-        ));
-    }
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
+    only_of_user(&stream, geteuid().as_raw())?;
+    stream.set_read_timeout(Some(SOCKETS_TIMEOUT))?;
     writeln!(stream, "{TAKE_OVER}")?;
     let mut sockets = Vec::new();
     loop {
         match net::receive_descriptors(&stream)? {
             (Some(SOCKETS), descriptors) => sockets.extend(descriptors),
             (Some(END), _) => break,
-            _ => return Err(io::Error::other("portway ended before it had handed over")),
+            _ => {
+                return Err(io::Error::other(
+                    "it gives no sockets: is it draining, or taken over?",
+                ));
+            }
         }
     }
-    let before = Before(stream);
-    Ok(Some(TakenOver { before, sockets }))
+    let predecessor = Predecessor(stream);
+    Ok(Some(TakenOver {
+        predecessor,
+        sockets,
+    }))
 }
 
-/// The number of the process that runs with this file, if one does: 0 in another container.
+/// The number of the process of this user that runs with this file, if one does: 0 in another
+/// container.
 pub fn running(file: &Path) -> Option<i32> {
     let stream = connect(file).ok()??;
-    Some(net::peer(&stream).ok()?.pid)
+    let peer = net::peer(&stream).ok()?;
+    (peer.user == geteuid().as_raw()).then_some(peer.pid)
 }
 
+/// Fails if another user has the name.
+fn only_of_user(stream: &UnixStream, user: u32) -> io::Result<()> {
+    let peer = net::peer(stream)?;
+    if peer.user == user {
+        return Ok(());
+    }
+    let (pid, other) = (peer.pid, peer.user);
+    Err(io::Error::other(format!(
+        "process {pid} of user {other} has the control socket, and this is user {user}"
+    )))
+}
+
+/// A connection to the control socket; none if nobody has it. A connect to a Unix socket waits for its
+/// owner to accept, so it has a limit of time.
 fn connect(file: &Path) -> io::Result<Option<UnixStream>> {
-    match UnixStream::connect_addr(&address(file)?) {
-        Ok(stream) => Ok(Some(stream)),
-        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => Ok(None),
-        Err(error) => Err(error),
+    let flags = SocketFlags::CLOEXEC;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+    set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_TIMEOUT))?;
+    match rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(&name(file)?)?) {
+        Ok(()) => Ok(Some(UnixStream::from(socket))),
+        Err(Errno::CONNREFUSED) => Ok(None),
+        Err(Errno::AGAIN) => Err(io::Error::other(
+            "who has the control socket does not accept (`ss -xlp` shows who)",
+        )),
+        Err(error) => Err(error.into()),
     }
 }
 
 fn listen(file: &Path) -> io::Result<UnixListener> {
-    let listener = UnixListener::bind_addr(&address(file)?)?;
+    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name(file)?)?)?;
     listener.set_nonblocking(true)?;
     Ok(listener)
 }
 
-/// The address. Links are not followed: what they point to changes with each update of a Kubernetes
+/// The name of the socket. Links are not followed: what they point to changes with each update of a Kubernetes
 /// volume.
-fn address(file: &Path) -> io::Result<SocketAddr> {
+fn name(file: &Path) -> io::Result<Vec<u8>> {
     let path = std::path::absolute(file)?;
     let path = path.as_os_str().as_encoded_bytes();
     let mut name = b"portway:".to_vec();
@@ -129,10 +168,5 @@ fn address(file: &Path) -> io::Result<SocketAddr> {
     }
     let room = LONGEST_NAME - name.len();
     name.extend(path.iter().skip(path.len().saturating_sub(room)));
-    SocketAddr::from_abstract_name(name)
-}
-
-/// Whether a process of this user may ask us for something.
-fn may_ask(user: u32) -> bool {
-    user == geteuid().as_raw() || user == 0
+    Ok(name)
 }

@@ -11,8 +11,9 @@ use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
-use tokio::sync::mpsc;
-use tokio::time::{sleep, timeout};
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use super::{Request, Requests};
 use crate::telemetry::{Registry, WatchMode};
@@ -35,9 +36,9 @@ pub(super) async fn watch(
     registry: Arc<Registry>,
     requests: Requests,
 ) {
-    let (sender, mut events) = mpsc::unbounded_channel();
+    let changed = Arc::new(Notify::new());
     // It ends with the value.
-    let watcher = inotify(&path, sender);
+    let watcher = inotify(&path, Arc::clone(&changed));
     let (mode, pause) = match &watcher {
         Ok(_) => (WatchMode::Inotify, RARE_POLL),
         Err(error) => {
@@ -52,15 +53,23 @@ pub(super) async fn watch(
     };
     registry.config().watches(mode);
     loop {
-        let content = hash(&path);
+        let file = path.clone();
+        // A disk may hang; then there is nothing to notice.
+        let content = spawn_blocking(move || hash(&file))
+            .await
+            .unwrap_or_default();
         if content != tried.get() {
             tried.set(content);
             if requests.send(Request::Reload(None)).is_err() {
                 return;
             }
         }
-        if timeout(pause, changed(&mut events)).await.is_ok() {
-            settle(&mut events).await;
+        if timeout(pause, changed.notified()).await.is_ok() {
+            for _ in 0..LONGEST {
+                if timeout(SETTLED, changed.notified()).await.is_err() {
+                    break;
+                }
+            }
         }
     }
 }
@@ -75,15 +84,14 @@ fn hash(path: &Path) -> Option<u32> {
     Some(crc32fast::hash(&content))
 }
 
-fn inotify(path: &Path, changed: mpsc::UnboundedSender<()>) -> notify::Result<RecommendedWatcher> {
+fn inotify(path: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         // Our own reading is an event too.
         let reading = |kind: &EventKind| {
             kind.is_access() && *kind != EventKind::Access(AccessKind::Close(AccessMode::Write))
         };
         if event.is_ok_and(|event| !reading(&event.kind)) {
-            // Nobody waits any more at the end of the program.
-            _ = changed.send(());
+            changed.notify_one();
         }
     })?;
     let directory = path.parent().filter(|parent| *parent != Path::new(""));
@@ -92,25 +100,4 @@ fn inotify(path: &Path, changed: mpsc::UnboundedSender<()>) -> notify::Result<Re
         RecursiveMode::NonRecursive,
     )?;
     Ok(watcher)
-}
-
-/// Waits for an event; for ever where there are none.
-async fn changed(events: &mut mpsc::UnboundedReceiver<()>) {
-    if events.recv().await.is_none() {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Waits until nothing more happens.
-async fn settle(events: &mut mpsc::UnboundedReceiver<()>) {
-    for _ in 0..LONGEST {
-        sleep(SETTLED).await;
-        let mut quiet = true;
-        while events.try_recv().is_ok() {
-            quiet = false;
-        }
-        if quiet {
-            return;
-        }
-    }
 }

@@ -69,10 +69,12 @@ impl Listening {
 
 /// One listening socket. `[::]` takes IPv4 too; where the host has no IPv6 it becomes `0.0.0.0`.
 pub fn bind(address: SocketAddr) -> io::Result<Socket> {
-    listen(open(address, false)?)
+    let socket = open(address, false)?;
+    listen(&socket)?;
+    Ok(socket)
 }
 
-/// `count` listening sockets at one address, among which the kernel spreads new connections.
+/// `count` sockets at one address that are to [`listen`], among which the kernel spreads new connections.
 ///
 /// SO_REUSEPORT alone would share the address in silence with any other process of the same user,
 /// so the address is first bound once without it: in use by whomever is an error. Not so if
@@ -83,7 +85,7 @@ pub fn bind_group(address: SocketAddr, count: usize, beside_own: bool) -> io::Re
     } else {
         local_address(&open(address, false)?)?
     };
-    (0..count).map(|_| listen(open(bound, true)?)).collect()
+    (0..count).map(|_| open(bound, true)).collect()
 }
 
 /// A listening socket that another process has opened: it gets the options of our own.
@@ -96,16 +98,18 @@ pub fn adopt(socket: Socket) -> io::Result<Socket> {
     set_stream_options(socket.as_fd())?;
     LegOptions::DEFAULT.apply(&socket)?;
     socket.set_nonblocking(true)?;
-    listen(socket)
+    listen(&socket)?;
+    Ok(socket)
 }
 
-fn listen(socket: Socket) -> io::Result<Socket> {
+/// Lets a bound socket listen.
+pub fn listen(socket: &Socket) -> io::Result<()> {
     socket.listen(BACKLOG)?;
     // Accepted sockets inherit it: the ACK of the hello rides on the answer, a segment of eighteen
     // less. A listen takes it back, so it comes after.
     // Where the kernel refuses it that segment is sent.
-    _ = sockopt::set_tcp_quickack(&socket, false);
-    Ok(socket)
+    _ = sockopt::set_tcp_quickack(socket, false);
+    Ok(())
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {

@@ -1,5 +1,6 @@
 //! The only way by which another thread reaches a worker.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +21,8 @@ pub enum Message {
         address: AddressId,
         /// One of its listening sockets.
         socket: Arc<Socket>,
+        /// Told once the worker listens, or why not.
+        listens: mpsc::UnboundedSender<io::Result<()>>,
     },
     /// Accept what the queue of an address still has, then close it.
     Unlisten {

@@ -249,9 +249,14 @@ impl Portway {
         kill_process(pid, signal).unwrap();
     }
 
+    /// The status of the process, if it has ended.
+    pub(crate) fn has_exited(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits for the end of the process.
     pub(crate) fn wait_exit(&mut self) -> ExitStatus {
-        within(PATIENCE, "portway exits", || self.child.try_wait().unwrap())
+        within(PATIENCE, "portway exits", || self.has_exited())
     }
 }
 

@@ -1,15 +1,17 @@
 //! Upgrades: one process takes the listeners over from another (F27), or gets them from systemd.
 
-use std::net::{SocketAddr, TcpListener};
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
+use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::fixture::{PATIENCE, PORTWAY, Portway, config, get, message, pause, within};
-use super::peers::Backend;
+use super::peers::{Backend, End, read_to_end};
 use super::process;
 use super::random::count;
 use super::reload::load::Load;
@@ -84,6 +86,88 @@ fn f27_a_successor_that_does_not_start_changes_nothing() {
     assert!(portway.reload().status.success());
 }
 
+/// What Kubernetes does in a rollout: a new pod, then SIGTERM to the old one.
+#[test]
+fn f27_the_first_signal_after_a_takeover_does_not_cut_the_drain() {
+    let backend = Backend::echo();
+    let mut portway = Portway::start(&with_ports(backend.address(), "drain_timeout = \"60s\""));
+    let mut client = portway.relayed();
+    let next = portway.start_beside(&["--takeover"]);
+    let drains = |line: &serde_json::Value| message(line) == "draining";
+    portway.program.wait(PATIENCE, drains);
+    portway.signal(Signal::TERM);
+    for _ in 0..20 {
+        pause(Duration::from_millis(25));
+        client.write_all(b"x").unwrap();
+        client.read_exact(&mut [0]).unwrap();
+    }
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut client), (vec![], End::Fin));
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    drop(next.relayed());
+}
+
+#[test]
+fn f27_of_two_successors_at_once_one_takes_over_and_the_other_ends() {
+    let backend = Backend::echo();
+    let mut portway = Portway::start(&with_ports(backend.address(), "drain_timeout = \"1s\""));
+    let mut both = [0, 1].map(|_| portway.spawn_beside(&["--takeover"]));
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    within(PATIENCE, "one ends", || {
+        both.iter_mut().find_map(Portway::has_exited)
+    });
+    let left = both
+        .iter_mut()
+        .filter_map(|one| one.has_exited().is_none().then_some(one));
+    let [left] = &left.collect::<Vec<_>>()[..] else {
+        panic!("not exactly one is left");
+    };
+    within(PATIENCE, "it has the control socket", || {
+        left.reload().status.success().then_some(())
+    });
+    drop(left.relayed());
+}
+
+/// A name that nobody accepts at must not hold up whoever connects to it.
+#[test]
+fn invariant_9_another_user_of_the_control_socket_stalls_nothing() {
+    let backend = Backend::echo();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routes.toml");
+    std::fs::write(&file, config(&[backend.address()], "", "")).unwrap();
+    let name = format!("\0portway:{}", file.display());
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let (squatter, waiting) = (socket(), socket());
+    squatter.bind(&SockAddr::unix(&name).unwrap()).unwrap();
+    squatter.listen(0).unwrap();
+    waiting.connect(&SockAddr::unix(&name).unwrap()).unwrap();
+
+    let mut portway = Portway::start_at(&file, &[]);
+    let told = |line: &serde_json::Value| message(line).contains("has the control socket");
+    portway.program.wait(PATIENCE, told);
+    let output = portway.reload();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    drop(portway.relayed());
+    // It is had as soon as it is free.
+    drop((squatter, waiting));
+    within(PATIENCE, "the control socket is had", || {
+        portway.reload().status.success().then_some(())
+    });
+    portway.signal(Signal::TERM);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn while_portway_drains_there_is_nobody_to_reload() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "drain_delay = \"20s\"", ""));
+    portway.signal(Signal::TERM);
+    within(PATIENCE, "the drain has begun", || {
+        (get(portway.admin(), "/readyz").unwrap().0 == 503).then_some(())
+    });
+    assert_eq!(portway.reload().status.code(), Some(1));
+}
+
 #[test]
 fn takeover_of_nobody_is_a_start() {
     let backend = Backend::echo();
@@ -126,6 +210,24 @@ fn socket_activation_serves_the_socket_that_was_passed() {
     );
     let portway = Portway::start_by(activated(&listener), &toml, Stdio::piped());
     assert_eq!(portway.address("agents"), address);
+    drop(portway.relayed());
+}
+
+#[test]
+fn a_reload_may_not_leave_a_socket_of_systemd() {
+    let backend = Backend::echo();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let toml = config(&[backend.address()], "", "");
+    let here = toml.replace(
+        "bind = [\"127.0.0.1:0\"]",
+        &format!("bind = [\"{address}\"]"),
+    );
+    let portway = Portway::start_by(activated(&listener), &here, Stdio::piped());
+    portway.write(&toml);
+    let output = portway.reload();
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&address.to_string()));
     drop(portway.relayed());
 }
 

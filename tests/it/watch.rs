@@ -44,6 +44,26 @@ fn a_changed_file_is_in_force_however_it_was_written() {
     assert_eq!(portway.count("portway_config_generation"), 4);
 }
 
+#[test]
+fn a_file_that_cannot_be_read_as_text_is_tried_once() {
+    let backend = Backend::echo();
+    let portway = Portway::start_args(&config(&[backend.address()], "", ""), &["--watch"]);
+    within(PATIENCE, "it watches", || {
+        (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
+    });
+    let failures = || portway.count("portway_reloads_total{result=\"failure\"}");
+    fs::write(portway.file(), [0xff, 0xfe]).unwrap();
+    within(PATIENCE, "the fault is told", || {
+        (failures() == 1).then_some(())
+    });
+    // Events of the directory that do not change the file.
+    for name in ["a", "b", "c"] {
+        fs::write(portway.file().with_file_name(name), name).unwrap();
+        pause(Duration::from_millis(300));
+    }
+    assert_eq!(failures(), 1);
+}
+
 /// What the kubelet does with a volume of a ConfigMap: the file is a link through `..data`, which is a
 /// link to a directory, and that link is replaced by a rename.
 #[test]

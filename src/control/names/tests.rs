@@ -381,6 +381,22 @@ async fn an_endpoint_that_is_new_has_the_addresses_of_its_name_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn invariant_10_an_address_that_becomes_our_own_is_left_out_at_once_and_comes_back_later() {
+    let dns = Dns::default();
+    dns.set("name", &["127.0.0.1"]);
+    let endpoint = named("name", 9000);
+    let mut names = dns.start(&[Arc::clone(&endpoint)], &[]);
+    names.first_pass().await;
+    assert_eq!(addresses(&endpoint), ["127.0.0.1:9000"]);
+    let own = vec!["127.0.0.1:9000".parse().unwrap()];
+    names.update(&[Arc::clone(&endpoint)], own);
+    assert_eq!(addresses(&endpoint), [""; 0]);
+    names.update(&[Arc::clone(&endpoint)], Vec::new());
+    seconds(2).await;
+    assert_eq!(addresses(&endpoint), ["127.0.0.1:9000"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_ends_the_look_ups() {
     let (dns, endpoint) = (Dns::default(), named("es.test", 1));
     dns.set("es.test", &["192.0.2.1"]);

@@ -1,18 +1,21 @@
 //! The side of the process that runs.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::process::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use super::{BAD_CONFIGURATION, Before, END, FAILED, FINE, READY, RELOAD, SOCKETS, TAKE_OVER};
-use crate::control::{Given, Request, Requests};
+use super::{
+    BAD_CONFIGURATION, END, FAILED, FINE, Predecessor, READY, RELOAD, SOCKETS, TAKE_OVER, YOURS,
+};
+use crate::control::{NotReloaded, Request, Requests, Takeover};
 use crate::net;
 
 /// Requests at once; more wait in the queue.
@@ -22,74 +25,94 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_REQUEST: u64 = 64;
 /// What the other process may take from the sockets to its first accept.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
-/// What the process before may take to leave the control socket.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// What the predecessor may take to leave the control socket.
+const YIELD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Between two tries to have the control socket.
+const RETRY: Duration = Duration::from_secs(2);
 /// The pause after an accept that failed for want of something.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// Tells the process `before`, if there is one, that we accept now, and answers requests for the file
-/// until another process takes over.
-pub(in crate::control) async fn serve(file: PathBuf, before: Option<Before>, requests: Requests) {
-    if let Some(before) = before
-        && let Err(error) = leave(before).await
+/// Tells the predecessor, if there is one, that we accept now, and answers requests for the file until
+/// a successor has taken over.
+pub(in crate::control) async fn serve(
+    file: PathBuf,
+    predecessor: Option<Predecessor>,
+    requests: Requests,
+) {
+    if let Some(predecessor) = predecessor
+        && let Err(error) = succeed(predecessor).await
     {
-        tracing::warn!(%error, "the portway before does not leave");
+        tracing::error!(%error, "the predecessor goes on, so this process stops");
+        drop(requests.send(Request::Stop));
+        return;
     }
-    let listener = match listen(&file) {
-        Ok(listener) => listener,
-        Err(error) => {
-            let pid = super::running(&file);
-            tracing::warn!(
-                %error, pid,
-                "no control socket: `portway reload` and `run --takeover` do not reach this process \
-                 (another portway with the same file has it)"
-            );
-            return;
-        }
-    };
+    let listener = listen(&file).await;
+    let mut successor = answer_all(&listener, &requests).await;
+    drop(listener);
+    drop(requests.send(Request::TakenOver));
+    if let Err(error) = successor.write_all(&[YOURS]).await {
+        tracing::error!(%error, "the successor has gone at the last moment: nobody listens");
+    }
+}
+
+/// Answers requests until a successor has taken over.
+async fn answer_all(listener: &UnixListener, requests: &Requests) -> UnixStream {
     let mut connections = JoinSet::new();
-    let successor = loop {
+    loop {
         let is_full = connections.len() >= CONNECTIONS;
         tokio::select! {
             accepted = listener.accept(), if !is_full => match accepted {
                 Ok((stream, _)) => { connections.spawn_local(answer(stream, requests.clone())); }
-                Err(_) => tokio::time::sleep(BACKOFF).await,
+                Err(_) => sleep(BACKOFF).await,
             },
             Some(answered) = connections.join_next() => match answered {
-                Ok(Ok(Some(successor))) => break successor,
+                Ok(Ok(Some(successor))) => return successor,
                 Ok(Ok(None)) => {}
-                Ok(Err(error)) => tracing::warn!(%error, "a request on the control socket failed"),
+                // Whoever asked is gone, or too slow.
+                Ok(Err(error)) => tracing::debug!(%error, "a request on the control socket failed"),
                 Err(error) => tracing::error!(%error, "a request on the control socket failed"),
             },
         }
-    };
-    drop(listener);
-    drop(requests.send(Request::HandedOver));
-    // Its end tells the successor that the control socket is free.
-    drop(successor);
+    }
 }
 
-fn listen(file: &Path) -> io::Result<UnixListener> {
-    UnixListener::from_std(super::listen(file)?)
+/// Has the control socket, as soon as nobody else has it.
+async fn listen(file: &Path) -> UnixListener {
+    let mut told = false;
+    loop {
+        match super::listen(file).and_then(UnixListener::from_std) {
+            Ok(listener) => return listener,
+            Err(error) if !told => tracing::warn!(
+                %error,
+                "another process has the control socket of this file (`ss -xlp` shows it): \
+                 `portway reload` and `run --takeover` do not reach this one"
+            ),
+            Err(_) => {}
+        }
+        told = true;
+        sleep(RETRY).await;
+    }
 }
 
 /// Answers one request. A process that has taken over is returned.
 async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<UnixStream>> {
-    let user = net::peer(&stream)?.user;
-    if !super::may_ask(user) {
-        tracing::warn!(user, "a request of another user is not answered");
-        return Ok(None);
-    }
+    let (user, own) = (net::peer(&stream)?.user, geteuid().as_raw());
     let mut stream = BufReader::new(stream);
     let request = timeout(REQUEST_TIMEOUT, line(&mut stream)).await??;
     match request.as_str() {
-        RELOAD => reload(&mut stream, &requests).await.map(|()| None),
-        TAKE_OVER => hand_over(stream, &requests).await,
-        _ => {
-            let known = format!("{FAILED}\nknown requests: {RELOAD}, {TAKE_OVER}\n");
-            stream.write_all(known.as_bytes()).await.map(|()| None)
+        RELOAD if user == own || user == 0 => reload(&mut stream, &requests).await,
+        TAKE_OVER if user == own => return hand_over(stream, &requests).await,
+        RELOAD | TAKE_OVER => {
+            say(&mut stream, FAILED, "only portway's own user may ask that").await
         }
-    }
+        _ => say(&mut stream, FAILED, "known requests: reload, takeover").await,
+    }?;
+    Ok(None)
+}
+
+async fn say(stream: &mut BufReader<UnixStream>, status: u8, text: &str) -> io::Result<()> {
+    let answer = format!("{status}\n{text}\n");
+    timeout(REQUEST_TIMEOUT, stream.write_all(answer.as_bytes())).await?
 }
 
 async fn reload(stream: &mut BufReader<UnixStream>, requests: &Requests) -> io::Result<()> {
@@ -97,37 +120,42 @@ async fn reload(stream: &mut BufReader<UnixStream>, requests: &Requests) -> io::
     drop(requests.send(Request::Reload(Some(answer))));
     let (status, text) = match reloaded.await {
         Ok(Ok(generation)) => (FINE, format!("reloaded: generation {generation}")),
-        Ok(Err(faults)) => (BAD_CONFIGURATION, faults),
+        Ok(Err(NotReloaded::Rejected(faults))) => (BAD_CONFIGURATION, faults),
+        Ok(Err(NotReloaded::NotNow(why))) => (FAILED, why.to_owned()),
         Err(_) => (FAILED, "portway is ending".to_owned()),
     };
-    stream
-        .write_all(format!("{status}\n{text}\n").as_bytes())
-        .await
+    say(stream, status, &text).await
 }
 
 async fn hand_over(
     mut stream: BufReader<UnixStream>,
     requests: &Requests,
 ) -> io::Result<Option<UnixStream>> {
-    let (answer, given) = oneshot::channel();
+    let (answer, takeover) = oneshot::channel();
     drop(requests.send(Request::Sockets(answer)));
-    let Ok(given) = given.await else {
+    let Ok(Takeover {
+        listening,
+        admin,
+        under_way,
+    }) = takeover.await
+    else {
         return Ok(None);
     };
-    give(stream.get_ref(), &given).await?;
+    let sockets = listening.iter().map(AsFd::as_fd);
+    let sockets: Vec<_> = sockets.chain(admin.iter().map(AsFd::as_fd)).collect();
+    give(stream.get_ref(), &sockets).await?;
+    // One that is closed meanwhile must not stay open here.
+    drop((listening, admin));
     let ready = timeout(START_TIMEOUT, line(&mut stream)).await;
-    if !matches!(&ready, Ok(Ok(line)) if line == READY) {
-        tracing::warn!("another portway wanted to take over and did not start: this one goes on");
-        return Ok(None);
+    drop(under_way);
+    if matches!(&ready, Ok(Ok(line)) if line == READY) {
+        return Ok(Some(stream.into_inner()));
     }
-    Ok(Some(stream.into_inner()))
+    tracing::warn!("another portway wanted to take over and did not start: this one goes on");
+    Ok(None)
 }
 
-async fn give(stream: &UnixStream, given: &Given) -> io::Result<()> {
-    let listening = given.listening.iter().map(AsFd::as_fd);
-    let sockets: Vec<_> = listening
-        .chain(given.admin.iter().map(AsFd::as_fd))
-        .collect();
+async fn give(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> io::Result<()> {
     let messages = sockets.chunks(net::DESCRIPTORS_PER_MESSAGE);
     let messages = messages.map(|sockets| (SOCKETS, sockets));
     for (byte, sockets) in messages.chain([(END, [].as_slice())]) {
@@ -137,14 +165,15 @@ async fn give(stream: &UnixStream, given: &Given) -> io::Result<()> {
     Ok(())
 }
 
-/// The process before stops accepting, and leaves the control socket.
-async fn leave(Before(stream): Before) -> io::Result<()> {
+/// The predecessor stops accepting, and leaves the control socket.
+async fn succeed(Predecessor(stream): Predecessor) -> io::Result<()> {
     stream.set_nonblocking(true)?;
     let mut stream = UnixStream::from_std(stream)?;
     stream.write_all(format!("{READY}\n").as_bytes()).await?;
-    let mut nothing = Vec::new();
-    timeout(LEAVE_TIMEOUT, stream.read_to_end(&mut nothing)).await??;
-    Ok(())
+    match timeout(YIELD_TIMEOUT, stream.read_u8()).await?? {
+        YOURS => Ok(()),
+        _ => Err(io::ErrorKind::InvalidData.into()),
+    }
 }
 
 /// A line without its end.
