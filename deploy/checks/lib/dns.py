@@ -1,4 +1,4 @@
-"""A DNS server on port 53 that knows one name: dns.py ADDRESS NAME. It resolves to 127.0.0.1."""
+"""A DNS server on port 53 that knows a few names: dns.py ADDRESS NAME... They resolve to 127.0.0.1."""
 
 import socket
 import struct
@@ -17,9 +17,9 @@ def question(query):
 
 def answer(query, known):
     name, kind, asked = question(query)
-    found = name == known and kind == 1
+    found = name in known and kind == 1
     # Of a known name without an address of this type there is nothing to say, others do not exist.
-    flags = 0x8580 if name == known else 0x8583
+    flags = 0x8580 if name in known else 0x8583
     reply = query[:2] + struct.pack("!HHHHH", flags, 1, found, 0, 0) + asked
     if found:
         reply += struct.pack("!HHHIH", 0xC00C, 1, 1, 60, 4) + socket.inet_aton("127.0.0.1")
@@ -27,7 +27,7 @@ def answer(query, known):
 
 
 def main():
-    address, known = sys.argv[1:]
+    address, *known = sys.argv[1:]
     server = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     server.bind((address, 53))
     while True:

@@ -1,6 +1,7 @@
-"""Files for the check `pod`.
+"""Files for the checks of the pod.
 
-pod.py template RENDERING IMAGE: prints the pod of a rendered DaemonSet, and its ConfigMap, for podman.
+pod.py template RENDERING [IMAGE]: prints the pod of a rendered DaemonSet, and its ConfigMap, for podman:
+    with an image of this machine, or with its own.
 pod.py probes RENDERING: prints path and port of each probe.
 pod.py publish DIRECTORY FILE: puts FILE there as routes.toml the way the kubelet does.
 """
@@ -22,12 +23,13 @@ def read(rendering):
     return template, routes
 
 
-def template(rendering, image):
+def template(rendering, image=None):
     pod, routes = read(rendering)
     pod = {"apiVersion": "v1", "kind": "Pod", **pod}
     pod["metadata"]["name"] = "portway"
     [container] = pod["spec"]["containers"]
-    container["image"], container["imagePullPolicy"] = image, "Never"
+    if image:
+        container["image"], container["imagePullPolicy"] = image, "Never"
     for name in [name for name in container if name.endswith("Probe")]:
         # podman would run curl in the container for them.
         del container[name]

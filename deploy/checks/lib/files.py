@@ -1,0 +1,18 @@
+"""The files of a page of the documents, so that a check has what readers copy.
+
+  files.py PAGE HEADING DIRECTORY
+
+Writes each block under the heading whose first line is `# NAME` into DIRECTORY/NAME.
+"""
+
+import pathlib
+import re
+import sys
+
+page, heading, directory = sys.argv[1:]
+text = pathlib.Path(page).read_text()
+section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
+files = re.findall(r"^```\w+\n(# ([\w-]+\.\w+)\n.*?)^```", section, re.M | re.S)
+for content, name in files:
+    pathlib.Path(directory, name).write_text(content)
+print(" ".join(name for _, name in files))
