@@ -2,6 +2,7 @@
 //! keeps portway's own addresses out of what it dials.
 
 mod own;
+mod resolver;
 #[cfg(test)]
 mod tests;
 
@@ -10,7 +11,6 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -23,6 +23,7 @@ use tracing::{error, info, warn};
 
 use crate::backend::{Endpoint, Target};
 use own::Own;
+use resolver::{Answer, Lookup, Resolver, set_if_changed, system_lookup};
 
 /// Between two look-ups of a name that resolves and whose endpoints can be dialled.
 const REFRESH: Duration = Duration::from_secs(30);
@@ -145,49 +146,6 @@ impl Names {
             }
         }
         std::future::pending().await
-    }
-}
-
-type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
-/// From a host name to its addresses with port 0. The system's resolver, or a test's.
-type Lookup = Arc<dyn Fn(Box<str>) -> Answer + Send + Sync>;
-
-async fn system_lookup(host: Box<str>) -> io::Result<Vec<SocketAddr>> {
-    Ok(tokio::net::lookup_host((&*host, 0)).await?.collect())
-}
-
-/// What all names share.
-struct Resolver {
-    lookup: Lookup,
-    permits: Semaphore,
-    own: ArcSwap<Own>,
-}
-
-impl Resolver {
-    /// Takes addresses away that have become our own since the last look-up.
-    fn leave_out_own(&self, endpoint: &Endpoint) {
-        let own = self.own.load();
-        let addresses = endpoint.addresses();
-        let usable = addresses.iter().copied();
-        set_if_changed(
-            endpoint,
-            usable.filter(|known| !own.contains(*known)).collect(),
-        );
-    }
-
-    /// Gives new bearers of a name the addresses that it has, until the next look-up tells.
-    fn share(&self, known: &[Arc<Endpoint>], new: &[Arc<Endpoint>]) {
-        let addresses = known.iter().map(|endpoint| endpoint.addresses());
-        let Some(addresses) = addresses.into_iter().find(|known| !known.is_empty()) else {
-            return;
-        };
-        let own = self.own.load();
-        for endpoint in new.iter().filter(|new| new.addresses().is_empty()) {
-            if let Target::Name { port, .. } = *endpoint.target() {
-                let addresses = addresses.iter().map(|known| own::canonical(*known, port));
-                endpoint.set_addresses(addresses.filter(|known| !own.contains(*known)).collect());
-            }
-        }
     }
 }
 
@@ -325,17 +283,6 @@ async fn any_stale(endpoints: &[Arc<Endpoint>]) {
         }
     })
     .await;
-}
-
-/// Sets new addresses in the order of the resolver. Resolvers turn the order of equal addresses:
-/// that alone is no change.
-fn set_if_changed(endpoint: &Endpoint, addresses: Vec<SocketAddr>) {
-    let before = endpoint.addresses();
-    let same = before.len() == addresses.len()
-        && before.iter().collect::<HashSet<_>>() == addresses.iter().collect();
-    if !same {
-        endpoint.set_addresses(addresses);
-    }
 }
 
 fn check_literal(endpoint: &Endpoint, address: SocketAddr, own: &Own) {

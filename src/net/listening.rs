@@ -160,6 +160,9 @@ mod tests {
     #[test]
     fn an_address_in_use_is_an_error_also_when_its_user_would_share_it() {
         let group = bind_group("127.0.0.1:0".parse().unwrap(), 2, false).unwrap();
+        for socket in &group {
+            listen(socket).unwrap();
+        }
         let address = local_address(&group[0]).unwrap();
         assert_eq!(local_address(&group[1]).unwrap(), address);
         let taken = bind_group(address, 1, false).unwrap_err();
