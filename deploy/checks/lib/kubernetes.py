@@ -1,5 +1,5 @@
 """Checks rendered manifests: kubernetes.py VERSION RENDERING... (see manifests.py). The first one is the
-base, of which broken variants are made."""
+base with the components, of which broken variants are made."""
 
 import os
 import pathlib

@@ -187,6 +187,18 @@ def network_policy(it):
         yield "egress of the NetworkPolicy: DNS over UDP"
 
 
+def pod_monitor(it):
+    """Pods that declare no ports have none that a PodMonitor could name."""
+    for monitor in it.of("PodMonitor"):
+        if not it.selected(monitor["spec"]["selector"].get("matchLabels")):
+            yield "it does not select the pods"
+        if monitor["metadata"]["namespace"] != it.daemonset["metadata"]["namespace"]:
+            yield "it is in another namespace than the pods"
+        for endpoint in monitor["spec"]["podMetricsEndpoints"]:
+            if it.ports and it.number(endpoint.get("port")) != it.admin:
+                yield f"no admin port of the pods is named {endpoint.get('port')}"
+
+
 def privileged_ports(it):
     """A capability gives an ordinary user nothing here: Kubernetes does not make it ambient."""
     sysctls = {one["name"]: one["value"] for one in it.pod["securityContext"].get("sysctls", [])}
@@ -299,6 +311,7 @@ RULES = [
     pod_ports,
     service_ports,
     network_policy,
+    pod_monitor,
     privileged_ports,
     image,
     resources,

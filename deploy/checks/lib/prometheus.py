@@ -61,7 +61,7 @@ def check_rule_file():
         for text in ("summary", "description"):
             expect(annotations.get(text), f"{name}: no {text}")
         page = f"{RUNBOOK}#{name.lower()}"
-        expect(annotations.get("runbook") == page, f"{name}: runbook is not {page}")
+        expect(annotations.get("runbook_url") == page, f"{name}: runbook_url is not {page}")
     for name, rule in (alerts | records).items():
         for metric, selector in re.findall(r"((?:portway|process)_\w+|\bup\b)(\{[^}]*\})?", without_records(rule["expr"])):
             expect('job="portway"' in selector, f"{name}: {metric} of any job")
@@ -181,7 +181,7 @@ def check_rules(server):
             faults.append(f"{name}: {error}")
     for query in runbook_queries():
         try:
-            found = server.query(query.replace("NAME", "elasticsearch"))
+            found = server.query(query.replace("BACKEND", "elasticsearch"))
             print(f"{len(found):4} {query}")
         except ValueError as error:
             faults.append(f"{RUNBOOK}: {query}: {error}")
