@@ -38,10 +38,11 @@ fn a_row_of_connections_leaves_nothing_behind() {
     let resident = process::resident(pid);
 
     row(&portway, many);
-    let what = format!("{descriptors} descriptors and {threads} threads as before");
-    within(PATIENCE, &what, || {
+    let what = format!("at most {descriptors} descriptors and {threads} threads, as before");
+    let now = within(PATIENCE, &what, || {
+        // The ones before may have had the last sockets of the warm-up.
         let now = (process::descriptors(pid), process::threads(pid));
-        (now == (descriptors, threads)).then_some(())
+        (now.0 <= descriptors && now.1 <= threads).then_some(now)
     });
     // The allocator gives memory back within a second or two.
     let kept = within(PATIENCE, "memory as before", || {
@@ -49,7 +50,8 @@ fn a_row_of_connections_leaves_nothing_behind() {
         (kept <= SLACK).then_some(kept)
     });
     println!(
-        "{many} connections: {descriptors} descriptors and {threads} threads before and after, {kept} B of {resident} more"
+        "{many} connections: {descriptors} descriptors and {threads} threads before, {now:?} after, {kept} B of \
+         {resident} more"
     );
 }
 
