@@ -6,9 +6,10 @@ need_package() {
     if ! ls "$TOOLS"/package/portway_*.deb >/dev/null 2>&1; then
         need_apt dpkg-shlibdeps dpkg-dev
         # It packs as fast with little optimisation, and is built in half the time.
+        PATH=$PATH:$TOOLS/bin
         cargo deb --version >/dev/null 2>&1 ||
             CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
-                cargo install --quiet --locked cargo-deb --version 3.8.0 ||
+                cargo install --quiet --locked --root "$TOOLS" cargo-deb --version 3.8.0 ||
             skip "cargo-deb cannot be installed"
         mkdir -p "$TOOLS/package"
         deploy/debian/build "$TOOLS/package"
