@@ -15,6 +15,8 @@ FEWEST_CONNECTIONS = 1000
 DEFAULTS = {"drain_delay": "0s", "drain_timeout": "20s"}
 PSA = "pod-security.kubernetes.io/"
 SYSTEM_PORTS = 1024
+# The user of many images: `nonroot`.
+SHARED_USER = 65532
 
 
 class Rendering:
@@ -300,6 +302,10 @@ def rollout(it):
         yield "dnsPolicy: names of the cluster do not resolve on the host's network"
     if not it.host_network and "--takeover" in it.container["args"]:
         yield "--takeover: each pod has a network of its own"
+    if it.host_network and "--takeover" in it.container["args"]:
+        context = it.pod["securityContext"]
+        if SHARED_USER in (context["runAsUser"], context["runAsGroup"]):
+            yield f"--takeover: other images have the user {SHARED_USER} too"
     if not it.selected(it.daemonset["spec"]["selector"]["matchLabels"]):
         yield "the DaemonSet does not select its pods"
 

@@ -69,7 +69,8 @@ VARIANTS = [
     ("routes_mount", "always the same", "it.pod['volumes'][0]['configMap']['name'] += '-5k8'"),
     ("rollout", "PodDisruptionBudget", "it.documents.append({'kind': 'PodDisruptionBudget'})"),
     ("rollout", "dnsPolicy", "it.pod['hostNetwork'] = True"),
-    ("rollout", "--takeover", "it.container['args'].append('--takeover')"),
+    ("rollout", "network of its own", "it.container['args'].append('--takeover')"),
+    ("rollout", "other images", "it.pod['hostNetwork'] = True; it.container['args'].append('--takeover')"),
     ("rollout", "does not select", "it.template['metadata']['labels'] = {}"),
 ]
 
