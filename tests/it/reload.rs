@@ -306,9 +306,11 @@ fn f24_of_many_signals_with_rewrites_the_last_wins_and_nothing_leaks() {
         is_routed(&portway, "last").then_some(())
     });
     assert!(!is_routed(&portway, "first"));
-    assert_eq!(process::threads(portway.pid()), threads);
-    within(PATIENCE, "descriptors are as before", || {
-        (process::descriptors(portway.pid()) <= descriptors).then_some(())
+    // A thread that has read the file stays for ten seconds, and one more may have been needed.
+    within(PATIENCE, "descriptors and threads are as before", || {
+        let pid = portway.pid();
+        let left = (process::descriptors(pid), process::threads(pid));
+        (left.0 <= descriptors && left.1 <= threads).then_some(())
     });
     let grown = process::resident(portway.pid()).saturating_sub(memory);
     assert!(grown < 4 << 20, "{grown} bytes more");

@@ -100,11 +100,17 @@ fn f23_the_swap_of_a_kubernetes_volume_is_in_force() {
 /// In a user namespace where there are no inotify instances.
 #[test]
 fn without_inotify_a_changed_file_is_in_force_within_10_s() {
+    let namespace = ["--user", "--map-root-user"];
+    let given = Command::new("unshare").args(namespace).arg("true").status();
+    if !given.is_ok_and(|status| status.success()) {
+        eprintln!("not tested: this host gives no user namespaces");
+        return;
+    }
     let backend = Backend::echo();
     let toml = config(&[backend.address()], "", "");
     let mut command = Command::new("unshare");
     let script = "echo 0 >/proc/sys/user/max_inotify_instances && exec \"$0\" \"$@\" --watch";
-    command.args(["--user", "--map-root-user", "sh", "-c", script, PORTWAY]);
+    command.args(namespace).args(["sh", "-c", script, PORTWAY]);
     let portway = Portway::start_by(command, &toml, Stdio::piped());
     assert_eq!(portway.count("portway_config_watch{mode=\"poll\"}"), 1);
     let warns = |line: &serde_json::Value| message(line).contains("inotify fails");

@@ -26,6 +26,10 @@ CONF
     export CONTAINERS_CONF=$WORK/containers.conf CONTAINERS_STORAGE_CONF=$WORK/storage.conf
     background=()
     trap 'end_containers $?' EXIT
+    # Something static that is there.
+    install -D "$(command -v catatonit)" "$WORK/probe/catatonit"
+    podman run --rm --network none --rootfs "$WORK/probe" /catatonit --version >/dev/null ||
+        unable "podman cannot run a container on this machine"
 }
 
 # Ends the processes in `background` too. What the containers of a failed check have said is shown.

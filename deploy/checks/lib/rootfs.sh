@@ -20,7 +20,7 @@ boot() {
     need_containers
     need_apt nsenter util-linux
     container=$(podman run -d --systemd=always --network=none --cap-add=SYS_ADMIN,SYS_RESOURCE \
-        --ulimit nofile=16384:16384 --ulimit nproc=1024:1024 --rootfs "$1" /sbin/init) || skip "podman cannot run systemd here"
+        --ulimit nofile=16384:16384 --ulimit nproc=1024:1024 --rootfs "$1" /sbin/init) || unable "podman cannot run systemd on this machine"
     init=$(podman inspect -f '{{.State.Pid}}' "$container")
     until_true 60 is_up || { machine systemctl --no-pager list-jobs; exit 1; }
 }

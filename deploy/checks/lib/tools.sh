@@ -6,6 +6,17 @@ skip() {
     exit 77
 }
 
+# Ends the check: this machine does not allow what it needs.
+unable() {
+    echo "$1"
+    exit 75
+}
+
+# need_namespaces: root of a container may be without them.
+need_namespaces() {
+    unshare --net --mount --pid --fork true || unable "this machine gives no namespaces"
+}
+
 # need_apt COMMAND PACKAGE...: installs the packages if the command is missing.
 need_apt() {
     local command=$1
