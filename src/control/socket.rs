@@ -57,7 +57,7 @@ pub const BAD_CONFIGURATION: u8 = 78;
 /// The process whose listening sockets this one has.
 pub struct Predecessor(UnixStream);
 
-/// What that process has given: its listening sockets, that of admin among them.
+/// What the predecessor has given: its listening sockets, that of admin among them.
 pub struct TakenOver {
     /// The process, to be told when we accept.
     pub predecessor: Predecessor,
@@ -87,8 +87,7 @@ pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
 }
 
 /// Takes the listening sockets of the process that runs with this file. None if there is no such
-/// process. It goes on accepting until [`Predecessor`] is told, and if
-/// we end before that.
+/// process. It goes on accepting until it is told that we do, and for good if we end before that.
 pub fn take_over(file: &Path) -> io::Result<Option<TakenOver>> {
     let Some(mut stream) = connect(file)? else {
         return Ok(None);
