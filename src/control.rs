@@ -272,8 +272,9 @@ impl Control {
         self.in_force.apply(change, &self.mailboxes).await
     }
 
-    /// The successor answers at the admin address.
+    /// The successor answers at the admin address, and is being told that all is its own.
     fn leave_admin(&mut self) {
+        self.socket = None;
         self.pages.abort_all();
         self.admin = None;
     }

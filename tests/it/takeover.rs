@@ -1,10 +1,12 @@
 //! Upgrades: one process takes the listeners over from another (F27), or gets them from systemd.
 
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixDatagram;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixDatagram, UnixListener};
 use std::process::{Command, Stdio};
+use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -105,6 +107,52 @@ fn f27_the_first_signal_after_a_takeover_does_not_cut_the_drain() {
     assert_eq!(read_to_end(&mut client), (vec![], End::Fin));
     assert_eq!(portway.wait_exit().code(), Some(0));
     drop(next.relayed());
+}
+
+/// A predecessor that gives its listener and says nothing more. `stays`: it keeps the control socket.
+fn abandoned(stays: bool) -> (Portway, Option<UnixListener>) {
+    let backend = Backend::echo();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = format!("bind = [\"{}\"]", listener.local_addr().unwrap());
+    let toml = config(&[backend.address()], "drain_timeout = \"1s\"", "");
+    let toml = toml.replace("bind = [\"127.0.0.1:0\"]", &bind);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routes.toml");
+    std::fs::write(&file, toml).unwrap();
+    let name = UnixAddr::from_abstract_name(format!("portway:{}", file.display())).unwrap();
+    let control = UnixListener::bind_addr(&name).unwrap();
+    let predecessor = thread::spawn(move || {
+        let (stream, _) = control.accept().unwrap();
+        let mut lines = BufReader::new(&stream).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "takeover");
+        portway::net::send_descriptors(&stream, b's', &[listener.as_fd()]).unwrap();
+        portway::net::send_descriptors(&stream, b'e', &[]).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        stays.then_some(control)
+    });
+    let portway = Portway::start_at(&file, &["--takeover"]);
+    let control = predecessor.join().unwrap();
+    if control.is_none() {
+        within(PATIENCE, "the control socket is had", || {
+            portway.reload().status.success().then_some(())
+        });
+        drop(portway.relayed());
+    }
+    (portway, control)
+}
+
+#[test]
+fn f27_a_successor_goes_on_without_a_predecessor_that_has_ended() {
+    let (mut portway, _) = abandoned(false);
+    assert!(portway.has_exited().is_none());
+}
+
+#[test]
+fn f27_a_successor_stops_if_the_predecessor_goes_on() {
+    let (mut portway, _control) = abandoned(true);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    let told = |line: &serde_json::Value| message(line).contains("the predecessor goes on");
+    portway.program.wait(PATIENCE, told);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::geteuid;
@@ -28,7 +29,9 @@ const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// What the predecessor may take to leave the control socket.
 const YIELD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Between two tries to have the control socket.
-const RETRY: Duration = Duration::from_secs(2);
+const RETRY: Duration = Duration::from_millis(500);
+/// What the name of a predecessor that has ended may take to be free.
+const NAME_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause after an accept that failed for want of something.
 const BACKOFF: Duration = Duration::from_millis(100);
 
@@ -39,24 +42,43 @@ pub(in crate::control) async fn serve(
     predecessor: Option<Predecessor>,
     requests: Requests,
 ) {
+    let mut listener = None;
     if let Some(predecessor) = predecessor
         && let Err(error) = succeed(predecessor).await
     {
-        tracing::error!(%error, "the predecessor goes on, so this process stops");
-        drop(requests.send(Request::Stop));
-        return;
+        // One that drains or has crashed does not have the name either.
+        listener = timeout(NAME_TIMEOUT, listen(&file)).await.ok();
+        if listener.is_none() {
+            tracing::error!(%error, "the predecessor goes on, so this process stops");
+            drop(requests.send(Request::Stop));
+            return;
+        }
     }
-    let listener = listen(&file).await;
-    let mut successor = answer_all(&listener, &requests).await;
+    let listener = match listener {
+        Some(listener) => listener,
+        None => listen(&file).await,
+    };
+    let Successor {
+        mut stream,
+        under_way,
+    } = answer_all(&listener, &requests).await;
     drop(listener);
     drop(requests.send(Request::TakenOver));
-    if let Err(error) = successor.write_all(&[YOURS]).await {
+    drop(under_way);
+    if let Err(error) = stream.write_all(&[YOURS]).await {
         tracing::error!(%error, "the successor has gone at the last moment: nobody listens");
     }
 }
 
+/// A process that accepts at our sockets.
+struct Successor {
+    stream: UnixStream,
+    /// Until control knows: nothing is reloaded any more.
+    under_way: Arc<()>,
+}
+
 /// Answers requests until a successor has taken over.
-async fn answer_all(listener: &UnixListener, requests: &Requests) -> UnixStream {
+async fn answer_all(listener: &UnixListener, requests: &Requests) -> Successor {
     let mut connections = JoinSet::new();
     loop {
         let is_full = connections.len() >= CONNECTIONS;
@@ -95,7 +117,7 @@ async fn listen(file: &Path) -> UnixListener {
 }
 
 /// Answers one request. A process that has taken over is returned.
-async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<UnixStream>> {
+async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<Successor>> {
     let (user, own) = (net::peer(&stream)?.user, geteuid().as_raw());
     let mut stream = BufReader::new(stream);
     let request = timeout(REQUEST_TIMEOUT, line(&mut stream)).await??;
@@ -130,7 +152,7 @@ async fn reload(stream: &mut BufReader<UnixStream>, requests: &Requests) -> io::
 async fn hand_over(
     mut stream: BufReader<UnixStream>,
     requests: &Requests,
-) -> io::Result<Option<UnixStream>> {
+) -> io::Result<Option<Successor>> {
     let (answer, takeover) = oneshot::channel();
     drop(requests.send(Request::Sockets(answer)));
     let Ok(Takeover {
@@ -147,9 +169,9 @@ async fn hand_over(
     // One that is closed meanwhile must not stay open here.
     drop((listening, admin));
     let ready = timeout(START_TIMEOUT, line(&mut stream)).await;
-    drop(under_way);
     if matches!(&ready, Ok(Ok(line)) if line == READY) {
-        return Ok(Some(stream.into_inner()));
+        let stream = stream.into_inner();
+        return Ok(Some(Successor { stream, under_way }));
     }
     tracing::warn!("another portway wanted to take over and did not start: this one goes on");
     Ok(None)
