@@ -147,6 +147,7 @@ fn line(id: u64) -> Line<'static> {
         first_byte_ms: Some(Millis(Duration::from_micros(1234))),
         duration_ms: Millis(Duration::from_millis(250)),
         bytes_client_to_backend: Some(2_048),
+        bytes_unacknowledged: None,
         bytes_backend_to_client: Some(1 << 20),
         outcome: Outcome::Closed,
         closed_by: ClosedBy::Client,

@@ -9,11 +9,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::time::{timeout, timeout_at};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Candidate, InUse, Pool};
-use crate::net::{Leg, begin_connect};
+use crate::net::{Leg, TimeIsUp, begin_connect, until};
 use crate::telemetry::{Attempt, DialFailure, Millis};
 
 /// The limits of a dial.
@@ -192,10 +192,11 @@ impl Dial {
         let socket = begin_connect(address).map_err(|error| DialFailure::from_io(&error.into()))?;
         let leg = Leg::register(socket).map_err(|error| DialFailure::from_io(&error))?;
         let deadline = self.deadline.min(began + self.connect_timeout);
-        match timeout_at(deadline.into(), leg.connected()).await {
+        let connected = until(deadline, pin!(leg.connected())).await;
+        match connected {
             Ok(Ok(())) => Ok(leg),
             Ok(Err(error)) => Err(DialFailure::from_io(&error)),
-            Err(_elapsed) => Err(DialFailure::Timeout),
+            Err(TimeIsUp) => Err(DialFailure::Timeout),
         }
     }
 }

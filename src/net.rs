@@ -1,14 +1,16 @@
 //! Sockets, their options, pipes and splice: every system call that tokio does not make. The only
 //! place where `unsafe` is allowed, for what neither socket2 nor rustix has a safe way.
 
+mod deadline;
 mod descriptors;
 mod leg;
 mod listening;
 mod pipe;
 mod socket;
 
+pub use deadline::{TimeIsUp, until};
 pub use descriptors::{DESCRIPTORS_PER_MESSAGE, Peer, peer, receive_descriptors, send_descriptors};
-pub use leg::{Broken, Leg, Readable};
+pub use leg::{Broken, Leg, Readable, any_readable};
 pub use listening::{Accepted, Listening, adopt, bind, bind_group, listen};
 pub use pipe::{Pipe, Pool};
 pub use socket::{

@@ -7,6 +7,7 @@ mod end;
 mod flow;
 mod pump;
 mod resources;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -21,11 +22,13 @@ use tokio::task::{unconstrained, yield_now};
 
 pub use end::End;
 use end::{Ended, Side};
-pub use flow::{Flow, Micros, Terms, Verdict};
+use flow::Seen;
+pub use flow::{Flow, Micros};
 use pump::{Pump, Turn, Way};
 pub use resources::Resources;
+pub use terms::{Terms, Verdict};
 
-use crate::net::{Broken, Leg, LegOptions};
+use crate::net::{Broken, Leg, LegOptions, any_readable};
 use crate::outcome::{ByDirection, Direction};
 
 /// The limits of a relay.
@@ -35,7 +38,7 @@ pub struct Limits {
     pub idle_timeout: Duration,
     /// No byte in the open direction once the other has closed.
     pub half_close_timeout: Duration,
-    /// A peer takes no byte while bytes wait for it.
+    /// A peer takes no byte while bytes wait for it, here or in the kernel.
     pub stall_timeout: Duration,
     /// Options of both legs.
     pub leg: LegOptions,
@@ -70,6 +73,8 @@ pub struct Relay {
     splicing: Splicing,
     /// It has lived long enough to have the options of its legs set.
     settled: bool,
+    /// Both directions have ended, and the last bytes are on their way.
+    finishing: bool,
     pumps: ByDirection<Pump>,
     /// Which turn of its worker this relay had last.
     last_turn: u32,
@@ -105,6 +110,7 @@ impl Relay {
             resources,
             splicing,
             settled: false,
+            finishing: false,
             pumps: ByDirection::default(),
             last_turn: 0,
             watches: None,
@@ -181,6 +187,49 @@ impl Relay {
         broken.next()
     }
 
+    /// The leg that receives the bytes of a direction.
+    const fn receiver(&self, direction: Direction) -> &Leg {
+        match direction {
+            Direction::ClientToBackend => &self.backend,
+            Direction::BackendToClient => &self.client,
+        }
+    }
+
+    /// Looks at both sockets, without taking anything.
+    fn look(&self) -> Seen {
+        let mut seen = Seen::default();
+        for direction in Direction::ALL {
+            seen.unacknowledged[direction] = self.receiver(direction).unacknowledged();
+            seen.held[direction] = self.pumps[direction].is_holding();
+        }
+        let sides = [(Side::Client, &self.client), (Side::Backend, &self.backend)];
+        let read = sides.into_iter();
+        let read = read.filter(|(side, _)| self.pumps[side.sends()].is_reading());
+        seen.arrived = any_readable(read.map(|(_, leg)| leg));
+        seen
+    }
+
+    /// Ends the connection by a verdict.
+    fn cut(&self, verdict: Verdict) -> End {
+        let seen = self.look();
+        End::cut(verdict, seen.unacknowledged.iter().sum())
+    }
+
+    /// Whether the end in order has to wait. A process that stops accepting ends with its last
+    /// connection, and in a container the kernel's queues end with the process.
+    fn is_finishing(&mut self) -> bool {
+        if !self.resources.is_closing() || self.look().unacknowledged.iter().all(|it| *it == 0) {
+            return false;
+        }
+        if !std::mem::replace(&mut self.finishing, true) {
+            for direction in Direction::ALL {
+                self.flow.block(direction, self.resources.now());
+                self.receiver(direction).shut_down_writing();
+            }
+        }
+        true
+    }
+
     /// Hands on what a broken leg had received, without waiting: the reset that follows throws the
     /// send queue away in any case, and must not wait for a stuck reader.
     fn hand_on_rest(&mut self, side: Side, cx: &mut Context<'_>) {
@@ -190,7 +239,7 @@ impl Relay {
     /// Both directions have a turn.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if let Some(verdict) = self.flow.poll_verdict(cx) {
-            return Poll::Ready(End::cut(verdict));
+            return Poll::Ready(self.cut(verdict));
         }
         self.settle();
         let others = self.resources.take_turn(&mut self.last_turn);
@@ -200,7 +249,7 @@ impl Relay {
             self.pump(direction, &mut turn, cx);
             is_used_up |= turn.is_used_up();
         }
-        if self.ended.both() {
+        if self.ended.both() && !self.is_finishing() {
             self.client.close_in_order();
             self.backend.close_in_order();
             return Poll::Ready(self.ended.in_order(&self.flow));
@@ -209,7 +258,17 @@ impl Relay {
         if let Some((side, broken)) = self.broken() {
             self.hand_on_rest(side, cx);
             let said_close = self.pumps[side.sends()].has_said_close();
-            return Poll::Ready(self.ended.broken(side, broken, said_close, &self.flow));
+            let unacknowledged = self.receiver(side.sends()).unacknowledged();
+            let end = self.ended.broken(side, broken, said_close, &self.flow);
+            return Poll::Ready(End {
+                unacknowledged,
+                ..end
+            });
+        }
+        if self.flow.is_asked()
+            && let Some(verdict) = self.flow.judge(&self.look(), self.resources.now())
+        {
+            return Poll::Ready(self.cut(verdict));
         }
         if is_used_up {
             // `wake_by_ref` would run this task up to 61 times before epoll is looked at.

@@ -124,6 +124,7 @@ impl Worker {
             Message::Swap(snapshot) => self.addresses.borrow_mut().swap(&snapshot),
             Message::Serve(arrival) => self.serve(arrival),
             Message::Close => {
+                self.context.resources.set_closing(true);
                 self.addresses.borrow_mut().close_all();
                 self.connections.close();
             }

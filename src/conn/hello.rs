@@ -1,11 +1,12 @@
 //! Peeking the client hello: not a byte is consumed.
 
+use std::pin::pin;
+
 use rustix::io::Errno;
-use tokio::time::timeout_at;
 
 use super::record::Record;
 use super::refuse::Refusal;
-use crate::net::{Leg, Readable, acknowledge_at_once, set_receive_low_water_mark};
+use crate::net::{Leg, Readable, TimeIsUp, acknowledge_at_once, set_receive_low_water_mark, until};
 use crate::outcome::Outcome;
 use crate::relay::Resources;
 use crate::snapshot::HelloLimits;
@@ -50,8 +51,8 @@ pub(super) async fn peek(
     record: &mut Record,
 ) -> Result<Hello, Refusal> {
     let deadline = record.flow().accepted_at() + limits.timeout;
-    let hello = timeout_at(deadline.into(), whole(client, limits, resources, record)).await;
-    hello.unwrap_or_else(|_too_slow| {
+    let hello = until(deadline, pin!(whole(client, limits, resources, record))).await;
+    hello.unwrap_or_else(|TimeIsUp| {
         // Bytes below the low water mark have woken nobody.
         if let Ok(Look::Partial { have, total }) = look(client, limits, resources) {
             record.partial_hello(have, total);

@@ -58,6 +58,8 @@ struct Trouble {
     limit: Option<Limit>,
     /// Bytes of a hello that is not whole, and bytes that were waited for.
     partial: Option<(usize, usize)>,
+    /// Bytes that a reset of ours has thrown away, if any.
+    unacknowledged: Option<u64>,
 }
 
 impl Facts {
@@ -183,6 +185,9 @@ impl Record {
         if let Some(error) = end.error {
             self.failed(&error.into());
         }
+        if end.unacknowledged > 0 {
+            self.facts.trouble().unacknowledged = Some(end.unacknowledged);
+        }
         self.close(end.outcome, end.closed_by);
     }
 
@@ -239,6 +244,7 @@ impl Record {
             duration_ms: Millis(self.flow.accepted_at().elapsed()),
             bytes_client_to_backend: moved(Direction::ClientToBackend),
             bytes_backend_to_client: moved(Direction::BackendToClient),
+            bytes_unacknowledged: trouble.and_then(|trouble| trouble.unacknowledged),
             outcome: self.outcome,
             closed_by: self.closed_by,
             alert: trouble.and_then(|trouble| trouble.alert),

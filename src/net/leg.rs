@@ -12,12 +12,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, sockopt};
 use tokio::io::Interest;
 use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 
-use super::socket::register;
+use super::socket::{register, send_queue};
 use super::{LegOptions, Pipe};
 
 /// The first error that a leg was told.
@@ -56,6 +57,8 @@ pub struct Leg {
     io: Rc<AsyncFd<OwnedFd>>,
     broken: Cell<Option<Broken>>,
     in_order: Cell<bool>,
+    /// FIN has been sent, or waits behind the bytes in the send queue.
+    shut_down: Cell<bool>,
 }
 
 impl Leg {
@@ -66,6 +69,7 @@ impl Leg {
             io: Rc::new(register(socket, interest)?),
             broken: Cell::default(),
             in_order: Cell::default(),
+            shut_down: Cell::default(),
         })
     }
 
@@ -250,11 +254,22 @@ impl Leg {
         }
     }
 
-    /// Sends FIN behind what was sent.
+    /// Sends FIN behind what was sent, once.
     pub fn shut_down_writing(&self) {
+        if self.shut_down.replace(true) {
+            return;
+        }
         if let Err(error) = rustix::net::shutdown(self.fd(), Shutdown::Write) {
             self.fail(error);
         }
+    }
+
+    /// Bytes of the send queue that the peer has not acknowledged, sent or not. What it has
+    /// acknowledged its kernel has, and keeps for its reader also after a reset (Linux).
+    pub fn unacknowledged(&self) -> u64 {
+        let queued = send_queue(self).unwrap_or_default();
+        // The kernel counts FIN as a byte until it is acknowledged.
+        queued.saturating_sub(u64::from(self.shut_down.get()))
     }
 
     /// Remembers an error if it is the first; gives the first.
@@ -272,6 +287,14 @@ impl Leg {
     fn fd(&self) -> BorrowedFd<'_> {
         self.io.get_ref().as_fd()
     }
+}
+
+/// Whether something has come to any of the legs: bytes, an end or an error. It asks the kernel, where
+/// the readiness that the runtime knows may be behind: a process that was paused hears of its timers
+/// first.
+pub fn any_readable<'a>(legs: impl Iterator<Item = &'a Leg>) -> bool {
+    let mut legs: Vec<_> = legs.map(|leg| PollFd::new(leg, PollFlags::IN)).collect();
+    poll(&mut legs, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 impl AsFd for Leg {

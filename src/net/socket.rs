@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::ioctl::{Getter, Opcode, ioctl};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use socket2::{SockRef, Socket};
 use tokio::io::Interest;
@@ -102,6 +103,19 @@ pub fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
     SocketAddr::try_from(address)
         .ok()
         .ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+}
+
+/// Bytes in the send queue of a connected socket that the peer has not acknowledged, sent or not
+/// (SIOCOUTQ, tcp(7)); FIN counts as one.
+pub(super) fn send_queue(socket: impl AsFd) -> rustix::io::Result<u64> {
+    // TIOCOUTQ is the name of the same request in libc.
+    #[expect(clippy::cast_possible_truncation, reason = "a request has 32 bits")]
+    const REQUEST: Opcode = libc::TIOCOUTQ as Opcode;
+    // SAFETY: the request writes one int through the pointer that the getter gives it, and nothing
+    // else; the descriptor is open for the whole call since it is borrowed.
+    #[expect(unsafe_code, reason = "neither socket2 nor rustix has SIOCOUTQ")]
+    let queued = unsafe { ioctl(socket, Getter::<REQUEST, libc::c_int>::new()) };
+    queued.map(|queued| u64::try_from(queued).unwrap_or_default())
 }
 
 /// Sets SO_RCVLOWAT: a socket is readable from so many queued bytes on (or at its end). Each

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::Flow;
-use super::flow::Verdict;
+use super::terms::Verdict;
 use crate::net::Broken;
 use crate::outcome::{ClosedBy, Direction, Outcome};
 
@@ -67,15 +67,18 @@ pub struct End {
     pub closed_by: ClosedBy,
     /// The error, if it is not a reset: a peer that no longer answers keepalive times out.
     pub error: Option<Errno>,
+    /// Bytes that portway's reset has thrown away: sent towards a peer that has not acknowledged them.
+    pub unacknowledged: u64,
 }
 
 impl End {
     /// A limit or the drain ended it.
-    pub(super) const fn cut(verdict: Verdict) -> Self {
+    pub(super) const fn cut(verdict: Verdict, unacknowledged: u64) -> Self {
         Self {
             outcome: verdict.outcome(),
             closed_by: ClosedBy::Portway,
             error: None,
+            unacknowledged,
         }
     }
 }
@@ -115,6 +118,7 @@ impl Ended {
             outcome,
             closed_by: first.closed_by(),
             error: None,
+            unacknowledged: 0,
         }
     }
 
@@ -141,6 +145,7 @@ impl Ended {
             outcome,
             closed_by,
             error: (!is_reset).then_some(error),
+            unacknowledged: 0,
         }
     }
 }

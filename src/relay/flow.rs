@@ -1,4 +1,8 @@
 //! What a connection shares with its worker: counts, the time of the last byte, a verdict.
+//!
+//! The worker sees only what portway's own calls have moved. A limit that seems to have passed is
+//! therefore a question to the relay, which looks at its sockets: bytes that the peer has not
+//! acknowledged are on their way, and bytes that have come and that nobody has read are there.
 
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
@@ -7,78 +11,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use super::Limits;
+use super::terms::{Seconds, Terms, Verdict};
 use crate::net::LegOptions;
-use crate::outcome::{ByDirection, Direction, Outcome};
-use crate::telemetry::BackendStats;
-
-/// Why the worker ends a connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// `idle_timeout`.
-    Idle,
-    /// `half_close_timeout`.
-    HalfClose,
-    /// `stall_timeout`.
-    Stalled,
-    /// The end of a drain.
-    Drained,
-}
-
-impl Verdict {
-    /// The outcome of a connection that ends so.
-    pub const fn outcome(self) -> Outcome {
-        match self {
-            Self::Idle => Outcome::IdleTimeout,
-            Self::HalfClose => Outcome::HalfCloseTimeout,
-            Self::Stalled => Outcome::Stalled,
-            Self::Drained => Outcome::Drained,
-        }
-    }
-}
-
-/// The limits of a relay in seconds of the worker's clock, rounded up.
-#[derive(Clone, Copy, Debug)]
-struct Seconds {
-    idle: u32,
-    half_close: u32,
-    stall: u32,
-}
-
-impl Seconds {
-    fn new(limits: &Limits) -> Self {
-        let seconds = |limit: Duration| {
-            let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
-            u32::try_from(whole).unwrap_or(u32::MAX)
-        };
-        Self {
-            idle: seconds(limits.idle_timeout),
-            half_close: seconds(limits.half_close_timeout),
-            stall: seconds(limits.stall_timeout),
-        }
-    }
-}
-
-/// What all relays to a backend have in common.
-#[derive(Debug)]
-pub struct Terms {
-    /// The limits.
-    pub limits: Limits,
-    /// The backend's counters.
-    pub stats: Arc<BackendStats>,
-    seconds: Seconds,
-}
-
-impl Terms {
-    /// Limits, and the counters of the backend.
-    pub fn new(limits: Limits, stats: Arc<BackendStats>) -> Self {
-        Self {
-            seconds: Seconds::new(&limits),
-            limits,
-            stats,
-        }
-    }
-}
+use crate::outcome::{ByDirection, Direction};
 
 /// Microseconds from accept to something in the set-up; 71 minutes at most.
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +61,17 @@ impl Default for Since {
     }
 }
 
+/// What a relay has seen at its two sockets.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// Bytes in the send queue towards the receiver of a direction, sent or not.
+    pub(super) unacknowledged: ByDirection<u64>,
+    /// Whether the relay itself holds bytes of a direction.
+    pub(super) held: ByDirection<bool>,
+    /// Something has come from a side that is being read: bytes, an end or an error.
+    pub(super) arrived: bool,
+}
+
 /// One connection, from accept to its end. The worker looks over its flows once a second: idle,
 /// half-close and stall limits and the drain come by one door, and no timer is reset per read.
 pub struct Flow {
@@ -138,13 +84,20 @@ pub struct Flow {
     settled: Cell<bool>,
     moved: ByDirection<Cell<u64>>,
     moved_at: Cell<u32>,
-    /// Since when the receiver of a direction has taken no byte while bytes wait for it.
-    blocked: ByDirection<Since>,
+    /// Since when the receiver of a direction has taken no byte while bytes wait for it, here or in
+    /// the kernel's send queue.
+    waiting: ByDirection<Since>,
+    /// The bytes of a direction that its receiver had acknowledged at the last look, modulo 2^32.
+    acknowledged: ByDirection<Cell<u32>>,
     /// Since when a direction has held the same pipe.
     lent: ByDirection<Since>,
     half_closed: Since,
     /// Directions that are shown as stalled.
     stalled: ByDirection<Cell<bool>>,
+    /// The relay is asked to look at its sockets.
+    asked: Cell<bool>,
+    /// The drain has come to this connection: it ends once it is idle.
+    draining: Cell<bool>,
     verdict: Cell<Option<Verdict>>,
     waker: Cell<Option<Waker>>,
 }
@@ -164,10 +117,13 @@ impl Flow {
             settled: Cell::default(),
             moved: ByDirection::default(),
             moved_at: Cell::default(),
-            blocked: ByDirection::default(),
+            waiting: ByDirection::default(),
+            acknowledged: ByDirection::default(),
             lent: ByDirection::default(),
             half_closed: Since::default(),
             stalled: ByDirection::default(),
+            asked: Cell::default(),
+            draining: Cell::default(),
             verdict: Cell::default(),
             waker: Cell::default(),
         }
@@ -195,12 +151,12 @@ impl Flow {
         Some(terms.limits.leg)
     }
 
-    /// Bytes handed on in a direction so far.
+    /// Bytes of a direction that the kernel has taken for its receiver so far.
     pub fn moved(&self, direction: Direction) -> u64 {
         self.moved[direction].get()
     }
 
-    /// Counts bytes that the receiver of a direction took.
+    /// Counts bytes that the kernel took for the receiver of a direction.
     pub(super) fn add(&self, direction: Direction, bytes: u64, now: u32) {
         let moved = &self.moved[direction];
         if direction == Direction::BackendToClient && moved.get() == 0 {
@@ -209,16 +165,16 @@ impl Flow {
         }
         moved.set(moved.get() + bytes);
         self.moved_at.set(now);
-        self.blocked[direction].end();
+        self.waiting[direction].end();
         self.show_stalled(direction, false);
         if let Some(terms) = self.terms.get() {
             terms.stats.bytes(direction).add(bytes);
         }
     }
 
-    /// Notes that bytes wait for the receiver of a direction.
+    /// Notes that bytes wait here for the receiver of a direction.
     pub(super) fn block(&self, direction: Direction, now: u32) {
-        self.blocked[direction].begin(now);
+        self.waiting[direction].begin(now);
     }
 
     /// Notes that a direction holds a pipe.
@@ -242,40 +198,88 @@ impl Flow {
         self.half_closed.begin(now);
     }
 
-    /// Whether the relay has moved no byte lately and none waits. In the set-up it is not idle.
-    pub fn is_idle(&self, now: u32) -> bool {
-        let still = now.saturating_sub(self.moved_at.get()) >= Self::LONG;
-        let waits = |direction| self.blocked[direction].get().is_some();
-        self.terms.get().is_some() && still && !Direction::ALL.into_iter().any(waits)
-    }
-
-    /// Shows the directions that have stalled, asks for pipes that are overdue, and ends the
-    /// connection if a limit has passed. A limit never comes early, and up to two seconds late:
-    /// `moved_at` is a coarse time, and this is called once a second.
+    /// Shows the directions that have stalled, asks for pipes that are overdue, and asks the relay to
+    /// look where a limit seems to have passed or bytes wait. A limit never comes early, and up to two
+    /// seconds late: `moved_at` is a coarse time, and this is called once a second.
     pub fn review(&self, now: u32) {
         let Some(Terms { seconds, .. }) = self.terms.get().map(|terms| &**terms) else {
             return;
         };
-        let over = |since: u32, limit: u32| now.saturating_sub(since) > limit;
-        let moved_at = self.moved_at.get();
-        let half_closed = self.half_closed.get().map(|at| at.max(moved_at));
-        let mut stalled = false;
+        let mut asks = self.overstayed(seconds, now).is_some();
         let mut overdue = false;
         for direction in Direction::ALL {
-            if let Some(since) = self.blocked[direction].get() {
+            if let Some(since) = self.waiting[direction].get() {
                 self.show_stalled(direction, now.saturating_sub(since) >= Self::LONG);
-                stalled |= over(since, seconds.stall);
+                asks = true;
             }
             overdue |= self.is_overdue(direction, now);
         }
-        if stalled {
-            self.end(Verdict::Stalled);
-        } else if half_closed.is_some_and(|since| over(since, seconds.half_close)) {
-            self.end(Verdict::HalfClose);
-        } else if over(moved_at, seconds.idle) {
-            self.end(Verdict::Idle);
+        if asks {
+            self.ask();
         } else if overdue || !self.settled.replace(true) {
             self.wake();
+        }
+    }
+
+    /// The limit that has passed as far as portway's own calls tell, except that of a stall.
+    fn overstayed(&self, seconds: &Seconds, now: u32) -> Option<Verdict> {
+        let moved_at = self.moved_at.get();
+        let still = now.saturating_sub(moved_at);
+        let half_closed = self.half_closed.get().map(|at| at.max(moved_at));
+        if half_closed.is_some_and(|since| now.saturating_sub(since) > seconds.half_close) {
+            Some(Verdict::HalfClose)
+        } else if still > seconds.idle {
+            Some(Verdict::Idle)
+        } else if self.draining.get() && still >= Self::LONG {
+            Some(Verdict::Drained)
+        } else {
+            None
+        }
+    }
+
+    /// Asks the relay to look at its sockets.
+    pub(super) fn ask(&self) {
+        self.asked.set(true);
+        self.wake();
+    }
+
+    /// Whether the relay has been asked to look; tells it once.
+    pub(super) fn is_asked(&self) -> bool {
+        self.asked.replace(false)
+    }
+
+    /// Judges by what the relay has seen at its sockets. A connection whose receiver goes on taking
+    /// what waits for it is neither idle nor stalled, however slow it is; the clock of each limit
+    /// runs anew from what it took last.
+    pub(super) fn judge(&self, seen: &Seen, now: u32) -> Option<Verdict> {
+        let Terms { seconds, .. } = &**self.terms.get()?;
+        let mut on_their_way = false;
+        let mut stalled = false;
+        for direction in Direction::ALL {
+            let waiting = &self.waiting[direction];
+            let unacknowledged = seen.unacknowledged[direction];
+            #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is meant")]
+            let acknowledged = self.moved(direction).wrapping_sub(unacknowledged) as u32;
+            let took = self.acknowledged[direction].replace(acknowledged) != acknowledged;
+            let waits = unacknowledged > 0 || seen.held[direction];
+            on_their_way |= waits;
+            if waiting.get().is_some() && (took || !waits) {
+                self.moved_at.set(now);
+                waiting.end();
+                self.show_stalled(direction, false);
+            }
+            if waits {
+                waiting.begin(now);
+            }
+            let since = waiting.get();
+            stalled |= since.is_some_and(|since| now.saturating_sub(since) > seconds.stall);
+        }
+        if stalled {
+            Some(Verdict::Stalled)
+        } else if on_their_way || seen.arrived {
+            None
+        } else {
+            self.overstayed(seconds, now)
         }
     }
 
@@ -294,7 +298,13 @@ impl Flow {
         }
     }
 
-    /// Ends the connection; the first verdict holds.
+    /// The drain has come to this connection: it ends as soon as no byte passes or is on its way.
+    pub fn drain(&self) {
+        self.draining.set(true);
+        self.ask();
+    }
+
+    /// Ends the connection at once, whatever is on its way; the first verdict holds.
     pub fn end(&self, verdict: Verdict) {
         self.verdict.set(self.verdict.get().or(Some(verdict)));
         self.wake();

@@ -170,6 +170,11 @@ impl Pump {
         self.said_close && self.held.is_none()
     }
 
+    /// Whether it holds bytes that its receiver has not taken.
+    pub(super) const fn is_holding(&self) -> bool {
+        self.held.is_some()
+    }
+
     /// Whether it waits for its sender: an error of that leg then wakes it.
     pub(super) const fn is_reading(&self) -> bool {
         self.held.is_none() && !self.ended

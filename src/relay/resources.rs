@@ -18,6 +18,8 @@ pub struct Resources {
     clock: Cell<u32>,
     /// How often a relay had the thread.
     turns: Cell<u32>,
+    /// The worker ends with its last connection.
+    closing: Cell<bool>,
 }
 
 impl Resources {
@@ -35,6 +37,7 @@ impl Resources {
             pipes: Rc::default(),
             clock: Cell::new(0),
             turns: Cell::new(0),
+            closing: Cell::new(false),
         }
     }
 
@@ -50,6 +53,15 @@ impl Resources {
     /// The worker's coarse clock, in seconds: reading it is no system call.
     pub const fn now(&self) -> u32 {
         self.clock.get()
+    }
+
+    /// Says whether the worker ends with its last connection.
+    pub fn set_closing(&self, closing: bool) {
+        self.closing.set(closing);
+    }
+
+    pub(super) const fn is_closing(&self) -> bool {
+        self.closing.get()
     }
 
     /// A relay takes the thread; `last` is the number of its last turn, and becomes that of this one.

@@ -76,6 +76,10 @@ pub struct Line<'a> {
     /// Bytes relayed to the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_backend_to_client: Option<u64>,
+    /// Of the bytes relayed, those that portway's reset has thrown away: their receiver had not
+    /// acknowledged them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_unacknowledged: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
     /// Who ended it.

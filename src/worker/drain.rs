@@ -7,36 +7,27 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::conn::Context;
-use crate::relay::{Flow, Verdict};
+use crate::relay::Flow;
 
 /// Between two looks at the connections whose time has come.
 const STEP: Duration = Duration::from_millis(100);
 
-/// Ends the connections of the worker in random order, each at a time of its own within `over`, or
-/// as soon after it as no byte passes. What moves until the end of the drain is cut then.
+/// Lets the drain come to the connections of the worker in random order, to each at a time of its own
+/// within `over`. From then on it ends as soon as no byte passes or is on its way to a peer. What
+/// has not ended when the drain is over is cut then.
 pub(super) async fn spread(context: Rc<Context>, over: Duration) {
     let begin = Instant::now();
     let mut waiting: Vec<Rc<Flow>> = context.flows();
     fastrand::shuffle(&mut waiting);
     let count = waiting.len();
-    let mut due = Vec::new();
     let mut step = begin;
-    while !waiting.is_empty() || !due.is_empty() {
+    while !waiting.is_empty() {
         step += STEP;
         sleep_until(step).await;
         let left = over.saturating_sub(begin.elapsed());
         let keep = share(count, left, over).min(waiting.len());
-        due.extend(waiting.drain(keep..));
-        let now = context.resources.now();
-        due.retain(|flow| {
-            let idle = flow.is_idle(now);
-            if idle {
-                flow.end(Verdict::Drained);
-            }
-            !idle && Rc::strong_count(flow) > 1
-        });
-        if left.is_zero() {
-            return;
+        for flow in waiting.drain(keep..) {
+            flow.drain();
         }
     }
 }

@@ -6,4 +6,5 @@ mod dials;
 mod drain;
 mod limits;
 mod log;
+mod paused;
 mod resources;

@@ -1,0 +1,76 @@
+//! The limits that a relay works under, and what they lead to.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Limits;
+use crate::outcome::Outcome;
+use crate::telemetry::BackendStats;
+
+/// Why the worker ends a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// `idle_timeout`.
+    Idle,
+    /// `half_close_timeout`.
+    HalfClose,
+    /// `stall_timeout`.
+    Stalled,
+    /// The end of a drain.
+    Drained,
+}
+
+impl Verdict {
+    /// The outcome of a connection that ends so.
+    pub const fn outcome(self) -> Outcome {
+        match self {
+            Self::Idle => Outcome::IdleTimeout,
+            Self::HalfClose => Outcome::HalfCloseTimeout,
+            Self::Stalled => Outcome::Stalled,
+            Self::Drained => Outcome::Drained,
+        }
+    }
+}
+
+/// The limits of a relay in seconds of the worker's clock, rounded up.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Seconds {
+    pub(super) idle: u32,
+    pub(super) half_close: u32,
+    pub(super) stall: u32,
+}
+
+impl Seconds {
+    fn new(limits: &Limits) -> Self {
+        let seconds = |limit: Duration| {
+            let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
+            u32::try_from(whole).unwrap_or(u32::MAX)
+        };
+        Self {
+            idle: seconds(limits.idle_timeout),
+            half_close: seconds(limits.half_close_timeout),
+            stall: seconds(limits.stall_timeout),
+        }
+    }
+}
+
+/// What all relays to a backend have in common.
+#[derive(Debug)]
+pub struct Terms {
+    /// The limits.
+    pub limits: Limits,
+    /// The backend's counters.
+    pub stats: Arc<BackendStats>,
+    pub(super) seconds: Seconds,
+}
+
+impl Terms {
+    /// Limits, and the counters of the backend.
+    pub fn new(limits: Limits, stats: Arc<BackendStats>) -> Self {
+        Self {
+            seconds: Seconds::new(&limits),
+            limits,
+            stats,
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! What one side has sent and a relay has accepted reaches the other, however slowly that one reads,
+//! when a limit strikes, the relay drains or is succeeded. Beside HAProxy and nginx with the same limits.
+
+mod relays;
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::Barrier;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use socket2::{Domain, SockRef, Socket, Type};
+
+use super::fixture::{PATIENCE, Portway, config, hello, message, pause};
+use super::peers::{End, read_to_end};
+use relays::{Kind, Limit, Relay};
+
+/// What portway splices behind.
+const BULK: usize = 20 << 20;
+
+/// Which way the bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Down,
+    Up,
+}
+
+/// How the receiver behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Receiver {
+    /// Reads a little all the time.
+    Slow,
+    /// Reads nothing for a while, then everything.
+    Paused,
+}
+
+/// One connection of the table.
+#[derive(Clone, Copy, Debug)]
+struct Cell {
+    limit: Limit,
+    way: Way,
+    /// So much goes before at full speed that portway splices.
+    spliced: bool,
+    receiver: Receiver,
+}
+
+impl Cell {
+    fn all(limit: Limit) -> Vec<Self> {
+        let mut cells = Vec::new();
+        for way in [Way::Down, Way::Up] {
+            for spliced in [false, true] {
+                for receiver in [Receiver::Slow, Receiver::Paused] {
+                    cells.push(Self {
+                        limit,
+                        way,
+                        spliced,
+                        receiver,
+                    });
+                }
+            }
+        }
+        cells
+    }
+
+    /// More than fits into the kernel only where the receiver has to be waited for.
+    const fn payload(self) -> usize {
+        match self.limit {
+            Limit::Stall => 6 << 20,
+            Limit::Idle | Limit::HalfClose | Limit::Drain | Limit::Takeover => 900_000,
+        }
+    }
+
+    /// Sends the payload through a connection, and receives it.
+    fn play(self, [client, backend]: [TcpStream; 2], sent: &Barrier) -> Received {
+        let [mut sender, mut receiver] = match self.way {
+            Way::Down => [backend, client],
+            Way::Up => [client, backend],
+        };
+        thread::scope(|scope| {
+            let sending = scope.spawn(move || {
+                // A relay that cuts it is found out by what is received.
+                if self.spliced {
+                    drop(sender.write_all(&vec![0; BULK]));
+                }
+                drop(sender.write_all(&content(self.payload())));
+                if self.limit.is_a_deed() {
+                    sent.wait();
+                }
+                if self.limit == Limit::HalfClose {
+                    drop(sender.shutdown(Shutdown::Write));
+                }
+                sender
+            });
+            if self.spliced {
+                drop(receiver.read_exact(&mut vec![0; BULK]));
+            }
+            let taken = self.receive(&mut receiver);
+            // Open until all is received: a sender that closes is another story.
+            drop(sending.join().unwrap());
+            taken
+        })
+    }
+
+    /// Takes several times as long as the limit, except where the limit is a stall: a receiver that
+    /// pauses for longer is what that one is for.
+    fn receive(self, stream: &mut TcpStream) -> Received {
+        // Between two of them less is read than makes room for a write in a full send queue.
+        const PIECE: usize = 20_000;
+        let slow_for = match self.receiver {
+            Receiver::Slow if self.limit == Limit::Stall => 60,
+            Receiver::Slow => usize::MAX,
+            Receiver::Paused => 0,
+        };
+        if self.receiver == Receiver::Paused {
+            let stalls = self.limit == Limit::Stall;
+            pause(Duration::from_millis(if stalls { 500 } else { 4000 }));
+        }
+        let mut digest = Sha256::new();
+        let mut received = 0;
+        let mut buffer = vec![0; PIECE];
+        for piece in 0.. {
+            let mut left = PIECE.min(self.payload() - received);
+            while let Ok(count @ 1..) = stream.read(&mut buffer[..left]) {
+                digest.update(&buffer[..count]);
+                received += count;
+                left -= count;
+            }
+            if left > 0 || received == self.payload() {
+                break;
+            }
+            if piece < slow_for {
+                pause(Duration::from_millis(100));
+            }
+        }
+        Received {
+            bytes: received,
+            digest: digest.finalize().into(),
+        }
+    }
+}
+
+/// What came of a payload.
+#[derive(Debug, PartialEq, Eq)]
+struct Received {
+    bytes: usize,
+    digest: [u8; 32],
+}
+
+/// A backend whose connections a test plays itself.
+struct Played(TcpListener);
+
+impl Played {
+    fn new() -> Self {
+        let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        narrow(&SockRef::from(&listener));
+        let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(64).unwrap();
+        Self(listener.into())
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.0.local_addr().unwrap()
+    }
+
+    /// Both ends of a connection through a relay, the hello taken.
+    fn connect(&self, relay: SocketAddr) -> [TcpStream; 2] {
+        let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        narrow(&SockRef::from(&client));
+        client.connect(&relay.into()).unwrap();
+        let mut client = TcpStream::from(client);
+        client.write_all(&hello()).unwrap();
+        // Others are what found out that the relay listens.
+        let backend = loop {
+            let (mut backend, _) = self.0.accept().unwrap();
+            backend.set_read_timeout(Some(PATIENCE)).unwrap();
+            let mut received = hello();
+            if backend.read_exact(&mut received).is_ok() {
+                break backend;
+            }
+        };
+        for stream in [&client, &backend] {
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        }
+        [client, backend]
+    }
+}
+
+/// So much of what is on its way waits in the relay's send queue, and not at the receiver.
+fn narrow(socket: &SockRef<'_>) {
+    socket.set_recv_buffer_size(32 << 10).unwrap();
+}
+
+fn content(size: usize) -> Vec<u8> {
+    (0..size)
+        .map(|at| u8::try_from(at % 251).unwrap())
+        .collect()
+}
+
+/// Plays the cells of a limit through one relay; what each received.
+fn play(kind: Kind, limit: Limit) -> Option<Vec<(Cell, Received)>> {
+    let backend = Played::new();
+    let mut relay = Relay::start(kind, limit, backend.address())?;
+    let cells = Cell::all(limit);
+    let address = relay.address();
+    let sent = Barrier::new(cells.len() + 1);
+    let played = thread::scope(|scope| {
+        let playing: Vec<_> = cells
+            .into_iter()
+            .map(|cell| {
+                let ends = backend.connect(address);
+                let sent = &sent;
+                scope.spawn(move || (cell, cell.play(ends, sent)))
+            })
+            .collect();
+        if limit.is_a_deed() {
+            sent.wait();
+            relay.strike(limit);
+        }
+        let played = playing.into_iter().map(|cell| cell.join().unwrap());
+        played.collect()
+    });
+    if let Some(portway) = relay.portway() {
+        let lost = |line: &Value| line.get("bytes_unacknowledged").is_some();
+        assert_eq!(portway.connections.find(lost), None);
+    }
+    Some(played)
+}
+
+/// What the other relays deliver portway delivers too, and it delivers everything.
+#[test]
+fn every_byte_that_was_accepted_is_delivered_whatever_limit_strikes() {
+    const KINDS: [Kind; 3] = [Kind::Portway, Kind::Haproxy, Kind::Nginx];
+    let tables = Limit::ALL.into_iter().flat_map(|limit| {
+        thread::scope(|scope| {
+            let playing = KINDS.map(|kind| (limit, kind, scope.spawn(move || play(kind, limit))));
+            playing.map(|(limit, kind, table)| (limit, kind, table.join().unwrap()))
+        })
+    });
+    let mut faults = Vec::new();
+    for (limit, kind, table) in tables {
+        let Some(table) = table else {
+            missing(kind);
+            continue;
+        };
+        for (cell, received) in table {
+            let whole = Received {
+                bytes: cell.payload(),
+                digest: Sha256::digest(content(cell.payload())).into(),
+            };
+            let text = format!(
+                "{limit:?} {:?} spliced={} {:?}: {kind:?} {} of {}",
+                cell.way, cell.spliced, cell.receiver, received.bytes, whole.bytes
+            );
+            eprintln!("{text}");
+            if kind == Kind::Portway && received != whole {
+                faults.push(text);
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+fn missing(kind: Kind) {
+    let required = std::env::var_os("PORTWAY_PEERS").is_some_and(|value| value == "required");
+    let remedy = "install haproxy, nginx-light and libnginx-mod-stream of Debian";
+    assert!(!required, "{kind:?} is missing: {remedy}");
+    eprintln!("DID NOT RUN beside {kind:?}: {remedy}");
+}
+
+/// A connection whose receiver has not read what was sent towards it.
+struct Waiting {
+    portway: Portway,
+    client: TcpStream,
+    backend: TcpStream,
+}
+
+impl Waiting {
+    const SENT: usize = 500_000;
+
+    fn start(limits: &str, keys: &str) -> Self {
+        let backend = Played::new();
+        let portway = Portway::start(&config(&[backend.address()], limits, keys));
+        let [client, mut backend] = backend.connect(portway.address("agents"));
+        backend.write_all(&content(Self::SENT)).unwrap();
+        Self {
+            portway,
+            client,
+            backend,
+        }
+    }
+
+    /// Its line, which claims no byte that the client did not get: it got what its kernel has
+    /// acknowledged, and perhaps what it was about to acknowledge.
+    fn cut(&mut self, outcome: &str) {
+        let line = self.portway.line_of(self.client.local_addr().unwrap());
+        assert_eq!(line["outcome"], outcome, "{line}");
+        let lost = line["bytes_unacknowledged"].as_u64().unwrap();
+        let claimed = line["bytes_backend_to_client"].as_u64().unwrap();
+        assert!(lost > 0 && claimed == Self::SENT as u64, "{line}");
+        let (received, end) = read_to_end(&mut self.client);
+        assert_eq!(end, End::Reset);
+        assert!(received.len() as u64 >= claimed - lost, "{line}");
+        assert!(received.len() < Self::SENT, "{line}");
+        assert!(received == content(Self::SENT)[..received.len()]);
+    }
+}
+
+#[test]
+fn what_is_on_its_way_at_the_end_of_a_drain_is_reset_and_told() {
+    let mut waiting = Waiting::start("drain_timeout = \"3s\"", "");
+    waiting.portway.signal(Signal::TERM);
+    waiting.cut("drained");
+    assert_eq!(waiting.portway.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_waits_for_no_byte() {
+    let mut waiting = Waiting::start("drain_timeout = \"600s\"", "");
+    waiting.portway.signal(Signal::TERM);
+    let draining = |line: &Value| message(line) == "draining";
+    waiting.portway.program.wait(PATIENCE, draining);
+    waiting.portway.signal(Signal::TERM);
+    assert_eq!(waiting.portway.wait_exit().code(), Some(1));
+    waiting.cut("drained");
+}
+
+/// The kernel has taken everything, so no write of portway tells that nothing is taken any more.
+#[test]
+fn a_receiver_that_takes_nothing_more_of_what_the_kernel_holds_stalls() {
+    let keys = "idle_timeout = \"1s\"\nstall_timeout = \"2s\"";
+    Waiting::start("", keys).cut("stalled");
+}
+
+/// In a container the kernel's queues end with its last process.
+#[test]
+fn the_process_stays_until_the_last_bytes_of_closed_connections_are_taken() {
+    let mut waiting = Waiting::start("drain_timeout = \"600s\"", "");
+    waiting.portway.signal(Signal::TERM);
+    let draining = |line: &Value| message(line) == "draining";
+    waiting.portway.program.wait(PATIENCE, draining);
+    waiting.client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut waiting.backend).1, End::Fin);
+    drop(waiting.backend);
+    pause(Duration::from_secs(3));
+    assert_eq!(waiting.portway.has_exited(), None);
+    let (received, end) = read_to_end(&mut waiting.client);
+    assert!(received == content(Waiting::SENT) && end == End::Fin);
+    let line = waiting
+        .portway
+        .line_of(waiting.client.local_addr().unwrap());
+    assert_eq!(line["outcome"], "closed");
+    assert_eq!(waiting.portway.wait_exit().code(), Some(0));
+}

@@ -1,0 +1,106 @@
+//! A process that was stopped for longer than its limits (a snapshot, a freezer, SIGSTOP): what came
+//! meanwhile counts, however late it is looked at.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
+
+use crate::it::fixture::{PATIENCE, Portway, config, hello, pause, within};
+use crate::it::peers::{Backend, End, connect, read_to_end};
+
+/// Stops portway, lets something happen, and lets it go on after its limits of two seconds.
+fn paused<T>(portway: &Portway, meanwhile: impl FnOnce() -> T) -> T {
+    portway.signal(Signal::STOP);
+    let happened = meanwhile();
+    pause(Duration::from_secs(4));
+    portway.signal(Signal::CONT);
+    happened
+}
+
+/// The state of a thread of portway by /proc: `S` sleeps.
+fn sleeps(portway: &Portway) -> bool {
+    let tasks = std::fs::read_dir(format!("/proc/{}/task", portway.pid())).unwrap();
+    tasks.into_iter().all(|task| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ")
+            .is_none_or(|(_, rest)| rest.starts_with('S'))
+    })
+}
+
+#[test]
+fn a_hello_that_was_whole_in_time_is_routed_after_a_pause() {
+    let backend = Backend::echo();
+    let limits = "client_hello_timeout = \"2s\"";
+    let portway = Portway::start(&config(&[backend.address()], limits, ""));
+    let mut client = connect(portway.address("agents"));
+    let hello = hello();
+    let (first, rest) = hello.split_at(100);
+    client.write_all(first).unwrap();
+    // It has looked at the part, and waits for more.
+    let series = "portway_connections_accepted_total{listener=\"agents\"}";
+    within(PATIENCE, "the part is looked at", || {
+        (portway.count(series) == 1 && sleeps(&portway)).then_some(())
+    });
+    paused(&portway, || client.write_all(rest).unwrap());
+    let mut echoed = vec![0; hello.len()];
+    client.read_exact(&mut echoed).unwrap();
+    assert_eq!(echoed, hello);
+}
+
+#[test]
+fn a_backend_that_was_connected_in_time_is_used_after_a_pause() {
+    let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    // One fits into the queue, and the next one's first segment is lost; the kernel sends it again
+    // after a second.
+    listener.listen(0).unwrap();
+    let listener = TcpListener::from(listener);
+    let address = listener.local_addr().unwrap();
+    let queued = connect(address);
+    let limits = "connect_timeout = \"2s\"\ndial_timeout = \"2s\"";
+    let portway = Portway::start(&config(&[address], "", limits));
+    let mut client = portway.client();
+    within(PATIENCE, "it dials", || is_dialling(address).then_some(()));
+    let mut backend = paused(&portway, || {
+        drop(listener.accept().unwrap());
+        drop(queued);
+        listener.accept().unwrap().0
+    });
+    let mut received = vec![0; hello().len()];
+    backend.read_exact(&mut received).unwrap();
+    assert_eq!(received, hello());
+    drop(backend);
+    assert_eq!(read_to_end(&mut client).1, End::Fin);
+}
+
+/// Whether the kernel has a socket that has sent SYN to this address of IPv4.
+fn is_dialling(address: SocketAddr) -> bool {
+    const SYN_SENT: &str = "02";
+    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+    let port = format!(":{:04X}", address.port());
+    table.lines().any(|line| {
+        let mut fields = line.split_whitespace().skip(2);
+        fields.next().is_some_and(|remote| remote.ends_with(&port))
+            && fields.next() == Some(SYN_SENT)
+    })
+}
+
+#[test]
+fn a_connection_whose_peer_spoke_in_time_is_not_idle_after_a_pause() {
+    let backend = Backend::echo();
+    let keys = "idle_timeout = \"2s\"";
+    let portway = Portway::start(&config(&[backend.address()], "", keys));
+    let mut clients: Vec<_> = (0..50).map(|_| portway.relayed()).collect();
+    paused(&portway, || {
+        for client in &mut clients {
+            client.write_all(b"x").unwrap();
+        }
+    });
+    for client in &mut clients {
+        client.read_exact(&mut [0]).unwrap();
+    }
+}
