@@ -13,6 +13,4 @@ pub use descriptors::{DESCRIPTORS_PER_MESSAGE, Peer, peer, receive_descriptors, 
 pub use leg::{Broken, Leg, Readable, any_readable};
 pub use listening::{Accepted, Listening, adopt, bind, bind_group, listen};
 pub use pipe::{Pipe, Pool};
-pub use socket::{
-    LegOptions, acknowledge_at_once, begin_connect, local_address, set_receive_low_water_mark,
-};
+pub use socket::{LegOptions, begin_connect, local_address, set_receive_low_water_mark};

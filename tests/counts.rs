@@ -20,6 +20,8 @@ mod counts {
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../it/metrics.rs"]
     mod metrics;
+    #[path = "../support/namespace.rs"]
+    mod namespace;
     mod options;
     #[path = "../support/ordinary_user.rs"]
     mod ordinary_user;
@@ -33,6 +35,7 @@ mod counts {
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../it/random.rs"]
     mod random;
+    mod segments;
     mod splices;
     mod strace;
     mod transfer;

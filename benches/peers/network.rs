@@ -2,20 +2,16 @@
 //! kernel (TIME_WAIT) than it keeps, so on a network that all share the cost of a run depends on who
 //! ran before. A network namespace of its own begins empty, and takes all of it away at its end.
 
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
-use std::os::fd::AsFd;
-use std::process::{Child, ChildStdin, Command, Stdio};
 use std::thread;
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+#[path = "../../tests/support/namespace.rs"]
+mod namespace;
 
-/// Prepares the namespace, tells that it is there, and holds it until its input ends: ports and
-/// closed connections in plenty, since nobody shall look for them while it is measured.
-const HOLD: &str = "ip link set lo up \
-    && echo 1024 65000 > /proc/sys/net/ipv4/ip_local_port_range \
-    && echo 1000000 > /proc/sys/net/ipv4/tcp_max_tw_buckets \
-    && echo ready && exec cat";
+use namespace::{Namespace, counter};
+
+/// Ports and closed connections in plenty, since nobody shall look for them while it is measured.
+const PLENTY: &str = "echo 1024 65000 > /proc/sys/net/ipv4/ip_local_port_range \
+    && echo 1000000 > /proc/sys/net/ipv4/tcp_max_tw_buckets &&";
 
 /// Where measurements have their sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -38,7 +34,7 @@ pub struct Overflows {
 impl Network {
     /// The own one if it can be had, and a sentence on it.
     pub fn find() -> (Self, String) {
-        match Holder::start().and_then(|holder| holder.namespace()) {
+        match Namespace::start(PLENTY) {
             Ok(_) => (
                 Self::Own,
                 "each measurement in a network namespace of its own".to_owned(),
@@ -60,7 +56,7 @@ impl Network {
         measurement: impl FnOnce() -> Result<T, String> + Send,
     ) -> Result<(Result<T, String>, Overflows), String> {
         let holder = match self {
-            Self::Own => Some(Holder::start().map_err(|why| format!("network: {why}"))?),
+            Self::Own => Some(Namespace::start(PLENTY).map_err(|why| format!("network: {why}"))?),
             Self::Shared => None,
         };
         let in_it = || {
@@ -79,17 +75,10 @@ impl Network {
 impl Overflows {
     /// Of the network of this thread.
     fn now() -> Self {
-        let text = fs::read_to_string("/proc/thread-self/net/netstat").unwrap_or_default();
-        let mut lines = text.lines().filter(|line| line.starts_with("TcpExt:"));
-        let mut words = || lines.next().unwrap_or_default().split_whitespace();
-        let counters: Vec<_> = words().zip(words()).collect();
-        let count = |name| {
-            let counter = counters.iter().find(|(it, _)| *it == name);
-            counter.and_then(|(_, count)| count.parse().ok())
-        };
+        let count = |name| counter("netstat", "TcpExt:", name).unwrap_or_default();
         Self {
-            listen: count("ListenOverflows").unwrap_or_default(),
-            time_wait: count("TCPTimeWaitOverflow").unwrap_or_default(),
+            listen: count("ListenOverflows"),
+            time_wait: count("TCPTimeWaitOverflow"),
         }
     }
 
@@ -116,65 +105,5 @@ impl Overflows {
             ));
         }
         (!remarks.is_empty()).then(|| remarks.join("; "))
-    }
-}
-
-/// A process that holds a network namespace; it ends on drop.
-struct Holder {
-    child: Child,
-    /// The process ends with it.
-    input: Option<ChildStdin>,
-}
-
-impl Holder {
-    fn start() -> Result<Self, String> {
-        let mut command = Command::new("unshare");
-        command.args(["--net", "sh", "-c", HOLD]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command
-            .stderr(Stdio::piped())
-            .spawn()
-            .map_err(|error| format!("unshare: {error}"))?;
-        let mut holder = Self {
-            input: child.stdin.take(),
-            child,
-        };
-        match holder.said() {
-            Ok(said) if said == "ready\n" => Ok(holder),
-            Ok(said) => Err(said.trim().to_owned()),
-            Err(error) => Err(error.to_string()),
-        }
-    }
-
-    /// Its first line, or else its errors.
-    fn said(&mut self) -> io::Result<String> {
-        let mut said = String::new();
-        if let Some(output) = &mut self.child.stdout {
-            BufReader::new(output).read_line(&mut said)?;
-        }
-        if let (true, Some(errors)) = (said.is_empty(), &mut self.child.stderr) {
-            errors.read_to_string(&mut said)?;
-        }
-        Ok(said)
-    }
-
-    fn namespace(&self) -> Result<File, String> {
-        let path = format!("/proc/{}/ns/net", self.child.id());
-        File::open(&path).map_err(|error| format!("{path}: {error}"))
-    }
-
-    /// Takes this thread into the namespace.
-    fn enter(&self) -> Result<(), String> {
-        let kind = Some(LinkNameSpaceType::Network);
-        move_into_link_name_space(self.namespace()?.as_fd(), kind)
-            .map_err(|error| format!("setns: {error}"))
-    }
-}
-
-impl Drop for Holder {
-    fn drop(&mut self) {
-        drop(self.input.take());
-        // Nothing can be done about a failure.
-        drop(self.child.wait());
     }
 }

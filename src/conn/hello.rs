@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::record::Record;
 use super::refuse::Refusal;
-use crate::net::{Leg, Readable, TimeIsUp, acknowledge_at_once, set_receive_low_water_mark, until};
+use crate::net::{Leg, Readable, TimeIsUp, set_receive_low_water_mark, until};
 use crate::outcome::Outcome;
 use crate::relay::Resources;
 use crate::snapshot::HelloLimits;
@@ -84,9 +84,6 @@ async fn whole(
                     return Err(Refusal::client_closed(Outcome::HelloEof));
                 }
                 if have > 0 && total != low_water_mark {
-                    if low_water_mark == 1 {
-                        acknowledge_at_once(client);
-                    }
                     low_water_mark = total;
                     set_receive_low_water_mark(client, total)?;
                 }

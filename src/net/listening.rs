@@ -8,7 +8,6 @@ use std::time::Instant;
 
 use rustix::io::Errno;
 use rustix::net::SocketFlags;
-use rustix::net::sockopt;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
@@ -104,12 +103,7 @@ pub fn adopt(socket: Socket) -> io::Result<Socket> {
 
 /// Lets a bound socket listen.
 pub fn listen(socket: &Socket) -> io::Result<()> {
-    socket.listen(BACKLOG)?;
-    // Accepted sockets inherit it: the ACK of the hello rides on the answer, a segment of eighteen
-    // less. A listen takes it back, so it comes after.
-    // Where the kernel refuses it that segment is sent.
-    _ = sockopt::set_tcp_quickack(socket, false);
-    Ok(())
+    socket.listen(BACKLOG)
 }
 
 fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
@@ -189,7 +183,7 @@ mod tests {
             assert!(sockopt::tcp_nodelay(socket).unwrap());
             assert!(sockopt::socket_oobinline(socket).unwrap());
             assert!(sockopt::socket_keepalive(socket).unwrap());
-            assert!(!sockopt::tcp_quickack(socket).unwrap());
+            assert!(sockopt::tcp_quickack(socket).unwrap());
             assert_eq!(
                 sockopt::tcp_keepidle(socket).unwrap(),
                 LegOptions::DEFAULT.keepalive

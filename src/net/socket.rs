@@ -90,13 +90,6 @@ pub(super) fn register<T: Owned>(socket: T, interest: Interest) -> io::Result<As
     Ok(registered?)
 }
 
-/// Acknowledges what has been received, and what comes next, without delay: a client with Nagle's
-/// algorithm that sends a hello in two small writes holds the second one back until then.
-pub fn acknowledge_at_once(socket: impl AsFd) {
-    // Where the kernel refuses it the hello is up to 40 ms late.
-    _ = sockopt::set_tcp_quickack(socket, true);
-}
-
 /// Our own address of a connected socket.
 pub fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
     let address = rustix::net::getsockname(socket)?;

@@ -1,0 +1,99 @@
+//! Segments of a connection, as the kernel counts them in a network of their own.
+
+use std::io::{Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::thread;
+
+use super::fixture::{Portway, config, hello};
+use super::namespace::{Namespace, counter};
+use super::peers::{Backend, End, connect, read_to_end};
+
+const CONNECTIONS: u32 = 50;
+
+/// Runs a test in a network namespace; says so where the machine does not allow one.
+fn in_a_network(test: impl FnOnce() + Send) {
+    let namespace = match Namespace::start("") {
+        Ok(namespace) => namespace,
+        Err(fault) => {
+            let required = std::env::var_os("PORTWAY_NAMESPACES");
+            let required = required.is_some_and(|value| value == "required");
+            let remedy = "run it as root, with unshare (util-linux) and ip (iproute2)";
+            assert!(!required, "{remedy}: {fault}");
+            eprintln!("DID NOT RUN: {remedy}: {fault}");
+            return;
+        }
+    };
+    let inside = || {
+        namespace.enter().unwrap();
+        test();
+    };
+    thread::scope(|scope| scope.spawn(inside).join().unwrap());
+}
+
+/// A backend that answers a hello with 1 KiB, takes 1 KiB and waits for the end.
+fn answering() -> Backend {
+    Backend::start(|mut stream| {
+        stream.read_exact(&mut hello()).unwrap();
+        stream.write_all(&[0x17; 1024]).unwrap();
+        stream.read_exact(&mut [0; 1024]).unwrap();
+        drop(read_to_end(&mut stream));
+    })
+}
+
+/// A connection from its first byte to its end; `say_hello` sends the hello.
+fn short(portway: &Portway, say_hello: impl FnOnce(&mut TcpStream)) {
+    let mut client = connect(portway.address("agents"));
+    say_hello(&mut client);
+    client.read_exact(&mut [0; 1024]).unwrap();
+    client.write_all(&[0x17; 1024]).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut client), (vec![], End::Fin));
+    let line = portway.line_of(client.local_addr().unwrap());
+    assert_eq!(line["outcome"], "closed", "{line}");
+}
+
+/// Of both legs and both peers: opening, the hello, 1 KiB each way and closing. The acknowledgement of
+/// the hello is one of them that could ride on the answer, but only if a hello in parts were late.
+#[test]
+fn a_short_connection_costs_the_segments_of_its_budget() {
+    const BUDGET: f64 = 22.2;
+    in_a_network(|| {
+        let backend = answering();
+        let portway = Portway::start(&config(&[backend.address()], "", ""));
+        let sent = || counter("snmp", "Tcp:", "OutSegs").unwrap();
+        let connection = || short(&portway, |client| client.write_all(&hello()).unwrap());
+        connection();
+        let before = sent();
+        for _ in 0..CONNECTIONS {
+            connection();
+        }
+        let each = f64::from(u32::try_from(sent() - before).unwrap()) / f64::from(CONNECTIONS);
+        println!("{each} segments a connection");
+        assert!(each <= BUDGET, "{each} segments, the budget is {BUDGET}");
+    });
+}
+
+/// Nagle's algorithm holds the second part of a hello back until the first one is acknowledged; a
+/// delayed acknowledgement comes 40 ms later, and the kernel counts it.
+#[test]
+fn the_parts_of_a_hello_are_acknowledged_without_delay() {
+    in_a_network(|| {
+        let backend = answering();
+        let portway = Portway::start(&config(&[backend.address()], "", ""));
+        let delayed = || counter("netstat", "TcpExt:", "DelayedACKs").unwrap();
+        let before = delayed();
+        for _ in 0..CONNECTIONS {
+            short(&portway, |client| {
+                client.set_nodelay(false).unwrap();
+                let hello = hello();
+                let (first, second) = hello.split_at(100);
+                client.write_all(first).unwrap();
+                client.write_all(second).unwrap();
+            });
+        }
+        let late = delayed() - before;
+        println!("{late} delayed acknowledgements of {CONNECTIONS} hellos in parts");
+        // One or two come of a machine that holds a thread back for 40 ms elsewhere.
+        assert!(late < u64::from(CONNECTIONS) / 5, "{late} of {CONNECTIONS}");
+    });
+}
