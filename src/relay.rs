@@ -73,8 +73,6 @@ pub struct Relay {
     splicing: Splicing,
     /// It has lived long enough to have the options of its legs set.
     settled: bool,
-    /// Both directions have ended, and the last bytes are on their way.
-    finishing: bool,
     pumps: ByDirection<Pump>,
     /// Which turn of its worker this relay had last.
     last_turn: u32,
@@ -110,7 +108,6 @@ impl Relay {
             resources,
             splicing,
             settled: false,
-            finishing: false,
             pumps: ByDirection::default(),
             last_turn: 0,
             watches: None,
@@ -209,25 +206,17 @@ impl Relay {
         seen
     }
 
-    /// Ends the connection by a verdict.
-    fn cut(&self, verdict: Verdict) -> End {
-        let seen = self.look();
-        End::cut(verdict, seen.unacknowledged.iter().sum())
-    }
-
-    /// Whether the end in order has to wait. A process that stops accepting ends with its last
-    /// connection, and in a container the kernel's queues end with the process.
-    fn is_finishing(&mut self) -> bool {
-        if !self.resources.is_closing() || self.look().unacknowledged.iter().all(|it| *it == 0) {
-            return false;
+    /// What is still on its way though both directions have ended, if the end has to wait for it: a
+    /// worker that ends with its last connection may take the kernel's queues with it, as the last
+    /// process of a container does.
+    fn unfinished(&self) -> Option<Seen> {
+        let seen = self.resources.is_closing().then(|| self.look())?;
+        if !seen.is_any_unacknowledged() {
+            return None;
         }
-        if !std::mem::replace(&mut self.finishing, true) {
-            for direction in Direction::ALL {
-                self.flow.block(direction, self.resources.now());
-                self.receiver(direction).shut_down_writing();
-            }
-        }
-        true
+        self.client.shut_down_writing();
+        self.backend.shut_down_writing();
+        Some(seen)
     }
 
     /// Hands on what a broken leg had received, without waiting: the reset that follows throws the
@@ -239,7 +228,7 @@ impl Relay {
     /// Both directions have a turn.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if let Some(verdict) = self.flow.poll_verdict(cx) {
-            return Poll::Ready(self.cut(verdict));
+            return Poll::Ready(End::cut(verdict, &self.look()));
         }
         self.settle();
         let others = self.resources.take_turn(&mut self.last_turn);
@@ -249,10 +238,14 @@ impl Relay {
             self.pump(direction, &mut turn, cx);
             is_used_up |= turn.is_used_up();
         }
-        if self.ended.both() && !self.is_finishing() {
-            self.client.close_in_order();
-            self.backend.close_in_order();
-            return Poll::Ready(self.ended.in_order(&self.flow));
+        let mut seen = None;
+        if self.ended.both() {
+            seen = self.unfinished();
+            if seen.is_none() {
+                self.client.close_in_order();
+                self.backend.close_in_order();
+                return Poll::Ready(self.ended.in_order(&self.flow));
+            }
         }
         self.watch(cx);
         if let Some((side, broken)) = self.broken() {
@@ -265,10 +258,10 @@ impl Relay {
                 ..end
             });
         }
-        if self.flow.is_asked()
-            && let Some(verdict) = self.flow.judge(&self.look(), self.resources.now())
+        if let Some(seen) = seen.or_else(|| self.flow.is_asked().then(|| self.look()))
+            && let Some(verdict) = self.flow.judge(&seen, self.resources.now())
         {
-            return Poll::Ready(self.cut(verdict));
+            return Poll::Ready(End::cut(verdict, &seen));
         }
         if is_used_up {
             // `wake_by_ref` would run this task up to 61 times before epoll is looked at.

@@ -3,6 +3,7 @@
 use rustix::io::Errno;
 
 use super::Flow;
+use super::flow::Seen;
 use super::terms::Verdict;
 use crate::net::Broken;
 use crate::outcome::{ClosedBy, Direction, Outcome};
@@ -73,12 +74,12 @@ pub struct End {
 
 impl End {
     /// A limit or the drain ended it.
-    pub(super) const fn cut(verdict: Verdict, unacknowledged: u64) -> Self {
+    pub(super) fn cut(verdict: Verdict, seen: &Seen) -> Self {
         Self {
             outcome: verdict.outcome(),
             closed_by: ClosedBy::Portway,
             error: None,
-            unacknowledged,
+            unacknowledged: seen.unacknowledged.iter().sum(),
         }
     }
 }

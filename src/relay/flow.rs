@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
+use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -15,19 +16,21 @@ use super::terms::{Seconds, Terms, Verdict};
 use crate::net::LegOptions;
 use crate::outcome::{ByDirection, Direction};
 
-/// Microseconds from accept to something in the set-up; 71 minutes at most.
+/// Microseconds from accept to something in the set-up: at least one, so that an `Option` is no larger,
+/// and 71 minutes at most.
 #[derive(Clone, Copy, Debug)]
-pub struct Micros(u32);
+pub struct Micros(NonZero<u32>);
 
 impl Micros {
     /// Of a time.
     pub fn new(time: Duration) -> Self {
-        Self(u32::try_from(time.as_micros()).unwrap_or(u32::MAX))
+        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
+        Self(NonZero::new(micros).unwrap_or(NonZero::<u32>::MIN))
     }
 
     /// As a time.
     pub const fn get(self) -> Duration {
-        Duration::from_micros(self.0 as u64)
+        Duration::from_micros(self.0.get() as u64)
     }
 }
 
@@ -70,6 +73,12 @@ pub(super) struct Seen {
     pub(super) held: ByDirection<bool>,
     /// Something has come from a side that is being read: bytes, an end or an error.
     pub(super) arrived: bool,
+}
+
+impl Seen {
+    pub(super) fn is_any_unacknowledged(&self) -> bool {
+        self.unacknowledged.iter().any(|bytes| *bytes > 0)
+    }
 }
 
 /// One connection, from accept to its end. The worker looks over its flows once a second: idle,
@@ -214,9 +223,8 @@ impl Flow {
             }
             overdue |= self.is_overdue(direction, now);
         }
-        if asks {
-            self.ask();
-        } else if overdue || !self.settled.replace(true) {
+        self.asked.set(asks || self.asked.get());
+        if !self.settled.replace(true) || asks || overdue {
             self.wake();
         }
     }
@@ -235,12 +243,6 @@ impl Flow {
         } else {
             None
         }
-    }
-
-    /// Asks the relay to look at its sockets.
-    pub(super) fn ask(&self) {
-        self.asked.set(true);
-        self.wake();
     }
 
     /// Whether the relay has been asked to look; tells it once.
@@ -301,7 +303,8 @@ impl Flow {
     /// The drain has come to this connection: it ends as soon as no byte passes or is on its way.
     pub fn drain(&self) {
         self.draining.set(true);
-        self.ask();
+        self.asked.set(true);
+        self.wake();
     }
 
     /// Ends the connection at once, whatever is on its way; the first verdict holds.

@@ -526,6 +526,14 @@ fn what_is_on_its_way_to_a_receiver_that_takes_nothing_stalls() {
 }
 
 #[test]
+fn a_flow_that_waits_at_every_review_has_its_options_set_all_the_same() {
+    let flow = flow();
+    flow.block(DOWN, 100);
+    flow.review(101);
+    assert!(flow.leg_options().is_some());
+}
+
+#[test]
 fn what_has_come_and_is_not_read_yet_is_no_silence() {
     let flow = flow();
     let seen = Seen {
