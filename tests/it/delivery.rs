@@ -21,6 +21,9 @@ use relays::{Kind, Limit, Relay};
 /// What portway splices behind.
 const BULK: usize = 20 << 20;
 
+/// A receiver that gets nothing for so long, though it reads, gets no more.
+const SILENCE: Duration = Duration::from_secs(8);
+
 /// Which way the bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Way {
@@ -183,7 +186,7 @@ impl Played {
             }
         };
         for stream in [&client, &backend] {
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(SILENCE)).unwrap();
             stream.set_write_timeout(Some(PATIENCE)).unwrap();
         }
         [client, backend]
