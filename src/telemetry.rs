@@ -9,8 +9,8 @@ pub use connections::{
     Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, Version,
 };
 pub use metrics::{
-    BackendStats, ConfigStats, Counter, DialFailure, Endings, EndpointStats, Limit, ListenerStats,
-    Registry, WatchMode, WorkerStats,
+    AcceptFailure, AcceptStats, BackendStats, ConfigStats, Counter, DialFailure, Endings,
+    EndpointStats, Limit, ListenerStats, Registry, WatchMode, WorkerStats,
 };
 
 /// Which connections get a line in the connection log: `log.connections`.

@@ -21,7 +21,7 @@ use tokio_util::task::TaskTracker;
 use crate::conn::{self, Context};
 use crate::net::Accepted;
 use crate::snapshot::Taken;
-use crate::telemetry::WorkerStats;
+use crate::telemetry::{AcceptFailure, WorkerStats};
 use balance::Load;
 pub use balance::Loads;
 use listening::{Address, Addresses};
@@ -33,6 +33,9 @@ const TICK: Duration = Duration::from_secs(1);
 /// The pause of an accept loop that ran out of descriptors or memory: the kernel keeps the queue,
 /// and spinning would take the thread from the connections that could free some.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+
+/// Between two warnings of it at least.
+const WARNING: Duration = Duration::from_secs(10);
 
 /// More than any queue of a listening socket holds.
 const LONGEST_QUEUE: u32 = 1 << 17;
@@ -146,15 +149,16 @@ impl Worker {
             };
             match accepted {
                 Ok(accepted) => self.place(accepted, address.taken()),
-                Err(error) if is_exhausted(error) => {
-                    if last_warning.is_none_or(|at: Instant| at.elapsed() >= TICK) {
-                        last_warning = Some(Instant::now());
-                        tracing::warn!("out of descriptors or memory: new connections wait");
+                Err(error) => {
+                    // An error of one connection in the queue does not concern the next one.
+                    if let Some(remedy) = self.count_failure(error) {
+                        if last_warning.is_none_or(|at: Instant| at.elapsed() >= WARNING) {
+                            last_warning = Some(Instant::now());
+                            tracing::warn!(remedy, "cannot accept: new connections wait");
+                        }
+                        tokio::time::sleep(EXHAUSTED_PAUSE).await;
                     }
-                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
-                // What is wrong with one connection in the queue is no matter of the listener.
-                Err(_) => {}
             }
             // A burst must not hold up the connections that are there.
             consume_budget().await;
@@ -169,16 +173,24 @@ impl Worker {
             match address.listening.take() {
                 Ok(accepted) => self.place(accepted, address.taken()),
                 Err(Errno::AGAIN) => return,
-                Err(error) if is_exhausted(error) => {
-                    if self.context.cut.get() {
-                        return;
+                Err(error) => {
+                    if self.count_failure(error).is_some() {
+                        if self.context.cut.get() {
+                            return;
+                        }
+                        tokio::time::sleep(EXHAUSTED_PAUSE).await;
                     }
-                    tokio::time::sleep(EXHAUSTED_PAUSE).await;
                 }
-                Err(_) => {}
             }
             consume_budget().await;
         }
+    }
+
+    /// Counts an accept that failed; a remedy means that the next one fails too.
+    fn count_failure(&self, error: Errno) -> Option<&'static str> {
+        let reason = AcceptFailure::from_errno(error.raw_os_error());
+        self.context.registry.accepts().failed(reason);
+        reason.remedy()
     }
 
     /// Keeps a new connection, or hands it to the worker with the fewest.
@@ -217,14 +229,6 @@ impl Worker {
         self.connections
             .spawn_local(conn::serve(context, accepted, taken, load));
     }
-}
-
-/// Whether an accept failed for want of something, so that the next one fails too.
-const fn is_exhausted(error: Errno) -> bool {
-    matches!(
-        error,
-        Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM
-    )
 }
 
 /// Turns the coarse clock on and looks over the connections, once a second.

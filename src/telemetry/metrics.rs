@@ -2,6 +2,7 @@
 //! exporter under one lock, so that every page is exact: accepted = active + the sum of closed.
 
 mod labels;
+mod process;
 mod stats;
 mod table;
 
@@ -16,11 +17,12 @@ use std::time::{Duration, Instant};
 use metrics::{Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
-pub use labels::{DialFailure, Limit};
+pub use labels::{AcceptFailure, DialFailure, Limit};
+use process::Process;
 use stats::ShownPipes;
 pub use stats::{
-    BackendStats, ConfigStats, Counter, Endings, EndpointStats, LimitStats, ListenerStats,
-    PipeStats, WatchMode, WorkerStats,
+    AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointStats, LimitStats,
+    ListenerStats, PipeStats, WatchMode, WorkerStats,
 };
 pub use table::{Kind, Metric, TABLE};
 
@@ -28,6 +30,7 @@ pub use table::{Kind, Metric, TABLE};
 /// all its series from then on.
 pub struct Registry {
     exporter: Exporter,
+    accepts: AcceptStats,
     limits: LimitStats,
     config: ConfigStats,
     pipes: ShownPipes,
@@ -37,7 +40,6 @@ pub struct Registry {
     pub lines_suppressed: Counter,
     lines_dropped: Arc<AtomicU64>,
     lines_dropped_shown: metrics::Counter,
-    process: metrics_process::Collector,
     /// Held while a page is made: nobody else publishes.
     tables: Mutex<Tables>,
 }
@@ -53,6 +55,7 @@ struct Tables {
     backends: BTreeMap<Box<str>, Arc<BackendStats>>,
     endpoints: BTreeMap<(Box<str>, Box<str>), Arc<EndpointStats>>,
     workers: BTreeMap<usize, Arc<WorkerStats>>,
+    process: Process,
 }
 
 impl Registry {
@@ -62,6 +65,7 @@ impl Registry {
         let build = exporter.gauge(&table::BUILD, [env!("CARGO_PKG_VERSION")]);
         build.set(1);
         Arc::new(Self {
+            accepts: AcceptStats::new(&exporter),
             limits: LimitStats::new(&exporter),
             config: ConfigStats::new(&exporter),
             pipes: ShownPipes::new(&exporter),
@@ -69,7 +73,6 @@ impl Registry {
             lines_suppressed: Counter::new(exporter.counter(&table::LINES_SUPPRESSED, [])),
             lines_dropped: Arc::default(),
             lines_dropped_shown: exporter.counter(&table::LINES_DROPPED, []),
-            process: metrics_process::Collector::default(),
             tables: Mutex::default(),
             exporter,
         })
@@ -148,6 +151,11 @@ impl Registry {
         late.map(|(index, _)| *index).collect()
     }
 
+    /// What failed at accepting.
+    pub fn accepts(&self) -> &AcceptStats {
+        &self.accepts
+    }
+
     /// The limits.
     pub fn limits(&self) -> &LimitStats {
         &self.limits
@@ -165,8 +173,8 @@ impl Registry {
 
     /// The page, in the Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
-        let tables = self.tables();
-        self.publish(&tables);
+        let mut tables = self.tables();
+        self.publish(&mut tables);
         self.exporter.recorder.handle().render()
     }
 
@@ -176,7 +184,7 @@ impl Registry {
         self.exporter.recorder.handle().run_upkeep();
     }
 
-    fn publish(&self, tables: &Tables) {
+    fn publish(&self, tables: &mut Tables) {
         // What is closed is read before what is accepted: active never is negative, and the page
         // adds up.
         let mut closed: HashMap<&str, u64> = HashMap::new();
@@ -201,6 +209,7 @@ impl Registry {
         }
         self.pipes
             .publish(tables.workers.values().map(|worker| &worker.pipes));
+        self.accepts.publish();
         self.limits.publish();
         self.config.publish();
         self.lines_suppressed.publish();
@@ -208,7 +217,7 @@ impl Registry {
             .lines_dropped
             .load(std::sync::atomic::Ordering::Relaxed);
         self.lines_dropped_shown.absolute(dropped);
-        metrics::with_local_recorder(&self.exporter.recorder, || self.process.collect());
+        tables.process.publish(&self.exporter.recorder);
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {

@@ -72,6 +72,68 @@ impl DialFailure {
     }
 }
 
+/// Why a connection could not be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AcceptFailure {
+    /// The process has no descriptor left (EMFILE).
+    Descriptors,
+    /// The system has no descriptor left (ENFILE).
+    SystemDescriptors,
+    /// The kernel has no memory for it (ENOBUFS, ENOMEM).
+    Memory,
+    /// The client was gone before it was accepted, or the network had an error for it.
+    Connection,
+}
+
+impl AcceptFailure {
+    /// Every reason, in the order of the documentation.
+    pub const ALL: [Self; 4] = [
+        Self::Descriptors,
+        Self::SystemDescriptors,
+        Self::Memory,
+        Self::Connection,
+    ];
+
+    /// The value of the label.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Descriptors => "descriptors",
+            Self::SystemDescriptors => "system_descriptors",
+            Self::Memory => "memory",
+            Self::Connection => "connection",
+        }
+    }
+
+    /// The reason behind an error of `accept`.
+    pub const fn from_errno(error: i32) -> Self {
+        match error {
+            libc::EMFILE => Self::Descriptors,
+            libc::ENFILE => Self::SystemDescriptors,
+            libc::ENOBUFS | libc::ENOMEM => Self::Memory,
+            _ => Self::Connection,
+        }
+    }
+
+    /// What an operator can do, if the next accept fails too; `None` if the reason has gone with the
+    /// connection.
+    pub const fn remedy(self) -> Option<&'static str> {
+        match self {
+            Self::Descriptors => Some(
+                "the process has no descriptor left: raise `ulimit -n` or LimitNOFILE= of the unit, or \
+                 lower limits.max_connections",
+            ),
+            Self::SystemDescriptors => {
+                Some("the system has no descriptor left: raise the sysctl fs.file-max")
+            }
+            Self::Memory => Some(
+                "the kernel has no memory for sockets: see /proc/net/sockstat, and raise the sysctl \
+                 net.ipv4.tcp_mem or the memory limit of the container",
+            ),
+            Self::Connection => None,
+        }
+    }
+}
+
 /// A limit of `[limits]` that may reject a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Limit {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use metrics::{Gauge, Histogram};
 
 use super::Exporter;
-use super::labels::{DialFailure, Limit};
+use super::labels::{AcceptFailure, DialFailure, Limit};
 use super::table;
 use crate::outcome::{Direction, Outcome, Reach};
 pub use config::{ConfigStats, WatchMode};
@@ -217,6 +217,33 @@ impl EndpointStats {
     pub(super) fn publish(&self) {
         self.shown.set(self.connections.load(Ordering::Relaxed));
         for counter in &self.failures {
+            counter.publish();
+        }
+    }
+}
+
+/// Connections that could not be accepted.
+#[derive(Debug)]
+pub struct AcceptStats([Counter; AcceptFailure::ALL.len()]);
+
+impl AcceptStats {
+    pub(super) fn new(exporter: &Exporter) -> Self {
+        Self(
+            AcceptFailure::ALL.map(|reason| {
+                Counter::new(exporter.counter(&table::ACCEPT_ERRORS, [reason.name()]))
+            }),
+        )
+    }
+
+    /// Counts one.
+    pub fn failed(&self, reason: AcceptFailure) {
+        if let Some(counter) = self.0.get(reason as usize) {
+            counter.add(1);
+        }
+    }
+
+    pub(super) fn publish(&self) {
+        for counter in &self.0 {
             counter.publish();
         }
     }

@@ -5,16 +5,22 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
+use serde_json::Value;
 
-use crate::it::fixture::{Portway, config, get, hello, once_more, pause, within};
+use crate::it::fixture::{PATIENCE, Portway, config, hello, message, once_more, pause, within};
 use crate::it::peers::{Backend, End, connect, read_to_end, reset};
 use crate::it::process;
 
-fn limit_descriptors(portway: &Portway, count: u64) {
+/// A count of descriptors as a metric.
+fn count(descriptors: u64) -> f64 {
+    f64::from(u32::try_from(descriptors).unwrap())
+}
+
+fn limit_descriptors(portway: &Portway, most: u64) {
     let pid = Pid::from_raw(i32::try_from(portway.pid()).unwrap());
     let maximum = process::raise_descriptors();
     let limit = Rlimit {
-        current: Some(count),
+        current: Some(most),
         maximum: Some(maximum),
     };
     prlimit(pid, Resource::Nofile, limit).unwrap();
@@ -28,6 +34,7 @@ fn f14_without_descriptors_nothing_spins_and_service_comes_back() {
     let portway = Portway::start(&config(&[backend.address()], limits, ""));
     let mut held = portway.relayed();
     let used = u64::try_from(process::descriptors(portway.pid())).unwrap();
+    let before = portway.metric("process_open_fds");
     limit_descriptors(&portway, used + 40);
     // Without a hello each that is accepted keeps its descriptor.
     let waiting: Vec<_> = (0..500)
@@ -47,11 +54,18 @@ fn f14_without_descriptors_nothing_spins_and_service_comes_back() {
             Err(format!("{ticks} of 200 ticks"))
         }
     });
-    assert_eq!(
-        get(portway.admin(), "/metrics").unwrap().0,
-        200,
-        "descriptors kept for admin"
-    );
+    // Descriptors are kept for admin and for what it reads, or this would be of a moment ago.
+
+    let page = portway.metrics();
+    let open = page.get("process_open_fds");
+    assert!(open > count(used + 30), "{open} now, {before} before");
+    assert_eq!(page.count("process_max_fds"), used + 40);
+    let failures = "portway_accept_errors_total{reason=\"descriptors\"}";
+    assert!(page.count(failures) > 0);
+    let warns = |line: &Value| message(line) == "cannot accept: new connections wait";
+    let warning = portway.program.wait(PATIENCE, warns);
+    let remedy = warning["fields"]["remedy"].as_str().unwrap();
+    assert!(remedy.contains("LimitNOFILE="), "{remedy}");
     std::io::Write::write_all(&mut held, b"still").unwrap();
     held.read_exact(&mut [0; 5]).unwrap();
     let told = portway.program.all();
