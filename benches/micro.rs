@@ -22,6 +22,9 @@ use portway::tls::{Alpn, Progress, ServerName, read_hello};
 #[path = "../tests/support/hello.rs"]
 mod hello;
 
+#[path = "../tests/support/shapes.rs"]
+mod shapes;
+
 /// The default limit of a hello.
 const MAX_HELLO: usize = 64 * 1024;
 
@@ -194,4 +197,14 @@ fn accounts_log_line(bencher: Bencher<'_, '_>, format: &str) {
     });
     // A line that finds no room costs less.
     assert_eq!(dropped.load(Ordering::Relaxed), 0, "lines were dropped");
+}
+
+/// Checks a routes.toml as large as it may be, of each shape that could cost more than its size.
+#[divan::bench(args = shapes::all(), sample_count = 5, sample_size = 1)]
+fn check_file(bencher: Bencher<'_, '_>, shape: &shapes::Shape) {
+    bencher.bench(|| {
+        let checked = portway::config::parse(black_box(&shape.text), "routes.toml");
+        assert_eq!(checked.is_err(), shape.faults > 0);
+        checked.map_err(|faults| (faults.render(false), faults.lines().count()))
+    });
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::de::{DeTable, Deserializer};
+use toml_parser::lexer::TokenKind;
 
 use crate::{admission, backend, control, dial, relay, routing, snapshot, telemetry};
 
@@ -21,15 +22,20 @@ mod faults;
 mod file;
 pub mod keys;
 mod notes;
+mod path;
 mod schema;
 mod values;
 
-use faults::Fault;
 pub use faults::Faults;
+use faults::{Fault, Found};
 pub use schema::schema;
 
 /// The largest routes.toml, in bytes: a device or a log given by mistake must not fill the memory.
 const MAX_FILE: u64 = 1 << 20;
+
+/// The most tables of a file: those of headers, of dotted keys and in braces. In memory each takes 600
+/// times what it may take in the file, and a file of the largest size has 30,000 routes at most.
+const MAX_TABLES: usize = 1 << 16;
 
 /// A checked routes.toml.
 #[derive(Debug)]
@@ -102,15 +108,14 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
 pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
     let name = path.display().to_string();
     let text = read(path, &name)?;
-    let (tree, _) = DeTable::parse_recoverable(&text);
-    let mut known = tree.clone();
-    let known_table = known.get_mut();
-    *known_table = known_table.remove_entry("admin").into_iter().collect();
-    keys::take_unknown(known_table);
-    let tree = tree.into_inner();
-    let file = file::File::deserialize(Deserializer::from(known))
-        .map_err(|error| Faults::new(&name, &text, vec![fault(&error, &tree)]))?;
-    let mut notes = notes::Notes::new(&tree, Vec::new());
+    too_many_tables(&text).map_or(Ok(()), |fault| Err(Faults::one(&name, &text, fault)))?;
+    let (mut tree, _) = DeTable::parse_recoverable(&text);
+    let known = tree.get_mut();
+    *known = known.remove_entry("admin").into_iter().collect();
+    keys::take_unknown(known);
+    let file = file::File::deserialize(Deserializer::from(tree))
+        .map_err(|error| Faults::one(&name, &text, fault(&error, &text)))?;
+    let mut notes = notes::Notes::new(&text, Found::default());
     let admin = build::admin(&file, &mut notes);
     if notes.faults.is_empty() {
         Ok(admin)
@@ -147,25 +152,20 @@ fn read(path: &Path, name: &str) -> Result<String, Faults> {
 
 /// Checks the text of a file that the user knows as `file_name`.
 pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
-    let (tree, errors) = DeTable::parse_recoverable(text);
-    if let Some(error) = errors.first() {
-        return Err(Faults::new(
-            file_name,
-            text,
-            vec![fault(error, tree.get_ref())],
-        ));
+    let one = |fault| Faults::one(file_name, text, fault);
+    if let Some(fault) = too_many_tables(text) {
+        return Err(one(fault));
     }
-    let mut known = tree.clone();
-    let mut unknown = keys::take_unknown(known.get_mut());
-    let tree = tree.into_inner();
-    let file = match file::File::deserialize(Deserializer::from(known)) {
+    let mut tree = DeTable::parse(text).map_err(|error| one(fault(&error, text)))?;
+    let mut unknown = keys::take_unknown(tree.get_mut());
+    let file = match file::File::deserialize(Deserializer::from(tree)) {
         Ok(file) => file,
         Err(error) => {
-            unknown.push(fault(&error, &tree));
+            unknown.add(fault(&error, text));
             return Err(Faults::new(file_name, text, unknown));
         }
     };
-    let mut notes = notes::Notes::new(&tree, unknown);
+    let mut notes = notes::Notes::new(text, unknown);
     let settings = build::settings(&file, &mut notes);
     checks::settings(&settings, &mut notes);
     let (faults, warnings) = (notes.faults, notes.warnings);
@@ -180,10 +180,37 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     }
 }
 
+/// A fault of a file that has more tables than any routes.toml.
+fn too_many_tables(text: &str) -> Option<Fault> {
+    let mut starts_line = true;
+    let opens = |token: &toml_parser::lexer::Token| {
+        let is_header = starts_line && token.kind() == TokenKind::LeftSquareBracket;
+        if token.kind() != TokenKind::Whitespace {
+            starts_line = token.kind() == TokenKind::Newline;
+        }
+        is_header || matches!(token.kind(), TokenKind::Dot | TokenKind::LeftCurlyBracket)
+    };
+    let token = (toml_parser::Source::new(text).lex())
+        .filter(opens)
+        .nth(MAX_TABLES)?;
+    Some(Fault {
+        span: token.span().start()..token.span().end(),
+        path: path::Path::default(),
+        message: format!("there are more than {MAX_TABLES} tables up to here"),
+        help: Some("leave some out: a dotted key has one for each dot".to_owned()),
+        other: None,
+    })
+}
+
 /// An error of syntax or type.
-fn fault(error: &toml::de::Error, tree: &DeTable<'_>) -> Fault {
+fn fault(error: &toml::de::Error, text: &str) -> Fault {
     let span = error.span().unwrap_or_default();
-    let path = faults::Path::at(tree, &span);
+    // What follows has errors of its own, which nobody asked for.
+    let behind = text.get(span.end..).unwrap_or_default();
+    let line_end = behind.find('\n').map_or(text.len(), |end| span.end + end);
+    let before = text.get(..line_end).unwrap_or(text);
+    let (tree, _) = DeTable::parse_recoverable(before);
+    let path = path::Path::at(tree.get_ref(), &span);
     Fault {
         help: keys::example(&path).map(|example| format!("write, for example, {example}")),
         span,

@@ -11,6 +11,7 @@ mod pattern;
 mod table;
 #[cfg(test)]
 mod tests;
+mod ties;
 
 pub use pattern::{Pattern, Suffix};
 pub use table::{Candidate, Consideration, Precedence, Table, Tie};
@@ -98,16 +99,4 @@ impl Route {
             None
         }
     }
-
-    /// Whether one connection could take both routes with equal right, given one pattern.
-    fn ties(&self, other: &Self) -> bool {
-        self.conditions() == other.conditions()
-            && overlap(&self.listeners, &other.listeners)
-            && overlap(&self.clients, &other.clients)
-    }
-}
-
-/// Whether a value fits both conditions: an empty one takes any value.
-fn overlap<T: PartialEq>(one: &[T], other: &[T]) -> bool {
-    one.is_empty() || other.is_empty() || one.iter().any(|value| other.contains(value))
 }

@@ -14,6 +14,11 @@ use portway::backend::Target;
 use portway::config::{self, Loaded, Settings, keys};
 use proptest::prelude::*;
 
+#[path = "config/large.rs"]
+mod large;
+#[path = "support/shapes.rs"]
+mod shapes;
+
 fn files(directory: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
     let mut files: Vec<PathBuf> = fs::read_dir(&directory)

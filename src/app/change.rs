@@ -1,6 +1,6 @@
 //! Makes one configuration after the other: what can fail is done before anything changes.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -106,14 +106,16 @@ impl Builder {
         let known: Vec<_> = known.map(|known| (known.id, known.configured)).collect();
         let binds: Vec<_> = wanted.iter().map(|&(_, bind)| bind).collect();
         let Difference { kept, closed } = Difference::new(&known, &binds);
+        let closed: HashSet<AddressId> = closed.into_iter().collect();
         self.may_close(&closed)?;
+        let going = self.going(&closed);
         let mut opened = Vec::new();
         let mut addresses = HashMap::new();
         for (&(listener, bind), kept) in wanted.iter().zip(kept) {
             let id = if let Some(id) = kept {
                 id
             } else {
-                let bound = self.bind(bind, &closed);
+                let bound = self.bind(bind, &going);
                 opened.push(bound.map_err(|source| failed(&settings, listener, bind, source))?);
                 AddressId(self.addresses)
             };
@@ -147,7 +149,7 @@ impl Builder {
     }
 
     /// systemd's sockets stay open whatever we do: clients would wait there for ever.
-    fn may_close(&self, closed: &[AddressId]) -> Result<(), StartError> {
+    fn may_close(&self, closed: &HashSet<AddressId>) -> Result<(), StartError> {
         let mut closed = self.bound.iter().filter(|known| closed.contains(&known.id));
         match closed.find(|known| known.from_systemd) {
             Some(known) => Err(StartError::Unwanted {
@@ -157,15 +159,21 @@ impl Builder {
         }
     }
 
-    /// The sockets of an address: inherited ones, or new ones, one for each worker.
-    fn bind(&mut self, configured: SocketAddr, closed: &[AddressId]) -> io::Result<(Bound, Known)> {
+    /// The ports of sockets that are still open and are to go.
+    fn going(&self, closed: &HashSet<AddressId>) -> HashSet<u16> {
+        let is_going = |known: &&Known| !known.in_force || closed.contains(&known.id);
+        let open = self.bound.iter().filter(|known| known.is_open());
+        let going = open.filter(is_going);
+        going.map(|known| known.address.port()).collect()
+    }
+
+    /// The sockets of an address: inherited ones, or new ones, one for each worker. Sockets that are
+    /// `going` may still have its port.
+    fn bind(&mut self, configured: SocketAddr, going: &HashSet<u16>) -> io::Result<(Bound, Known)> {
         let (mut sockets, from_systemd) = self.inherited.take(configured)?;
         if sockets.is_empty() {
             let port = configured.port();
-            let is_going = |known: &Known| !known.in_force || closed.contains(&known.id);
-            let mut own = self.bound.iter().filter(|known| is_going(known));
-            let beside_own = own.any(|known| known.address.port() == port && known.is_open())
-                || self.inherited.has_port(port);
+            let beside_own = going.contains(&port) || self.inherited.has_port(port);
             sockets = net::bind_group(configured, self.workers, beside_own)?;
         }
         let address = sockets.first().map_or(Ok(configured), net::local_address)?;

@@ -10,6 +10,9 @@ use crate::outcome::Outcome;
 use crate::routing::{Candidate, Consideration, Route, Unmet};
 use crate::tls::Alpn;
 
+/// Routes that were passed over, and values of one of their conditions; the rest is counted.
+const SHOWN: usize = 100;
+
 /// The lines so far.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -45,12 +48,16 @@ impl Report {
                 self.limits(settings, backend);
             }
         }
-        for (route, candidate) in passed_over {
+        for (route, candidate) in passed_over.iter().take(SHOWN) {
             let text = format!(
                 "{}: {}",
                 by_pattern(route, candidate),
                 reason(route, candidate)
             );
+            self.line("passed over", &text);
+        }
+        if let Some(more @ 1..) = passed_over.len().checked_sub(SHOWN) {
+            let text = format!("{more} more whose names match");
             self.line("passed over", &text);
         }
         let considered: HashSet<usize> = seen.candidates.iter().map(|c| c.route).collect();
@@ -131,11 +138,16 @@ fn reason(route: &Route, candidate: &Candidate<'_>) -> String {
 }
 
 fn list(items: impl IntoIterator<Item = impl Display>) -> String {
-    let items: Vec<String> = items.into_iter().map(|item| item.to_string()).collect();
-    if items.is_empty() {
+    let mut items = items.into_iter();
+    let shown = items.by_ref().take(SHOWN).map(|item| item.to_string());
+    let mut shown: Vec<String> = shown.collect();
+    if let more @ 1.. = items.count() {
+        shown.push(format!("{more} more"));
+    }
+    if shown.is_empty() {
         "none".to_owned()
     } else {
-        items.join(", ")
+        shown.join(", ")
     }
 }
 

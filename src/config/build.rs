@@ -9,9 +9,9 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::faults::Path;
 use super::file::{self, AdminBind, File};
 use super::notes::{Notes, Section};
+use super::path::Path;
 use super::values::{self, Wrong};
 use super::{Backend, Listener, Settings};
 use crate::backend::Balance;

@@ -1,15 +1,21 @@
 //! What only the settings as a whole can show.
 
-use std::net::{IpAddr, SocketAddr};
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use super::faults::Path;
+use ipnet::IpNet;
+
 use super::notes::Notes;
+use super::path::Path;
 use super::{Listener, Settings};
 use crate::backend::Target;
 
 /// Agents check in again within 5 minutes by default; 10 minutes is the next step that policies use.
 const CHECK_IN: Duration = Duration::from_mins(11);
+
+/// Pairs of a listener and a backend. Each has its own counters, 1 KiB in memory.
+const PAIRS: usize = 50_000;
 
 /// An address that portway listens on.
 struct Bound {
@@ -18,6 +24,7 @@ struct Bound {
 }
 
 pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
+    pairs(settings, notes);
     let bound = bound(settings);
     clashes(&bound, notes);
     loops(settings, &bound, notes);
@@ -26,6 +33,20 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     }
     unused(settings, notes);
     unwise(settings, notes);
+}
+
+fn pairs(settings: &Settings, notes: &mut Notes<'_>) {
+    let [listeners, backends] = [settings.listeners.len(), settings.backends.len()];
+    if listeners.saturating_mul(backends) > PAIRS {
+        notes.fault(
+            &Path::of(&["listeners"]),
+            format!(
+                "{listeners} listeners and {backends} backends are more than {PAIRS} pairs, and each \
+                 pair has its own counters"
+            ),
+            "give one listener several addresses in bind, or run several portways",
+        );
+    }
 }
 
 fn bound(settings: &Settings) -> Vec<Bound> {
@@ -43,20 +64,36 @@ fn bound(settings: &Settings) -> Vec<Bound> {
     admin.into_iter().chain(listeners).collect()
 }
 
+const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+/// Takes IPv4 too.
+const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
 fn clashes(bound: &[Bound], notes: &mut Notes<'_>) {
-    for (count, one) in bound.iter().enumerate() {
-        for other in bound.iter().take(count) {
-            let [a, b] = [one.address, other.address];
-            let same = a.ip() == b.ip() || covers(a.ip(), b.ip()) || covers(b.ip(), a.ip());
-            // An address that is twice in one list has been reported with the list.
-            let reported = a == b && one.path.keys().eq(other.path.keys());
-            if same && a.port() == b.port() && a.port() != 0 && !reported {
-                notes.clash(
-                    [&one.path, &other.path],
-                    format!("{a} is in use by {} = {b}", other.path),
-                    "write another port, or addresses that do not overlap",
-                );
-            }
+    // Under the address itself, and under the wildcards that cover it.
+    let mut exact: HashMap<(u16, IpAddr), usize> = HashMap::new();
+    let mut covered: HashMap<(u16, IpAddr), usize> = HashMap::new();
+    for (index, one) in bound.iter().enumerate() {
+        let (ip, port) = (one.address.ip(), one.address.port());
+        if port == 0 {
+            continue;
+        }
+        let wildcards = [V4, ANY].into_iter().filter(|any| covers(*any, ip));
+        let in_the_way = [ip].into_iter().chain(wildcards.clone());
+        let in_the_way = in_the_way.filter_map(|ip| exact.get(&(port, ip)));
+        let first = in_the_way.chain(covered.get(&(port, ip))).min();
+        if let Some(other) = first.and_then(|first| bound.get(*first)) {
+            notes.clash(
+                [&one.path, &other.path],
+                format!(
+                    "{} is in use by {} = {}",
+                    one.address, other.path, other.address
+                ),
+                "write another port, or addresses that do not overlap",
+            );
+        }
+        exact.entry((port, ip)).or_insert(index);
+        for wildcard in wildcards {
+            covered.entry((port, wildcard)).or_insert(index);
         }
     }
 }
@@ -68,18 +105,23 @@ fn covers(one: IpAddr, other: IpAddr) -> bool {
 
 /// An endpoint that is portway itself: the connection would come back until no descriptor is left.
 fn loops(settings: &Settings, bound: &[Bound], notes: &mut Notes<'_>) {
+    let mut own: HashMap<(u16, IpAddr), &Bound> = HashMap::new();
+    for one in bound {
+        let at = (one.address.port(), one.address.ip());
+        own.entry(at).or_insert(one);
+    }
     for backend in &settings.backends {
+        let path = Path::of(&["backends", &backend.name, "endpoints"]);
         for (index, endpoint) in backend.endpoints.iter().enumerate() {
             let Target::Address(endpoint) = endpoint else {
                 continue;
             };
-            let own = bound.iter().find(|own| {
-                let ip = own.address.ip();
-                let local = endpoint.ip().is_loopback() && covers(ip, endpoint.ip());
-                own.address.port() == endpoint.port() && (ip == endpoint.ip() || local)
-            });
-            if let Some(own) = own {
-                let path = Path::of(&["backends", &backend.name, "endpoints"]);
+            let ip = endpoint.ip();
+            let wildcards = [V4, ANY].into_iter();
+            let wildcards = wildcards.filter(|any| ip.is_loopback() && covers(*any, ip));
+            let mut reached = [ip].into_iter().chain(wildcards);
+            let port = endpoint.port();
+            if let Some(own) = reached.find_map(|ip| own.get(&(port, ip))) {
                 notes.clash(
                     [&path.index(index), &own.path],
                     format!("{endpoint} is portway itself: {}", own.path),
@@ -92,15 +134,19 @@ fn loops(settings: &Settings, bound: &[Bound], notes: &mut Notes<'_>) {
 
 fn networks(listener: &Listener, notes: &mut Notes<'_>) {
     let path = |key| Path::of(&["listeners", &listener.name, key]);
+    let [allow, deny] = [path("allow_clients"), path("deny_clients")];
+    let denied: HashSet<&IpNet> = listener.clients.deny.iter().collect();
+    if denied.is_empty() {
+        return;
+    }
     for allowed in &listener.clients.allow {
-        if let Some(denied) = listener
-            .clients
-            .deny
-            .iter()
-            .find(|net| net.contains(allowed))
-        {
+        let around = (0..=allowed.prefix_len()).filter_map(|prefix| {
+            let network = IpNet::new(allowed.addr(), prefix).ok()?;
+            denied.get(&network.trunc()).copied()
+        });
+        if let Some(denied) = around.min_by_key(|network| network.prefix_len()) {
             notes.clash(
-                [&path("allow_clients"), &path("deny_clients")],
+                [&allow, &deny],
                 format!("{allowed} is allowed, and denied with {denied}, which wins"),
                 "leave it out of one of them",
             );
@@ -113,8 +159,9 @@ fn unused(settings: &Settings, notes: &mut Notes<'_>) {
     if routes.is_empty() {
         return;
     }
+    let used: HashSet<usize> = routes.iter().map(|route| route.backend).collect();
     for (index, backend) in settings.backends.iter().enumerate() {
-        if !routes.iter().any(|route| route.backend == index) {
+        if !used.contains(&index) {
             notes.warn(
                 &Path::of(&["backends", &backend.name]),
                 "no route leads to this backend".to_owned(),
@@ -122,9 +169,14 @@ fn unused(settings: &Settings, notes: &mut Notes<'_>) {
             );
         }
     }
+    if routes.iter().any(|route| route.listeners.is_empty()) {
+        return;
+    }
+    let reached: HashSet<&str> = (routes.iter().flat_map(|route| &route.listeners))
+        .map(|name| &**name)
+        .collect();
     for listener in &settings.listeners {
-        let reaches = |names: &[_]| names.is_empty() || names.contains(&listener.name);
-        if !routes.iter().any(|route| reaches(&route.listeners)) {
+        if !reached.contains(&*listener.name) {
             notes.warn(
                 &Path::of(&["listeners", &listener.name]),
                 "no route takes connections of this listener".to_owned(),

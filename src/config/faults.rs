@@ -3,21 +3,15 @@
 use std::fmt;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
-use toml::de::{DeTable, DeValue};
+use super::path::Path;
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-/// More faults than anybody repairs in one go; a file of garbage has thousands.
+/// More faults than anybody repairs in one go; a file of garbage has thousands. The rest is counted.
 const SHOWN: usize = 50;
-
-/// The key that a fault is about: `backends.fleet.endpoints[1]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Path(Vec<Step>);
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Index(usize),
-}
+/// Characters of a message, of which a value of the file may be a part.
+const LONGEST_TEXT: usize = 300;
+/// Bytes of a line that is shown with a mark under it; of a longer one only the place is told.
+const LONGEST_LINE: usize = 1000;
 
 /// One thing that is wrong with the file, or (as a warning) probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,115 +35,64 @@ pub struct Faults {
     file: String,
     /// `None` if the file could not be read.
     text: Option<String>,
-    all: Vec<Fault>,
+    first: Vec<Fault>,
+    /// How many there are behind those.
+    more: usize,
 }
 
-impl Path {
-    /// The path of these keys.
-    pub(super) fn of(keys: &[&str]) -> Self {
-        Self(
-            keys.iter()
-                .map(|key| Step::Key((*key).to_owned()))
-                .collect(),
-        )
-    }
+/// The first faults of a file, in the order of their places, and how many more there are.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    first: Vec<Fault>,
+    more: usize,
+}
 
-    /// The path of a key below this one.
-    pub(super) fn key(&self, key: &str) -> Self {
-        let mut steps = self.0.clone();
-        steps.push(Step::Key(key.to_owned()));
-        Self(steps)
-    }
-
-    /// The path of an element of this array.
-    pub(super) fn index(&self, index: usize) -> Self {
-        let mut steps = self.0.clone();
-        steps.push(Step::Index(index));
-        Self(steps)
-    }
-
-    /// The keys from the root.
-    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
-        self.0.iter().filter_map(|step| match step {
-            Step::Key(key) => Some(key.as_str()),
-            Step::Index(_) => None,
-        })
-    }
-
-    /// Where it stands: the value; of a table, its name; of what is missing, the table around it.
-    pub(super) fn span(&self, file: &DeTable<'_>) -> Range<usize> {
-        let mut span = 0..0;
-        let mut table = Some(file);
-        let mut array = None;
-        for step in &self.0 {
-            let value = match step {
-                Step::Key(key) => {
-                    let Some((key, value)) = table.and_then(|t| t.get_key_value(key.as_str()))
-                    else {
-                        return span;
-                    };
-                    span = if value.get_ref().is_table() {
-                        key.span()
-                    } else {
-                        value.span()
-                    };
-                    value
-                }
-                Step::Index(index) => {
-                    let Some(value) =
-                        array.and_then(|array: &toml::de::DeArray<'_>| array.get(*index))
-                    else {
-                        return span;
-                    };
-                    span = value.span();
-                    value
-                }
-            };
-            table = value.get_ref().as_table();
-            array = value.get_ref().as_array();
+impl Found {
+    pub(super) fn add(&mut self, mut fault: Fault) {
+        shorten(&mut fault.message, LONGEST_TEXT);
+        if let Some(help) = &mut fault.help {
+            shorten(help, LONGEST_TEXT);
         }
-        span
-    }
-
-    /// The path of the innermost key whose value covers a place.
-    pub(super) fn at(file: &DeTable<'_>, place: &Range<usize>) -> Self {
-        let mut path = Self::default();
-        let mut table = Some(file);
-        while let Some((key, value)) = table.and_then(|table| {
-            (table.iter()).find(|(_, value)| covers(value.get_ref(), &value.span(), place))
-        }) {
-            path = path.key(key.as_ref());
-            if let Some(array) = value.get_ref().as_array()
-                && let Some(index) = array.iter().position(|v| contains(&v.span(), place))
-            {
-                path = path.index(index);
-            }
-            table = value.get_ref().as_table();
+        self.first.push(fault);
+        if self.first.len() == 2 * SHOWN {
+            self.keep_first();
         }
-        path
+    }
+
+    pub(super) const fn is_empty(&self) -> bool {
+        self.first.is_empty()
+    }
+
+    fn keep_first(&mut self) {
+        self.first.sort_by_key(|fault| fault.span.start);
+        self.more += self.first.len().saturating_sub(SHOWN);
+        self.first.truncate(SHOWN);
     }
 }
 
-/// The span of a table is that of its header: what it covers is what its values cover.
-fn covers(value: &DeValue<'_>, span: &Range<usize>, place: &Range<usize>) -> bool {
-    contains(span, place)
-        || value.as_table().is_some_and(|table| {
-            (table.values()).any(|value| covers(value.get_ref(), &value.span(), place))
-        })
-}
-
-fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
-    outer.start <= inner.start && inner.end <= outer.end
+pub(super) fn shorten(text: &mut String, longest: usize) {
+    if let Some((end, _)) = text.char_indices().nth(longest) {
+        text.truncate(end);
+        text.push('…');
+    }
 }
 
 impl Faults {
-    pub(super) fn new(file: &str, text: &str, mut faults: Vec<Fault>) -> Self {
-        faults.sort_by_key(|fault| fault.span.start);
+    pub(super) fn new(file: &str, text: &str, mut found: Found) -> Self {
+        found.keep_first();
         Self {
             file: file.to_owned(),
             text: Some(text.to_owned()),
-            all: faults,
+            first: found.first,
+            more: found.more,
         }
+    }
+
+    /// Of one fault.
+    pub(super) fn one(file: &str, text: &str, fault: Fault) -> Self {
+        let mut found = Found::default();
+        found.add(fault);
+        Self::new(file, text, found)
     }
 
     /// The file could not be read as text.
@@ -164,7 +107,8 @@ impl Faults {
         Self {
             file: file.to_owned(),
             text: None,
-            all: vec![fault],
+            first: vec![fault],
+            more: 0,
         }
     }
 
@@ -176,7 +120,7 @@ impl Faults {
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.all.is_empty()
+        self.first.is_empty()
     }
 
     /// As errors, in the look of rustc: for people, with colours on a terminal.
@@ -189,20 +133,11 @@ impl Faults {
         self.render_as(&Level::WARNING, colours)
     }
 
-    /// One line each, for the program log: place, key, what is wrong, what to write.
+    /// One line each, for the program log: place, key, what is wrong, what to write. The last line
+    /// counts those that are not told.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        self.all.iter().map(|fault| {
-            let before = self
-                .text
-                .as_deref()
-                .and_then(|text| text.get(..fault.span.start));
-            let before = before.unwrap_or_default();
-            let line = before.matches('\n').count() + 1;
-            let column = before
-                .rsplit('\n')
-                .next()
-                .map_or(0, |tail| tail.chars().count())
-                + 1;
+        let lines = self.first.iter().map(|fault| {
+            let (line, column) = self.place(fault.span.start);
             let help = fault.help.as_deref().map(|help| format!("; {help}"));
             format!(
                 "{}:{line}:{column}: {}: {}{}",
@@ -211,7 +146,22 @@ impl Faults {
                 fault.message,
                 help.unwrap_or_default()
             )
-        })
+        });
+        lines.chain(self.rest())
+    }
+
+    /// How many are not told.
+    fn rest(&self) -> Option<String> {
+        (self.more > 0).then(|| format!("{} more in {}", self.more, self.file))
+    }
+
+    /// Line and column of a byte of the file, from 1.
+    fn place(&self, byte: usize) -> (usize, usize) {
+        let text = self.text.as_deref().unwrap_or_default();
+        let before = text.get(..byte).unwrap_or_default();
+        let line = before.rsplit('\n').next().unwrap_or_default();
+        let number = before.matches('\n').count() + 1;
+        (number, line.chars().count() + 1)
     }
 
     fn render_as(&self, level: &Level<'static>, colours: bool) -> String {
@@ -220,11 +170,10 @@ impl Faults {
         } else {
             Renderer::plain()
         };
-        let mut groups: Vec<Group<'_>> = (self.all.iter().take(SHOWN))
+        let mut groups: Vec<Group<'_>> = (self.first.iter())
             .map(|fault| self.group(fault, level))
             .collect();
-        if let Some(more @ 1..) = self.all.len().checked_sub(SHOWN) {
-            let title = format!("{more} more in {}", self.file);
+        if let Some(title) = self.rest() {
             groups.push(Group::with_title(level.clone().primary_title(title)));
         }
         let shown: Vec<String> = (groups.into_iter())
@@ -238,45 +187,52 @@ impl Faults {
             let title = format!("{}: {}", self.file, fault.message);
             return with_help(Group::with_title(level.clone().primary_title(title)), fault);
         };
-        let title = match fault.path.0.as_slice() {
-            [] => fault.message.clone(),
-            _ => format!("{}: {}", fault.path, fault.message),
+        let title = if fault.path == Path::default() {
+            fault.message.clone()
+        } else {
+            format!("{}: {}", fault.path, fault.message)
         };
-        let mut snippet = Snippet::source(text.as_str())
+        let title = level.clone().primary_title(title);
+        let lines = lines_of(text, fault);
+        let shown = text.get(lines.clone()).unwrap_or_default();
+        if shown.lines().any(|line| line.len() > LONGEST_LINE) {
+            let (line, column) = self.place(fault.span.start);
+            let place = Origin::path(self.file.as_str()).line(line);
+            return with_help(title.element(place.char_column(column)), fault);
+        }
+        let within = |span: &Range<usize>| {
+            let at = |byte: usize| byte.saturating_sub(lines.start).min(shown.len());
+            at(span.start)..at(span.end)
+        };
+        let mut snippet = Snippet::source(shown)
             .path(self.file.as_str())
-            .annotation(AnnotationKind::Primary.span(fault.span.clone()));
+            .line_start(self.place(lines.start).0)
+            .annotation(AnnotationKind::Primary.span(within(&fault.span)));
         if let Some((span, label)) = &fault.other {
-            let other = AnnotationKind::Context.span(span.clone());
+            let other = AnnotationKind::Context.span(within(span));
             snippet = snippet.annotation(other.label(label.as_str()));
         }
-        with_help(level.clone().primary_title(title).element(snippet), fault)
+        with_help(title.element(snippet), fault)
     }
+}
+
+/// The lines from the first place of a fault to its last, as bytes of the file.
+fn lines_of(text: &str, fault: &Fault) -> Range<usize> {
+    let other = fault.other.as_ref().map(|(span, _)| span);
+    let spans = || [&fault.span].into_iter().chain(other);
+    let first = spans().map(|span| span.start).min().unwrap_or_default();
+    let last = spans().map(|span| span.end).max().unwrap_or_default();
+    let before = text.get(..first).unwrap_or_default();
+    let behind = text.get(last..).unwrap_or_default();
+    let start = before.rfind('\n').map_or(0, |end| end + 1);
+    let end = behind.find('\n').map_or(text.len(), |end| last + end + 1);
+    start..end
 }
 
 fn with_help<'f>(group: Group<'f>, fault: &'f Fault) -> Group<'f> {
     match &fault.help {
         Some(help) => group.element(Level::HELP.message(help.as_str())),
         None => group,
-    }
-}
-
-impl fmt::Display for Path {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (count, step) in self.0.iter().enumerate() {
-            match step {
-                Step::Index(index) => write!(f, "[{index}]")?,
-                Step::Key(key) => {
-                    let dot = if count == 0 { "" } else { "." };
-                    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-                    if !key.is_empty() && key.chars().all(bare) {
-                        write!(f, "{dot}{key}")?;
-                    } else {
-                        write!(f, "{dot}{key:?}")?;
-                    }
-                }
-            }
-        }
-        Ok(())
     }
 }
 

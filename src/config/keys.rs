@@ -5,7 +5,9 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::faults::{Fault, Path};
+use super::faults::{Fault, Found};
+use super::path::Path;
+use super::values::{self, Wrong};
 
 /// What may stand under a key.
 #[derive(Debug)]
@@ -82,13 +84,13 @@ pub const ROOT: Table = &[
 ];
 
 /// Takes the unknown keys out of the file and returns a fault for each.
-pub(super) fn take_unknown(file: &mut DeTable<'_>) -> Vec<Fault> {
-    let mut faults = Vec::new();
+pub(super) fn take_unknown(file: &mut DeTable<'_>) -> Found {
+    let mut faults = Found::default();
     take_from(file, ROOT, &Path::default(), &mut faults);
     faults
 }
 
-fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, faults: &mut Vec<Fault>) {
+fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, faults: &mut Found) {
     let names = known.iter().map(|(name, _)| *name);
     let strange: Vec<String> = (file.keys())
         .filter(|key| !names.clone().any(|name| name == key.get_ref()))
@@ -96,7 +98,7 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, faults: &mut Vec
         .collect();
     for key in &strange {
         if let Some((place, _)) = file.remove_entry(key.as_str()) {
-            faults.push(unknown(key, place.span(), path, names.clone()));
+            faults.add(unknown(key, place.span(), path, names.clone()));
         }
     }
     for (key, value) in file.iter_mut() {
@@ -107,6 +109,7 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, faults: &mut Vec
                 take_from(table, keys, &path, faults);
             }
             (Some(Keys::Named(keys)), DeValue::Table(tables)) => {
+                take_long(tables, &path, faults);
                 for (name, table) in tables.iter_mut() {
                     if let DeValue::Table(table) = table.get_mut() {
                         take_from(table, keys, &path.key(name.as_ref()), faults);
@@ -114,6 +117,27 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, faults: &mut Vec
                 }
             }
             _ => {}
+        }
+    }
+}
+
+/// Takes out tables whose names are too long. Each fault below such a table would repeat its name.
+fn take_long(tables: &mut DeTable<'_>, path: &Path, faults: &mut Found) {
+    let long: Vec<String> = (tables.keys())
+        .filter(|name| name.get_ref().len() > values::LONGEST_NAME)
+        .map(|name| name.get_ref().to_string())
+        .collect();
+    for name in &long {
+        if let Some((place, _)) = tables.remove_entry(name.as_str())
+            && let Err(Wrong { message, help }) = values::name(name)
+        {
+            faults.add(Fault {
+                span: place.span(),
+                path: path.key(name),
+                message,
+                help: Some(help),
+                other: None,
+            });
         }
     }
 }
@@ -137,11 +161,17 @@ fn unknown(
     }
 }
 
-/// The known word that was probably meant.
+/// The known word that was probably meant. Whoever looks among many bounds how often.
 pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    if word.len() > values::LONGEST_NAME {
+        return None;
+    }
+    let most = |name: &str| 1.max(name.len() / 3);
+    let length = word.chars().count();
     known
-        .map(|name| (strsim::damerau_levenshtein(word, name), name))
-        .filter(|(distance, name)| *distance <= 1.max(name.len() / 3))
+        .filter(|name| name.chars().count().abs_diff(length) <= most(name))
+        .map(|name| (strsim::osa_distance(word, name), name))
+        .filter(|(distance, name)| *distance <= most(name))
         .min()
         .map(|(_, name)| name)
 }

@@ -1,22 +1,26 @@
 //! Collects faults and warnings while settings are built, so that all are told at once.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::faults::{Fault, Path};
+use super::faults::{Fault, Found};
 use super::keys;
+use super::path::Path;
 use super::values::{self, Wrong};
 
 /// What was found so far in one file.
 pub(super) struct Notes<'t> {
-    file: &'t DeTable<'t>,
-    pub(super) faults: Vec<Fault>,
-    pub(super) warnings: Vec<Fault>,
+    text: &'t str,
+    /// The places of all values. Made when they are needed: they take more memory than the file.
+    places: OnceCell<DeTable<'t>>,
+    pub(super) faults: Found,
+    pub(super) warnings: Found,
 }
 
 /// One table of the file, and where its faults go.
@@ -26,11 +30,12 @@ pub(super) struct Section<'n, 't> {
 }
 
 impl<'t> Notes<'t> {
-    pub(super) fn new(file: &'t DeTable<'t>, faults: Vec<Fault>) -> Self {
+    pub(super) fn new(text: &'t str, faults: Found) -> Self {
         Self {
-            file,
+            text,
+            places: OnceCell::new(),
             faults,
-            warnings: Vec::new(),
+            warnings: Found::default(),
         }
     }
 
@@ -43,24 +48,29 @@ impl<'t> Notes<'t> {
 
     pub(super) fn fault(&mut self, path: &Path, message: String, help: impl Into<String>) {
         let fault = self.note(path, message, Some(help.into()));
-        self.faults.push(fault);
+        self.faults.add(fault);
     }
 
     pub(super) fn warn(&mut self, path: &Path, message: String, help: impl Into<String>) {
         let warning = self.note(path, message, Some(help.into()));
-        self.warnings.push(warning);
+        self.warnings.add(warning);
     }
 
     /// A fault of two places.
     pub(super) fn clash(&mut self, [path, other]: [&Path; 2], message: String, help: &str) {
         let mut fault = self.note(path, message, Some(help.to_owned()));
-        fault.other = Some((other.span(self.file), other.to_string()));
-        self.faults.push(fault);
+        fault.other = Some((self.span(other), other.to_string()));
+        self.faults.add(fault);
+    }
+
+    fn span(&self, path: &Path) -> Range<usize> {
+        let parse = || DeTable::parse_recoverable(self.text).0.into_inner();
+        path.span(self.places.get_or_init(parse))
     }
 
     fn note(&self, path: &Path, message: String, help: Option<String>) -> Fault {
         Fault {
-            span: path.span(self.file),
+            span: self.span(path),
             path: path.clone(),
             message,
             help,

@@ -12,6 +12,9 @@ use crate::backend::Target;
 use crate::routing::Pattern;
 use crate::tls::ServerName;
 
+/// Bytes of the name of a listener, backend or route.
+pub(super) const LONGEST_NAME: usize = 64;
+
 /// Why a value is refused.
 #[derive(Debug)]
 pub(super) struct Wrong {
@@ -74,7 +77,7 @@ pub(super) fn name(text: &str) -> Result<(), Wrong> {
     let mut bytes = text.bytes();
     let fine = bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
         && bytes.all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
-    if fine && text.len() <= 64 {
+    if fine && text.len() <= LONGEST_NAME {
         Ok(())
     } else {
         wrong(

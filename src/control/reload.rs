@@ -1,5 +1,6 @@
 //! Swapping the configuration: whole or not at all. What did not change is not touched.
 
+use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -36,7 +37,7 @@ pub struct Change {
     /// Addresses that are new in it.
     pub opened: Vec<Bound>,
     /// Addresses that it does not have any more.
-    pub closed: Vec<AddressId>,
+    pub closed: HashSet<AddressId>,
     /// Limits of the drain.
     pub drain: drain::Limits,
     /// CRC-32 of the file.

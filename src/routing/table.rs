@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::ties::{Conditions, ties};
 use super::{Miss, Pattern, Query, Route, Suffix, Unmet};
 use crate::tls::ServerName;
 
@@ -68,7 +69,8 @@ pub struct Consideration<'t> {
 }
 
 impl Table {
-    /// Arranges the routes, or names every pair that could tie.
+    /// Arranges the routes, or names for each pattern every route that could tie with an earlier one,
+    /// with the first such. Their number is bounded by that of the patterns, not of the pairs.
     ///
     /// Two routes could tie if they share a pattern, have the same number of conditions, and no
     /// condition keeps them apart. Listeners do if they have none in common. Client networks do if
@@ -84,7 +86,11 @@ impl Table {
                 table.group(None).add(index);
             }
         }
-        let mut ties: Vec<Tie> = table.groups().flat_map(|g| g.ties(&routes)).collect();
+        let conditions: Vec<Conditions<'_>> = routes.iter().map(Conditions::of).collect();
+        let mut ties: Vec<Tie> = (table.groups())
+            .flat_map(|group| group.ties(&routes, &conditions))
+            .collect();
+        drop(conditions);
         ties.sort_by(|a, b| (&a.routes, &a.pattern).cmp(&(&b.routes, &b.pattern)));
         table.routes = routes;
         if ties.is_empty() {
@@ -220,25 +226,17 @@ impl Group {
         }
     }
 
-    fn ties(&self, routes: &[Route]) -> Vec<Tie> {
-        let members: Vec<&Route> = (self.routes.iter())
-            .filter_map(|&index| routes.get(index))
-            .collect();
-        let mut ties = Vec::new();
-        for (count, second) in members.iter().enumerate() {
-            for first in members
-                .iter()
-                .take(count)
-                .filter(|first| first.ties(second))
-            {
-                let mut names = [Arc::clone(&first.name), Arc::clone(&second.name)];
-                names.sort();
-                ties.push(Tie {
-                    routes: names,
-                    pattern: self.pattern.clone(),
-                });
-            }
-        }
-        ties
+    fn ties(&self, routes: &[Route], conditions: &[Conditions<'_>]) -> Vec<Tie> {
+        let tie = |pair: [usize; 2]| {
+            let [first, second] = pair.map(|route| routes.get(route).map(|one| &one.name));
+            let mut names = [Arc::clone(first?), Arc::clone(second?)];
+            names.sort();
+            Some(Tie {
+                routes: names,
+                pattern: self.pattern.clone(),
+            })
+        };
+        let pairs = ties(&self.routes, conditions);
+        pairs.into_iter().filter_map(tie).collect()
     }
 }

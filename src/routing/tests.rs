@@ -411,6 +411,24 @@ fn any_arrival() -> impl Strategy<Value = Arrival> {
         })
 }
 
+/// Whether any value fits both conditions: an empty one takes any.
+fn overlap<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+    one.is_empty() || other.is_empty() || one.iter().any(|value| other.contains(value))
+}
+
+/// A route of one name, with conditions that many others share.
+fn crowded() -> impl Strategy<Value = Route> {
+    let some = |most| prop::collection::vec(0..40_u8, 0..most);
+    (some(4), some(4), any::<bool>()).prop_map(|(listeners, clients, alpn)| {
+        let listeners: Vec<String> = listeners.iter().map(|n| format!("l{n}")).collect();
+        let listeners: Vec<&str> = listeners.iter().map(String::as_str).collect();
+        let clients: Vec<String> = clients.iter().map(|n| format!("10.0.0.{n}/32")).collect();
+        let clients: Vec<&str> = clients.iter().map(String::as_str).collect();
+        let route = from(on(route("", &["a.example"]), &listeners), &clients);
+        offering(route, if alpn { &["h2"] } else { &[] })
+    })
+}
+
 /// Names the routes and leaves out those that tie with an earlier one.
 fn without_ties(routes: Vec<Route>) -> Vec<Route> {
     let mut kept: Vec<Route> = Vec::new();
@@ -462,5 +480,31 @@ proptest! {
     #[test]
     fn a_pattern_is_read_back_from_what_it_shows(pattern in any_pattern()) {
         prop_assert_eq!(Pattern::parse(&pattern.to_string()), Ok(pattern));
+    }
+
+    #[test]
+    fn each_route_that_ties_with_an_earlier_one_is_told(
+        mut routes in prop::collection::vec(crowded(), 0..150),
+    ) {
+        for (index, route) in routes.iter_mut().enumerate() {
+            route.name = Arc::from(format!("r{index:03}"));
+        }
+        let ties = |one: &Route, other: &Route| {
+            one.conditions() == other.conditions()
+                && overlap(&one.listeners, &other.listeners)
+                && overlap(&one.clients, &other.clients)
+        };
+        let later = routes.iter().enumerate().filter(|(index, route)| {
+            routes.iter().take(*index).any(|earlier| ties(earlier, route))
+        });
+        let expected: Vec<Arc<str>> = later.map(|(_, route)| Arc::clone(&route.name)).collect();
+        let named = |name: &Arc<str>| routes.iter().find(|route| route.name == *name).unwrap();
+        let told = Table::build(routes.clone()).err().unwrap_or_default();
+        for tie in &told {
+            prop_assert!(ties(named(&tie.routes[0]), named(&tie.routes[1])), "{tie:?}");
+        }
+        let mut told: Vec<Arc<str>> = told.into_iter().map(|tie| Arc::clone(&tie.routes[1])).collect();
+        told.sort();
+        prop_assert_eq!(told, expected);
     }
 }

@@ -1,5 +1,6 @@
 //! What a reload changes of the bound addresses.
 
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::AddressId;
@@ -17,14 +18,17 @@ impl Difference {
     /// Between the bound addresses, as their configuration wrote them, and the wanted ones. Port 0 may
     /// be there several times, each for a port of its own.
     pub fn new(bound: &[(AddressId, SocketAddr)], wanted: &[SocketAddr]) -> Self {
-        let mut left = bound.to_vec();
-        let mut keep = |wanted: &SocketAddr| {
-            let position = left.iter().position(|(_, address)| address == wanted)?;
-            Some(left.remove(position).0)
-        };
+        let mut left: HashMap<&SocketAddr, VecDeque<AddressId>> = HashMap::new();
+        for (id, address) in bound {
+            left.entry(address).or_default().push_back(*id);
+        }
+        let keep = |wanted| left.get_mut(wanted).and_then(VecDeque::pop_front);
+        let kept: Vec<Option<AddressId>> = wanted.iter().map(keep).collect();
+        let stays: HashSet<AddressId> = kept.iter().copied().flatten().collect();
+        let ids = bound.iter().map(|(id, _)| *id);
         Self {
-            kept: wanted.iter().map(&mut keep).collect(),
-            closed: left.into_iter().map(|(id, _)| id).collect(),
+            kept,
+            closed: ids.filter(|id| !stays.contains(id)).collect(),
         }
     }
 }

@@ -285,6 +285,28 @@ fn f23_a_bad_file_changes_nothing_but_a_metric_and_the_log() {
 }
 
 #[test]
+fn f23_a_file_with_thousands_of_faults_is_told_in_bounded_length() {
+    let backend = Backend::echo();
+    let toml = config(&[backend.address()], "", "");
+    let portway = Portway::start(&toml);
+    let tie = |n: usize| format!("[routes.tie{n}]\nserver_names = [\"tie\"]\nbackend = \"main\"\n");
+    portway.write(&(toml + &(0..1200).map(tie).collect::<String>()));
+    let output = portway.reload();
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(told.matches("error: ").count(), 51, "{told}");
+    assert!(told.contains(" more in "), "{told}");
+    assert!(told.len() < 64 << 10, "{} bytes", told.len());
+    portway
+        .program
+        .wait(PATIENCE, |line| message(line).starts_with("reload failed"));
+    let errors = portway.program.all();
+    let errors = errors.iter().filter(|line| line["level"] == "ERROR");
+    assert!((3..=52).contains(&errors.count()));
+    assert_eq!(generation(&portway), 1);
+}
+
+#[test]
 fn f24_of_many_signals_with_rewrites_the_last_wins_and_nothing_leaks() {
     let backend = Backend::echo();
     let toml = config(&[backend.address()], "", "");

@@ -1,14 +1,26 @@
 //! The routes, which must not tie.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use crate::config::faults::Path;
 use crate::config::file::{self, File};
 use crate::config::keys;
 use crate::config::notes::{Notes, Section};
+use crate::config::path::Path;
 use crate::config::values::{self, Wrong};
 use crate::config::{Backend, Listener};
 use crate::routing::{Route, Table, Tie};
+
+/// How often unknown names are compared with known ones, to find those that were meant: a typing error
+/// among thousands of names is found, and thousands of errors cost no more than a few.
+const COMPARISONS: usize = 1 << 15;
+
+/// The names of the listeners or of the backends, sorted.
+struct Names<'s> {
+    kind: &'static str,
+    all: Vec<&'s Arc<str>>,
+    comparisons: Cell<usize>,
+}
 
 pub(super) fn routes(
     file: &File,
@@ -23,8 +35,15 @@ pub(super) fn routes(
             "write [routes.fleet], server_names = [\"fleet.example.com\"] and backend = \"fleet\"",
         );
     }
-    let listeners: Vec<&Arc<str>> = listeners.iter().map(|listener| &listener.name).collect();
-    let backends: Vec<&Arc<str>> = backends.iter().map(|backend| &backend.name).collect();
+    let names = |kind, all| Names {
+        kind,
+        all,
+        comparisons: Cell::new(COMPARISONS),
+    };
+    let listeners = listeners.iter().map(|listener| &listener.name);
+    let listeners = names("listener", listeners.collect());
+    let backends = backends.iter().map(|backend| &backend.name);
+    let backends = names("backend", backends.collect());
     let routes = (file.routes.iter())
         .map(|(name, file)| {
             let mut section = notes.section(&["routes", name]);
@@ -43,7 +62,7 @@ pub(super) fn routes(
 fn route(
     name: &str,
     file: &file::Route,
-    [listeners, backends]: [&[&Arc<str>]; 2],
+    [listeners, backends]: [&Names<'_>; 2],
     section: &mut Section<'_, '_>,
 ) -> Route {
     let no_server_name = file.no_server_name.unwrap_or(false);
@@ -67,8 +86,8 @@ fn route(
     if file.backend.is_none() {
         section.required("backend", "leads nowhere");
     }
-    let backend = (file.backend.as_ref())
-        .and_then(|name| section.check("backend", known("backend", name, backends)));
+    let backend =
+        (file.backend.as_ref()).and_then(|name| section.check("backend", backends.position(name)));
     Route {
         name: Arc::from(name),
         server_names: section.list(
@@ -80,7 +99,7 @@ fn route(
         listeners: section.list(
             "listeners",
             file.listeners.as_deref().unwrap_or_default(),
-            |name| known("listener", name, listeners).map(|_| Arc::from(name)),
+            |name| listeners.position(name).map(|_| Arc::from(name)),
         ),
         alpn: section.list(
             "alpn",
@@ -96,16 +115,25 @@ fn route(
     }
 }
 
-/// The position of what is named, among those of its kind.
-fn known(kind: &str, name: &str, among: &[&Arc<str>]) -> Result<usize, Wrong> {
-    let position = among.binary_search_by(|known| (***known).cmp(name));
-    position.ok().ok_or_else(|| Wrong {
-        message: format!("there is no {kind} {name:?}"),
-        help: match keys::nearest(name, among.iter().map(|known| &***known)) {
-            Some(known) => format!("did you mean {known:?}?"),
-            None => format!("write a table [{kind}s.{name}], or the name of one that is there"),
-        },
-    })
+impl Names<'_> {
+    /// The position of what is named.
+    fn position(&self, name: &str) -> Result<usize, Wrong> {
+        let kind = self.kind;
+        let position = self.all.binary_search_by(|known| (***known).cmp(name));
+        position.ok().ok_or_else(|| Wrong {
+            message: format!("there is no {kind} {name:?}"),
+            help: match self.nearest(name) {
+                Some(known) => format!("did you mean {known:?}?"),
+                None => format!("write a table [{kind}s.{name}], or the name of one that is there"),
+            },
+        })
+    }
+
+    fn nearest(&self, name: &str) -> Option<&str> {
+        let left = self.comparisons.get().checked_sub(self.all.len())?;
+        self.comparisons.set(left);
+        keys::nearest(name, self.all.iter().map(|known| &***known))
+    }
 }
 
 fn report_tie(tie: &Tie, notes: &mut Notes<'_>) {

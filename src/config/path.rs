@@ -1,0 +1,137 @@
+//! The keys of routes.toml that faults are about, and their places.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use toml::de::{DeTable, DeValue};
+
+use super::faults::shorten;
+
+/// Characters of a key, which are fewer wherever the key is right.
+const LONGEST_KEY: usize = 64;
+
+/// The key that a fault is about: `backends.fleet.endpoints[1]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Path(Vec<Step>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Step {
+    Key(Arc<str>),
+    Index(usize),
+}
+
+impl Path {
+    /// The path of these keys.
+    pub(super) fn of(keys: &[&str]) -> Self {
+        Self(keys.iter().map(|key| Step::Key(Arc::from(*key))).collect())
+    }
+
+    /// The path of a key below this one.
+    pub(super) fn key(&self, key: &str) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(Step::Key(Arc::from(key)));
+        Self(steps)
+    }
+
+    /// The path of an element of this array.
+    pub(super) fn index(&self, index: usize) -> Self {
+        let mut steps = self.0.clone();
+        steps.push(Step::Index(index));
+        Self(steps)
+    }
+
+    /// The keys from the root.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().filter_map(|step| match step {
+            Step::Key(key) => Some(&**key),
+            Step::Index(_) => None,
+        })
+    }
+
+    /// Where it stands: the value; of a table, its name; of what is missing, the table around it.
+    pub(super) fn span(&self, file: &DeTable<'_>) -> Range<usize> {
+        let mut span = 0..0;
+        let mut table = Some(file);
+        let mut array = None;
+        for step in &self.0 {
+            let value = match step {
+                Step::Key(key) => {
+                    let Some((key, value)) = table.and_then(|t| t.get_key_value(&**key)) else {
+                        return span;
+                    };
+                    span = if value.get_ref().is_table() {
+                        key.span()
+                    } else {
+                        value.span()
+                    };
+                    value
+                }
+                Step::Index(index) => {
+                    let Some(value) =
+                        array.and_then(|array: &toml::de::DeArray<'_>| array.get(*index))
+                    else {
+                        return span;
+                    };
+                    span = value.span();
+                    value
+                }
+            };
+            table = value.get_ref().as_table();
+            array = value.get_ref().as_array();
+        }
+        span
+    }
+
+    /// The path of the innermost key whose value covers a place.
+    pub(super) fn at(file: &DeTable<'_>, place: &Range<usize>) -> Self {
+        let mut path = Self::default();
+        let mut table = Some(file);
+        while let Some((key, value)) = table.and_then(|table| {
+            (table.iter()).find(|(_, value)| covers(value.get_ref(), &value.span(), place))
+        }) {
+            path = path.key(key.as_ref());
+            if let Some(array) = value.get_ref().as_array()
+                && let Some(index) = array.iter().position(|v| contains(&v.span(), place))
+            {
+                path = path.index(index);
+            }
+            table = value.get_ref().as_table();
+        }
+        path
+    }
+}
+
+/// The span of a table is that of its header: what it covers is what its values cover.
+fn covers(value: &DeValue<'_>, span: &Range<usize>, place: &Range<usize>) -> bool {
+    contains(span, place)
+        || value.as_table().is_some_and(|table| {
+            (table.values()).any(|value| covers(value.get_ref(), &value.span(), place))
+        })
+}
+
+fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
+    outer.start <= inner.start && inner.end <= outer.end
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (count, step) in self.0.iter().enumerate() {
+            match step {
+                Step::Index(index) => write!(f, "[{index}]")?,
+                Step::Key(key) => {
+                    let dot = if count == 0 { "" } else { "." };
+                    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+                    let mut shown = String::from(&**key);
+                    shorten(&mut shown, LONGEST_KEY);
+                    if !key.is_empty() && key.chars().all(bare) {
+                        write!(f, "{dot}{shown}")?;
+                    } else {
+                        write!(f, "{dot}{shown:?}")?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}

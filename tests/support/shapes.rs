@@ -1,0 +1,187 @@
+//! Files of routes as large as they may be, of shapes that could cost more than their size.
+
+use std::fmt::{self, Write as _};
+
+/// Less than the largest routes.toml.
+const LARGEST: usize = (1 << 20) - 100;
+
+const LISTENER: &str = "[listeners.agents]\nbind = [\"[::]:443\"]\n";
+const BACKEND: &str = "[backends.fleet]\nendpoints = [\"fleet-1.internal:8220\"]\n";
+const ROUTE: &str = "[routes.fleet]\nserver_names = [\"a.example\"]\nbackend = \"fleet\"\n";
+
+/// A file.
+pub(crate) struct Shape {
+    /// What is large in it.
+    pub(crate) name: &'static str,
+    /// The text.
+    pub(crate) text: String,
+    /// How many faults it has; 0 is a file that is fine.
+    pub(crate) faults: usize,
+}
+
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// `head`, then as many pieces as there is room for before `tail`; and how many those are.
+fn fill(head: &str, piece: impl Fn(usize) -> String, tail: &str) -> (String, usize) {
+    let mut text = head.to_owned();
+    for count in 0.. {
+        let piece = piece(count);
+        if text.len() + piece.len() + tail.len() > LARGEST {
+            return (text + tail, count);
+        }
+        text += &piece;
+    }
+    (text, 0)
+}
+
+/// The number as an address of 10.0.0.0/8.
+fn network(number: usize) -> String {
+    let [.., a, b, c] = number.to_be_bytes();
+    format!("\"10.{a}.{b}.{c}/32\"")
+}
+
+fn route(number: usize, name: &str, rest: &str) -> String {
+    format!("[routes.r{number}]\nserver_names=[\"{name}\"]\nbackend=\"fleet\"\n{rest}")
+}
+
+fn shape(name: &'static str, (text, faults): (String, usize)) -> Shape {
+    Shape { name, text, faults }
+}
+
+fn fine(name: &'static str, (text, _): (String, usize)) -> Shape {
+    shape(name, (text, 0))
+}
+
+/// Every shape.
+pub(crate) fn all() -> Vec<Shape> {
+    let mut all = routes();
+    all.extend(values());
+    all.extend(syntax());
+    all.push(shape("listeners and backends", (pairs(), 1)));
+    all
+}
+
+fn routes() -> Vec<Shape> {
+    let head = format!("{LISTENER}{BACKEND}");
+    let named = |n: usize| route(n, &format!("n{n}.example"), "");
+    let apart = |n| route(n, "a.example", &format!("clients=[{}]\n", network(n)));
+    let (ties, routes) = fill(&head, |n| route(n, "a.example", ""), "");
+    let backend = |n| format!("[backends.b{n}]\nendpoints=[\"a:1\"]\n");
+    let unused = fill(&format!("{head}{ROUTE}"), backend, "");
+    vec![
+        fine("routes", fill(&head, named, "")),
+        fine("routes of one name, networks apart", fill(&head, apart, "")),
+        shape("ties", (ties, routes - 1)),
+        shape("ties by many names", many_names(&head)),
+        shape("unknown backends", unknown_backends()),
+        fine("backends that no route uses", unused),
+    ]
+}
+
+fn values() -> Vec<Shape> {
+    let head = format!("{LISTENER}{BACKEND}");
+    let names = format!("{head}[routes.fleet]\nbackend = \"fleet\"\nserver_names = [");
+    let keys = fill("", |n| format!("k{n}=1\n"), &format!("{head}{ROUTE}"));
+    let lines = fill(&names, |n| format!("\"{n}..example\",\n"), "]\n");
+    let line = fill(&names, |n| format!("\"{n}..a\","), "]\n");
+    let (twice, values) = fill(&names, |_| "\"a.b\",".to_owned(), "]\n");
+    let address = |n: usize| {
+        let [.., a, b, c] = n.to_be_bytes();
+        format!(",\"10.{a}.{b}.{c}:443\"")
+    };
+    let listener = "[listeners.agents]\nbind = [\"[::]:443\"";
+    let addresses = fill(listener, address, &format!("]\n{BACKEND}{ROUTE}"));
+    vec![
+        shape("unknown keys", keys),
+        shape("bad names, one in a line", lines),
+        shape("bad names in one line", line),
+        shape("one name over and over", (twice, values - 1)),
+        shape("networks that are denied", networks()),
+        shape("addresses that clash", addresses),
+        shape("faults below a long name", long_name(&head)),
+    ]
+}
+
+fn syntax() -> Vec<Shape> {
+    let head = format!("{LISTENER}{BACKEND}{ROUTE}");
+    let one = |name, begin: &str, piece: &str, tail| {
+        let (text, _) = fill(&format!("{head}{begin}"), |_| piece.to_owned(), tail);
+        shape(name, (text, 1))
+    };
+    let dotted = |n| format!("a{n}{}=1\n", ".a".repeat(78));
+    vec![
+        one("arrays in arrays", "x=", "[", ""),
+        one("tables in tables", "x=", "{a=", ""),
+        one("a key of many parts", "a", ".a", "=1\n"),
+        one("errors of syntax", "", "=\n", ""),
+        shape("many keys of many parts", (fill("", dotted, &head).0, 1)),
+    ]
+}
+
+/// Routes of the same names.
+fn many_names(head: &str) -> (String, usize) {
+    let names: Vec<String> = (0..300).map(|n| format!("\"n{n}\"")).collect();
+    let mut text = head.to_owned();
+    for n in 0..300 {
+        writeln!(
+            text,
+            "[routes.r{n}]\nbackend=\"fleet\"\nserver_names=[{}]",
+            names.join(",")
+        )
+        .ok();
+    }
+    (text, 299 * 300)
+}
+
+fn unknown_backends() -> (String, usize) {
+    let name = |n| format!("a-backend-whose-name-is-as-long-as-it-may-be-{n:019}");
+    let piece = |n| {
+        let name: String = name(n);
+        format!(
+            "[backends.{name}]\nendpoints=[\"a:1\"]\n\
+             [routes.r{n}]\nserver_names=[\"n{n}.a\"]\nbackend=\"{}x\"\n",
+            name.get(1..).unwrap_or_default()
+        )
+    };
+    fill(LISTENER, piece, "")
+}
+
+fn networks() -> (String, usize) {
+    let list: Vec<String> = (0..25_000).map(network).collect();
+    let list = list.join(",");
+    let lists = format!("allow_clients = [{list}]\ndeny_clients = [{list}]\n");
+    (format!("{LISTENER}{lists}{BACKEND}{ROUTE}"), 25_000)
+}
+
+fn long_name(head: &str) -> (String, usize) {
+    let name = "n".repeat(LARGEST / 2);
+    let values = "\"..\",".repeat(LARGEST / 11);
+    (
+        format!("{head}[routes.{name}]\nbackend=\"x\"\nserver_names=[{values}]\n"),
+        2,
+    )
+}
+
+fn pairs() -> String {
+    let piece = |n: usize| {
+        let [.., a, b, c] = n.to_be_bytes();
+        format!(
+            "[listeners.l{n}]\nbind=[\"10.{a}.{b}.{c}:1\"]\n{}",
+            if n < 300 {
+                format!("[backends.b{n}]\nendpoints=[\"a:1\"]\n")
+            } else {
+                String::new()
+            }
+        )
+    };
+    fill(
+        "[routes.fleet]\nno_server_name=true\nbackend=\"b0\"\n",
+        piece,
+        "",
+    )
+    .0
+}
