@@ -167,15 +167,24 @@ fn listeners(file: &File, notes: &mut Notes<'_>) -> Vec<Listener> {
     let listener = |(name, file): (&String, &file::Listener)| {
         let mut section = notes.section(&["listeners", name]);
         section.check_name(name);
-        if file.bind.is_empty() {
+        let bind = Some(&*file.bind).filter(|bind| !bind.is_empty());
+        if bind.is_none() {
             section.required("bind", "listens nowhere");
         }
         Listener {
             name: Arc::from(name.as_str()),
-            bind: section.list("bind", &file.bind, values::bind),
+            bind: section.list("bind", bind, values::bind),
             clients: admission::Networks {
-                allow: section.list("allow_clients", &file.allow_clients, values::network),
-                deny: section.list("deny_clients", &file.deny_clients, values::network),
+                allow: section.list(
+                    "allow_clients",
+                    file.allow_clients.as_deref(),
+                    values::network,
+                ),
+                deny: section.list(
+                    "deny_clients",
+                    file.deny_clients.as_deref(),
+                    values::network,
+                ),
             },
         }
     };
@@ -197,10 +206,11 @@ fn backends(file: &File, notes: &mut Notes<'_>) -> Vec<Backend> {
 
 fn backend(name: &str, file: &file::Backend, mut section: Section<'_, '_>) -> Backend {
     section.check_name(name);
-    if file.endpoints.is_empty() {
+    let endpoints = Some(&*file.endpoints).filter(|endpoints| !endpoints.is_empty());
+    if endpoints.is_none() {
         section.required("endpoints", "has no endpoints");
     }
-    let endpoints = section.list("endpoints", &file.endpoints, values::endpoint);
+    let endpoints = section.list("endpoints", endpoints, values::endpoint);
     let balance = section.choice("balance", file.balance.as_deref(), &BALANCE);
     let mut duration = |key, text: &Option<String>, default, range| {
         section.duration(key, text.as_deref(), Duration::from_secs(default), range)

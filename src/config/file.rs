@@ -115,11 +115,11 @@ pub(super) struct Listener {
     #[schemars(schema_with = "schema::binds", extend("minItems" = 1))]
     pub(super) bind: Vec<String>,
     /// Networks that may connect. Default: all.
-    #[schemars(schema_with = "schema::networks")]
-    pub(super) allow_clients: Vec<String>,
+    #[schemars(schema_with = "schema::networks", extend("minItems" = 1))]
+    pub(super) allow_clients: Option<Vec<String>>,
     /// Networks that may not. Wins over allow_clients.
-    #[schemars(schema_with = "schema::networks")]
-    pub(super) deny_clients: Vec<String>,
+    #[schemars(schema_with = "schema::networks", extend("minItems" = 1))]
+    pub(super) deny_clients: Option<Vec<String>>,
 }
 
 /// Servers, each of which can take any connection that leads here.

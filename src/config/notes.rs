@@ -148,16 +148,24 @@ impl Section<'_, '_> {
         T::default()
     }
 
-    /// The values of an array that are fine; a value that stands in it twice is a fault.
+    /// The values of an array that are fine. A value that stands in it twice is a fault, and so is an
+    /// array without a value: it could mean all or none.
     pub(super) fn list<T: Clone + Eq + Hash>(
         &mut self,
         key: &str,
-        texts: &[String],
+        texts: Option<&[String]>,
         read: impl Fn(&str) -> Result<T, Wrong>,
     ) -> Vec<T> {
+        if texts.is_some_and(<[String]>::is_empty) {
+            self.notes.fault(
+                &self.path.key(key),
+                "an empty list".to_owned(),
+                "leave the key out, or write a value",
+            );
+        }
         let mut seen = HashMap::new();
         let mut values = Vec::new();
-        for (index, text) in texts.iter().enumerate() {
+        for (index, text) in texts.unwrap_or_default().iter().enumerate() {
             match read(text) {
                 Ok(value) => match seen.entry(value) {
                     Entry::Vacant(entry) => {

@@ -177,7 +177,7 @@ fn host_name(host: &str) -> Result<String, Wrong> {
         Some(relative) => (relative, "."),
         None => (host, ""),
     };
-    let ascii = to_ascii(relative)?;
+    let ascii = to_ascii("", relative)?;
     match ServerName::parse(ascii.as_bytes()) {
         Ok(name) => Ok(format!("{name}{dot}")),
         Err(reason) => wrong(
@@ -187,25 +187,60 @@ fn host_name(host: &str) -> Result<String, Wrong> {
     }
 }
 
-/// A-labels of what may have U-labels.
-fn to_ascii(name: &str) -> Result<Cow<'_, str>, Wrong> {
+/// A-labels of what may have U-labels. Only case may differ between what is written and what is meant:
+/// IDNA drops invisible characters and replaces many others, which nobody would see. The wildcard
+/// before the name is for the message.
+fn to_ascii<'n>(wildcard: &str, name: &'n str) -> Result<Cow<'n, str>, Wrong> {
     if name.is_ascii() {
         return Ok(Cow::Borrowed(name));
     }
-    match idna::domain_to_ascii(name) {
-        Ok(ascii) => Ok(Cow::Owned(ascii)),
-        Err(_) => wrong(
-            format!("{name:?} is no internationalised name"),
+    let Ok(ascii) = idna::domain_to_ascii(name) else {
+        return wrong(
+            format!("{name:?} is not an internationalised name"),
             "write it in A-labels, such as \"xn--bcher-kva.example\"",
+        );
+    };
+    let (meant, _) = idna::domain_to_unicode(&ascii);
+    let Some((position, character)) = changed(name, &meant) else {
+        return Ok(Cow::Owned(ascii));
+    };
+    let written = format!("{wildcard}{name}");
+    let position = wildcard.len() + position + 1;
+    let point = u32::from(character);
+    wrong(
+        format!(
+            "{written:?} looks like another name: its character {position}, U+{point:04X}, is \
+             invisible or stands for another one"
         ),
-    }
+        if ascii.is_empty() {
+            "leave that character out".to_owned()
+        } else {
+            format!("write \"{wildcard}{ascii}\" if you mean that, or leave that character out")
+        },
+    )
+}
+
+/// A character that makes a name more than the other case of `meant`, and its position from 0.
+fn changed(name: &str, meant: &str) -> Option<(usize, char)> {
+    /// They are part of some names, and nobody sees them.
+    const JOINERS: [char; 2] = ['\u{200c}', '\u{200d}'];
+    let mut meant = meant.chars();
+    let mut is_kept = |character: char| {
+        let mut lower = character.to_lowercase();
+        !JOINERS.contains(&character) && lower.all(|lower| meant.next() == Some(lower))
+    };
+    let first = name.chars().position(|character| !is_kept(character));
+    let first = first.or_else(|| meant.next().map(|_| 0))?;
+    // What is written in two parts begins with an ordinary letter.
+    let mut behind = name.chars().enumerate().skip(first);
+    behind.find(|(_, character)| !character.is_ascii())
 }
 
 /// A pattern of `server_names`, U-labels converted.
 pub(super) fn server_name(text: &str) -> Result<Pattern, Wrong> {
     let name = text.trim_start_matches('*');
     let (wildcard, _) = text.split_at(text.len() - name.len());
-    let ascii = to_ascii(name)?;
+    let ascii = to_ascii(wildcard, name)?;
     let pattern = format!("{wildcard}{ascii}");
     let reason = match Pattern::parse(&pattern) {
         Ok(pattern) => return Ok(pattern),

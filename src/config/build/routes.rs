@@ -69,20 +69,6 @@ fn route(
     if file.server_names.is_none() && !no_server_name {
         section.required("server_names", "takes no connection");
     }
-    for (key, list) in [
-        ("server_names", &file.server_names),
-        ("listeners", &file.listeners),
-        ("alpn", &file.alpn),
-        ("clients", &file.clients),
-    ] {
-        if list.as_ref().is_some_and(Vec::is_empty) {
-            section.notes.fault(
-                &section.path.key(key),
-                "an empty list".to_owned(),
-                "leave the key out, or write a value",
-            );
-        }
-    }
     if file.backend.is_none() {
         section.required("backend", "leads nowhere");
     }
@@ -92,25 +78,15 @@ fn route(
         name: Arc::from(name),
         server_names: section.list(
             "server_names",
-            file.server_names.as_deref().unwrap_or_default(),
+            file.server_names.as_deref(),
             values::server_name,
         ),
         no_server_name,
-        listeners: section.list(
-            "listeners",
-            file.listeners.as_deref().unwrap_or_default(),
-            |name| listeners.position(name).map(|_| Arc::from(name)),
-        ),
-        alpn: section.list(
-            "alpn",
-            file.alpn.as_deref().unwrap_or_default(),
-            values::alpn,
-        ),
-        clients: section.list(
-            "clients",
-            file.clients.as_deref().unwrap_or_default(),
-            values::network,
-        ),
+        listeners: section.list("listeners", file.listeners.as_deref(), |name| {
+            listeners.position(name).map(|_| Arc::from(name))
+        }),
+        alpn: section.list("alpn", file.alpn.as_deref(), values::alpn),
+        clients: section.list("clients", file.clients.as_deref(), values::network),
         backend: backend.unwrap_or(0),
     }
 }
