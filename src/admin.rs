@@ -2,6 +2,7 @@
 //! address of their own. They change nothing.
 
 mod pages;
+mod places;
 mod server;
 
 #[cfg(test)]

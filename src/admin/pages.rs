@@ -1,19 +1,22 @@
 //! What each path answers.
 
-use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::Mutex;
+use tokio::task::yield_now;
 
 use crate::telemetry::metrics::Registry;
 
 /// A worker that has not turned for so long does not serve its connections.
 pub const LATE: Duration = Duration::from_secs(10);
+
+const METRICS: &str = "/metrics";
 
 /// What is served where, for a reader who has asked for something else.
 const PATHS: &str = "/metrics\n/livez\n/readyz\n";
@@ -43,6 +46,16 @@ impl Stage {
 pub struct State {
     registry: Arc<Registry>,
     stage: AtomicU8,
+    /// Scrapes so far.
+    scrapes: AtomicU64,
+    made: Mutex<Made>,
+}
+
+/// A page of metrics for all scrapes up to this one.
+#[derive(Default)]
+struct Made {
+    scrape: u64,
+    page: Bytes,
 }
 
 impl State {
@@ -51,6 +64,8 @@ impl State {
         Self {
             registry,
             stage: AtomicU8::new(Stage::Starting as u8),
+            scrapes: AtomicU64::new(0),
+            made: Mutex::default(),
         }
     }
 
@@ -68,15 +83,15 @@ impl State {
     }
 
     /// Answers a request at the time `now`.
-    pub(super) fn answer<B>(&self, request: &Request<B>, now: Instant) -> Page {
+    pub(super) async fn answer<B>(&self, request: &Request<B>, now: Instant) -> Page {
         let (status, body) = match (request.method(), request.uri().path()) {
-            (&Method::GET | &Method::HEAD, "/metrics") => (StatusCode::OK, self.registry.render()),
+            (&Method::GET | &Method::HEAD, METRICS) => (StatusCode::OK, self.metrics().await),
             (&Method::GET | &Method::HEAD, "/livez") => self.livez(now),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readyz(),
-            (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, PATHS.to_owned()),
-            _ => (StatusCode::METHOD_NOT_ALLOWED, "GET only\n".to_owned()),
+            (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, PATHS.into()),
+            _ => (StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into()),
         };
-        let mut page = Response::new(Full::new(Bytes::from(body)));
+        let mut page = Response::new(Full::new(body));
         *page.status_mut() = status;
         let headers = page.headers_mut();
         // With its version it is the type of the Prometheus text format, and plain text to others.
@@ -89,7 +104,24 @@ impl State {
         page
     }
 
-    fn livez(&self, now: Instant) -> (StatusCode, String) {
+    /// Scrapes that come at once share one page: a thousand of them hold a probe up no longer than
+    /// a few. Each page is made after its scrapes were asked for.
+    async fn metrics(&self) -> Bytes {
+        let scrape = self.scrapes.fetch_add(1, Ordering::Relaxed) + 1;
+        let mut made = self.made.lock().await;
+        if made.scrape < scrape {
+            yield_now().await;
+            made.scrape = self.scrapes.load(Ordering::Relaxed);
+            made.page = self.registry.render().into();
+        }
+        if made.scrape == scrape {
+            // Nobody else waits for it.
+            return std::mem::take(&mut made.page);
+        }
+        made.page.clone()
+    }
+
+    fn livez(&self, now: Instant) -> (StatusCode, Bytes) {
         let late = self.registry.late_workers(now, LATE);
         let lines = late
             .iter()
@@ -97,7 +129,7 @@ impl State {
         verdict(lines.collect())
     }
 
-    fn readyz(&self) -> (StatusCode, String) {
+    fn readyz(&self) -> (StatusCode, Bytes) {
         let reason = self.stage().not_ready();
         verdict(reason.map(|text| format!("{text}\n")).unwrap_or_default())
     }
@@ -105,15 +137,15 @@ impl State {
 
 pub(super) type Page = Response<Full<Bytes>>;
 
-/// What the HTTP server calls for each request.
-pub(super) async fn respond<B>(state: Arc<State>, request: Request<B>) -> Result<Page, Infallible> {
-    Ok(state.answer(&request, Instant::now()))
+/// Whether the answer may be too long for a socket that nobody reads.
+pub(super) fn is_long<B>(request: &Request<B>) -> bool {
+    request.uri().path() == METRICS
 }
 
-fn verdict(reasons: String) -> (StatusCode, String) {
+fn verdict(reasons: String) -> (StatusCode, Bytes) {
     if reasons.is_empty() {
-        (StatusCode::OK, "ok\n".to_owned())
+        (StatusCode::OK, "ok\n".into())
     } else {
-        (StatusCode::SERVICE_UNAVAILABLE, reasons)
+        (StatusCode::SERVICE_UNAVAILABLE, reasons.into())
     }
 }

@@ -1,31 +1,34 @@
 //! Serving the pages: few connections at once, one request each, within a time limit, and also
-//! when the process has no descriptor left.
+//! when the process has no descriptor left. Nothing here waits for a client: a connection that has
+//! not asked yet, or that does not read its page, makes room for the next one.
 
 use std::convert::Infallible;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io;
-use std::sync::Arc;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use hyper::Request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
+use tokio::time::timeout;
 
 use super::State;
-use super::pages::respond;
+use super::pages::{Page, is_long};
+use super::places::{Place, Places};
 
-/// Connections at once; more wait in the listener's queue.
-const CONNECTIONS: usize = 16;
+/// Connections that have not sent a whole request head.
+pub(super) const ASKING: usize = 32;
 
-/// From accept to a whole request head.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A connection's whole life: a scraper that does not read ends here.
-const TIMEOUT: Duration = Duration::from_secs(10);
+/// Connections that get a page which may be too long for their socket.
+pub(super) const READING: usize = 8;
 
 /// Bytes of a request head.
 const HEAD_MAX: usize = 16 * 1024;
@@ -33,24 +36,49 @@ const HEAD_MAX: usize = 16 * 1024;
 /// The pause after an accept that failed for want of something.
 const BACKOFF: Duration = Duration::from_millis(100);
 
+/// Between two warnings that connections lose their places.
+const SILENCE: Duration = Duration::from_mins(1);
+
+/// What a connection may take.
+#[derive(Clone, Copy)]
+pub(super) struct Times {
+    /// From accept to a whole request head.
+    pub(super) head: Duration,
+    /// A connection's whole life: a scraper that does not read ends here.
+    pub(super) whole: Duration,
+}
+
+const TIMES: Times = Times {
+    head: Duration::from_secs(2),
+    whole: Duration::from_secs(10),
+};
+
 /// Serves the pages for ever; dropped, it cuts its connections.
 pub async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
-    serve_within(TIMEOUT, listener, state).await
+    serve_within(TIMES, listener, state).await
 }
 
 pub(super) async fn serve_within(
-    limit: Duration,
+    times: Times,
     listener: TcpListener,
     state: Arc<State>,
 ) -> Infallible {
+    let server = Arc::new(Server {
+        times,
+        state,
+        asking: Places::new(ASKING),
+        reading: Places::new(READING),
+    });
     let mut connections = JoinSet::new();
-    let mut acceptor = Acceptor::new(listener);
+    let mut acceptor = Acceptor::new(listener, Arc::clone(&server));
     loop {
-        let is_full = connections.len() >= CONNECTIONS;
         tokio::select! {
-            stream = acceptor.accept(), if !is_full => {
-                let state = Arc::clone(&state);
-                connections.spawn(tokio::time::timeout(limit, answer(stream, state)));
+            (stream, client) = acceptor.accept() => {
+                if server.asking.make_room(client.ip()).await {
+                    acceptor.warn_of_silence();
+                }
+                let place = server.asking.take(client.ip());
+                connections.spawn(Arc::clone(&server).connection(stream, place));
             }
             // How it ended is the scraper's business.
             Some(_) = connections.join_next() => {}
@@ -58,51 +86,94 @@ pub(super) async fn serve_within(
     }
 }
 
-async fn answer(stream: TcpStream, state: Arc<State>) -> hyper::Result<()> {
-    http1::Builder::new()
-        // One request each: no idle connection of a scraper takes the place of a probe.
-        .keep_alive(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(HEAD_MAX)
-        .serve_connection(
-            TokioIo::new(stream),
-            service_fn(move |request| respond(Arc::clone(&state), request)),
-        )
-        .await
+struct Server {
+    times: Times,
+    state: Arc<State>,
+    asking: Arc<Places>,
+    reading: Arc<Places>,
 }
 
-/// Accepts also when the process is out of descriptors, which is when its pages matter: it holds
-/// one in reserve and gives that up.
-struct Acceptor {
-    listener: TcpListener,
-    reserve: Option<File>,
-    /// Whether the last accept failed: each failure is told once.
-    failing: bool,
-}
-
-impl Acceptor {
-    fn new(listener: TcpListener) -> Self {
-        Self {
-            listener,
-            reserve: None,
-            failing: false,
+impl Server {
+    async fn connection(self: Arc<Self>, stream: TcpStream, place: Place) {
+        let lost = place.lost();
+        let place = Mutex::new(place);
+        let respond = service_fn(|request| self.respond(request, &place));
+        let mut connection = http1::Builder::new()
+            // One request each: no idle connection of a scraper takes the place of a probe.
+            .keep_alive(false)
+            .timer(TokioTimer::new())
+            .header_read_timeout(self.times.head)
+            .max_buf_size(HEAD_MAX)
+            .serve_connection(TokioIo::new(stream), respond);
+        let is_over = tokio::select! {
+            // First, so that a request that is there is answered.
+            biased;
+            ended = timeout(self.times.whole, &mut connection) => ended.is_ok(),
+            () = lost.cancelled() => false,
+        };
+        if !is_over {
+            // The kernel forgets what nobody reads.
+            drop(connection.into_parts().io.inner().set_zero_linger());
         }
     }
 
-    async fn accept(&mut self) -> TcpStream {
+    /// A long page takes a place among its kind, so that a scraper that does not read takes none
+    /// from a probe. A short page is in the socket before anybody else has a turn.
+    async fn respond<B>(
+        &self,
+        request: Request<B>,
+        place: &Mutex<Place>,
+    ) -> Result<Page, Infallible> {
+        let place = || place.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_long = is_long(&request);
+        if is_long {
+            place().keep();
+        }
+        let page = self.state.answer(&request, Instant::now()).await;
+        if is_long {
+            place().change(&self.reading);
+        }
+        Ok(page)
+    }
+}
+
+/// Accepts also when the process is out of descriptors, which is when its pages matter: it holds
+/// one in reserve and gives that up, and then those of connections that wait for their clients.
+struct Acceptor {
+    listener: TcpListener,
+    server: Arc<Server>,
+    reserve: Option<File>,
+    /// Whether the last accept failed: each failure is told once.
+    failing: bool,
+    /// When it was last told that a connection has lost its place.
+    warned: Option<Instant>,
+}
+
+impl Acceptor {
+    fn new(listener: TcpListener, server: Arc<Server>) -> Self {
+        Self {
+            listener,
+            server,
+            reserve: None,
+            failing: false,
+            warned: None,
+        }
+    }
+
+    async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         self.take_reserve();
         loop {
             match self.listener.accept().await {
-                Ok((stream, _)) => {
+                Ok(accepted) => {
                     self.failing = false;
-                    return stream;
+                    return accepted;
                 }
                 Err(error) if is_exhausted(&error) && self.reserve.is_some() => {
-                    if let Some(stream) = self.accept_for_reserve().await {
-                        return stream;
+                    if let Some(accepted) = self.accept_for_reserve().await {
+                        return accepted;
                     }
                 }
+                Err(error) if is_exhausted(&error) && self.cut_for_a_descriptor().await => {}
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
                 Err(error) => {
                     if !self.failing {
@@ -116,19 +187,46 @@ impl Acceptor {
         }
     }
 
+    fn warn_of_silence(&mut self) {
+        let now = Instant::now();
+        let is_news = |last: Instant| now.duration_since(last) >= SILENCE;
+        if self.warned.is_none_or(is_news) {
+            tracing::warn!(
+                "more than {ASKING} connections to admin.bind have sent no request: the oldest ones \
+                 are closed, so that probes are answered; find out who opens them, or bind the \
+                 address where only probes and scrapers can connect"
+            );
+            self.warned = Some(now);
+        }
+    }
+
     /// The kernel says that descriptors are out before it looks whether anybody waits. If nobody
     /// does, the reserve is taken back at once.
-    async fn accept_for_reserve(&mut self) -> Option<TcpStream> {
+    async fn accept_for_reserve(&mut self) -> Option<(TcpStream, SocketAddr)> {
         self.reserve = None;
         let accepted = poll_fn(|context| match self.listener.poll_accept(context) {
-            Poll::Ready(Ok((stream, _))) => Poll::Ready(Some(stream)),
+            Poll::Ready(Ok(accepted)) => Poll::Ready(Some(accepted)),
             Poll::Ready(Err(_)) | Poll::Pending => Poll::Ready(None),
         });
-        let stream = accepted.await;
-        if stream.is_none() {
+        let accepted = accepted.await;
+        if accepted.is_none() {
             self.take_reserve();
         }
-        stream
+        accepted
+    }
+
+    /// Frees a descriptor if somebody waits for one and a connection can be cut.
+    async fn cut_for_a_descriptor(&self) -> bool {
+        let mut listener = [PollFd::new(&self.listener, PollFlags::IN)];
+        if poll(&mut listener, Some(&Timespec::default())) != Ok(1) {
+            return false;
+        }
+        // All connections have a turn first, and the one that was cut closes.
+        yield_now().await;
+        let server = &self.server;
+        let is_cut = server.asking.cut_later(None).await || server.reading.cut(None);
+        yield_now().await;
+        is_cut
     }
 
     fn take_reserve(&mut self) {

@@ -1,6 +1,9 @@
 use std::fs::File;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::{Method, Request, StatusCode};
@@ -9,28 +12,38 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use super::server::serve_within;
+use super::server::{ASKING, READING, Times, serve_within};
 use super::{Stage, State};
 use crate::telemetry::metrics::Registry;
 
 const LONG: Duration = Duration::from_secs(30);
 
 struct Admin {
-    address: std::net::SocketAddr,
+    address: SocketAddr,
     registry: Arc<Registry>,
     state: Arc<State>,
 }
 
+/// For tests in which no connection may end by its time.
+const NEVER: Times = Times {
+    head: Duration::from_hours(1),
+    whole: Duration::from_hours(1),
+};
+
 async fn start() -> Admin {
-    start_within(Duration::from_secs(10)).await
+    start_within(Times {
+        head: Duration::from_secs(2),
+        whole: Duration::from_secs(10),
+    })
+    .await
 }
 
-async fn start_within(limit: Duration) -> Admin {
+async fn start_within(times: Times) -> Admin {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let registry = Registry::new();
     let state = Arc::new(State::new(Arc::clone(&registry)));
-    tokio::spawn(serve_within(limit, listener, Arc::clone(&state)));
+    tokio::spawn(serve_within(times, listener, Arc::clone(&state)));
     Admin {
         address,
         registry,
@@ -45,6 +58,20 @@ impl Admin {
         // The server may refuse before it has read all.
         drop(stream.write_all(bytes).await);
         rest(stream).await
+    }
+
+    /// A scrape of a page that no socket buffer takes whole, of which nothing is read.
+    async fn stuck_scrape(&self) -> TcpStream {
+        for n in 0..20 {
+            drop(self.registry.endings(&format!("{n:0>20000}"), None));
+        }
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stuck = socket.connect(self.address).await.unwrap();
+        let head = b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n";
+        stuck.write_all(head).await.unwrap();
+        stuck.readable().await.unwrap();
+        stuck
     }
 
     async fn request(&self, method: &str, path: &str) -> String {
@@ -107,9 +134,11 @@ async fn livez_names_each_worker_that_does_not_turn() {
     first.turn(start);
     second.turn(start + Duration::from_secs(9));
     let livez = Request::builder().uri("/livez").body(()).unwrap();
-    let well = state.answer(&livez, start + Duration::from_millis(9_900));
+    let well = state
+        .answer(&livez, start + Duration::from_millis(9_900))
+        .await;
     assert_eq!(well.status(), StatusCode::OK);
-    let ill = state.answer(&livez, start + Duration::from_secs(11));
+    let ill = state.answer(&livez, start + Duration::from_secs(11)).await;
     assert_eq!(ill.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body = ill.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "worker 0 has not turned for 10 s\n");
@@ -177,19 +206,12 @@ async fn a_connection_without_a_request_ends_after_two_seconds() {
 
 #[tokio::test]
 async fn a_scraper_that_never_reads_is_cut_and_others_are_served_meanwhile() {
-    let admin = start_within(Duration::from_secs(1)).await;
-    // A page that no socket buffer takes whole.
-    for n in 0..100 {
-        drop(admin.registry.endings(&format!("{n:0>20000}"), None));
-    }
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.set_recv_buffer_size(4096).unwrap();
-    let mut stuck = socket.connect(admin.address).await.unwrap();
-    stuck
-        .write_all(b"GET /metrics HTTP/1.1\r\nhost: a\r\n\r\n")
-        .await
-        .unwrap();
-    stuck.readable().await.unwrap();
+    let admin = start_within(Times {
+        head: Duration::from_secs(1),
+        whole: Duration::from_secs(1),
+    })
+    .await;
+    let stuck = admin.stuck_scrape().await;
     let page = admin.request("GET", "/readyz").await;
     assert!(page.starts_with("HTTP/1.1 503 "), "{page}");
     tokio::time::sleep(Duration::from_secs(2)).await;
@@ -212,21 +234,145 @@ async fn many_scrapes_at_once_are_all_served() {
     }
 }
 
-#[tokio::test]
-async fn sixteen_silent_connections_hold_up_others_only_until_their_time_is_over() {
-    let admin = start().await;
-    let mut silent = Vec::new();
-    for _ in 0..16 {
-        silent.push(TcpStream::connect(admin.address).await.unwrap());
+/// Whether the other side has closed the connection, without waiting.
+fn is_closed(stream: &TcpStream) -> bool {
+    match stream.try_read(&mut [0]) {
+        Ok(count) => count == 0,
+        Err(error) => error.kind() != ErrorKind::WouldBlock,
     }
-    let began = Instant::now();
-    let page = admin.request("GET", "/livez").await;
-    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
-    let took = began.elapsed();
-    assert!(
-        took >= Duration::from_secs(1) && took < Duration::from_secs(8),
-        "{took:?}"
-    );
+}
+
+async fn silent(address: SocketAddr, count: usize) -> Vec<TcpStream> {
+    let mut silent = Vec::new();
+    for _ in 0..count {
+        silent.push(TcpStream::connect(address).await.unwrap());
+    }
+    silent
+}
+
+#[tokio::test]
+async fn the_oldest_silent_connections_make_room_and_no_others() {
+    let admin = start_within(NEVER).await;
+    let silent = silent(admin.address, ASKING).await;
+    for probe in 1..=10 {
+        let page = admin.request("GET", "/livez").await;
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+        let closed: Vec<_> = silent.iter().map(is_closed).collect();
+        // Each probe takes a place and gives it back: only the first finds none.
+        let first = closed.iter().take_while(|closed| **closed).count();
+        assert_eq!(first, closed.iter().filter(|closed| **closed).count());
+        assert_eq!(first, 1, "after {probe} probes");
+    }
+}
+
+#[tokio::test]
+async fn probes_are_answered_beside_connections_that_come_again_and_again() {
+    let admin = Arc::new(start_within(NEVER).await);
+    let reopened = Arc::new(AtomicUsize::new(0));
+    let mut strangers = tokio::task::JoinSet::new();
+    for stranger in 0..3 * ASKING {
+        let (address, reopened) = (admin.address, Arc::clone(&reopened));
+        strangers.spawn(async move {
+            loop {
+                let mut stream = TcpStream::connect(address).await.unwrap();
+                // Some say a part of a request.
+                drop(stream.write_all(&b"GET /livez"[..stranger % 10]).await);
+                drop(stream.read(&mut [0]).await);
+                reopened.fetch_add(1, Ordering::Relaxed);
+            }
+        });
+    }
+    for _ in 0..100 {
+        for path in ["/livez", "/metrics"] {
+            let page = admin.request("GET", path).await;
+            assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+        }
+    }
+    // Else they have not come again, and the test shows nothing.
+    assert!(reopened.load(Ordering::Relaxed) > ASKING);
+}
+
+#[tokio::test]
+async fn who_asks_a_byte_at_a_time_is_answered_beside_a_thousand_connections_of_another_address() {
+    let admin = start_within(NEVER).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();
+    let mut slow = socket.connect(admin.address).await.unwrap();
+    for byte in b"GET /livez HTTP/1.0\r\n\r\n" {
+        slow.write_all(&[*byte]).await.unwrap();
+        silent(admin.address, 50).await;
+    }
+    let page = rest(slow).await;
+    assert!(page.starts_with("HTTP/1.0 200 OK\r\n"), "{page}");
+}
+
+/// The kernel has connected them before the first is accepted, and keeps no more than `somaxconn`.
+#[tokio::test]
+async fn many_connections_at_once_take_nothing_from_the_probes_among_them() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let open = |asked: bool| {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        if asked {
+            let head = b"GET /livez HTTP/1.0\r\n\r\n";
+            std::io::Write::write_all(&mut stream, head).unwrap();
+        }
+        stream.set_nonblocking(true).unwrap();
+        TcpStream::from_std(stream).unwrap()
+    };
+    let all: Vec<_> = (0..100).map(|number| open(number % 10 == 5)).collect();
+    let state = Arc::new(State::new(Registry::new()));
+    tokio::spawn(serve_within(NEVER, listener, state));
+    let probes = all.into_iter().skip(5).step_by(10);
+    let mut answered = 0;
+    for probe in probes {
+        let page = rest(probe).await;
+        assert!(page.starts_with("HTTP/1.0 200 OK\r\n"), "{page}");
+        answered += 1;
+    }
+    assert_eq!(answered, 10);
+}
+
+#[tokio::test]
+async fn scrapers_that_do_not_read_take_no_place_from_probes_and_other_scrapers() {
+    let admin = start_within(NEVER).await;
+    let mut stuck = Vec::new();
+    for _ in 0..READING + 2 {
+        stuck.push(admin.stuck_scrape().await);
+    }
+    for path in ["/livez", "/metrics", "/livez"] {
+        let page = admin.request("GET", path).await;
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    }
+    // Two of them made room for the last two, one for the scrape: nothing of their pages is kept.
+    for stuck in stuck.into_iter().take(3) {
+        timeout(LONG, cut(stuck)).await.expect("a cut");
+    }
+}
+
+/// Reads until the connection is reset, as far as it can be read.
+async fn cut(mut stream: TcpStream) {
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer).await;
+    assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn scrapes_that_come_at_once_share_a_page_and_the_next_has_its_own() {
+    use http_body_util::BodyExt;
+
+    let registry = Registry::new();
+    let state = State::new(Arc::clone(&registry));
+    let scrape = async || {
+        let request = Request::builder().uri("/metrics").body(()).unwrap();
+        let page = state.answer(&request, Instant::now()).await;
+        page.into_body().collect().await.unwrap().to_bytes()
+    };
+    let (one, two, three) = tokio::join!(scrape(), scrape(), scrape());
+    assert!(one.as_ptr() == two.as_ptr() && two.as_ptr() == three.as_ptr());
+    drop(registry.endings("agents", None));
+    let next = String::from_utf8(scrape().await.to_vec()).unwrap();
+    assert!(next.contains("listener=\"agents\""), "{next}");
 }
 
 /// The limit is the process's own, so that this runs as a process of its own.
@@ -252,6 +398,7 @@ async fn child_without_descriptors() {
     // The first answer shows that the server is up and holds its reserve.
     assert!(admin.request("GET", "/livez").await.contains(" 200 "));
     let clients = [(); 3].map(|()| TcpSocket::new_v4().unwrap());
+    let strangers = [(); 3].map(|()| TcpSocket::new_v4().unwrap());
     let limit = getrlimit(Resource::Nofile);
     let low = Rlimit {
         current: Some(64),
@@ -262,7 +409,10 @@ async fn child_without_descriptors() {
     while let Ok(file) = File::open("/dev/null") {
         taken.push(file);
     }
-    for client in clients {
+    let mut silent = Vec::new();
+    for (client, stranger) in clients.into_iter().zip(strangers) {
+        // It takes the reserve and asks for nothing.
+        silent.push(stranger.connect(admin.address).await.unwrap());
         let mut stream = client.connect(admin.address).await.unwrap();
         stream
             .write_all(b"GET /livez HTTP/1.1\r\nhost: a\r\n\r\n")

@@ -200,7 +200,7 @@ pub(crate) fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {
     }
 }
 
-fn is_timeout(error: &std::io::Error) -> bool {
+pub(crate) fn is_timeout(error: &std::io::Error) -> bool {
     [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind())
 }
 

@@ -1,12 +1,15 @@
 //! Scrapers that misbehave (F35).
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::it::fixture::{PATIENCE, Portway, config, get, once_more, within};
-use crate::it::peers::{Backend, connect, read_to_end};
+use crate::it::fixture::{PATIENCE, PORTWAY, Portway, config, get, message, once_more, within};
+use crate::it::peers::{Backend, connect, is_timeout, read_to_end};
 
 /// The slowest of some round trips through the relay.
 fn slowest_round_trip(portway: &Portway) -> Duration {
@@ -86,6 +89,49 @@ fn f35_silent_admin_connections_are_bounded_and_make_room_again() {
     };
     within(PATIENCE, "a scrape beside silent connections", again);
     drop(silent);
+}
+
+#[test]
+fn f35_health_checks_are_answered_beside_silent_connections_that_come_again_and_again() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let admin = portway.admin();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routes.toml");
+    fs::write(&file, format!("admin.bind = \"{admin}\"\n")).unwrap();
+    let check = || {
+        let mut command = Command::new(PORTWAY);
+        let command = command.args(["healthcheck", "--config"]).arg(&file);
+        command.output().unwrap().status.success()
+    };
+    let (over, opened) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let well = thread::scope(|scope| {
+        for _ in 0..80 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    let mut silent = connect(admin);
+                    let patience = Some(Duration::from_millis(100));
+                    opened.fetch_add(1, Ordering::Relaxed);
+                    silent.set_read_timeout(patience).unwrap();
+                    // Until it is closed.
+                    while silent.read(&mut [0]).is_err_and(|error| is_timeout(&error))
+                        && !over.load(Ordering::Relaxed)
+                    {}
+                }
+            });
+        }
+        within(PATIENCE, "all are there", || {
+            (opened.load(Ordering::Relaxed) >= 80).then_some(())
+        });
+        let well = (0..12).filter(|_| check()).count();
+        over.store(true, Ordering::Relaxed);
+        well
+    });
+    assert_eq!(well, 12);
+    let warning = "connections to admin.bind have sent no request";
+    within(PATIENCE, "it is told", || {
+        portway.program.find(|line| message(line).contains(warning))
+    });
 }
 
 #[test]
