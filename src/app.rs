@@ -23,7 +23,7 @@ use build::Parts;
 use inherited::Inherited;
 
 use crate::admission::Machine;
-use crate::config::{self, Loaded, Settings};
+use crate::config::{self, Faults, Loaded, Settings};
 use crate::control::{self, Rejected, Request, Requests, Stopped, socket};
 use crate::telemetry::lines::{self, Lines};
 use crate::telemetry::{ConnectionLog, Format, Registry, program};
@@ -253,23 +253,40 @@ fn run_with(
 }
 
 /// Reads the file again. Only a regular one: to open a named pipe would wait for its writer.
-fn load(file: &Path) -> Result<Loaded, Rejected> {
+fn read(file: &Path) -> Result<String, Rejected> {
     if fs::metadata(file).is_ok_and(|known| !known.is_file() && !known.is_dir()) {
         let text = format!("{}: is not a regular file", file.display());
         return Err(Rejected::new(None, text));
     }
-    config::load(file).map_err(|faults| Rejected {
-        hash: faults.hash(),
+    // What cannot be read as text has a hash all the same.
+    config::read(file).map_err(|faults| faulty(&faults, control::watch::hash(file)))
+}
+
+/// Checks what was read.
+fn check(text: &str, file: &Path) -> Result<Loaded, Rejected> {
+    let checked = config::parse(text, &file.display().to_string());
+    checked.map_err(|faults| faulty(&faults, faults.hash()))
+}
+
+fn faulty(faults: &Faults, hash: Option<u32>) -> Rejected {
+    Rejected {
+        hash,
+        may_pass: false,
         lines: faults.lines().collect(),
         text: faults.to_string(),
-    })
+    }
 }
 
 /// A configuration that is fine and cannot be put in force.
 fn rejected(hash: u32, error: &StartError) -> Rejected {
     let cause = std::error::Error::source(error);
     let cause = cause.map(|cause| format!(" ({cause})"));
-    Rejected::new(Some(hash), format!("{error}{}", cause.unwrap_or_default()))
+    let text = format!("{error}{}", cause.unwrap_or_default());
+    if matches!(error, StartError::Listen { .. }) {
+        // The address may be free later.
+        return Rejected::for_now(Some(hash), text);
+    }
+    Rejected::new(Some(hash), text)
 }
 
 fn connection_log(

@@ -99,15 +99,14 @@ pub struct Loaded {
 
 /// Reads and checks a file. Asks no DNS and opens no socket.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
-    let name = path.display().to_string();
-    parse(&read(path, &name)?, &name)
+    parse(&read(path)?, &path.display().to_string())
 }
 
 /// Where the admin pages of the file answer; `None` is off. Of the rest no fault is told: whoever
 /// runs on the last good version of the file can still be asked how it is.
 pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
     let name = path.display().to_string();
-    let text = read(path, &name)?;
+    let text = read(path)?;
     too_many_tables(&text).map_or(Ok(()), |fault| Err(Faults::one(&name, &text, fault)))?;
     let (mut tree, _) = DeTable::parse_recoverable(&text);
     let known = tree.get_mut();
@@ -124,10 +123,11 @@ pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
     }
 }
 
-/// The text of a file that the user knows as `name`.
-fn read(path: &Path, name: &str) -> Result<String, Faults> {
+/// The text of a file, for [`parse`].
+pub fn read(path: &Path) -> Result<String, Faults> {
+    let name = path.display().to_string();
     let unreadable = |message: String, help: Option<&str>| {
-        Faults::unreadable(name, message, help.map(str::to_owned))
+        Faults::unreadable(&name, message, help.map(str::to_owned))
     };
     let io = |error: std::io::Error| {
         let help = (error.kind() == NotFound).then_some("name the file with --config FILE");

@@ -1,15 +1,18 @@
 //! The one thread that does everything but data: names, admin, upkeep of metrics, reload, drain.
 
 pub mod drain;
+mod entering;
+mod in_force;
 pub mod names;
 mod reload;
 mod request;
 mod service;
 pub mod socket;
+#[cfg(test)]
+mod tests;
 pub mod watch;
 
 use std::cell::Cell;
-use std::convert::Infallible;
 use std::io;
 use std::net::TcpListener;
 use std::path::PathBuf;
@@ -25,16 +28,22 @@ use crate::admin::{self, Stage, State};
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::Mailbox;
 use drain::Stops;
+use entering::{Entering, further, refuse};
+use in_force::InForce;
 use names::Names;
-pub use reload::{Bound, Change, Prepared, Rejected, Source};
-use reload::{InForce, Reader};
+pub use reload::{Bound, Change, Prepared, Rejected, Source, Unchecked};
+use reload::{Outcome, Reload};
 pub use request::{NotReloaded, Reloaded, Request, Requests, Takeover};
+use watch::Content;
 
 /// How often sums of the log are written, and samples of histograms folded, which pile up until then.
 const UPKEEP: Duration = Duration::from_secs(1);
 
 /// The process of a container that ends with it.
 const FIRST: u32 = 1;
+
+/// Why nothing is reloaded during a takeover.
+const TAKING_OVER: &str = "a successor is taking over: it has read the file";
 
 /// What control works with.
 pub struct Plan {
@@ -85,8 +94,8 @@ pub enum Stopped {
 
 /// Opens the listeners and keeps the relay running until it is stopped. Needs a local runtime.
 pub async fn run(plan: Plan) -> io::Result<Stopped> {
-    let mut control = Control::start(plan).await?;
-    match control.serve().await {
+    let mut control = Control::start(plan)?;
+    match control.serve().await? {
         Ended::WorkerLost => Ok(Stopped::WorkerLost),
         Ended::Stop => {
             let limits = control.in_force.drain;
@@ -124,63 +133,81 @@ type Workers = JoinSet<Result<(), oneshot::error::RecvError>>;
 
 struct Control {
     in_force: InForce,
-    reader: Reader,
+    reload: Reload,
+    /// A change on its way into force.
+    entering: Option<Entering>,
     names: Names,
     admin: Option<Arc<TcpListener>>,
-    pages: JoinSet<Infallible>,
+    pages: JoinSet<()>,
+    /// Lets others ask; none before the first configuration is in force, or without a file.
+    file: Option<(File, Requests)>,
     /// The control socket's task, once there is one.
     socket: Option<AbortHandle>,
     /// Alive while a successor has the sockets and does not accept yet.
     takeover: Weak<()>,
+    /// A successor that waits until the change is in force.
+    waiting: Option<oneshot::Sender<Takeover>>,
     mailboxes: Arc<[Mailbox]>,
     workers: Workers,
     registry: Arc<Registry>,
     state: Arc<State>,
     stops: Stops,
-    /// CRC-32 of the file as it was last tried; none if it is to be tried again.
-    tried: Rc<Cell<Option<u32>>>,
+    /// The content of the file that was judged last.
+    tried: Rc<Cell<Content>>,
+    /// Why a reload failed last, so that `--watch`, which tries again, does not say it each time.
+    failure: Option<String>,
+}
+
+/// What control goes on with.
+enum Event {
+    Request(Request),
+    Outcome(Outcome),
+    /// The change has come a step further.
+    Entered(io::Result<()>),
+    WorkerLost,
 }
 
 impl Control {
-    /// Puts the first configuration in force.
-    async fn start(plan: Plan) -> io::Result<Self> {
+    /// Begins to put the first configuration in force. Clients wait in the queue of the kernel meanwhile.
+    fn start(plan: Plan) -> io::Result<Self> {
         let mut pages = JoinSet::new();
         if let Some(admin) = &plan.admin {
             tracing::info!(address = %admin.local_addr()?, "admin listening");
             let admin = tokio::net::TcpListener::from_std(admin.try_clone()?)?;
-            pages.spawn_local(admin::serve(admin, Arc::clone(&plan.state)));
+            let state = Arc::clone(&plan.state);
+            pages.spawn_local(async { match admin::serve(admin, state).await {} });
         }
         spawn_local(upkeep(Arc::clone(&plan.registry), plan.log));
         spawn_local(service::watchdog(Arc::clone(&plan.registry)));
         let first = plan.first;
         let mut control = Self {
             in_force: InForce::nothing(first.drain),
-            reader: Reader::new(plan.source),
+            reload: Reload::new(plan.source),
+            entering: None,
             names: Names::start(&[], Vec::new()),
             admin: plan.admin,
             pages,
+            file: plan.file.map(|file| (file, plan.requests)),
             socket: None,
             takeover: Weak::new(),
+            waiting: None,
             mailboxes: plan.mailboxes,
             workers: plan.workers.into_iter().collect(),
             registry: plan.registry,
             state: plan.state,
             stops: Stops::new(plan.requested),
             tried: Rc::default(),
+            failure: None,
         };
-        // Clients wait in the queue of the kernel meanwhile.
-        control.put_in_force(first).await?;
-        control.state.enter(Stage::Ready);
-        tracing::info!("ready");
-        service::ready();
-        if let Some(file) = plan.file {
-            control.follow(file, plan.requests);
-        }
+        control.enter(first, Vec::new());
         Ok(control)
     }
 
     /// Lets others ask for changes of the file.
-    fn follow(&mut self, file: File, requests: Requests) {
+    fn follow(&mut self) {
+        let Some((file, requests)) = self.file.take() else {
+            return;
+        };
         if file.watch {
             let (tried, registry) = (Rc::clone(&self.tried), Arc::clone(&self.registry));
             let watch = watch::watch(file.path.clone(), tried, registry, requests.clone());
@@ -190,86 +217,56 @@ impl Control {
         self.socket = Some(spawn_local(serve).abort_handle());
     }
 
-    /// Answers requests until one of them, or the loss of a worker, ends that.
-    async fn serve(&mut self) -> Ended {
+    /// Does what is asked for until a request, or the loss of a worker, ends that. Whatever takes time is
+    /// waited for here and nowhere else, so that a request to stop is heard at once.
+    async fn serve(&mut self) -> io::Result<Ended> {
         loop {
-            let request = tokio::select! {
-                never = self.names.run() => match never {},
-                _ = self.workers.join_next() => return Ended::WorkerLost,
-                request = self.stops.next() => request.unwrap_or(Request::Stop),
-            };
-            match request {
-                Request::Stop => return Ended::Stop,
-                Request::TakenOver => return Ended::TakenOver,
-                Request::Sockets(answer) => {
-                    if self.takeover.upgrade().is_none() {
-                        // Who has asked may be gone.
-                        drop(answer.send(self.give()));
-                    }
-                }
-                Request::Reload(answer) => {
-                    let reloaded = self.reload().await;
-                    if let Some(answer) = answer {
-                        drop(answer.send(reloaded));
-                    }
-                }
+            match self.next().await {
+                Event::WorkerLost => return Ok(Ended::WorkerLost),
+                Event::Request(Request::Stop) => return Ok(Ended::Stop),
+                Event::Request(Request::TakenOver) => return Ok(Ended::TakenOver),
+                Event::Request(Request::Sockets(answer)) => self.give(answer),
+                Event::Request(Request::Reload(asker)) => self.reload(asker),
+                Event::Outcome(Outcome { change, askers }) => match change {
+                    Ok(change) => self.enter(change, askers),
+                    Err(rejected) => self.reject(rejected, askers),
+                },
+                Event::Entered(result) => self.entered(result)?,
             }
         }
     }
 
-    fn give(&mut self) -> Takeover {
+    async fn next(&mut self) -> Event {
+        let is_free = self.entering.is_none();
+        tokio::select! {
+            biased;
+            request = self.stops.next() => Event::Request(request.unwrap_or(Request::Stop)),
+            _ = self.workers.join_next() => Event::WorkerLost,
+            result = further(&mut self.entering, &mut self.names) => Event::Entered(result),
+            outcome = self.reload.outcome(), if is_free => Event::Outcome(outcome),
+        }
+    }
+
+    /// Gives a successor the sockets. One that comes while another one has them is sent away, and asks again.
+    fn give(&mut self, answer: oneshot::Sender<Takeover>) {
+        if self.takeover.upgrade().is_some() {
+            return;
+        }
+        for asker in self.reload.give_up() {
+            refuse(asker, TAKING_OVER);
+        }
+        if self.entering.is_some() || self.reload.is_preparing() {
+            self.waiting = Some(answer);
+            return;
+        }
         let under_way = Arc::new(());
         self.takeover = Arc::downgrade(&under_way);
-        Takeover {
+        // Who has asked may be gone.
+        drop(answer.send(Takeover {
             listening: self.in_force.sockets(),
             admin: self.admin.clone(),
             under_way,
-        }
-    }
-
-    /// Reads the file again. What fails leaves everything as it was.
-    async fn reload(&mut self) -> Reloaded {
-        if self.takeover.upgrade().is_some() {
-            self.tried.set(None);
-            let later = "a successor is taking over: it has read the file";
-            tracing::warn!("{later}");
-            return Err(NotReloaded::NotNow(later));
-        }
-        service::reloading();
-        let reloaded = match self.reader.next().await {
-            Ok(change) => {
-                let generation = change.snapshot.generation;
-                if let Err(error) = self.put_in_force(change).await {
-                    tracing::error!(%error, "a worker cannot listen: please start portway again");
-                }
-                tracing::info!(generation, "reloaded");
-                Ok(generation)
-            }
-            Err(rejected) => {
-                // Of what cannot be read as text the watch knows the hash.
-                if rejected.hash.is_some() {
-                    self.tried.set(rejected.hash);
-                }
-                self.registry.config().failed();
-                rejected.log();
-                Err(NotReloaded::Rejected(rejected.text))
-            }
-        };
-        service::ready();
-        reloaded
-    }
-
-    async fn put_in_force(&mut self, change: Change) -> io::Result<()> {
-        let admin = self.admin.as_ref();
-        let admin = admin.and_then(|admin| admin.local_addr().ok());
-        let own = self.in_force.own(&change, admin);
-        // New names are looked up before a connection needs them.
-        self.names.update(&change.endpoints(), own);
-        self.names.first_pass().await;
-        self.tried.set(Some(change.hash));
-        let config = self.registry.config();
-        config.loaded(change.snapshot.generation, change.hash);
-        self.in_force.apply(change, &self.mailboxes).await
+        }));
     }
 
     /// The successor answers at the admin address, and is being told that all is its own.
@@ -285,6 +282,10 @@ impl Control {
             socket.abort();
         }
         self.state.enter(Stage::Draining);
+        for asker in self.reload.end() {
+            refuse(asker, drain::DRAINING);
+        }
+        (self.entering, self.waiting) = (None, None);
         self.in_force.close();
         tracing::info!(delay = ?limits.delay, timeout = ?limits.timeout, "draining");
         service::stopping(limits.delay + limits.timeout);

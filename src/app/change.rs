@@ -15,7 +15,7 @@ use super::inherited::Inherited;
 use crate::admission::Admission;
 use crate::backend::{Endpoint, Pool};
 use crate::config::{self, Loaded, Settings};
-use crate::control::{Bound, Change, Prepared, Rejected, Source};
+use crate::control::{Bound, Change, Prepared, Rejected, Source, Unchecked};
 use crate::net;
 use crate::relay::Terms;
 use crate::routing::Route;
@@ -77,12 +77,15 @@ impl Builder {
     pub(super) fn reads(self, path: PathBuf) -> Source {
         let builder = Arc::new(Mutex::new(self));
         Arc::new(move || {
-            let loaded = super::load(&path)?;
-            let builder = Arc::clone(&builder);
+            let text = super::read(&path)?;
+            let (path, builder) = (path.clone(), Arc::clone(&builder));
             Ok(Box::new(move || {
-                let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
-                builder.reload(loaded)
-            }) as Prepared)
+                let loaded = super::check(&text, &path)?;
+                Ok(Box::new(move || {
+                    let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
+                    builder.reload(loaded)
+                }) as Prepared)
+            }) as Unchecked)
         })
     }
 

@@ -18,6 +18,8 @@ pub struct Limits {
     pub timeout: Duration,
 }
 
+/// Why nothing is reloaded any more.
+pub(super) const DRAINING: &str = "portway is draining: it reads no other configuration";
 /// What the workers get to end cut connections; one that is stuck must not hold up the exit.
 const CUT_TIME: Duration = Duration::from_secs(1);
 /// The same at a second request to stop: somebody waits.
@@ -78,10 +80,9 @@ impl Stops {
         while self.count < count {
             match self.next().await {
                 Some(Request::Reload(answer)) => {
-                    let late = "portway is draining: it reads no other configuration";
-                    tracing::warn!("{late}");
+                    tracing::warn!("{DRAINING}");
                     if let Some(answer) = answer {
-                        drop(answer.send(Err(NotReloaded::NotNow(late))));
+                        drop(answer.send(Err(NotReloaded::NotNow(DRAINING))));
                     }
                 }
                 Some(Request::Stop | Request::Sockets(_) | Request::TakenOver) => {}

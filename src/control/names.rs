@@ -36,7 +36,7 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Look-ups at once.
 const LOOKUPS: usize = 8;
 /// What the first connections may wait for.
-const FIRST_PASS: Duration = Duration::from_secs(1);
+pub(super) const FIRST_PASS: Duration = Duration::from_secs(1);
 
 /// The background tasks that keep the addresses of endpoints fresh; dropping it ends them. Every
 /// name is looked up every 30 s and within a second of a failed dial. Names that cannot be resolved

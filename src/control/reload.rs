@@ -1,22 +1,22 @@
-//! Swapping the configuration: whole or not at all. What did not change is not touched.
+//! A reload on its way to a change: it reads the file, checks it, and makes the change ready. What fails
+//! leaves everything as it was.
 
 use std::collections::HashSet;
-use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::sync::mpsc;
-use tokio::task::{JoinHandle, spawn_blocking};
-use tokio::time::timeout;
+use tokio::sync::oneshot;
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::{Instant, timeout_at};
 
-use super::drain;
+use super::{Reloaded, drain};
 use crate::backend::Endpoint;
 use crate::snapshot::{AddressId, Snapshot};
-use crate::worker::{Mailbox, Message};
 
-/// What reading the file may take.
+/// Time that reading the file may take. Checking it may take longer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The listening sockets of one address.
@@ -58,6 +58,8 @@ impl Change {
 pub struct Rejected {
     /// CRC-32 of the file, if it could be read.
     pub hash: Option<u32>,
+    /// The same file may succeed later: the fault is not in its content.
+    pub may_pass: bool,
     /// One fault a line, for the log.
     pub lines: Vec<String>,
     /// For people.
@@ -65,12 +67,21 @@ pub struct Rejected {
 }
 
 impl Rejected {
-    /// For one reason.
+    /// The content has one fault.
     pub fn new(hash: Option<u32>, text: String) -> Self {
         Self {
             hash,
+            may_pass: false,
             lines: vec![text.clone()],
             text,
+        }
+    }
+
+    /// The machine does not allow it now.
+    pub fn for_now(hash: Option<u32>, text: String) -> Self {
+        Self {
+            may_pass: true,
+            ..Self::new(hash, text)
         }
     }
 
@@ -82,129 +93,201 @@ impl Rejected {
     }
 }
 
-/// Reads the file, which may take as long as its disk likes: on a thread that may block.
-pub type Source = Arc<dyn Fn() -> Result<Prepared, Rejected> + Send + Sync>;
+impl From<JoinError> for Rejected {
+    fn from(error: JoinError) -> Self {
+        Self::for_now(None, error.to_string())
+    }
+}
 
-/// Makes the change to what was read.
+/// Reads the file, for which it may wait as long as the disk likes.
+pub type Source = Arc<dyn Fn() -> Result<Unchecked, Rejected> + Send + Sync>;
+
+/// Checks what was read.
+pub type Unchecked = Box<dyn FnOnce() -> Result<Prepared, Rejected> + Send>;
+
+/// Makes the change to what was checked.
 pub type Prepared = Box<dyn FnOnce() -> Result<Change, Rejected> + Send>;
 
-/// Reads the file on a thread that may block: a disk that hangs must not stop names, admin or a drain.
-pub(super) struct Reader {
+/// Waits for an answer.
+pub(super) type Asker = oneshot::Sender<Reloaded>;
+
+/// The reload that is under way, and who waits for it. Each step runs on a thread that may block, so that
+/// control waits for none of them.
+pub(super) struct Reload {
     source: Source,
-    /// One that took too long.
-    late: Option<JoinHandle<Result<Prepared, Rejected>>>,
+    step: Step,
+    /// Somebody has asked since the content was read that is being worked on.
+    wanted: bool,
+    askers: Vec<Asker>,
+    /// A check of a content that is outdated. It cannot be stopped.
+    outdated: Option<JoinHandle<Result<Prepared, Rejected>>>,
 }
 
-impl Reader {
+enum Step {
+    Idle,
+    Reading {
+        reading: JoinHandle<Result<Unchecked, Rejected>>,
+        /// When who waits is told that it takes too long; none if nobody waits.
+        limit: Option<Instant>,
+        /// The content may have changed since: it is read again.
+        again: bool,
+    },
+    Checking {
+        checking: JoinHandle<Result<Prepared, Rejected>>,
+        again: bool,
+    },
+    /// It changes what the next reload builds on: from here on it is put in force, and who asks now gets
+    /// the next one.
+    Preparing {
+        preparing: JoinHandle<Result<Change, Rejected>>,
+        askers: Vec<Asker>,
+    },
+}
+
+/// What became of a reload, and who is to be told.
+pub(super) struct Outcome {
+    pub(super) change: Result<Change, Rejected>,
+    pub(super) askers: Vec<Asker>,
+}
+
+impl Reload {
     pub(super) const fn new(source: Source) -> Self {
-        Self { source, late: None }
-    }
-
-    pub(super) async fn next(&mut self) -> Result<Change, Rejected> {
-        let too_long = || Rejected::new(None, "the file cannot be read: its disk hangs".to_owned());
-        if self.late.as_ref().is_some_and(|late| !late.is_finished()) {
-            return Err(too_long());
-        }
-        let source = Arc::clone(&self.source);
-        let mut reading = spawn_blocking(move || source());
-        match timeout(READ_TIMEOUT, &mut reading).await {
-            Ok(Ok(prepared)) => prepared?(),
-            Ok(Err(error)) => Err(Rejected::new(None, error.to_string())),
-            Err(_elapsed) => {
-                self.late = Some(reading);
-                Err(too_long())
-            }
-        }
-    }
-}
-
-/// What is in force.
-pub(super) struct InForce {
-    bound: Vec<Bound>,
-    pub(super) drain: drain::Limits,
-}
-
-impl InForce {
-    /// Nothing yet, if `drain` does not matter before the first change.
-    pub(super) const fn nothing(drain: drain::Limits) -> Self {
         Self {
-            bound: Vec::new(),
-            drain,
+            source,
+            step: Step::Idle,
+            wanted: false,
+            askers: Vec::new(),
+            outdated: None,
         }
     }
 
-    /// All listening sockets.
-    pub(super) fn sockets(&self) -> Vec<Arc<Socket>> {
-        let sockets = self.bound.iter().flat_map(|bound| &bound.sockets);
-        sockets.cloned().collect()
-    }
-
-    /// Our own addresses after `change`, those of `admin` included.
-    pub(super) fn own(&self, change: &Change, admin: Option<SocketAddr>) -> Vec<SocketAddr> {
-        let stays = |bound: &&Bound| !change.closed.contains(&bound.id);
-        let kept = self.bound.iter().filter(stays);
-        let bound = kept.chain(&change.opened).map(|bound| bound.address);
-        bound.chain(admin).collect()
-    }
-
-    /// Puts a change in force, and returns when all workers listen. The mail of each worker keeps its
-    /// order: what closes serves its queue with the snapshot before, what opens has the new one.
-    pub(super) async fn apply(&mut self, change: Change, mailboxes: &[Mailbox]) -> io::Result<()> {
-        let Change {
-            snapshot,
-            opened,
-            closed,
-            drain,
-            hash: _,
-        } = change;
-        self.drain = drain;
-        // A socket closes when its worker has served its queue, so nobody else may hold it.
-        let gone = self
-            .bound
-            .extract_if(.., |bound| closed.contains(&bound.id));
-        for Bound { address, .. } in gone {
-            tracing::info!(%address, "no longer listening");
-        }
-        for mailbox in mailboxes {
-            for &address in &closed {
-                mailbox.send(Message::Unlisten { address });
+    /// Begins a reload. The content that is read last wins: one that is being read or checked is given up,
+    /// and who has asked for it gets the answer to the new one.
+    pub(super) fn ask(&mut self, asker: Option<Asker>) {
+        self.wanted = true;
+        self.askers.extend(asker);
+        match &mut self.step {
+            Step::Idle => drop(self.read()),
+            Step::Reading { limit, again, .. } => {
+                *again = true;
+                limit.get_or_insert_with(|| Instant::now() + READ_TIMEOUT);
             }
-            mailbox.send(Message::Swap(Arc::clone(&snapshot)));
-        }
-        let (listens, mut listening) = mpsc::unbounded_channel();
-        let mut expected = 0;
-        for (position, bound) in opened.iter().enumerate() {
-            let listener = snapshot.addresses.get(&bound.id);
-            let listener = listener.map(|position| &*snapshot.listener(*position).name);
-            tracing::info!(listener, address = %bound.address, "listening");
-            // Single sockets go to different workers.
-            let workers = mailboxes.iter().cycle();
-            let workers = workers.skip(position % mailboxes.len().max(1));
-            for (mailbox, socket) in workers.zip(&bound.sockets) {
-                expected += 1;
-                mailbox.send(Message::Listen {
-                    address: bound.id,
-                    socket: Arc::clone(socket),
-                    listens: listens.clone(),
-                });
+            Step::Checking { again, .. } => {
+                let running = |check: &JoinHandle<_>| !check.is_finished();
+                if self.outdated.as_ref().is_some_and(running) {
+                    // Not a third one at once.
+                    *again = true;
+                } else if let Step::Checking { checking, .. } = self.read() {
+                    self.outdated = Some(checking);
+                }
             }
-        }
-        self.bound.extend(opened);
-        drop(listens);
-        while let Some(listens) = listening.recv().await {
-            listens?;
-            expected -= 1;
-        }
-        // A worker that has ended does not answer.
-        if expected == 0 {
-            Ok(())
-        } else {
-            Err(io::Error::other("a worker has ended"))
+            Step::Preparing { .. } => {}
         }
     }
 
-    /// Lets go of the sockets: their queues are the workers' alone.
-    pub(super) fn close(&mut self) {
-        self.bound.clear();
+    /// Whether a change is being made ready, and so must be put in force.
+    pub(super) const fn is_preparing(&self) -> bool {
+        matches!(self.step, Step::Preparing { .. })
     }
+
+    /// Whether something is under way.
+    pub(super) const fn is_idle(&self) -> bool {
+        matches!(self.step, Step::Idle)
+    }
+
+    /// Gives up what is not being made ready yet. Returns who is to be told.
+    pub(super) fn give_up(&mut self) -> Vec<Asker> {
+        self.wanted = false;
+        match &mut self.step {
+            // One that hangs is not begun twice.
+            Step::Reading { limit, again, .. } => (*limit, *again) = (None, true),
+            Step::Checking { again, .. } => *again = true,
+            Step::Idle | Step::Preparing { .. } => {}
+        }
+        mem::take(&mut self.askers)
+    }
+
+    /// Gives up everything. Returns who is to be told.
+    pub(super) fn end(&mut self) -> Vec<Asker> {
+        let mut askers = self.give_up();
+        if let Step::Preparing { askers: more, .. } = mem::replace(&mut self.step, Step::Idle) {
+            askers.extend(more);
+        }
+        askers
+    }
+
+    /// Waits for the outcome of what was asked for. Begun again, it goes on where it was.
+    pub(super) async fn outcome(&mut self) -> Outcome {
+        loop {
+            match &mut self.step {
+                Step::Idle if self.wanted => drop(self.read()),
+                Step::Idle => std::future::pending().await,
+                Step::Reading {
+                    reading,
+                    limit,
+                    again,
+                } => {
+                    let far = || Instant::now() + Duration::from_hours(24);
+                    let Ok(read) = timeout_at(limit.unwrap_or_else(far), reading).await else {
+                        (*limit, *again) = (None, true);
+                        return self.failed(Rejected::for_now(None, too_long()));
+                    };
+                    let again = *again;
+                    self.step = Step::Idle;
+                    match read.map_err(Rejected::from).flatten() {
+                        _ if again => {}
+                        Err(rejected) => return self.failed(rejected),
+                        Ok(unchecked) => {
+                            let (checking, again) = (spawn_blocking(unchecked), false);
+                            self.step = Step::Checking { checking, again };
+                        }
+                    }
+                }
+                Step::Checking { checking, again } => {
+                    let (checked, again) = (checking.await, *again);
+                    self.step = Step::Idle;
+                    match checked.map_err(Rejected::from).flatten() {
+                        _ if again => {}
+                        Err(rejected) => return self.failed(rejected),
+                        Ok(prepared) => {
+                            self.wanted = false;
+                            let (preparing, askers) =
+                                (spawn_blocking(prepared), mem::take(&mut self.askers));
+                            self.step = Step::Preparing { preparing, askers };
+                        }
+                    }
+                }
+                Step::Preparing { preparing, askers } => {
+                    let (change, askers) = (preparing.await, mem::take(askers));
+                    self.step = Step::Idle;
+                    let change = change.map_err(Rejected::from).flatten();
+                    return Outcome { change, askers };
+                }
+            }
+        }
+    }
+
+    /// Begins to read. Returns the step that it was at.
+    fn read(&mut self) -> Step {
+        let source = Arc::clone(&self.source);
+        let reading = Step::Reading {
+            reading: spawn_blocking(move || source()),
+            limit: Some(Instant::now() + READ_TIMEOUT),
+            again: false,
+        };
+        mem::replace(&mut self.step, reading)
+    }
+
+    fn failed(&mut self, rejected: Rejected) -> Outcome {
+        self.wanted = false;
+        Outcome {
+            change: Err(rejected),
+            askers: mem::take(&mut self.askers),
+        }
+    }
+}
+
+fn too_long() -> String {
+    let limit = READ_TIMEOUT.as_secs();
+    format!("the file could not be read within {limit} s: its disk or network file system hangs")
 }

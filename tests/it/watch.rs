@@ -1,6 +1,7 @@
 //! `run --watch`: changes of the file are noticed.
 
 use std::fs;
+use std::net::TcpListener;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -62,6 +63,28 @@ fn a_file_that_cannot_be_read_as_text_is_tried_once() {
         pause(Duration::from_millis(300));
     }
     assert_eq!(failures(), 1);
+}
+
+#[test]
+fn a_file_whose_address_is_busy_is_tried_until_the_address_is_free() {
+    let backend = Backend::echo();
+    let toml = config(&[backend.address()], "", "");
+    let portway = Portway::start_args(&toml, &["--watch"]);
+    within(PATIENCE, "it watches", || {
+        (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
+    });
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = other.local_addr().unwrap();
+    portway.write(&format!("{toml}[listeners.more]\nbind = [\"{busy}\"]\n"));
+    let failures = || portway.count("portway_reloads_total{result=\"failure\"}");
+    within(PATIENCE, "the fault is told", || {
+        (failures() == 1).then_some(())
+    });
+    // It is told once, however often it is tried.
+    pause(Duration::from_secs(3));
+    assert_eq!(failures(), 1);
+    drop(other);
+    wait_generation(&portway, 2);
 }
 
 /// What the kubelet does with a volume of a ConfigMap: the file is a link through `..data`, which is a

@@ -1,0 +1,137 @@
+//! A change on its way into force: its names are looked up, then the workers are told. Nothing here
+//! waits; the loop of control does.
+
+use std::io;
+
+use tokio::time::{Instant, timeout_at};
+
+use super::in_force::Listens;
+use super::names::{self, Names};
+use super::reload::{Asker, Change, Rejected};
+use super::watch::Content;
+use super::{Control, NotReloaded, TAKING_OVER, service};
+use crate::admin::Stage;
+
+/// The configuration of the start.
+const FIRST_GENERATION: u64 = 1;
+
+/// The change that is on its way into force.
+pub(super) struct Entering {
+    generation: u64,
+    step: Step,
+    askers: Vec<Asker>,
+}
+
+enum Step {
+    /// Its names are being looked up, until this time.
+    Resolving(Box<Change>, Instant),
+    /// The workers have been told.
+    Listening(Listens),
+}
+
+impl Control {
+    /// Begins to read the file again. What fails leaves everything as it was.
+    pub(super) fn reload(&mut self, asker: Option<Asker>) {
+        if self.takeover.upgrade().is_some() || self.waiting.is_some() {
+            tracing::warn!("{TAKING_OVER}");
+            if let Some(asker) = asker {
+                refuse(asker, TAKING_OVER);
+            }
+            return;
+        }
+        if self.reload.is_idle() {
+            service::reloading();
+        }
+        self.reload.ask(asker);
+    }
+
+    pub(super) fn reject(&mut self, rejected: Rejected, askers: Vec<Asker>) {
+        if !rejected.may_pass {
+            self.tried.set(Content::of(rejected.hash));
+        }
+        if self.failure.as_ref() != Some(&rejected.text) {
+            self.registry.config().failed();
+            rejected.log();
+        }
+        for asker in askers {
+            drop(asker.send(Err(NotReloaded::Rejected(rejected.text.clone()))));
+        }
+        self.failure = Some(rejected.text);
+        service::ready();
+    }
+
+    /// Begins to put a change in force: new names are looked up before a connection needs them.
+    pub(super) fn enter(&mut self, change: Change, askers: Vec<Asker>) {
+        let admin = self.admin.as_ref();
+        let admin = admin.and_then(|admin| admin.local_addr().ok());
+        let own = self.in_force.own(&change, admin);
+        self.names.update(&change.endpoints(), own);
+        self.entering = Some(Entering {
+            generation: change.snapshot.generation,
+            step: Step::Resolving(Box::new(change), Instant::now() + names::FIRST_PASS),
+            askers,
+        });
+    }
+
+    /// The change has come a step further.
+    pub(super) fn entered(&mut self, result: io::Result<()>) -> io::Result<()> {
+        let Some(entering) = self.entering.take() else {
+            return Ok(());
+        };
+        let Entering {
+            generation,
+            step,
+            askers,
+        } = entering;
+        if let Step::Resolving(change, _) = step {
+            self.tried.set(Content::Hash(change.hash));
+            let config = self.registry.config();
+            config.loaded(generation, change.hash);
+            let listens = self.in_force.apply(*change, &self.mailboxes);
+            self.entering = Some(Entering {
+                generation,
+                step: Step::Listening(listens),
+                askers,
+            });
+            return Ok(());
+        }
+        if generation == FIRST_GENERATION {
+            result?;
+            self.state.enter(Stage::Ready);
+            tracing::info!("ready");
+            self.follow();
+        } else {
+            if let Err(error) = result {
+                tracing::error!(%error, "a worker cannot listen: please start portway again");
+            }
+            tracing::info!(generation, "reloaded");
+        }
+        self.failure = None;
+        for asker in askers {
+            drop(asker.send(Ok(generation)));
+        }
+        service::ready();
+        if let Some(successor) = self.waiting.take() {
+            self.give(successor);
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the change has come a step further, and looks after the names.
+pub(super) async fn further(entering: &mut Option<Entering>, names: &mut Names) -> io::Result<()> {
+    match entering.as_mut().map(|entering| &mut entering.step) {
+        Some(Step::Resolving(_, until)) => {
+            let _passed_or_late = timeout_at(*until, names.first_pass()).await;
+            Ok(())
+        }
+        Some(Step::Listening(listens)) => listens.all().await,
+        None => match names.run().await {},
+    }
+}
+
+/// Tells somebody who has asked for a reload why there is none now.
+pub(super) fn refuse(asker: Asker, why: &'static str) {
+    // Who has asked may be gone.
+    drop(asker.send(Err(NotReloaded::NotNow(why))));
+}

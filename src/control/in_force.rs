@@ -1,0 +1,122 @@
+//! What is in force. What a change does not name is not touched.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use socket2::Socket;
+use tokio::sync::mpsc;
+
+use super::drain;
+use super::reload::{Bound, Change};
+use crate::worker::{Mailbox, Message};
+
+/// The addresses that are listened at, and the limits of the drain.
+pub(super) struct InForce {
+    bound: Vec<Bound>,
+    pub(super) drain: drain::Limits,
+}
+
+impl InForce {
+    /// Nothing yet, if `drain` does not matter before the first change.
+    pub(super) const fn nothing(drain: drain::Limits) -> Self {
+        Self {
+            bound: Vec::new(),
+            drain,
+        }
+    }
+
+    /// All listening sockets.
+    pub(super) fn sockets(&self) -> Vec<Arc<Socket>> {
+        let sockets = self.bound.iter().flat_map(|bound| &bound.sockets);
+        sockets.cloned().collect()
+    }
+
+    /// Our own addresses after `change`, those of `admin` included.
+    pub(super) fn own(&self, change: &Change, admin: Option<SocketAddr>) -> Vec<SocketAddr> {
+        let stays = |bound: &&Bound| !change.closed.contains(&bound.id);
+        let kept = self.bound.iter().filter(stays);
+        let bound = kept.chain(&change.opened).map(|bound| bound.address);
+        bound.chain(admin).collect()
+    }
+
+    /// Puts a change in force. The mail of each worker keeps its order: what closes serves its queue with
+    /// the snapshot before, what opens has the new one.
+    pub(super) fn apply(&mut self, change: Change, mailboxes: &[Mailbox]) -> Listens {
+        let Change {
+            snapshot,
+            opened,
+            closed,
+            drain,
+            hash: _,
+        } = change;
+        self.drain = drain;
+        // A socket closes when its worker has served its queue, so nobody else may hold it.
+        let gone = self
+            .bound
+            .extract_if(.., |bound| closed.contains(&bound.id));
+        for Bound { address, .. } in gone {
+            tracing::info!(%address, "no longer listening");
+        }
+        for mailbox in mailboxes {
+            for &address in &closed {
+                mailbox.send(Message::Unlisten { address });
+            }
+            mailbox.send(Message::Swap(Arc::clone(&snapshot)));
+        }
+        for bound in &opened {
+            let listener = snapshot.addresses.get(&bound.id);
+            let listener = listener.map(|position| &*snapshot.listener(*position).name);
+            tracing::info!(listener, address = %bound.address, "listening");
+        }
+        let listens = Listens::begin(&opened, mailboxes);
+        self.bound.extend(opened);
+        listens
+    }
+
+    /// Lets go of the sockets: their queues are the workers' alone.
+    pub(super) fn close(&mut self) {
+        self.bound.clear();
+    }
+}
+
+/// Workers that were told to listen and have not all answered.
+pub(super) struct Listens {
+    answers: mpsc::UnboundedReceiver<io::Result<()>>,
+    expected: usize,
+}
+
+impl Listens {
+    fn begin(bound: &[Bound], mailboxes: &[Mailbox]) -> Self {
+        let (listens, answers) = mpsc::unbounded_channel();
+        let mut expected = 0;
+        for (position, bound) in bound.iter().enumerate() {
+            // Single sockets go to different workers.
+            let workers = mailboxes.iter().cycle();
+            let workers = workers.skip(position % mailboxes.len().max(1));
+            for (mailbox, socket) in workers.zip(&bound.sockets) {
+                expected += 1;
+                mailbox.send(Message::Listen {
+                    address: bound.id,
+                    socket: Arc::clone(socket),
+                    listens: listens.clone(),
+                });
+            }
+        }
+        Self { answers, expected }
+    }
+
+    /// Waits until all listen. Begun again, it goes on where it was.
+    pub(super) async fn all(&mut self) -> io::Result<()> {
+        while let Some(listens) = self.answers.recv().await {
+            listens?;
+            self.expected -= 1;
+        }
+        // A worker that has ended does not answer.
+        if self.expected == 0 {
+            Ok(())
+        } else {
+            Err(io::Error::other("a worker has ended"))
+        }
+    }
+}
