@@ -213,7 +213,12 @@ impl Control {
             let watch = watch::watch(file.path.clone(), tried, registry, requests.clone());
             spawn_local(watch);
         }
-        let serve = socket::serve(file.path, file.predecessor, requests);
+        let serve = socket::serve(
+            file.path,
+            file.predecessor,
+            requests,
+            Arc::clone(&self.registry),
+        );
         self.socket = Some(spawn_local(serve).abort_handle());
     }
 

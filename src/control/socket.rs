@@ -1,25 +1,23 @@
 //! The control socket: how `portway reload` and `run --takeover` reach the process that runs.
 //!
-//! It is an abstract Unix socket (see unix(7)), so there is no file that a crash leaves behind, and
-//! pods of one network namespace find each other. Its name is the path of routes.toml. Only processes
-//! of the same user, and root, are answered. A request is one line.
+//! [`Place`] says where it is. Only processes of the same user, and root, are answered. A request is one
+//! line.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 use rustix::process::geteuid;
 
 use crate::net;
 
+mod place;
 mod server;
 
+use place::Place;
 pub(super) use server::serve;
 
 /// The request to read the file again. The answer is an exit status on a line of its own, and a text.
@@ -36,12 +34,8 @@ const END: u8 = b'e';
 /// The predecessor accepts no more.
 const YOURS: u8 = b'y';
 
-/// To be accepted; somebody else may have the name, and accept nobody.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// From the request to each of the sockets.
 const SOCKETS_TIMEOUT: Duration = Duration::from_secs(5);
-/// The name of an abstract socket has 107 bytes.
-const LONGEST_NAME: usize = 100;
 /// A reload looks names up, for a second at most.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of an answer: faults of one file.
@@ -89,8 +83,12 @@ pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
 /// Takes the listening sockets of the process that runs with this file. None if there is no such
 /// process. It goes on accepting until it is told that we do, and for good if we end before that.
 pub fn take_over(file: &Path) -> io::Result<Option<TakenOver>> {
-    let Some(mut stream) = connect(file)? else {
-        return Ok(None);
+    let mut stream = match connect(file) {
+        Ok(Some(stream)) => stream,
+        Ok(None) => return Ok(None),
+        // It is another user's, and so none of ours.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) => return Err(error),
     };
     only_of_user(&stream, geteuid().as_raw())?;
     stream.set_read_timeout(Some(SOCKETS_TIMEOUT))?;
@@ -137,35 +135,31 @@ fn only_of_user(stream: &UnixStream, user: u32) -> io::Result<()> {
 /// A connection to the control socket; none if nobody has it. A connect to a Unix socket waits for its
 /// owner to accept, so it has a limit of time.
 fn connect(file: &Path) -> io::Result<Option<UnixStream>> {
-    let flags = SocketFlags::CLOEXEC;
-    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
-    set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_TIMEOUT))?;
-    match rustix::net::connect(&socket, &SocketAddrUnix::new_abstract_name(&name(file)?)?) {
-        Ok(()) => Ok(Some(UnixStream::from(socket))),
-        Err(Errno::CONNREFUSED) => Ok(None),
-        Err(Errno::AGAIN) => Err(io::Error::other(
-            "who has the control socket does not accept (`ss -xlp` shows who)",
-        )),
-        Err(error) => Err(error.into()),
+    let mut denied = None;
+    for place in Place::all(file)? {
+        match place.connect() {
+            Ok(stream) => return Ok(Some(stream)),
+            Err(Errno::CONNREFUSED | Errno::NOENT) => {}
+            Err(Errno::AGAIN) => {
+                return Err(io::Error::other(
+                    "the owner of the control socket does not accept (`ss -xlp` shows it)",
+                ));
+            }
+            // Another user's directory.
+            Err(Errno::ACCESS) => {
+                denied = Some(io::Error::new(
+                    io::ErrorKind::PermissionDenied,
+                    "the control socket belongs to another user: run this as root, or as that user",
+                ));
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
+    denied.map_or(Ok(None), Err)
 }
 
 fn listen(file: &Path) -> io::Result<UnixListener> {
-    let listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(name(file)?)?)?;
+    let listener = Place::own(file)?.listen()?;
     listener.set_nonblocking(true)?;
     Ok(listener)
-}
-
-/// The name of the socket. Links are not followed: what they point to changes with each update of a Kubernetes
-/// volume.
-fn name(file: &Path) -> io::Result<Vec<u8>> {
-    let path = std::path::absolute(file)?;
-    let path = path.as_os_str().as_encoded_bytes();
-    let mut name = b"portway:".to_vec();
-    if path.len() > LONGEST_NAME - name.len() {
-        name.extend(format!("{:08x}:", crc32fast::hash(path)).bytes());
-    }
-    let room = LONGEST_NAME - name.len();
-    name.extend(path.iter().skip(path.len().saturating_sub(room)));
-    Ok(name)
 }

@@ -107,6 +107,11 @@ impl Portway {
         Self::spawn_on(file, program(), arguments, Stdio::piped())
     }
 
+    /// Starts another one with the same file, by another command.
+    pub(crate) fn start_again(&self, command: Command) -> Self {
+        Self::spawn_on(Arc::clone(&self.file), command, &[], Stdio::piped()).until_ready()
+    }
+
     fn until_ready(self) -> Self {
         let mut portway = self;
         let ready = |line: &Value| message(line) == "ready";

@@ -1,5 +1,7 @@
 //! Upgrades: one process takes the listeners over from another (F27), or gets them from systemd.
 
+mod control_socket;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +12,6 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use socket2::{Domain, SockAddr, Socket, Type};
 
 use super::fixture::{PATIENCE, PORTWAY, Portway, config, get, message, pause, within};
 use super::peers::{Backend, End, read_to_end};
@@ -174,35 +175,6 @@ fn f27_of_two_successors_at_once_one_takes_over_and_the_other_ends() {
         left.reload().status.success().then_some(())
     });
     drop(left.relayed());
-}
-
-/// A name that nobody accepts at must not hold up whoever connects to it.
-#[test]
-fn invariant_9_another_user_of_the_control_socket_stalls_nothing() {
-    let backend = Backend::echo();
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("routes.toml");
-    std::fs::write(&file, config(&[backend.address()], "", "")).unwrap();
-    let name = format!("\0portway:{}", file.display());
-    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
-    let (squatter, waiting) = (socket(), socket());
-    squatter.bind(&SockAddr::unix(&name).unwrap()).unwrap();
-    squatter.listen(0).unwrap();
-    waiting.connect(&SockAddr::unix(&name).unwrap()).unwrap();
-
-    let mut portway = Portway::start_at(&file, &[]);
-    let told = |line: &serde_json::Value| message(line).contains("has the control socket");
-    portway.program.wait(PATIENCE, told);
-    let output = portway.reload();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
-    drop(portway.relayed());
-    // It is had as soon as it is free.
-    drop((squatter, waiting));
-    within(PATIENCE, "the control socket is had", || {
-        portway.reload().status.success().then_some(())
-    });
-    portway.signal(Signal::TERM);
-    assert_eq!(portway.wait_exit().code(), Some(0));
 }
 
 #[test]

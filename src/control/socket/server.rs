@@ -18,6 +18,7 @@ use super::{
 };
 use crate::control::{NotReloaded, Request, Requests, Takeover};
 use crate::net;
+use crate::telemetry::Registry;
 
 /// Requests at once; more wait in the queue.
 const CONNECTIONS: usize = 8;
@@ -41,13 +42,14 @@ pub(in crate::control) async fn serve(
     file: PathBuf,
     predecessor: Option<Predecessor>,
     requests: Requests,
+    registry: Arc<Registry>,
 ) {
     let mut listener = None;
     if let Some(predecessor) = predecessor
         && let Err(error) = succeed(predecessor).await
     {
         // One that drains or has crashed does not have the name either.
-        listener = timeout(NAME_TIMEOUT, listen(&file)).await.ok();
+        listener = timeout(NAME_TIMEOUT, listen(&file, &registry)).await.ok();
         if listener.is_none() {
             tracing::error!(%error, "the predecessor goes on, so this process stops");
             drop(requests.send(Request::Stop));
@@ -56,13 +58,15 @@ pub(in crate::control) async fn serve(
     }
     let listener = match listener {
         Some(listener) => listener,
-        None => listen(&file).await,
+        None => listen(&file, &registry).await,
     };
+    registry.config().control_socket(true);
     let Successor {
         mut stream,
         under_way,
     } = answer_all(&listener, &requests).await;
     drop(listener);
+    registry.config().control_socket(false);
     drop(requests.send(Request::TakenOver));
     drop(under_way);
     if let Err(error) = stream.write_all(&[YOURS]).await {
@@ -84,7 +88,9 @@ async fn answer_all(listener: &UnixListener, requests: &Requests) -> Successor {
         let is_full = connections.len() >= CONNECTIONS;
         tokio::select! {
             accepted = listener.accept(), if !is_full => match accepted {
-                Ok((stream, _)) => { connections.spawn_local(answer(stream, requests.clone())); }
+                // Before a byte is read: strangers take no place.
+                Ok((stream, _)) if is_known(&stream) => { connections.spawn_local(answer(stream, requests.clone())); }
+                Ok(_) => {}
                 Err(_) => sleep(BACKOFF).await,
             },
             Some(answered) = connections.join_next() => match answered {
@@ -98,20 +104,27 @@ async fn answer_all(listener: &UnixListener, requests: &Requests) -> Successor {
     }
 }
 
-/// Has the control socket, as soon as nobody else has it.
-async fn listen(file: &Path) -> UnixListener {
+/// Whether it is portway's own user or root that has connected.
+fn is_known(stream: &UnixStream) -> bool {
+    net::peer(stream).is_ok_and(|peer| peer.user == 0 || peer.user == geteuid().as_raw())
+}
+
+/// Binds the control socket, retrying until nobody else has it.
+async fn listen(file: &Path, registry: &Registry) -> UnixListener {
     let mut told = false;
     loop {
         match super::listen(file).and_then(UnixListener::from_std) {
             Ok(listener) => return listener,
             Err(error) if !told => tracing::warn!(
                 %error,
-                "another process has the control socket of this file (`ss -xlp` shows it): \
-                 `portway reload` and `run --takeover` do not reach this one"
+                "another process has the control socket of this file: `portway reload` and `run \
+                 --takeover` do not reach this one; stop that process (`ss -xlp` shows it), or give \
+                 portway a directory of its own in RUNTIME_DIRECTORY, as systemd does"
             ),
             Err(_) => {}
         }
         told = true;
+        registry.config().control_socket(false);
         sleep(RETRY).await;
     }
 }
@@ -122,11 +135,9 @@ async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<Suc
     let mut stream = BufReader::new(stream);
     let request = timeout(REQUEST_TIMEOUT, line(&mut stream)).await??;
     match request.as_str() {
-        RELOAD if user == own || user == 0 => reload(&mut stream, &requests).await,
+        RELOAD => reload(&mut stream, &requests).await,
         TAKE_OVER if user == own => return hand_over(stream, &requests).await,
-        RELOAD | TAKE_OVER => {
-            say(&mut stream, FAILED, "only portway's own user may ask that").await
-        }
+        TAKE_OVER => say(&mut stream, FAILED, "only portway's own user may ask that").await,
         _ => say(&mut stream, FAILED, "known requests: reload, takeover").await,
     }?;
     Ok(None)

@@ -97,6 +97,8 @@ metrics! {
         "CRC-32 of the file in force: two instances with different ones have different files.";
     WATCH = "portway_config_watch", Kind::Gauge, ["mode"],
         "1 for the way in which changes of the file are noticed.";
+    CONTROL_SOCKET = "portway_control_socket_available", Kind::Gauge, [],
+        "1 if this process has its control socket; 0 while another process has the name, and once a successor has it.";
     LINES_DROPPED = "portway_log_lines_dropped_total", Kind::Counter, [],
         "Log lines lost because their reader was slow or gone.";
     LINES_SUPPRESSED = "portway_log_lines_suppressed_total", Kind::Counter, [],

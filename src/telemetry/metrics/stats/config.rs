@@ -40,6 +40,7 @@ pub struct ConfigStats {
     loaded_at: Gauge,
     generation: Gauge,
     hash: Gauge,
+    control_socket: Gauge,
     watch: [Gauge; WatchMode::ALL.len()],
 }
 
@@ -54,6 +55,7 @@ impl ConfigStats {
             loaded_at: gauge(&table::RELOAD_TIME),
             generation: gauge(&table::GENERATION),
             hash: gauge(&table::CONFIG_HASH),
+            control_socket: gauge(&table::CONTROL_SOCKET),
             watch: WatchMode::ALL.map(|mode| exporter.gauge(&table::WATCH, [mode.name()])),
         };
         stats.watches(WatchMode::Off);
@@ -84,6 +86,11 @@ impl ConfigStats {
         for (shown, one) in self.watch.iter().zip(WatchMode::ALL) {
             shown.set(u32::from(one == mode));
         }
+    }
+
+    /// Whether the control socket is ours.
+    pub fn control_socket(&self, is_ours: bool) {
+        self.control_socket.set(u32::from(is_ours));
     }
 
     pub(in crate::telemetry::metrics) fn publish(&self) {

@@ -1,0 +1,109 @@
+//! Where the control socket of a routes.toml is.
+//!
+//! Where systemd gives a directory (`RUNTIME_DIRECTORY`) it is a file there, which other users can neither
+//! reach nor be in the way of. Elsewhere it is an abstract Unix socket (see unix(7)): no file is left
+//! behind by a crash, and pods of one network namespace find each other.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
+
+/// Connect timeout: another process may hold the name and never accept.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// The name of an abstract socket has 107 bytes.
+const LONGEST_NAME: usize = 100;
+/// The directory of the unit that ships. A shell in which `portway reload` runs does not know it.
+const UNIT_DIRECTORY: &str = "/run/portway";
+
+/// One place.
+pub(super) enum Place {
+    /// A file in a directory that other users cannot enter.
+    File(PathBuf),
+    /// The name of an abstract socket.
+    Abstract(Vec<u8>),
+}
+
+impl Place {
+    /// The one where this process listens.
+    pub(super) fn own(file: &Path) -> io::Result<Self> {
+        match given() {
+            Some(directory) => Self::inside(&directory, file),
+            None => name(file).map(Self::Abstract),
+        }
+    }
+
+    /// Those where another process may listen.
+    pub(super) fn all(file: &Path) -> io::Result<Vec<Self>> {
+        let directories = given().into_iter().chain([UNIT_DIRECTORY.into()]);
+        let files = directories.map(|directory| Self::inside(&directory, file));
+        files.chain([name(file).map(Self::Abstract)]).collect()
+    }
+
+    fn inside(directory: &Path, file: &Path) -> io::Result<Self> {
+        let path = std::path::absolute(file)?;
+        let hash = crc32fast::hash(path.as_os_str().as_encoded_bytes());
+        let name = format!("control-{hash:08x}.socket");
+        Ok(Self::File(directory.join(name)))
+    }
+
+    /// Connects, within a limit of time.
+    pub(super) fn connect(&self) -> rustix::io::Result<UnixStream> {
+        let address = match self {
+            Self::File(path) => SocketAddrUnix::new(path)?,
+            Self::Abstract(name) => SocketAddrUnix::new_abstract_name(name)?,
+        };
+        let flags = SocketFlags::CLOEXEC;
+        let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        set_socket_timeout(&socket, Timeout::Send, Some(CONNECT_TIMEOUT))?;
+        rustix::net::connect(&socket, &address)?;
+        Ok(UnixStream::from(socket))
+    }
+
+    /// Listens, unless somebody else does.
+    pub(super) fn listen(&self) -> io::Result<UnixListener> {
+        let path = match self {
+            Self::Abstract(name) => {
+                return UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?);
+            }
+            Self::File(path) => path,
+        };
+        match self.connect() {
+            Ok(_) | Err(Errno::AGAIN) => return Err(Errno::ADDRINUSE.into()),
+            // Whoever had it has ended.
+            Err(Errno::CONNREFUSED) => fs::remove_file(path)?,
+            Err(_) => {}
+        }
+        let listener = UnixListener::bind(path)?;
+        fs::set_permissions(path, Permissions::from_mode(0o600))?;
+        Ok(listener)
+    }
+}
+
+/// The directory that systemd has made for this unit; of several, the first.
+fn given() -> Option<PathBuf> {
+    let given = std::env::var_os("RUNTIME_DIRECTORY")?;
+    let given = given.to_str()?.split(':').next()?;
+    (!given.is_empty()).then(|| given.into())
+}
+
+/// The name of the abstract socket: the path. Links are not followed: what they point to changes with each
+/// update of a Kubernetes volume.
+fn name(file: &Path) -> io::Result<Vec<u8>> {
+    let path = std::path::absolute(file)?;
+    let path = path.as_os_str().as_encoded_bytes();
+    let mut name = b"portway:".to_vec();
+    if path.len() > LONGEST_NAME - name.len() {
+        name.extend(format!("{:08x}:", crc32fast::hash(path)).bytes());
+    }
+    let room = LONGEST_NAME - name.len();
+    name.extend(path.iter().skip(path.len().saturating_sub(room)));
+    Ok(name)
+}

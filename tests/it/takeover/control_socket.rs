@@ -1,0 +1,117 @@
+//! Who may use the control socket, and who cannot be in its way.
+
+use std::io::{Read, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use rustix::process::{Signal, Uid, geteuid};
+use socket2::{Domain, SockAddr, Socket, Type};
+
+use crate::it::fixture::{PATIENCE, PORTWAY, Portway, config, message, within};
+use crate::it::peers::Backend;
+
+/// Any user that is not root.
+const STRANGER: u32 = 65_533;
+
+fn abstract_name(file: &Path) -> SocketAddr {
+    SocketAddr::from_abstract_name(format!("portway:{}", file.display())).unwrap()
+}
+
+/// A name that nobody accepts at must not hold up whoever connects to it.
+#[test]
+fn invariant_9_another_user_of_the_control_socket_stalls_nothing() {
+    let backend = Backend::echo();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routes.toml");
+    std::fs::write(&file, config(&[backend.address()], "", "")).unwrap();
+    let name = format!("\0portway:{}", file.display());
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let (squatter, waiting) = (socket(), socket());
+    squatter.bind(&SockAddr::unix(&name).unwrap()).unwrap();
+    squatter.listen(0).unwrap();
+    waiting.connect(&SockAddr::unix(&name).unwrap()).unwrap();
+
+    let mut portway = Portway::start_at(&file, &[]);
+    let told = |line: &serde_json::Value| message(line).contains("has the control socket");
+    let line = portway.program.wait(PATIENCE, told);
+    assert!(message(&line).contains("RUNTIME_DIRECTORY"), "{line}");
+    let available = |portway: &Portway| portway.count("portway_control_socket_available");
+    assert_eq!(available(&portway), 0);
+    let output = portway.reload();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    drop(portway.relayed());
+    // It is had as soon as it is free.
+    drop((squatter, waiting));
+    within(PATIENCE, "the control socket is had", || {
+        portway.reload().status.success().then_some(())
+    });
+    assert_eq!(available(&portway), 1);
+    portway.signal(Signal::TERM);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+}
+
+/// A user who may not ask anything must not hold a place among those who may.
+#[test]
+fn a_stranger_is_dropped_before_a_word_is_read() {
+    if !geteuid().is_root() {
+        eprintln!("not tested: it takes root to be another user");
+        return;
+    }
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    within(PATIENCE, "it has the control socket", || {
+        (portway.count("portway_control_socket_available") == 1).then_some(())
+    });
+    let name = abstract_name(portway.file());
+    let stranger = thread::spawn(move || {
+        let user = Uid::from_raw(STRANGER);
+        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+        let connect = || UnixStream::connect_addr(&name).unwrap();
+        let held: Vec<_> = (0..64).map(|_| connect()).collect();
+        for mut stream in held {
+            // It may be closed already.
+            drop(stream.write_all(b"reload\n"));
+            let mut told = Vec::new();
+            drop(stream.read_to_end(&mut told));
+            assert_eq!(String::from_utf8_lossy(&told), "", "not a word");
+        }
+    });
+    stranger.join().unwrap();
+    assert!(portway.reload().status.success());
+}
+
+#[test]
+fn in_a_directory_of_its_own_nobody_has_the_name_of_the_control_socket_first() {
+    let backend = Backend::echo();
+    let directory = tempfile::tempdir().unwrap();
+    let toml = config(&[backend.address()], "", "");
+    let start = || {
+        let mut command = Command::new(PORTWAY);
+        command.env("RUNTIME_DIRECTORY", directory.path());
+        Portway::start_by(command, &toml, Stdio::piped())
+    };
+    let portway = start();
+    // Somebody has the abstract name.
+    let _squatter = UnixListener::bind_addr(&abstract_name(portway.file())).unwrap();
+    let reload = |portway: &Portway| {
+        let mut command = Command::new(PORTWAY);
+        command.args(["reload", "--config"]).arg(portway.file());
+        command.env("RUNTIME_DIRECTORY", directory.path());
+        command.output().unwrap().status.success()
+    };
+    within(PATIENCE, "it is reloaded", || {
+        reload(&portway).then_some(())
+    });
+    assert_eq!(portway.count("portway_control_socket_available"), 1);
+    // What a crash leaves behind is in nobody's way.
+    let mut crashed = portway;
+    crashed.signal(Signal::KILL);
+    crashed.wait_exit();
+    let mut command = Command::new(PORTWAY);
+    command.env("RUNTIME_DIRECTORY", directory.path());
+    let again = crashed.start_again(command);
+    within(PATIENCE, "it is reloaded", || reload(&again).then_some(()));
+}
