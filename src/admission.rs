@@ -103,9 +103,10 @@ impl Permit {
         self.leave_client();
         let bounds = self.admission.bounds();
         let client = bounds.key(client);
+        let share = bounds.pending_share(self.admission.pending());
         self.admission
             .clients
-            .enter(client, self.pending, &bounds)?;
+            .enter(client, self.pending, share, &bounds)?;
         self.client = Some(client);
         Ok(())
     }

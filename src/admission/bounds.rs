@@ -21,7 +21,8 @@ pub struct Limits {
     pub max_connections: Option<usize>,
     /// `max_pending_connections`: without a whole hello.
     pub max_pending_connections: Option<usize>,
-    /// `max_pending_per_client`.
+    /// `max_pending_per_client`; `None` counts only while more than half of `max_pending_connections`
+    /// is in use.
     pub max_pending_per_client: Option<usize>,
     /// `max_connections_per_client`; `None` is no limit.
     pub max_connections_per_client: Option<usize>,
@@ -43,6 +44,9 @@ pub struct Bounds {
     pub max_pending_connections: usize,
     /// Those of one client.
     pub max_pending_per_client: usize,
+    /// `max_pending_per_client` counts while more connections than this are pending: 0 if it is
+    /// written, so that a site behind one address comes back at once while there is room.
+    pub pending_share_above: usize,
     /// Connections of one client; `None` is no limit.
     pub max_connections_per_client: Option<usize>,
     client_ipv6_prefix: u8,
@@ -67,6 +71,10 @@ impl Bounds {
                 limits.max_pending_per_client,
                 max_pending_connections,
             ),
+            pending_share_above: match limits.max_pending_per_client {
+                Some(_) => 0,
+                None => max_pending_connections / 2,
+            },
             max_connections_per_client: limits.max_connections_per_client.map(|max| max.max(1)),
             client_ipv6_prefix: limits.client_ipv6_prefix,
         }
@@ -79,6 +87,15 @@ impl Bounds {
         match client.to_canonical() {
             IpAddr::V6(client) => Ipv6Addr::from_bits(client.to_bits() & mask).into(),
             client @ IpAddr::V4(_) => client,
+        }
+    }
+
+    /// Pending connections of one client while so many of all are pending.
+    pub(super) const fn pending_share(&self, pending: usize) -> usize {
+        if pending > self.pending_share_above {
+            self.max_pending_per_client
+        } else {
+            usize::MAX
         }
     }
 

@@ -40,11 +40,18 @@ impl Clients {
         }
     }
 
-    /// Counts a connection of the client with this [`Bounds::key`].
-    pub(super) fn enter(&self, key: IpAddr, pending: bool, bounds: &Bounds) -> Result<(), Limit> {
+    /// Counts a connection of the client with this [`Bounds::key`], of which at most `share` may be
+    /// pending.
+    pub(super) fn enter(
+        &self,
+        key: IpAddr,
+        pending: bool,
+        share: usize,
+        bounds: &Bounds,
+    ) -> Result<(), Limit> {
         let mut shard = self.shard(key);
         let counts = shard.get(&key).copied().unwrap_or_default();
-        if pending && counts.pending as usize >= bounds.max_pending_per_client {
+        if pending && counts.pending as usize >= share {
             return Err(Limit::MaxPendingPerClient);
         }
         let most = bounds.max_connections_per_client.unwrap_or(usize::MAX);

@@ -139,6 +139,52 @@ fn a_client_over_its_pending_limit_is_refused_and_others_are_not() {
     assert_eq!(admission.counts(one), (2, 1));
 }
 
+/// Pending connections of one client until one is refused.
+fn pending_of(admission: &Arc<Admission>, client: &str) -> Vec<Permit> {
+    let mut held = Vec::new();
+    loop {
+        let mut permit = admission.admit().unwrap();
+        match permit.identify(ip(client)) {
+            Ok(()) => held.push(permit),
+            Err(limit) => {
+                assert_eq!(limit, Limit::MaxPendingPerClient);
+                return held;
+            }
+        }
+    }
+}
+
+#[test]
+fn by_default_one_client_has_half_of_the_pending_places_and_under_pressure_its_share() {
+    let admission = admission(&Limits {
+        max_pending_connections: Some(40),
+        ..NO_LIMITS
+    });
+    let mut one = pending_of(&admission, "192.0.2.1");
+    assert_eq!(one.len(), 20);
+    // A client below its share of a quarter gets more up to it, while there is a place.
+    let other = pending_of(&admission, "192.0.2.2");
+    assert_eq!(other.len(), 10);
+    // Who is over it gets more once there is room again.
+    one[0].hello_done();
+    let mut again = admission.admit().unwrap();
+    assert!(again.identify(ip("192.0.2.1")).is_err());
+    drop((other, again));
+    assert_eq!(pending_of(&admission, "192.0.2.1").len(), 1);
+    drop(one);
+    assert_eq!(admission.clients.size().0, 0);
+}
+
+#[test]
+fn a_written_share_counts_always() {
+    let admission = admission(&Limits {
+        max_pending_connections: Some(40),
+        max_pending_per_client: Some(10),
+        ..NO_LIMITS
+    });
+    assert_eq!(pending_of(&admission, "192.0.2.1").len(), 10);
+}
+
 #[test]
 fn a_client_over_its_connection_limit_is_refused_and_leaves_no_trace() {
     let admission = admission(&Limits {
@@ -307,14 +353,16 @@ fn address(client: u8, step: usize) -> IpAddr {
 
 proptest! {
     #[test]
-    fn counts_and_refusals_equal_those_of_a_list_of_permits(steps in steps()) {
+    fn counts_and_refusals_equal_those_of_a_list_of_permits(steps in steps(), written: bool) {
         let limits = Limits {
             max_connections: Some(6),
             max_pending_connections: Some(4),
-            max_pending_per_client: Some(2),
+            max_pending_per_client: written.then_some(2),
             max_connections_per_client: Some(3),
             client_ipv6_prefix: 64,
         };
+        // By default a quarter, which counts while more than half are pending.
+        let (share, above) = if written { (2, 0) } else { (1, 2) };
         let admission = admission(&limits);
         let mut permits: Vec<(Permit, Modelled)> = Vec::new();
         for (number, step) in steps.into_iter().enumerate() {
@@ -338,7 +386,9 @@ proptest! {
                     for (_, model) in permits.iter().filter(|(_, model)| model.0 == Some(client)) {
                         *of_client.get_mut(&model.1).unwrap() += 1;
                     }
-                    let expected = if permits[permit].1.1 && of_client[&true] >= 2 {
+                    let pending = permits.iter().filter(|(_, model)| model.1).count();
+                    let counts = permits[permit].1.1 && pending > above;
+                    let expected = if counts && of_client[&true] >= share {
                         Err(Limit::MaxPendingPerClient)
                     } else if of_client[&true] + of_client[&false] >= 3 {
                         Err(Limit::MaxConnectionsPerClient)

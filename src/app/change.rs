@@ -212,6 +212,7 @@ impl Builder {
             bound_by = bounds.bound_by,
             max_pending_connections = bounds.max_pending_connections,
             max_pending_per_client = bounds.max_pending_per_client,
+            pending_share_above = bounds.pending_share_above,
             "limits"
         );
         if bounds.max_connections > bounds.machine_max_connections {

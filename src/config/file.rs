@@ -67,7 +67,8 @@ pub(super) struct Limits {
     #[schemars(with = "i64", range(min = *CONNECTIONS.start(), max = *CONNECTIONS.end()))]
     pub(super) max_pending_connections: Option<i64>,
     /// Connections of one client address whose client hello is not whole yet. Default: a quarter of
-    /// max_pending_connections.
+    /// max_pending_connections, and only while more than half of those are in use; a written value
+    /// counts always.
     #[schemars(with = "i64", range(min = *CONNECTIONS.start(), max = *CONNECTIONS.end()))]
     pub(super) max_pending_per_client: Option<i64>,
     /// Connections of one client address. Default: no limit.

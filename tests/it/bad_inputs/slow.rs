@@ -8,7 +8,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::Seen::{Alert, Fin};
 use super::lane::{Lane, about_a_second};
-use crate::it::fixture::{NAME, PATIENCE, Portway, config, hello, once_more, pause};
+use crate::it::fixture::{NAME, PATIENCE, Portway, config, hello, once_more, pause, within};
 use crate::it::hello::Builder;
 use crate::it::peers::{Backend, End, connect, read_to_end, reset, send_urgent};
 use crate::it::process;
@@ -221,6 +221,34 @@ fn b81_a_client_over_its_pending_connections_is_reset() {
     expect_overloaded(&portway, "max_pending_per_client");
     drop(held);
     assert_eq!(backend.accepted(), 0);
+}
+
+#[test]
+fn by_default_a_client_has_half_of_the_pending_places_and_others_still_come_in() {
+    let backend = Backend::echo();
+    let limits = "max_pending_connections = 40";
+    let portway = Portway::start(&config(&[backend.address()], limits, ""));
+    let address = portway.address("agents");
+    let mut held: Vec<_> = (0..20).map(|_| connect(address)).collect();
+    let active = "portway_connections_active{listener=\"agents\"}";
+    within(PATIENCE, "all are held", || {
+        let all = portway.metric(active) > 19.5;
+        all.then_some(())
+    });
+    expect_overloaded(&portway, "max_pending_per_client");
+
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let other = SocketAddr::from(([127, 0, 0, 2], 0));
+    socket.bind(&other.into()).unwrap();
+    socket.connect(&address.into()).unwrap();
+    held.push(TcpStream::from(socket));
+    // Not one was refused but the one above: each is served.
+    let bytes = hello();
+    for client in held.iter_mut().rev() {
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(&bytes).unwrap();
+        client.read_exact(&mut vec![0; bytes.len()]).unwrap();
+    }
 }
 
 #[test]
