@@ -9,4 +9,4 @@ mod tests;
 
 pub use endpoint::{Endpoint, InUse};
 pub use pool::{Candidate, Pool};
-pub use target::{Balance, Target};
+pub use target::{Balance, Target, is_forbidden};

@@ -1,7 +1,7 @@
 //! What routes.toml says of an endpoint and of the choice among several.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 /// Where an endpoint is: `host:port` or an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -26,6 +26,15 @@ impl fmt::Display for Target {
     }
 }
 
+/// Whether an address is that of no endpoint, written in routes.toml or an answer of DNS: the
+/// unspecified one (Linux takes it as loopback, and a DNS sink answers with it), multicast and
+/// broadcast. An IPv4-mapped address is judged by the IPv4 address in it.
+pub const fn is_forbidden(address: IpAddr) -> bool {
+    let address = address.to_canonical();
+    let is_broadcast = matches!(address, IpAddr::V4(address) if address.is_broadcast());
+    address.is_unspecified() || address.is_multicast() || is_broadcast
+}
+
 /// How an endpoint is chosen among several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Balance {
@@ -38,4 +47,30 @@ pub enum Balance {
     Random,
     /// By the client's address, the same endpoint from every relay.
     SourceHash,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_forbidden;
+
+    #[test]
+    fn an_address_of_no_server_is_forbidden_in_every_form() {
+        let forbidden = |text: &str| is_forbidden(text.parse().unwrap());
+        for address in ["0.0.0.0", "224.0.0.1", "239.255.255.255", "255.255.255.255"] {
+            assert!(forbidden(address), "{address}");
+            assert!(forbidden(&format!("::ffff:{address}")), "{address}");
+        }
+        for address in ["::", "ff02::1"] {
+            assert!(forbidden(address), "{address}");
+        }
+        for address in [
+            "127.0.0.1",
+            "10.255.255.255",
+            "::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(!forbidden(address), "{address}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use ipnet::IpNet;
 
-use crate::backend::Target;
+use crate::backend::{Target, is_forbidden};
 use crate::routing::Pattern;
 use crate::tls::ServerName;
 
@@ -161,7 +161,7 @@ fn endpoint_address(text: &str, address: SocketAddr) -> Result<Target, Wrong> {
             format!("{text:?} has no port to dial"),
             format!("write \"{}\"", SocketAddr::new(address.ip(), 443)),
         )
-    } else if address.ip().is_unspecified() || address.ip().is_multicast() {
+    } else if is_forbidden(address.ip()) {
         wrong(
             format!("{text:?} is no address to dial"),
             "write the address of the host",

@@ -1,5 +1,5 @@
 //! Resolves the names of endpoints in the background, so that no connection ever waits for DNS, and
-//! keeps portway's own addresses out of what it dials.
+//! keeps portway's own addresses, and those of no server, out of what it dials.
 
 mod own;
 mod resolver;
@@ -21,7 +21,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{error, info, warn};
 
-use crate::backend::{Endpoint, Target};
+use crate::backend::{Endpoint, Target, is_forbidden};
 use own::Own;
 use resolver::{Answer, Lookup, Resolver, set_if_changed, system_lookup};
 
@@ -159,7 +159,7 @@ struct Name {
     /// When it was last asked for, its turn among all names awaited.
     begun: Instant,
     failing: bool,
-    /// Addresses that are our own, already warned of.
+    /// Addresses that are not dialled, already warned of.
     excluded: HashSet<SocketAddr>,
 }
 
@@ -245,10 +245,16 @@ impl Name {
                 if !seen.insert(address) {
                     continue;
                 }
-                if !own.contains(address) {
+                let warn = if is_forbidden(address.ip()) {
+                    warn_of_forbidden
+                } else if own.contains(address) {
+                    warn_of_loop
+                } else {
                     usable.push(address);
-                } else if excluded.insert(address) && !self.excluded.contains(&address) {
-                    warn_of_loop(endpoint, address);
+                    continue;
+                };
+                if excluded.insert(address) && !self.excluded.contains(&address) {
+                    warn(endpoint, address);
                 }
             }
             set_if_changed(endpoint, usable);
@@ -304,5 +310,15 @@ fn warn_of_loop(endpoint: &Endpoint, address: SocketAddr) {
         reason = "loop",
         "the endpoint leads back to portway itself and is not dialled there; \
          write the backend's own address in routes.toml"
+    );
+}
+
+fn warn_of_forbidden(endpoint: &Endpoint, address: SocketAddr) {
+    warn!(
+        endpoint = %endpoint.name(),
+        %address,
+        reason = "forbidden",
+        "the name of the endpoint leads to an address that is not that of a server, and is not \
+         dialled there; ask the resolver why it answers so (a filter?), and correct the name in DNS"
     );
 }

@@ -317,6 +317,31 @@ async fn an_address_that_leads_back_to_portway_is_never_an_endpoints() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_that_is_not_the_address_of_a_server_is_not_dialled() {
+    let dns = Dns::default();
+    let sink = [
+        "0.0.0.0",
+        "::",
+        "::ffff:0.0.0.0",
+        "224.0.0.1",
+        "ff02::1",
+        "::ffff:239.1.1.1",
+        "255.255.255.255",
+    ];
+    dns.set("sink.test", &sink);
+    dns.set("half.test", &["0.0.0.0", "::ffff:192.0.2.1"]);
+    let endpoints = [named("sink.test", 443), named("half.test", 443)];
+    let mut names = dns.start(&endpoints, &[]);
+    names.first_pass().await;
+    assert_eq!(addresses(&endpoints[0]), [""; 0]);
+    assert_eq!(addresses(&endpoints[1]), ["192.0.2.1:443"]);
+    // What DNS says later holds: no word is kept of the sink.
+    dns.set("sink.test", &["192.0.2.2"]);
+    seconds(31).await;
+    assert_eq!(addresses(&endpoints[0]), ["192.0.2.2:443"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_change_is_told_once() {
     let told = tempfile::NamedTempFile::new().unwrap();
     let _guard = tracing::subscriber::set_default(
@@ -327,7 +352,10 @@ async fn each_change_is_told_once() {
     );
     let dns = Dns::default();
     let endpoints = [named("es.test", 443), literal("127.0.0.1:443")];
-    dns.set("es.test", &["127.0.0.1", "192.0.2.1"]);
+    dns.set(
+        "es.test",
+        &["127.0.0.1", "192.0.2.1", "0.0.0.0", "224.0.0.1"],
+    );
     let mut names = dns.start(&endpoints, &["127.0.0.1:443"]);
     names.first_pass().await;
     seconds(90).await;
@@ -341,7 +369,8 @@ async fn each_change_is_told_once() {
     assert_eq!(count("reason=\"loop\""), 2, "{told}");
     assert_eq!(count("cannot resolve"), 1, "{told}");
     assert_eq!(count("resolves again"), 1, "{told}");
-    assert_eq!(told.lines().count(), 4, "{told}");
+    assert_eq!(count("reason=\"forbidden\""), 2, "{told}");
+    assert_eq!(told.lines().count(), 6, "{told}");
 }
 
 #[tokio::test(start_paused = true)]
