@@ -4,7 +4,6 @@ mod build;
 mod change;
 mod inherited;
 
-use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -252,12 +251,8 @@ fn run_with(
     Ok(stopped)
 }
 
-/// Reads the file again. Only a regular one: to open a named pipe would wait for its writer.
+/// Reads the file again.
 fn read(file: &Path) -> Result<String, Rejected> {
-    if fs::metadata(file).is_ok_and(|known| !known.is_file() && !known.is_dir()) {
-        let text = format!("{}: is not a regular file", file.display());
-        return Err(Rejected::new(None, text));
-    }
     // What cannot be read as text has a hash all the same.
     config::read(file).map_err(|faults| faulty(&faults, control::watch::hash(file)))
 }

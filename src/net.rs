@@ -3,6 +3,7 @@
 
 mod deadline;
 mod descriptors;
+mod file;
 mod leg;
 mod listening;
 mod pipe;
@@ -10,6 +11,7 @@ mod socket;
 
 pub use deadline::{TimeIsUp, until};
 pub use descriptors::{DESCRIPTORS_PER_MESSAGE, Peer, peer, receive_descriptors, send_descriptors};
+pub use file::{read, read_regular};
 pub use leg::{Broken, Leg, Readable, any_readable};
 pub use listening::{Accepted, Listening, adopt, bind, bind_group, listen};
 pub use pipe::{Pipe, Pool};

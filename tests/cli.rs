@@ -7,9 +7,10 @@
 )]
 
 use std::fs;
+use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -217,6 +218,82 @@ fn bad_usage_has_its_own_exit_status() {
         assert_eq!(output.status.code(), Some(2), "{line}: {output:?}");
         assert!(!output.stderr.is_empty(), "{line}");
     }
+}
+
+/// Runs a line of bash in the directory with `$PORTWAY`; it is ended after ten times what it may take.
+fn bash(directory: &Path, line: &str) -> Output {
+    let mut bash = Command::new("timeout");
+    bash.args(["60", "bash", "-c", line])
+        .env("PORTWAY", env!("CARGO_BIN_EXE_portway"))
+        .current_dir(directory);
+    bash.output().unwrap()
+}
+
+#[test]
+fn a_file_may_come_through_a_pipe_that_ends() {
+    let directory = directory();
+    for line in [
+        "cat routes.toml | $PORTWAY check --config /dev/stdin",
+        "$PORTWAY check --config /dev/stdin < routes.toml",
+        "$PORTWAY check --config <(cat routes.toml)",
+        "mkfifo late; cat routes.toml > late & $PORTWAY check --config late",
+        "$PORTWAY explain --hello <(cat hello.bin) --listener agents",
+    ] {
+        let output = bash(directory.path(), line);
+        assert!(output.status.success(), "{line}: {output:?}");
+    }
+}
+
+#[test]
+fn what_is_no_file_and_never_ends_is_refused_by_every_command() {
+    let directory = directory();
+    assert!(bash(directory.path(), "mkfifo pipe").status.success());
+    let nobody = ["pipe", "nobody has written to this pipe", "close it"];
+    let device = ["/dev/zero", "neither a file nor a pipe", "name a file"];
+    let parent = [".", "it is a directory", "name the file in it"];
+    for (command, status) in [
+        ("check", 78),
+        ("run", 78),
+        ("explain --server-name fleet.example.com", 78),
+        ("healthcheck", 1),
+    ] {
+        for [file, cause, remedy] in [nobody, device, parent] {
+            let output = bash(
+                directory.path(),
+                &format!("$PORTWAY {command} --config {file}"),
+            );
+            let told = String::from_utf8_lossy(&output.stderr);
+            assert_eq!(
+                output.status.code(),
+                Some(status),
+                "{command} {file}: {output:?}"
+            );
+            assert!(
+                told.contains(cause) && told.contains(remedy),
+                "{command} {file}: {told}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_pipe_that_is_not_closed_is_told() {
+    let mut portway = Command::new(env!("CARGO_BIN_EXE_portway"))
+        .args(["check", "--config", "/dev/stdin"])
+        .stdin(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut pipe = portway.stdin.take().unwrap();
+    pipe.write_all(include_bytes!("../routes.toml")).unwrap();
+    let output = portway.wait_with_output().unwrap();
+    drop(pipe);
+    assert_eq!(output.status.code(), Some(78), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        told.contains("the writer of this pipe has not closed it"),
+        "{told}"
+    );
 }
 
 #[test]

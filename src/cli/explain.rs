@@ -1,7 +1,6 @@
 //! `portway explain`: the look-up of the relay, with its reasons.
 
-use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,6 +11,7 @@ use super::BAD_USAGE;
 use super::report::Report;
 use crate::config::{Listener, Settings};
 use crate::conn::Refusal;
+use crate::net;
 use crate::outcome::Outcome;
 use crate::routing::Query;
 use crate::tls::{self, Alpn, Progress, ServerName};
@@ -179,9 +179,8 @@ fn alpn(text: &str) -> Result<String, &'static str> {
 
 /// Reads what a client has sent. More than the hello is no fault: a capture may go on.
 fn read(path: &Path, max: usize) -> io::Result<Result<Facts, Refusal>> {
-    let mut sent = Vec::new();
     let most = u64::try_from(max).unwrap_or(u64::MAX).saturating_mul(2);
-    File::open(path)?.take(most).read_to_end(&mut sent)?;
+    let sent = net::read(path, most)?;
     let mut scratch = vec![0; max];
     Ok(match tls::read_hello(&sent, max, &mut scratch) {
         Progress::Hello(hello) => Ok(Facts {

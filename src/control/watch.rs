@@ -2,8 +2,6 @@
 //! `..data` link of a Kubernetes volume show too; where that fails, by looking.
 
 use std::cell::Cell;
-use std::fs::{self, File};
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,6 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::{Reloaded, Request, Requests};
+use crate::net;
 use crate::telemetry::{Registry, WatchMode};
 
 /// Between two looks where inotify fails.
@@ -120,13 +119,9 @@ async fn settle(changed: &Notify) {
     }
 }
 
-/// CRC-32 of the file's content; none if it cannot be read.
+/// CRC-32 of the file's content; none if it cannot be read, or only once.
 pub fn hash(path: &Path) -> Option<u32> {
-    // To open a named pipe would wait for its writer.
-    fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    let mut content = Vec::new();
-    let file = File::open(path).ok()?;
-    file.take(LARGEST).read_to_end(&mut content).ok()?;
+    let content = net::read_regular(path, LARGEST).ok()?;
     Some(crc32fast::hash(&content))
 }
 

@@ -5,6 +5,7 @@ pub(crate) mod load;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -269,6 +270,12 @@ fn f23_a_bad_file_changes_nothing_but_a_metric_and_the_log() {
     fs::create_dir(portway.file()).unwrap();
     check("a directory", "cannot be read");
     fs::remove_dir(portway.file()).unwrap();
+    let made = Command::new("mkfifo").arg(portway.file()).status();
+    assert!(made.unwrap().success());
+    check(
+        "a pipe that nobody writes",
+        "nobody has written to this pipe",
+    );
     // All faults are logged, and those of the last are told with place and remedy.
     portway.write(&unknown);
     check("unknown key again", "max_connections");
@@ -390,7 +397,7 @@ fn reload_finds_the_portway_of_its_file_only() {
     let backend = Backend::echo();
     let portway = Portway::start(&config(&[backend.address()], "", ""));
     let elsewhere = tempfile::tempdir().unwrap();
-    let output = std::process::Command::new(super::fixture::PORTWAY)
+    let output = Command::new(super::fixture::PORTWAY)
         .args(["reload", "--config"])
         .arg(elsewhere.path().join("routes.toml"))
         .output()

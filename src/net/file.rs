@@ -1,0 +1,83 @@
+//! Reads a small file that a user names, which may be a pipe or something that never ends.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// What the writer of a pipe may take. Less than a reload waits for its file.
+const PIPE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// The first `most` bytes of a file, or of a pipe that ends soon: a named one, `/dev/stdin` or that of
+/// a process substitution. Anything else is refused.
+pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        whole(&file, most)
+    } else if kind.is_fifo() {
+        read_pipe(&file, most)
+    } else if kind.is_dir() {
+        Err(io::Error::new(ErrorKind::IsADirectory, "it is a directory"))
+    } else {
+        let text = "it is neither a file nor a pipe";
+        Err(io::Error::new(ErrorKind::InvalidInput, text))
+    }
+}
+
+/// The first `most` bytes of a file that can be read again: a pipe gives its bytes only once.
+pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open(path)?;
+    if file.metadata()?.is_file() {
+        whole(&file, most)
+    } else {
+        Err(ErrorKind::InvalidInput.into())
+    }
+}
+
+/// Without O_NONBLOCK, to open a named pipe would wait for its writer. Files do not mind it.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags(libc::O_NONBLOCK);
+    options.open(path)
+}
+
+fn whole(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// A pipe without a writer is at its end, but the writer may be yet to come: so its first byte is waited
+/// for.
+fn read_pipe(pipe: &File, most: u64) -> io::Result<Vec<u8>> {
+    let end = Instant::now() + PIPE_TIMEOUT;
+    let mut bytes = Vec::new();
+    wait(pipe, end, "nobody has written to this pipe")?;
+    loop {
+        let left = most.saturating_sub(bytes.len() as u64);
+        match pipe.take(left).read_to_end(&mut bytes) {
+            Ok(_) => return Ok(bytes),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                wait(pipe, end, "the writer of this pipe has not closed it")?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Waits until the pipe has bytes or has lost its writer.
+fn wait(pipe: &File, end: Instant, late: &str) -> io::Result<()> {
+    let left = end.saturating_duration_since(Instant::now());
+    let time = Timespec::try_from(left).map_err(io::Error::other)?;
+    let mut polled = [PollFd::new(pipe, PollFlags::IN)];
+    if !left.is_zero() && poll(&mut polled, Some(&time))? > 0 {
+        return Ok(());
+    }
+    let seconds = PIPE_TIMEOUT.as_secs();
+    let text = format!("{late} within {seconds} s");
+    Err(io::Error::new(ErrorKind::TimedOut, text))
+}
