@@ -40,18 +40,18 @@ impl Clients {
         }
     }
 
-    /// Counts a connection of the client with this [`Bounds::key`], of which at most `share` may be
+    /// Counts a connection of the client with this [`Bounds::key`], of which at most `most_pending` may be
     /// pending.
     pub(super) fn enter(
         &self,
         key: IpAddr,
         pending: bool,
-        share: usize,
+        most_pending: usize,
         bounds: &Bounds,
     ) -> Result<(), Limit> {
         let mut shard = self.shard(key);
         let counts = shard.get(&key).copied().unwrap_or_default();
-        if pending && counts.pending as usize >= share {
+        if pending && counts.pending as usize >= most_pending {
             return Err(Limit::MaxPendingPerClient);
         }
         let most = bounds.max_connections_per_client.unwrap_or(usize::MAX);
