@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tikv_jemallocator::Jemalloc;
 
 /// The system's allocator keeps the memory of connections that have closed; this one gives it back.
-/// Its settings are in `.cargo/config.toml`.
+/// Its settings are [`portway::net::ALLOCATOR_SETTINGS`].
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;
 

@@ -1,6 +1,7 @@
 //! Sockets, their options, pipes and splice: every system call that tokio does not make. The only
 //! place where `unsafe` is allowed, for what neither socket2 nor rustix has a safe way.
 
+mod allocator;
 mod deadline;
 mod descriptors;
 mod file;
@@ -9,6 +10,7 @@ mod listening;
 mod pipe;
 mod socket;
 
+pub use allocator::ALLOCATOR_SETTINGS;
 pub use deadline::{TimeIsUp, until};
 pub use descriptors::{DESCRIPTORS_PER_MESSAGE, Peer, peer, receive_descriptors, send_descriptors};
 pub use file::{read, read_regular};

@@ -12,6 +12,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use portway::net;
 use tempfile::TempDir;
 
 #[path = "cli/generate.rs"]
@@ -307,21 +308,19 @@ fn check_opens_no_socket() {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// cargo reads them only from the directory in which it runs and those above: a build by
-/// `--manifest-path` or from a copy without `.cargo` would lose them in silence.
+/// jemalloc itself says which settings it found, and where.
 #[test]
-fn the_settings_of_the_allocator_are_in_the_binary() {
-    let config = include_str!("../.cargo/config.toml");
-    let config: toml::Table = config.parse().unwrap();
-    let settings = config["env"]["JEMALLOC_SYS_WITH_MALLOC_CONF"]
-        .as_str()
+fn the_allocator_has_its_settings_from_the_binary() {
+    let output = Command::new(env!("CARGO_BIN_EXE_portway"))
+        .arg("schema")
+        .env("_RJEM_MALLOC_CONF", "confirm_conf:true")
+        .output()
         .unwrap();
-    let binary = fs::read(env!("CARGO_BIN_EXE_portway")).unwrap();
-    let holds = |text: &str| {
-        binary
-            .windows(text.len())
-            .any(|part| part == text.as_bytes())
-    };
-    assert!(holds(settings), "{settings}");
-    assert!(!holds(&format!("{settings},no_such_setting")));
+    let told = String::from_utf8_lossy(&output.stderr);
+    let settings = net::ALLOCATOR_SETTINGS.strip_suffix(b"\0").unwrap();
+    let settings = str::from_utf8(settings).unwrap();
+    let expected = format!("the global variable malloc_conf): \"{settings}\"");
+    assert!(told.contains(&expected), "{told}");
+    assert!(told.contains("Set conf value: tcache:false"), "{told}");
+    assert!(!told.contains("Invalid"), "{told}");
 }
