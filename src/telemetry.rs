@@ -1,5 +1,7 @@
 //! What the program tells: metrics, the connection log, the program log.
 
+#[cfg(test)]
+pub mod alone;
 mod connections;
 pub mod lines;
 pub mod metrics;

@@ -1,7 +1,6 @@
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -14,6 +13,7 @@ use tokio::time::timeout;
 
 use super::server::{ASKING, READING, Times, serve_within};
 use super::{Stage, State};
+use crate::telemetry::alone::alone;
 use crate::telemetry::metrics::Registry;
 
 const LONG: Duration = Duration::from_secs(30);
@@ -375,23 +375,10 @@ async fn scrapes_that_come_at_once_share_a_page_and_the_next_has_its_own() {
     assert!(next.contains("listener=\"agents\""), "{next}");
 }
 
-/// The limit is the process's own, so that this runs as a process of its own.
-#[test]
-fn pages_are_served_when_no_descriptor_is_left() {
-    let test = "admin::tests::child_without_descriptors";
-    let status = Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
-        .env(CHILD, "")
-        .status()
-        .unwrap();
-    assert!(status.success());
-}
-
-const CHILD: &str = "PORTWAY_TEST_WITHOUT_DESCRIPTORS";
-
+/// The limit is the process's own.
 #[tokio::test]
-async fn child_without_descriptors() {
-    if std::env::var_os(CHILD).is_none() {
+async fn pages_are_served_when_no_descriptor_is_left() {
+    if !alone("admin::tests::pages_are_served_when_no_descriptor_is_left") {
         return;
     }
     let admin = start().await;

@@ -60,6 +60,7 @@ mod tests {
     use tracing_subscriber::EnvFilter;
 
     use super::{Format, subscriber};
+    use crate::telemetry::alone::alone;
     use crate::telemetry::lines::Lines;
 
     fn written(format: Format, events: impl FnOnce()) -> String {
@@ -76,6 +77,9 @@ mod tests {
 
     #[test]
     fn a_json_event_is_one_line_with_its_fields() {
+        if !alone("telemetry::program::tests::a_json_event_is_one_line_with_its_fields") {
+            return;
+        }
         let text = written(Format::Json, || {
             tracing::info!(listener = "agents", address = "127.0.0.1:4433", "listening");
             tracing::debug!("not at this level");
@@ -90,6 +94,9 @@ mod tests {
 
     #[test]
     fn a_text_event_is_one_line_for_people() {
+        if !alone("telemetry::program::tests::a_text_event_is_one_line_for_people") {
+            return;
+        }
         let text = written(Format::Text, || tracing::warn!(port = 1, "odd"));
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(
