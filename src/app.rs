@@ -2,11 +2,13 @@
 
 mod build;
 mod change;
+mod file;
 mod inherited;
+mod takeover;
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -22,8 +24,8 @@ use build::Parts;
 use inherited::Inherited;
 
 use crate::admission::Machine;
-use crate::config::{self, Faults, Loaded, Settings};
-use crate::control::{self, Rejected, Request, Requests, Stopped, socket};
+use crate::config::{Loaded, Settings};
+use crate::control::{self, Request, Requests, Stopped, socket};
 use crate::telemetry::lines::{self, Lines};
 use crate::telemetry::{ConnectionLog, Format, Registry, program};
 
@@ -140,7 +142,7 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
     let control = thread::Builder::new()
         .name("portway-control".into())
         .spawn(move || {
-            let stopped = drive(plan, async {});
+            let stopped = local(control::run(plan)).flatten();
             log.finish(LAST_LINES);
             stopped
         })?;
@@ -211,27 +213,40 @@ fn run_with(
     options: Options,
     registry: Arc<Registry>,
 ) -> Result<Stopped, StartError> {
-    let (requests, requested) = mpsc::unbounded_channel();
     let output = Output {
         connections: lines::stdout()?,
         format: options.format,
     };
+    let log = connection_log(&loaded.settings, output, &registry)?;
+    let relay = relay(loaded, options, registry, Arc::clone(&log));
+    let stopped = local(relay)??;
+    log.finish(LAST_LINES);
+    Ok(stopped)
+}
+
+async fn relay(
+    loaded: Loaded,
+    options: Options,
+    registry: Arc<Registry>,
+    log: Arc<ConnectionLog>,
+) -> Result<Stopped, StartError> {
+    let (requests, mut requested) = mpsc::unbounded_channel();
+    spawn_local(signals(requests.clone()));
     // Before sockets come that may be more than the soft limit allows.
     let machine = Machine::read();
     let mut inherited = Inherited::from_systemd().map_err(StartError::Inherited)?;
     let mut predecessor = None;
     if options.take_over {
-        let taken = socket::take_over(&options.file).map_err(StartError::TakeOver)?;
-        if let Some(taken) = taken {
-            inherited
-                .add(taken.sockets)
-                .map_err(StartError::Inherited)?;
-            predecessor = Some(taken.predecessor);
-        } else {
-            tracing::info!("no portway runs with this file: there is nothing to take over");
+        let taken = takeover::take_over(&options.file, &loaded.settings, &mut inherited);
+        predecessor = tokio::select! {
+            biased;
+            taken = taken => taken?,
+            () = stop(&mut requested) => return Ok(Stopped::Drained),
+        };
+        if predecessor.is_none() {
+            tracing::info!("no portway runs with this file here: there is nothing to take over");
         }
     }
-    let log = connection_log(&loaded.settings, output, &registry)?;
     let plan = build::plan(Parts {
         settings: loaded.settings,
         hash: loaded.hash,
@@ -243,45 +258,15 @@ fn run_with(
         inherited,
         machine,
         registry,
-        log: Arc::clone(&log),
-        requests: (requests.clone(), requested),
+        log,
+        requests: (requests, requested),
     })?;
-    let stopped = drive(plan, signals(requests))?;
-    log.finish(LAST_LINES);
-    Ok(stopped)
+    Ok(control::run(plan).await?)
 }
 
-/// Reads the file again.
-fn read(file: &Path) -> Result<String, Rejected> {
-    // What cannot be read as text has a hash all the same.
-    config::read(file).map_err(|faults| faulty(&faults, control::watch::hash(file)))
-}
-
-/// Checks what was read.
-fn check(text: &str, file: &Path) -> Result<Loaded, Rejected> {
-    let checked = config::parse(text, &file.display().to_string());
-    checked.map_err(|faults| faulty(&faults, faults.hash()))
-}
-
-fn faulty(faults: &Faults, hash: Option<u32>) -> Rejected {
-    Rejected {
-        hash,
-        may_pass: false,
-        lines: faults.lines().collect(),
-        text: faults.to_string(),
-    }
-}
-
-/// A configuration that is fine and cannot be put in force.
-fn rejected(hash: u32, error: &StartError) -> Rejected {
-    let cause = std::error::Error::source(error);
-    let cause = cause.map(|cause| format!(" ({cause})"));
-    let text = format!("{error}{}", cause.unwrap_or_default());
-    if matches!(error, StartError::Listen { .. }) {
-        // The address may be free later.
-        return Rejected::for_now(Some(hash), text);
-    }
-    Rejected::new(Some(hash), text)
+/// Waits for a request to stop. The file has just been read: there is nothing to reload.
+async fn stop(requested: &mut mpsc::UnboundedReceiver<Request>) {
+    while !matches!(requested.recv().await, Some(Request::Stop) | None) {}
 }
 
 fn connection_log(
@@ -294,17 +279,14 @@ fn connection_log(
     Ok(Arc::new(log))
 }
 
-/// Runs control on this thread, and `beside` it.
-fn drive(plan: control::Plan, beside: impl Future<Output = ()> + 'static) -> io::Result<Stopped> {
+/// Runs this on this thread, with a runtime of its own.
+fn local<T>(work: impl Future<Output = T>) -> io::Result<T> {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(LocalOptions::default())?;
-    let stopped = runtime.block_on(async {
-        spawn_local(beside);
-        control::run(plan).await
-    });
+    let done = runtime.block_on(work);
     // A look-up that hangs must not hold up the end.
     runtime.shutdown_background();
-    stopped
+    Ok(done)
 }
 
 /// SIGTERM and SIGINT ask to stop, SIGHUP to reload.

@@ -68,6 +68,15 @@ impl Context {
         flows.iter().map(|(_, flow)| Rc::clone(flow)).collect()
     }
 
+    /// Serves on after a drain that did not end.
+    pub fn resume(&self) {
+        self.cut.set(false);
+        self.resources.set_draining(false);
+        for (_, flow) in self.flows.borrow().iter() {
+            flow.resume();
+        }
+    }
+
     /// Ends every connection, and those that still arrive.
     pub fn cut(&self) {
         self.cut.set(true);

@@ -8,25 +8,26 @@ mod reload;
 mod request;
 mod service;
 pub mod socket;
+mod succession;
 #[cfg(test)]
 mod tests;
 pub mod watch;
 
 use std::cell::Cell;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet, spawn_local};
+use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Stage, State};
 use crate::telemetry::{ConnectionLog, Registry};
-use crate::worker::Mailbox;
+use crate::worker::{Loads, Mailbox};
 use drain::Stops;
 use entering::{Entering, further, refuse};
 use in_force::InForce;
@@ -34,6 +35,8 @@ use names::Names;
 pub use reload::{Bound, Change, Prepared, Rejected, Source, Unchecked};
 use reload::{Outcome, Reload};
 pub use request::{NotReloaded, Reloaded, Request, Requests, Takeover};
+use socket::Successor;
+use succession::Predecessor;
 use watch::Content;
 
 /// How often sums of the log are written, and samples of histograms folded, which pile up until then.
@@ -57,6 +60,10 @@ pub struct Plan {
     pub admin: Option<Arc<TcpListener>>,
     /// The workers.
     pub mailboxes: Arc<[Mailbox]>,
+    /// Their connections.
+    pub loads: Arc<Loads>,
+    /// Addresses of sockets that the predecessor has given and nobody wants.
+    pub unwanted: Vec<SocketAddr>,
     /// Each is closed when its worker ends.
     pub workers: Vec<oneshot::Receiver<()>>,
     /// The metrics.
@@ -95,28 +102,15 @@ pub enum Stopped {
 /// Opens the listeners and keeps the relay running until it is stopped. Needs a local runtime.
 pub async fn run(plan: Plan) -> io::Result<Stopped> {
     let mut control = Control::start(plan)?;
-    match control.serve().await? {
-        Ended::WorkerLost => Ok(Stopped::WorkerLost),
-        Ended::Stop => {
-            let limits = control.in_force.drain;
-            Ok(control.drain(limits).await)
-        }
-        Ended::TakenOver => {
-            tracing::info!("a successor has taken the listeners over");
-            control.leave_admin();
-            // It accepts already at the same sockets.
-            let delay = Duration::ZERO;
-            let limits = drain::Limits {
-                delay,
-                ..control.in_force.drain
-            };
-            let stopped = control.drain(limits).await;
-            if process::id() == FIRST {
-                // A container that ended would be started again, and take the listeners back.
-                tracing::info!("drained: waiting to be stopped");
-                control.stops.first().await;
+    loop {
+        match control.serve().await? {
+            Ended::WorkerLost => return Ok(Stopped::WorkerLost),
+            Ended::Stop => return Ok(control.stop().await),
+            Ended::TakenOver(successor) => {
+                if let Some(stopped) = control.yield_to(successor).await {
+                    return Ok(stopped);
+                }
             }
-            Ok(stopped)
         }
     }
 }
@@ -124,7 +118,7 @@ pub async fn run(plan: Plan) -> io::Result<Stopped> {
 /// Why control no longer serves.
 enum Ended {
     Stop,
-    TakenOver,
+    TakenOver(Successor),
     WorkerLost,
 }
 
@@ -138,8 +132,15 @@ struct Control {
     entering: Option<Entering>,
     names: Names,
     admin: Option<Arc<TcpListener>>,
-    pages: JoinSet<()>,
-    /// Lets others ask; none before the first configuration is in force, or without a file.
+    /// Ends answering at the admin address, as long as that is done.
+    leave_admin: Option<CancellationToken>,
+    /// The process whose listening sockets this one has, until it is told that we accept.
+    given: Option<socket::Predecessor>,
+    predecessor: Predecessor,
+    /// What is left of the file's changes is to be taken in, once that can be done.
+    try_again: bool,
+    loads: Arc<Loads>,
+    /// Where the file is, and how others ask for its changes.
     file: Option<(File, Requests)>,
     /// The control socket's task, once there is one.
     socket: Option<AbortHandle>,
@@ -170,25 +171,29 @@ enum Event {
 impl Control {
     /// Begins to put the first configuration in force. Clients wait in the queue of the kernel meanwhile.
     fn start(plan: Plan) -> io::Result<Self> {
-        let mut pages = JoinSet::new();
-        if let Some(admin) = &plan.admin {
-            tracing::info!(address = %admin.local_addr()?, "admin listening");
-            let admin = tokio::net::TcpListener::from_std(admin.try_clone()?)?;
-            let state = Arc::clone(&plan.state);
-            pages.spawn_local(async { match admin::serve(admin, state).await {} });
-        }
         spawn_local(upkeep(Arc::clone(&plan.registry), plan.log));
         spawn_local(service::watchdog(Arc::clone(&plan.registry)));
         let first = plan.first;
+        // The predecessor answers at its admin address until we accept.
+        let mut file = plan.file;
+        let given = file.as_mut().and_then(|file| file.predecessor.take());
+        let unwanted = plan.unwanted;
         let mut control = Self {
             in_force: InForce::nothing(first.drain),
             reload: Reload::new(plan.source),
             entering: None,
             names: Names::start(&[], Vec::new()),
             admin: plan.admin,
-            pages,
-            file: plan.file.map(|file| (file, plan.requests)),
+            leave_admin: None,
+            file: file.map(|file| (file, plan.requests)),
             socket: None,
+            predecessor: match &given {
+                Some(_) => Predecessor::Awaited(unwanted),
+                None => Predecessor::None,
+            },
+            given,
+            try_again: false,
+            loads: plan.loads,
             takeover: Weak::new(),
             waiting: None,
             mailboxes: plan.mailboxes,
@@ -199,27 +204,56 @@ impl Control {
             tried: Rc::default(),
             failure: None,
         };
+        if control.given.is_none() {
+            control.serve_admin()?;
+        }
         control.enter(first, Vec::new());
         Ok(control)
     }
 
-    /// Lets others ask for changes of the file.
-    fn follow(&mut self) {
-        let Some((file, requests)) = self.file.take() else {
-            return;
-        };
-        if file.watch {
+    /// Answers at the admin address.
+    fn serve_admin(&mut self) -> io::Result<()> {
+        if let (Some(admin), None) = (&self.admin, &self.leave_admin) {
+            tracing::info!(address = %admin.local_addr()?, "admin listening");
+            let admin = tokio::net::TcpListener::from_std(admin.try_clone()?)?;
+            let leave = CancellationToken::new();
+            self.leave_admin = Some(leave.clone());
+            spawn_local(admin::serve(admin, Arc::clone(&self.state), leave));
+        }
+        Ok(())
+    }
+
+    /// The listeners accept: says so wherever somebody asks.
+    fn begin_to_serve(&mut self) -> io::Result<()> {
+        self.state.enter(Stage::Ready);
+        self.serve_admin()?;
+        self.take_socket();
+        Ok(())
+    }
+
+    /// Has the control socket. The predecessor, if there is one, is told first that we accept.
+    fn take_socket(&mut self) {
+        if let Some((file, requests)) = &self.file {
+            let (file, requests) = (file.path.clone(), requests.clone());
+            let serve = socket::serve(
+                file,
+                self.given.take(),
+                requests,
+                Arc::clone(&self.registry),
+            );
+            self.socket = Some(spawn_local(serve).abort_handle());
+        }
+    }
+
+    /// Notices changes of the file.
+    fn watch(&self) {
+        if let Some((file, requests)) = &self.file
+            && file.watch
+        {
             let (tried, registry) = (Rc::clone(&self.tried), Arc::clone(&self.registry));
             let watch = watch::watch(file.path.clone(), tried, registry, requests.clone());
             spawn_local(watch);
         }
-        let serve = socket::serve(
-            file.path,
-            file.predecessor,
-            requests,
-            Arc::clone(&self.registry),
-        );
-        self.socket = Some(spawn_local(serve).abort_handle());
     }
 
     /// Does what is asked for until a request, or the loss of a worker, ends that. Whatever takes time is
@@ -229,7 +263,8 @@ impl Control {
             match self.next().await {
                 Event::WorkerLost => return Ok(Ended::WorkerLost),
                 Event::Request(Request::Stop) => return Ok(Ended::Stop),
-                Event::Request(Request::TakenOver) => return Ok(Ended::TakenOver),
+                Event::Request(Request::TakenOver(by)) => return Ok(Ended::TakenOver(by)),
+                Event::Request(Request::Succeeds(link)) => self.succeed(link),
                 Event::Request(Request::Sockets(answer)) => self.give(answer),
                 Event::Request(Request::Reload(asker)) => self.reload(asker),
                 Event::Outcome(Outcome { change, askers }) => match change {
@@ -264,41 +299,21 @@ impl Control {
             self.waiting = Some(answer);
             return;
         }
-        let under_way = Arc::new(());
-        self.takeover = Arc::downgrade(&under_way);
-        // Who has asked may be gone.
-        drop(answer.send(Takeover {
-            listening: self.in_force.sockets(),
-            admin: self.admin.clone(),
-            under_way,
-        }));
+        self.hand_over(answer);
     }
 
-    /// The successor answers at the admin address, and is being told that all is its own.
+    /// Leaves the admin address to another process; who has asked already is answered.
     fn leave_admin(&mut self) {
-        self.socket = None;
-        self.pages.abort_all();
-        self.admin = None;
+        if let Some(leave) = self.leave_admin.take() {
+            leave.cancel();
+        }
     }
 
-    async fn drain(&mut self, limits: drain::Limits) -> Stopped {
+    /// Leaves the control socket to another process.
+    fn leave_socket(&mut self) {
         if let Some(socket) = self.socket.take() {
-            // Who is started next may have its name.
             socket.abort();
-        }
-        self.state.enter(Stage::Draining);
-        for asker in self.reload.end() {
-            refuse(asker, drain::DRAINING);
-        }
-        (self.entering, self.waiting) = (None, None);
-        self.in_force.close();
-        tracing::info!(delay = ?limits.delay, timeout = ?limits.timeout, "draining");
-        service::stopping(limits.delay + limits.timeout);
-        let (workers, stops) = (&mut self.workers, &mut self.stops);
-        let drained = drain::drain(limits, &self.mailboxes, workers, stops);
-        tokio::select! {
-            never = self.names.run() => match never {},
-            stopped = drained => stopped,
+            self.registry.config().control_socket(false);
         }
     }
 }

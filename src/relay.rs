@@ -7,6 +7,7 @@ mod end;
 mod flow;
 mod pump;
 mod resources;
+mod seen;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -22,10 +23,10 @@ use tokio::task::{unconstrained, yield_now};
 
 pub use end::End;
 use end::{Ended, Side};
-use flow::Seen;
 pub use flow::{Flow, Micros};
 use pump::{Pump, Turn, Way};
 pub use resources::Resources;
+use seen::Seen;
 pub use terms::{Terms, Verdict};
 
 use crate::net::{Broken, Leg, LegOptions, any_readable};
@@ -207,10 +208,10 @@ impl Relay {
     }
 
     /// What is still on its way though both directions have ended, if the end has to wait for it: a
-    /// worker that ends with its last connection may take the kernel's queues with it, as the last
-    /// process of a container does.
+    /// process that ends with its last connection may take the kernel's queues with it, as the last
+    /// one of a container does.
     fn unfinished(&self) -> Option<Seen> {
-        let seen = self.resources.is_closing().then(|| self.look())?;
+        let seen = self.resources.is_draining().then(|| self.look())?;
         if !seen.is_any_unacknowledged() {
             return None;
         }

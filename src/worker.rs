@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 use tokio::task::coop::consume_budget;
 use tokio_util::task::TaskTracker;
 
@@ -64,6 +65,8 @@ struct Worker {
     context: Rc<Context>,
     connections: TaskTracker,
     addresses: RefCell<Addresses>,
+    /// What ends idle connections, if a drain has begun.
+    spread: RefCell<Option<AbortHandle>>,
 }
 
 /// Runs a worker on this thread until it has been told to close and its last connection has ended.
@@ -77,6 +80,7 @@ pub fn run(plan: Plan) -> io::Result<()> {
         context: Rc::new((plan.context)()),
         connections: TaskTracker::new(),
         addresses: RefCell::default(),
+        spread: RefCell::default(),
     });
     runtime.block_on(async {
         tokio::task::spawn_local(tick(Rc::clone(&worker.context), Arc::clone(&plan.pulse)));
@@ -117,6 +121,7 @@ impl Worker {
             } => {
                 let address = self.addresses.borrow_mut().open(address, socket);
                 let listening = address.map(|address| {
+                    let Some(address) = address else { return };
                     let accepting = Rc::clone(self).accept(address);
                     self.connections.spawn_local(accepting);
                 });
@@ -127,24 +132,41 @@ impl Worker {
             Message::Swap(snapshot) => self.addresses.borrow_mut().swap(&snapshot),
             Message::Serve(arrival) => self.serve(arrival),
             Message::Close => {
-                self.context.resources.set_closing(true);
+                self.context.resources.set_draining(true);
                 self.addresses.borrow_mut().close_all();
                 self.connections.close();
             }
             Message::Spread { over } => {
-                tokio::task::spawn_local(drain::spread(Rc::clone(&self.context), over));
+                self.context.resources.set_draining(true);
+                let spread = drain::spread(Rc::clone(&self.context), over);
+                let spread = tokio::task::spawn_local(spread).abort_handle();
+                self.spread.replace(Some(spread));
             }
             Message::Cut => self.context.cut(),
+            Message::Resume => {
+                if let Some(spread) = self.spread.take() {
+                    spread.abort();
+                }
+                self.context.resume();
+            }
         }
     }
 
-    /// Accepts connections of an address until it closes.
+    /// Accepts connections of an address until it closes for good.
     async fn accept(self: Rc<Self>, address: Rc<Address>) {
+        while !address.closing().is_cancelled() {
+            self.accept_until_closing(&address).await;
+            self.empty(&address).await;
+        }
+    }
+
+    async fn accept_until_closing(&self, address: &Address) {
+        let closing = address.closing();
         let mut last_warning = None;
         loop {
             let accepted = tokio::select! {
                 biased;
-                () = address.closing.cancelled() => break,
+                () = closing.cancelled() => return,
                 accepted = address.listening.accept() => accepted,
             };
             match accepted {
@@ -163,7 +185,6 @@ impl Worker {
             // A burst must not hold up the connections that are there.
             consume_budget().await;
         }
-        self.empty(&address).await;
     }
 
     /// Takes what the queue of an address still has: closing a listening socket resets it.

@@ -19,6 +19,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::State;
 use super::pages::{Page, is_long};
@@ -53,16 +54,18 @@ const TIMES: Times = Times {
     whole: Duration::from_secs(10),
 };
 
-/// Serves the pages for ever; dropped, it cuts its connections.
-pub async fn serve(listener: TcpListener, state: Arc<State>) -> Infallible {
-    serve_within(TIMES, listener, state).await
+/// Serves the pages until it is to leave them to another process; connections that are there are answered.
+/// Dropped, it cuts them.
+pub async fn serve(listener: TcpListener, state: Arc<State>, leave: CancellationToken) {
+    serve_within(TIMES, listener, state, leave).await;
 }
 
 pub(super) async fn serve_within(
     times: Times,
     listener: TcpListener,
     state: Arc<State>,
-) -> Infallible {
+    leave: CancellationToken,
+) {
     let server = Arc::new(Server {
         times,
         state,
@@ -73,6 +76,7 @@ pub(super) async fn serve_within(
     let mut acceptor = Acceptor::new(listener, Arc::clone(&server));
     loop {
         tokio::select! {
+            () = leave.cancelled() => break,
             (stream, client) = acceptor.accept() => {
                 if server.asking.make_room(client.ip()).await {
                     acceptor.warn_of_silence();
@@ -84,6 +88,8 @@ pub(super) async fn serve_within(
             Some(_) = connections.join_next() => {}
         }
     }
+    drop(acceptor);
+    while connections.join_next().await.is_some() {}
 }
 
 struct Server {

@@ -15,6 +15,7 @@ use super::server::{ASKING, READING, Times, serve_within};
 use super::{Stage, State};
 use crate::telemetry::alone::alone;
 use crate::telemetry::metrics::Registry;
+use tokio_util::sync::CancellationToken;
 
 const LONG: Duration = Duration::from_secs(30);
 
@@ -43,7 +44,12 @@ async fn start_within(times: Times) -> Admin {
     let address = listener.local_addr().unwrap();
     let registry = Registry::new();
     let state = Arc::new(State::new(Arc::clone(&registry)));
-    tokio::spawn(serve_within(times, listener, Arc::clone(&state)));
+    tokio::spawn(serve_within(
+        times,
+        listener,
+        Arc::clone(&state),
+        CancellationToken::new(),
+    ));
     Admin {
         address,
         registry,
@@ -322,7 +328,12 @@ async fn many_connections_at_once_take_nothing_from_the_probes_among_them() {
     };
     let all: Vec<_> = (0..100).map(|number| open(number % 10 == 5)).collect();
     let state = Arc::new(State::new(Registry::new()));
-    tokio::spawn(serve_within(NEVER, listener, state));
+    tokio::spawn(serve_within(
+        NEVER,
+        listener,
+        state,
+        CancellationToken::new(),
+    ));
     let probes = all.into_iter().skip(5).step_by(10);
     let mut answered = 0;
     for probe in probes {

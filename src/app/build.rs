@@ -82,14 +82,15 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
         inherited,
     };
     let first = builder.change(settings, hash)?;
-    builder.inherited.finish()?;
+    let unwanted = builder.inherited.finish()?;
     let crew = Crew {
         max_client_hello: first.snapshot.hello.max_size,
         admission,
         registry: Arc::clone(&registry),
         log: Arc::clone(&log),
     };
-    let (mailboxes, workers) = crew.start(count)?;
+    let loads = Arc::new(Loads::new(count));
+    let (mailboxes, workers) = crew.start(count, &loads)?;
     Ok(control::Plan {
         first,
         source: match &file {
@@ -100,6 +101,8 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
         admin,
         mailboxes,
         workers,
+        loads,
+        unwanted,
         state: Arc::new(State::new(Arc::clone(&registry))),
         registry,
         log,
@@ -134,16 +137,15 @@ struct Crew {
 
 impl Crew {
     /// Starts `count` workers; the set tells each end of one.
-    fn start(&self, count: usize) -> io::Result<(Arc<[Mailbox]>, Ends)> {
+    fn start(&self, count: usize, loads: &Arc<Loads>) -> io::Result<(Arc<[Mailbox]>, Ends)> {
         let (mailboxes, mail): (Vec<_>, Vec<_>) = (0..count).map(|_| Mailbox::new()).unzip();
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();
-        let loads = Arc::new(Loads::new(count));
         let mut workers = Vec::new();
         for (position, mail) in mail.into_iter().enumerate() {
             let (ended, end) = oneshot::channel::<()>();
             let plan = worker::Plan {
                 position,
-                loads: Arc::clone(&loads),
+                loads: Arc::clone(loads),
                 mailboxes: Arc::clone(&mailboxes),
                 mail,
                 context: self.context(position),

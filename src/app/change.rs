@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use socket2::Socket;
 
-use super::StartError;
 use super::inherited::Inherited;
+use super::{StartError, file};
 use crate::admission::Admission;
 use crate::backend::{Endpoint, Pool};
 use crate::config::{self, Loaded, Settings};
@@ -77,10 +77,10 @@ impl Builder {
     pub(super) fn reads(self, path: PathBuf) -> Source {
         let builder = Arc::new(Mutex::new(self));
         Arc::new(move || {
-            let text = super::read(&path)?;
+            let text = file::read(&path)?;
             let (path, builder) = (path.clone(), Arc::clone(&builder));
             Ok(Box::new(move || {
-                let loaded = super::check(&text, &path)?;
+                let loaded = file::check(&text, &path)?;
                 Ok(Box::new(move || {
                     let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
                     builder.reload(loaded)
@@ -97,7 +97,7 @@ impl Builder {
             tracing::warn!("workers and admin.bind change at the next start only");
         }
         let change = self.change(loaded.settings, loaded.hash);
-        change.map_err(|error| super::rejected(loaded.hash, &error))
+        change.map_err(|error| file::rejected(loaded.hash, &error))
     }
 
     /// Does all of a change that can fail, and what only new connections see.
@@ -105,7 +105,9 @@ impl Builder {
         let wanted = settings.listeners.iter().enumerate();
         let wanted = wanted.flat_map(|(at, one)| one.bind.iter().map(move |bind| (at, *bind)));
         let wanted: Vec<(usize, SocketAddr)> = wanted.collect();
-        let known = self.bound.iter().filter(|known| known.in_force);
+        // A successor may have closed one: that is bound again.
+        let known = self.bound.iter();
+        let known = known.filter(|known| known.in_force && known.is_open());
         let known: Vec<_> = known.map(|known| (known.id, known.configured)).collect();
         let binds: Vec<_> = wanted.iter().map(|&(_, bind)| bind).collect();
         let Difference { kept, closed } = Difference::new(&known, &binds);
@@ -134,7 +136,7 @@ impl Builder {
         for known in &mut self.bound {
             known.in_force &= !closed.contains(&known.id);
         }
-        self.bound.retain(|known| known.in_force || known.is_open());
+        self.bound.retain(Known::is_open);
         let (opened, known): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
         self.bound.extend(known);
         let drain = settings.drain;

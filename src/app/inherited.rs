@@ -74,14 +74,15 @@ impl Inherited {
         self.0.iter().any(|one| one.address.port() == port)
     }
 
-    /// Closes what nobody wants: of systemd's that is a fault, since clients would wait there for ever.
-    pub(super) fn finish(&mut self) -> Result<(), StartError> {
+    /// Closes what nobody wants, and names it: of systemd's that is a fault, since clients would wait there
+    /// for ever.
+    pub(super) fn finish(&mut self) -> Result<Vec<SocketAddr>, StartError> {
         let left = std::mem::take(&mut self.0);
         match left.iter().find(|one| one.from_systemd) {
             Some(one) => Err(StartError::Unwanted {
                 address: one.address,
             }),
-            None => Ok(()),
+            None => Ok(left.iter().map(|one| one.address).collect()),
         }
     }
 }

@@ -3,26 +3,39 @@
 
 use std::io;
 
+use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
 use super::in_force::Listens;
 use super::names::{self, Names};
 use super::reload::{Asker, Change, Rejected};
+use super::socket::Successor;
 use super::watch::Content;
-use super::{Control, NotReloaded, TAKING_OVER, service};
-use crate::admin::Stage;
+use super::watch::RETRY;
+use super::{Control, NotReloaded, Request, TAKING_OVER, service};
 
 /// The configuration of the start.
 const FIRST_GENERATION: u64 = 1;
 
 /// The change that is on its way into force.
 pub(super) struct Entering {
-    generation: u64,
-    step: Step,
-    askers: Vec<Asker>,
+    pub(super) generation: u64,
+    pub(super) step: Step,
+    pub(super) askers: Vec<Asker>,
+    pub(super) kind: Kind,
 }
 
-enum Step {
+/// Why something comes into force.
+pub(super) enum Kind {
+    /// It is the start.
+    First,
+    /// The file was read again.
+    Reload,
+    /// The successor has ended, or asks for it.
+    Back(Option<Successor>),
+}
+
+pub(super) enum Step {
     /// Its names are being looked up, until this time.
     Resolving(Box<Change>, Instant),
     /// The workers have been told.
@@ -57,6 +70,15 @@ impl Control {
             drop(asker.send(Err(NotReloaded::Rejected(rejected.text.clone()))));
         }
         self.failure = Some(rejected.text);
+        // The successor may still have the addresses.
+        self.try_again &= rejected.may_pass;
+        if let (true, Some((_, requests))) = (self.try_again, &self.file) {
+            let requests = requests.clone();
+            spawn_local(async move {
+                tokio::time::sleep(RETRY).await;
+                drop(requests.send(Request::Reload(None)));
+            });
+        }
         service::ready();
     }
 
@@ -66,10 +88,15 @@ impl Control {
         let admin = admin.and_then(|admin| admin.local_addr().ok());
         let own = self.in_force.own(&change, admin);
         self.names.update(&change.endpoints(), own);
+        let kind = match change.snapshot.generation {
+            FIRST_GENERATION => Kind::First,
+            _ => Kind::Reload,
+        };
         self.entering = Some(Entering {
             generation: change.snapshot.generation,
             step: Step::Resolving(Box::new(change), Instant::now() + names::FIRST_PASS),
             askers,
+            kind,
         });
     }
 
@@ -82,29 +109,47 @@ impl Control {
             generation,
             step,
             askers,
+            kind,
         } = entering;
         if let Step::Resolving(change, _) = step {
             self.tried.set(Content::Hash(change.hash));
             let config = self.registry.config();
             config.loaded(generation, change.hash);
-            let listens = self.in_force.apply(*change, &self.mailboxes);
+            let (listens, closed) = self.in_force.apply(*change, &self.mailboxes);
+            self.release(&closed);
             self.entering = Some(Entering {
                 generation,
                 step: Step::Listening(listens),
                 askers,
+                kind,
             });
             return Ok(());
         }
-        if generation == FIRST_GENERATION {
-            result?;
-            self.state.enter(Stage::Ready);
-            tracing::info!("ready");
-            self.follow();
-        } else {
-            if let Err(error) = result {
-                tracing::error!(%error, "a worker cannot listen: please start portway again");
+        match kind {
+            Kind::First => {
+                result?;
+                self.begin_to_serve()?;
+                tracing::info!("ready");
+                self.watch();
             }
-            tracing::info!(generation, "reloaded");
+            Kind::Reload => {
+                if let Err(error) = result {
+                    tracing::error!(%error, "a worker cannot listen: please start portway again");
+                }
+                self.try_again = false;
+                tracing::info!(generation, "reloaded");
+            }
+            Kind::Back(successor) => {
+                result?;
+                self.begin_to_serve()?;
+                tracing::info!("accepting again");
+                if let Some(successor) = successor {
+                    spawn_local(successor.tell_back());
+                }
+                // The file that the successor had, with the addresses that it had closed or opened.
+                self.try_again = true;
+                self.reload(None);
+            }
         }
         self.failure = None;
         for asker in askers {

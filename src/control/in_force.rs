@@ -40,9 +40,13 @@ impl InForce {
         bound.chain(admin).collect()
     }
 
-    /// Puts a change in force. The mail of each worker keeps its order: what closes serves its queue with
+    /// Puts a change in force, and names the addresses that close. The mail of each worker keeps its order: what closes serves its queue with
     /// the snapshot before, what opens has the new one.
-    pub(super) fn apply(&mut self, change: Change, mailboxes: &[Mailbox]) -> Listens {
+    pub(super) fn apply(
+        &mut self,
+        change: Change,
+        mailboxes: &[Mailbox],
+    ) -> (Listens, Vec<SocketAddr>) {
         let Change {
             snapshot,
             opened,
@@ -55,7 +59,8 @@ impl InForce {
         let gone = self
             .bound
             .extract_if(.., |bound| closed.contains(&bound.id));
-        for Bound { address, .. } in gone {
+        let gone: Vec<SocketAddr> = gone.map(|bound| bound.address).collect();
+        for address in &gone {
             tracing::info!(%address, "no longer listening");
         }
         for mailbox in mailboxes {
@@ -71,7 +76,26 @@ impl InForce {
         }
         let listens = Listens::begin(&opened, mailboxes);
         self.bound.extend(opened);
-        listens
+        (listens, gone)
+    }
+
+    /// Lets the workers accept no more; the sockets stay open.
+    pub(super) fn pause(&self, mailboxes: &[Mailbox]) {
+        for mailbox in mailboxes {
+            for bound in &self.bound {
+                mailbox.send(Message::Unlisten { address: bound.id });
+            }
+        }
+    }
+
+    /// Lets the workers accept again.
+    pub(super) fn listen(&self, mailboxes: &[Mailbox]) -> Listens {
+        Listens::begin(&self.bound, mailboxes)
+    }
+
+    /// Lets go of the sockets of one address.
+    pub(super) fn let_go(&mut self, address: SocketAddr) {
+        self.bound.retain(|bound| bound.address != address);
     }
 
     /// Lets go of the sockets: their queues are the workers' alone.

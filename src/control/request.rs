@@ -6,6 +6,8 @@ use std::sync::Arc;
 use socket2::Socket;
 use tokio::sync::{mpsc, oneshot};
 
+use super::socket::{Link, Successor};
+
 /// A request to control.
 #[derive(Debug)]
 pub enum Request {
@@ -13,10 +15,12 @@ pub enum Request {
     Stop,
     /// Read routes.toml again. Who asks is told how it went.
     Reload(Option<oneshot::Sender<Reloaded>>),
-    /// A successor wants the listening sockets. It gets no answer if another one has them already.
+    /// A successor wants the listening sockets. It gets no answer while another one has them.
     Sockets(oneshot::Sender<Takeover>),
     /// The successor accepts at them now: drain, and leave new connections to it at once.
-    TakenOver,
+    TakenOver(Successor),
+    /// The predecessor accepts no more; none if it has ended.
+    Succeeds(Option<Link>),
 }
 
 /// What a successor takes over. As long as this lives nothing else may change the sockets.

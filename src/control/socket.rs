@@ -14,9 +14,12 @@ use rustix::process::geteuid;
 
 use crate::net;
 
+mod link;
 mod place;
 mod server;
 
+pub(super) use link::Word;
+pub use link::{Link, Successor};
 use place::Place;
 pub(super) use server::serve;
 
@@ -51,6 +54,16 @@ pub const BAD_CONFIGURATION: u8 = 78;
 /// The process whose listening sockets this one has.
 pub struct Predecessor(UnixStream);
 
+/// What became of the wish to take over.
+pub enum Answer {
+    /// No process runs with this file.
+    Nobody,
+    /// Not now: another process is taking over, or has just done so.
+    Later,
+    /// The sockets.
+    Given(TakenOver),
+}
+
 /// What the predecessor has given: its listening sockets, that of admin among them.
 pub struct TakenOver {
     /// The process, to be told when we accept.
@@ -80,33 +93,31 @@ pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
     Ok(Some((status, text)))
 }
 
-/// Takes the listening sockets of the process that runs with this file. None if there is no such
-/// process. It goes on accepting until it is told that we do, and for good if we end before that.
-pub fn take_over(file: &Path) -> io::Result<Option<TakenOver>> {
+/// Takes the listening sockets of the process that runs with this file. It goes on accepting until it is told that we do, and for good if we end before that.
+pub fn take_over(file: &Path) -> io::Result<Answer> {
     let mut stream = match connect(file) {
         Ok(Some(stream)) => stream,
-        Ok(None) => return Ok(None),
+        Ok(None) => return Ok(Answer::Nobody),
         // It is another user's, and so none of ours.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Answer::Nobody),
         Err(error) => return Err(error),
     };
     only_of_user(&stream, geteuid().as_raw())?;
     stream.set_read_timeout(Some(SOCKETS_TIMEOUT))?;
-    writeln!(stream, "{TAKE_OVER}")?;
+    if writeln!(stream, "{TAKE_OVER}").is_err() {
+        return Ok(Answer::Later);
+    }
     let mut sockets = Vec::new();
     loop {
-        match net::receive_descriptors(&stream)? {
-            (Some(SOCKETS), descriptors) => sockets.extend(descriptors),
-            (Some(END), _) => break,
-            _ => {
-                return Err(io::Error::other(
-                    "it gives no sockets: is it draining, or taken over?",
-                ));
-            }
+        match net::receive_descriptors(&stream) {
+            Ok((Some(SOCKETS), descriptors)) => sockets.extend(descriptors),
+            Ok((Some(END), _)) => break,
+            Err(Errno::MFILE) => return Err(Errno::MFILE.into()),
+            Ok(_) | Err(_) => return Ok(Answer::Later),
         }
     }
     let predecessor = Predecessor(stream);
-    Ok(Some(TakenOver {
+    Ok(Answer::Given(TakenOver {
         predecessor,
         sockets,
     }))

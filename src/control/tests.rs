@@ -142,6 +142,8 @@ impl Fixture {
             admin: None,
             mailboxes: [mailbox].into(),
             workers: vec![ended],
+            loads: Arc::new(Loads::new(1)),
+            unwanted: Vec::new(),
             registry,
             log: Arc::new(log),
             state,

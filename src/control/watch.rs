@@ -22,7 +22,7 @@ const POLL: Duration = Duration::from_secs(5);
 /// Between two looks where it works: it does not see a change behind a link to another directory.
 const RARE_POLL: Duration = Duration::from_mins(1);
 /// Between a reload that failed for a reason that may pass and the next try.
-const RETRY: Duration = Duration::from_secs(2);
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// What follows within this time belongs to the same change.
 const SETTLED: Duration = Duration::from_millis(100);
 /// More than any routes.toml may have.

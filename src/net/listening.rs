@@ -40,6 +40,11 @@ impl Listening {
         register(socket, Interest::READABLE).map(Self)
     }
 
+    /// Whether it is this socket.
+    pub fn is_of(&self, socket: &Arc<Socket>) -> bool {
+        Arc::ptr_eq(self.0.get_ref(), socket)
+    }
+
     /// Waits for a connection and takes it.
     pub async fn accept(&self) -> rustix::io::Result<Accepted> {
         loop {
@@ -85,6 +90,11 @@ pub fn bind_group(address: SocketAddr, count: usize, beside_own: bool) -> io::Re
         local_address(&open(address, false)?)?
     };
     (0..count).map(|_| open(bound, true)).collect()
+}
+
+/// Whether another socket has an address that is to be bound.
+pub fn is_busy(address: SocketAddr) -> bool {
+    try_open(address, false).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// A listening socket that another process has opened: it gets the options of our own.

@@ -3,7 +3,7 @@
 use rustix::io::Errno;
 
 use super::Flow;
-use super::flow::Seen;
+use super::seen::Seen;
 use super::terms::Verdict;
 use crate::net::Broken;
 use crate::outcome::{ClosedBy, Direction, Outcome};

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use super::seen::Seen;
 use super::terms::{Seconds, Terms, Verdict};
 use crate::net::LegOptions;
 use crate::outcome::{ByDirection, Direction};
@@ -61,23 +62,6 @@ impl Since {
 impl Default for Since {
     fn default() -> Self {
         Self(Cell::new(Self::NEVER))
-    }
-}
-
-/// What a relay has seen at its two sockets.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    /// Bytes in the send queue towards the receiver of a direction, sent or not.
-    pub(super) unacknowledged: ByDirection<u64>,
-    /// Whether the relay itself holds bytes of a direction.
-    pub(super) held: ByDirection<bool>,
-    /// Something has come from a side that is being read: bytes, an end or an error.
-    pub(super) arrived: bool,
-}
-
-impl Seen {
-    pub(super) fn is_any_unacknowledged(&self) -> bool {
-        self.unacknowledged.iter().any(|bytes| *bytes > 0)
     }
 }
 
@@ -305,6 +289,11 @@ impl Flow {
         self.draining.set(true);
         self.asked.set(true);
         self.wake();
+    }
+
+    /// The drain is over: the connection goes on.
+    pub fn resume(&self) {
+        self.draining.set(false);
     }
 
     /// Ends the connection at once, whatever is on its way; the first verdict holds.

@@ -18,8 +18,8 @@ pub struct Resources {
     clock: Cell<u32>,
     /// How often a relay had the thread.
     turns: Cell<u32>,
-    /// The worker ends with its last connection.
-    closing: Cell<bool>,
+    /// The process may end with its last connection.
+    draining: Cell<bool>,
 }
 
 impl Resources {
@@ -37,7 +37,7 @@ impl Resources {
             pipes: Rc::default(),
             clock: Cell::new(0),
             turns: Cell::new(0),
-            closing: Cell::new(false),
+            draining: Cell::new(false),
         }
     }
 
@@ -55,13 +55,13 @@ impl Resources {
         self.clock.get()
     }
 
-    /// Says whether the worker ends with its last connection.
-    pub fn set_closing(&self, closing: bool) {
-        self.closing.set(closing);
+    /// Says whether the process may end with its last connection.
+    pub fn set_draining(&self, draining: bool) {
+        self.draining.set(draining);
     }
 
-    pub(super) const fn is_closing(&self) -> bool {
-        self.closing.get()
+    pub(super) const fn is_draining(&self) -> bool {
+        self.draining.get()
     }
 
     /// A relay takes the thread; `last` is the number of its last turn, and becomes that of this one.

@@ -17,6 +17,11 @@ impl Loads {
         Self((0..count).map(|_| Arc::default()).collect())
     }
 
+    /// The connections of all workers.
+    pub fn total(&self) -> usize {
+        self.0.iter().map(|one| one.load(Ordering::Relaxed)).sum()
+    }
+
     /// The worker that serves a connection accepted by worker `own`.
     pub(super) fn place(&self, own: usize) -> usize {
         let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));

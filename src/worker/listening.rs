@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use socket2::Socket;
@@ -15,6 +15,8 @@ use crate::snapshot::{AddressId, Snapshot, Taken};
 #[derive(Default)]
 pub(super) struct Addresses {
     open: Vec<Rc<Address>>,
+    /// Closed ones that may still serve their queues.
+    closing: Vec<Weak<Address>>,
     /// Absent before the first swap.
     snapshot: Option<Arc<Snapshot>>,
 }
@@ -23,12 +25,16 @@ pub(super) struct Addresses {
 pub(super) struct Address {
     id: AddressId,
     pub(super) listening: Listening,
-    /// Cancelled when no more connections are to be waited for.
-    pub(super) closing: CancellationToken,
+    closing: RefCell<CancellationToken>,
     taken: RefCell<Taken>,
 }
 
 impl Address {
+    /// Cancelled when no more connections are to be waited for.
+    pub(super) fn closing(&self) -> CancellationToken {
+        self.closing.borrow().clone()
+    }
+
     /// What a connection that arrives now takes. An address that closes keeps the last snapshot that
     /// had it.
     pub(super) fn taken(&self) -> Taken {
@@ -37,31 +43,45 @@ impl Address {
 }
 
 impl Addresses {
-    /// Registers a socket of an address that the snapshot has.
-    pub(super) fn open(&mut self, id: AddressId, socket: Arc<Socket>) -> io::Result<Rc<Address>> {
+    /// Registers a socket of an address that the snapshot has. None if the socket was about to close: its
+    /// accept loop goes on.
+    pub(super) fn open(
+        &mut self,
+        id: AddressId,
+        socket: Arc<Socket>,
+    ) -> io::Result<Option<Rc<Address>>> {
         let taken = self.snapshot.as_ref().and_then(|it| Snapshot::take(it, id));
         let taken = taken.ok_or_else(|| io::Error::other("no snapshot has the address"))?;
+        let mut closing = self.closing.iter().filter_map(Weak::upgrade);
+        if let Some(address) = closing.find(|one| one.id == id && one.listening.is_of(&socket)) {
+            address.closing.take();
+            address.taken.replace(taken);
+            self.open.push(address);
+            return Ok(None);
+        }
         let address = Rc::new(Address {
             id,
             listening: Listening::register(socket)?,
-            closing: CancellationToken::new(),
+            closing: RefCell::default(),
             taken: RefCell::new(taken),
         });
         self.open.push(Rc::clone(&address));
-        Ok(address)
+        Ok(Some(address))
     }
 
     /// Closes all sockets of an address.
     pub(super) fn close(&mut self, id: AddressId) {
+        self.closing.retain(|address| address.strong_count() > 0);
         for address in self.open.extract_if(.., |address| address.id == id) {
-            address.closing.cancel();
+            address.closing().cancel();
+            self.closing.push(Rc::downgrade(&address));
         }
     }
 
     /// Closes every address.
     pub(super) fn close_all(&mut self) {
         for address in self.open.drain(..) {
-            address.closing.cancel();
+            address.closing().cancel();
         }
     }
 

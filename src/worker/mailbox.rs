@@ -42,6 +42,8 @@ pub enum Message {
     },
     /// End every connection now.
     Cut,
+    /// Serve on: what `Spread` and `Cut` have begun is over.
+    Resume,
 }
 
 /// A connection on its way to the worker that serves it.

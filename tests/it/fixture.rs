@@ -87,6 +87,11 @@ impl Portway {
         Self::spawn_on(file(toml), program(), arguments, Stdio::piped()).until_ready()
     }
 
+    /// The same without waiting.
+    pub(crate) fn spawn_args(toml: &str, arguments: &[&str]) -> Self {
+        Self::spawn_on(file(toml), program(), arguments, Stdio::piped())
+    }
+
     /// The same with a file that the test keeps.
     pub(crate) fn start_at(path: &Path, arguments: &[&str]) -> Self {
         let file = Arc::new(File {

@@ -1,6 +1,7 @@
 //! Upgrades: one process takes the listeners over from another (F27), or gets them from systemd.
 
 mod control_socket;
+mod succession;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener};
@@ -157,7 +158,7 @@ fn f27_a_successor_stops_if_the_predecessor_goes_on() {
 }
 
 #[test]
-fn f27_of_two_successors_at_once_one_takes_over_and_the_other_ends() {
+fn f27_of_two_successors_at_once_one_is_left() {
     let backend = Backend::echo();
     let mut portway = Portway::start(&with_ports(backend.address(), "drain_timeout = \"1s\""));
     let mut both = [0, 1].map(|_| portway.spawn_beside(&["--takeover"]));

@@ -14,7 +14,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::{
-    BAD_CONFIGURATION, END, FAILED, FINE, Predecessor, READY, RELOAD, SOCKETS, TAKE_OVER, YOURS,
+    BAD_CONFIGURATION, END, FAILED, FINE, Link, Predecessor, READY, RELOAD, SOCKETS, Successor,
+    TAKE_OVER, YOURS,
 };
 use crate::control::{NotReloaded, Request, Requests, Takeover};
 use crate::net;
@@ -45,15 +46,19 @@ pub(in crate::control) async fn serve(
     registry: Arc<Registry>,
 ) {
     let mut listener = None;
-    if let Some(predecessor) = predecessor
-        && let Err(error) = succeed(predecessor).await
-    {
-        // One that drains or has crashed does not have the name either.
-        listener = timeout(NAME_TIMEOUT, listen(&file, &registry)).await.ok();
-        if listener.is_none() {
-            tracing::error!(%error, "the predecessor goes on, so this process stops");
-            drop(requests.send(Request::Stop));
-            return;
+    if let Some(predecessor) = predecessor {
+        match succeed(predecessor).await {
+            Ok(link) => drop(requests.send(Request::Succeeds(Some(link)))),
+            Err(error) => {
+                drop(requests.send(Request::Succeeds(None)));
+                // One that drains or has crashed does not have the name either.
+                listener = timeout(NAME_TIMEOUT, listen(&file, &registry)).await.ok();
+                if listener.is_none() {
+                    tracing::error!(%error, "the predecessor goes on, so this process stops");
+                    drop(requests.send(Request::Stop));
+                    return;
+                }
+            }
         }
     }
     let listener = match listener {
@@ -61,28 +66,27 @@ pub(in crate::control) async fn serve(
         None => listen(&file, &registry).await,
     };
     registry.config().control_socket(true);
-    let Successor {
+    let Ready {
         mut stream,
         under_way,
     } = answer_all(&listener, &requests).await;
     drop(listener);
     registry.config().control_socket(false);
-    drop(requests.send(Request::TakenOver));
+    // One that has gone at the last moment is noticed by its end of the connection.
+    drop(stream.write_all(&[YOURS]).await);
+    drop(requests.send(Request::TakenOver(Successor::new(stream))));
     drop(under_way);
-    if let Err(error) = stream.write_all(&[YOURS]).await {
-        tracing::error!(%error, "the successor has gone at the last moment: nobody listens");
-    }
 }
 
 /// A process that accepts at our sockets.
-struct Successor {
+struct Ready {
     stream: UnixStream,
     /// Until control knows: nothing is reloaded any more.
     under_way: Arc<()>,
 }
 
 /// Answers requests until a successor has taken over.
-async fn answer_all(listener: &UnixListener, requests: &Requests) -> Successor {
+async fn answer_all(listener: &UnixListener, requests: &Requests) -> Ready {
     let mut connections = JoinSet::new();
     loop {
         let is_full = connections.len() >= CONNECTIONS;
@@ -130,7 +134,7 @@ async fn listen(file: &Path, registry: &Registry) -> UnixListener {
 }
 
 /// Answers one request. A process that has taken over is returned.
-async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<Successor>> {
+async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<Ready>> {
     let (user, own) = (net::peer(&stream)?.user, geteuid().as_raw());
     let mut stream = BufReader::new(stream);
     let request = timeout(REQUEST_TIMEOUT, line(&mut stream)).await??;
@@ -163,7 +167,7 @@ async fn reload(stream: &mut BufReader<UnixStream>, requests: &Requests) -> io::
 async fn hand_over(
     mut stream: BufReader<UnixStream>,
     requests: &Requests,
-) -> io::Result<Option<Successor>> {
+) -> io::Result<Option<Ready>> {
     let (answer, takeover) = oneshot::channel();
     drop(requests.send(Request::Sockets(answer)));
     let Ok(Takeover {
@@ -182,7 +186,7 @@ async fn hand_over(
     let ready = timeout(START_TIMEOUT, line(&mut stream)).await;
     if matches!(&ready, Ok(Ok(line)) if line == READY) {
         let stream = stream.into_inner();
-        return Ok(Some(Successor { stream, under_way }));
+        return Ok(Some(Ready { stream, under_way }));
     }
     tracing::warn!("another portway wanted to take over and did not start: this one goes on");
     Ok(None)
@@ -199,12 +203,12 @@ async fn give(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> io::Result<()>
 }
 
 /// The predecessor stops accepting, and leaves the control socket.
-async fn succeed(Predecessor(stream): Predecessor) -> io::Result<()> {
+async fn succeed(Predecessor(stream): Predecessor) -> io::Result<Link> {
     stream.set_nonblocking(true)?;
     let mut stream = UnixStream::from_std(stream)?;
     stream.write_all(format!("{READY}\n").as_bytes()).await?;
     match timeout(YIELD_TIMEOUT, stream.read_u8()).await?? {
-        YOURS => Ok(()),
+        YOURS => Ok(Link(stream)),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }

@@ -1,5 +1,6 @@
 //! What is shown of the configuration in force.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use metrics::Gauge;
@@ -39,6 +40,7 @@ pub struct ConfigStats {
     successful: Gauge,
     loaded_at: Gauge,
     generation: Gauge,
+    in_force: AtomicU64,
     hash: Gauge,
     control_socket: Gauge,
     watch: [Gauge; WatchMode::ALL.len()],
@@ -54,6 +56,7 @@ impl ConfigStats {
             successful: gauge(&table::RELOAD_SUCCESSFUL),
             loaded_at: gauge(&table::RELOAD_TIME),
             generation: gauge(&table::GENERATION),
+            in_force: AtomicU64::new(0),
             hash: gauge(&table::CONFIG_HASH),
             control_socket: gauge(&table::CONTROL_SOCKET),
             watch: WatchMode::ALL.map(|mode| exporter.gauge(&table::WATCH, [mode.name()])),
@@ -71,8 +74,14 @@ impl ConfigStats {
         self.loaded_at
             .set(now.unwrap_or(Duration::ZERO).as_secs_f64().trunc());
         self.successful.set(1);
+        self.in_force.store(generation, Ordering::Relaxed);
         self.generation.set(super::gauge_value(generation));
         self.hash.set(hash);
+    }
+
+    /// The configuration in force.
+    pub fn generation(&self) -> u64 {
+        self.in_force.load(Ordering::Relaxed)
     }
 
     /// A reload failed: what was in force stays.

@@ -1,0 +1,71 @@
+//! Taking over: asks for the sockets, and waits for what will be free soon.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+
+use super::StartError;
+use super::inherited::Inherited;
+use crate::config::Settings;
+use crate::control::socket::{self, Answer, Predecessor};
+use crate::net;
+
+/// Limit for addresses that another process has, or for a takeover under way.
+const LIMIT: Duration = Duration::from_secs(30);
+/// The same if a predecessor has given its sockets: it goes on serving if we give up.
+const LIMIT_BESIDE_PREDECESSOR: Duration = Duration::from_secs(5);
+/// Between two tries.
+const RETRY: Duration = Duration::from_millis(100);
+
+/// Adds the sockets of the process that runs with this file, if there is one. Returns once all addresses
+/// can be bound, or it is too late for that: then binding them tells what is wrong.
+pub(super) async fn take_over(
+    file: &Path,
+    settings: &Settings,
+    inherited: &mut Inherited,
+) -> Result<Option<Predecessor>, StartError> {
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let path = file.to_owned();
+        let asked = spawn_blocking(move || socket::take_over(&path)).await;
+        let asked = asked.map_err(std::io::Error::from).flatten();
+        let why = match asked.map_err(StartError::TakeOver)? {
+            Answer::Given(taken) => {
+                inherited
+                    .add(taken.sockets)
+                    .map_err(StartError::Inherited)?;
+                let given = Instant::now();
+                while busy(settings, inherited).is_some()
+                    && given.elapsed() < LIMIT_BESIDE_PREDECESSOR
+                {
+                    sleep(RETRY).await;
+                }
+                return Ok(Some(taken.predecessor));
+            }
+            Answer::Later => "another process is taking over".to_owned(),
+            Answer::Nobody => match busy(settings, inherited) {
+                None => return Ok(None),
+                Some(_) if begun.elapsed() > LIMIT => return Ok(None),
+                Some(address) => format!("another socket has {address}"),
+            },
+        };
+        if begun.elapsed() > LIMIT {
+            return Err(StartError::TakeOver(std::io::Error::other(why)));
+        }
+        if !std::mem::replace(&mut told, true) {
+            tracing::info!("{why}: waiting for at most {} s", LIMIT.as_secs());
+        }
+        sleep(RETRY).await;
+    }
+}
+
+/// An address that is to be bound and that another socket has.
+fn busy(settings: &Settings, inherited: &Inherited) -> Option<SocketAddr> {
+    let listeners = settings.listeners.iter().flat_map(|one| &one.bind);
+    let mut addresses = listeners.copied().chain(settings.admin);
+    addresses.find(|&address| !inherited.has_port(address.port()) && net::is_busy(address))
+}

@@ -1,0 +1,320 @@
+//! A process that has been succeeded accepts again if its successor ends, and somebody always listens.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::Signal;
+
+use super::with_ports;
+use crate::it::fixture::{PATIENCE, Portway, get, message, pause, within};
+use crate::it::peers::Backend;
+use crate::it::random::{Random, count, seed};
+
+/// In a network namespace of its own.
+const IN_NAMESPACE: &str = "PORTWAY_TEST_IN_NAMESPACE";
+
+const SLOW_DRAIN: &str = "drain_timeout = \"60s\"";
+
+fn tells(portway: &Portway, what: &str) {
+    let told = |line: &serde_json::Value| message(line).contains(what);
+    portway.program.wait(PATIENCE, told);
+}
+
+/// Its connections keep a process alive that has been succeeded.
+fn hold(portway: &Portway) -> Vec<TcpStream> {
+    (0..20).map(|_| portway.relayed()).collect()
+}
+
+fn is_ready(admin: SocketAddr) -> bool {
+    get(admin, "/readyz").is_ok_and(|(status, _)| status == 200)
+}
+
+fn is_refused(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// Connects all the time. Returns how often it was refused.
+struct Connecting {
+    stop: Arc<AtomicBool>,
+    thread: thread::JoinHandle<u64>,
+    made: Arc<AtomicU64>,
+}
+
+impl Connecting {
+    fn start(address: SocketAddr) -> Self {
+        let (stop, made) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
+        let (stopping, making) = (Arc::clone(&stop), Arc::clone(&made));
+        let thread = thread::spawn(move || {
+            let mut refused = 0;
+            while !stopping.load(Ordering::Relaxed) {
+                refused += u64::from(is_refused(address));
+                making.fetch_add(1, Ordering::Relaxed);
+                pause(Duration::from_millis(1));
+            }
+            refused
+        });
+        Self { stop, thread, made }
+    }
+
+    fn finish(self) -> (u64, u64) {
+        self.stop.store(true, Ordering::Relaxed);
+        (
+            self.thread.join().unwrap(),
+            self.made.load(Ordering::Relaxed),
+        )
+    }
+}
+
+#[test]
+fn who_has_been_succeeded_accepts_again_if_the_successor_ends_however_it_ends() {
+    for end in [Signal::KILL, Signal::TERM] {
+        let backend = Backend::echo();
+        let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
+        let mut held = hold(&portway);
+        let mut next = portway.start_beside(&["--takeover"]);
+        tells(&portway, "draining");
+        let connecting = Connecting::start(portway.address("agents"));
+        next.signal(end);
+        let status = next.wait_exit();
+        assert_eq!(status.success(), end == Signal::TERM, "{status:?}");
+        tells(&portway, "accepting again");
+        assert!(is_ready(portway.admin()));
+        drop(portway.relayed());
+        within(PATIENCE, "it is reloaded", || {
+            portway.reload().status.success().then_some(())
+        });
+        assert_eq!(connecting.finish().0, 0, "refused");
+        // Connections have gone on.
+        let alive = |client: &mut TcpStream| {
+            client.write_all(b"x").is_ok() && client.read_exact(&mut [0]).is_ok()
+        };
+        let alive = held.iter_mut().filter_map(|one| alive(one).then_some(()));
+        assert!(alive.count() >= 18);
+    }
+}
+
+#[test]
+fn a_process_that_was_told_to_stop_does_not_come_back() {
+    let backend = Backend::echo();
+    let mut portway = Portway::start(&with_ports(backend.address(), "drain_timeout = \"1s\""));
+    let address = portway.address("agents");
+    let held = hold(&portway);
+    let mut next = portway.start_beside(&["--takeover"]);
+    tells(&portway, "draining");
+    portway.signal(Signal::TERM);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    drop(held);
+    drop(next.relayed());
+    next.signal(Signal::TERM);
+    within(PATIENCE, "the port is closed", || {
+        is_refused(address).then_some(())
+    });
+    assert_eq!(next.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn an_address_that_the_successor_leaves_is_closed_in_both() {
+    let backend = Backend::echo();
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let other = || {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.local_addr().unwrap()
+    };
+    let (unwanted, removed) = (other(), other());
+    let with = |address| {
+        format!(
+            "[listeners.l{}]\nbind = [\"{address}\"]\n",
+            SocketAddr::port(&address)
+        )
+    };
+    let portway = Portway::start(&format!("{toml}{}{}", with(unwanted), with(removed)));
+    let held = hold(&portway);
+    // One is gone when the successor starts, the other in a reload of it.
+    portway.write(&format!("{toml}{}", with(removed)));
+    let next = portway.start_beside(&["--takeover"]);
+    tells(&portway, "draining");
+    within(PATIENCE, "it is closed", || {
+        is_refused(unwanted).then_some(())
+    });
+    assert!(!is_refused(removed));
+    within(PATIENCE, "it is reloaded", || {
+        portway.write(&toml);
+        next.reload().status.success().then_some(())
+    });
+    within(PATIENCE, "it is closed", || {
+        is_refused(removed).then_some(())
+    });
+    drop(next.relayed());
+    // Who comes back follows the file.
+    portway.write(&format!("{toml}{}", with(unwanted)));
+    next.signal(Signal::KILL);
+    within(PATIENCE, "it is open again", || {
+        (!is_refused(unwanted)).then_some(())
+    });
+    drop(held);
+}
+
+#[test]
+fn the_second_generation_comes_back_for_the_third_and_the_first_does_not() {
+    let backend = Backend::echo();
+    let first = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
+    let of_first = hold(&first);
+    let second = first.start_beside(&["--takeover"]);
+    tells(&first, "draining");
+    let of_second = hold(&second);
+    let third = within(PATIENCE, "the second has the control socket", || {
+        second
+            .reload()
+            .status
+            .success()
+            .then(|| second.start_beside(&["--takeover"]))
+    });
+    tells(&second, "draining");
+    let connecting = Connecting::start(second.address("agents"));
+    third.signal(Signal::KILL);
+    tells(&second, "accepting again");
+    assert_eq!(connecting.finish().0, 0, "refused");
+    assert!(is_ready(second.admin()));
+    let came_back = |line: &serde_json::Value| message(line) == "accepting again";
+    assert!(first.program.find(came_back).is_none());
+    drop((of_first, of_second));
+}
+
+#[test]
+fn a_process_that_drains_is_succeeded_before_its_listeners_close() {
+    let backend = Backend::echo();
+    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"1s\"";
+    let mut portway = Portway::start(&with_ports(backend.address(), limits));
+    let connecting = Connecting::start(portway.address("agents"));
+    portway.signal(Signal::TERM);
+    tells(&portway, "draining");
+    let next = portway.start_beside(&["--takeover"]);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    assert!(is_ready(next.admin()));
+    assert_eq!(connecting.finish().0, 0, "refused");
+}
+
+#[test]
+fn successors_that_come_together_take_over_in_turn() {
+    let backend = Backend::echo();
+    let limits = "drain_timeout = \"1s\"";
+    let mut portway = Portway::start(&with_ports(backend.address(), limits));
+    let connecting = Connecting::start(portway.address("agents"));
+    let mut all = [0; 4].map(|_| portway.spawn_beside(&["--takeover"]));
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    let mut ended = 0;
+    within(PATIENCE, "all but one have ended", || {
+        ended = all
+            .iter_mut()
+            .filter_map(Portway::has_exited)
+            .inspect(|status| assert!(status.success()))
+            .count();
+        (ended == 3).then_some(())
+    });
+    for one in &mut all {
+        if one.has_exited().is_none() {
+            assert!(is_ready(one.admin()));
+        }
+    }
+    assert_eq!(connecting.finish().0, 0, "refused");
+}
+
+/// A busy address is waited for: that of a process without a control socket for this file.
+#[test]
+fn a_successor_waits_for_an_address_that_is_busy() {
+    let backend = Backend::echo();
+    let toml = with_ports(backend.address(), "");
+    let admin = toml.lines().next().unwrap().split('"').nth(1).unwrap();
+    let busy = TcpListener::bind(admin).unwrap();
+    let next = Portway::spawn_args(&toml, &["--takeover"]);
+    tells(&next, "waiting for at most 30 s");
+    drop(busy);
+    tells(&next, "ready");
+}
+
+#[test]
+fn somebody_listens_at_every_moment_whoever_is_killed() {
+    let name = "it::takeover::succession::tries_in_a_namespace";
+    let script = "ip link set lo up && exec \"$0\" --exact \"$1\" --nocapture";
+    let tests = std::env::current_exe().unwrap();
+    let mut command = Command::new("unshare");
+    command
+        .args(["--net", "sh", "-c", script])
+        .arg(tests)
+        .arg(name);
+    let Ok(output) = command.env(IN_NAMESPACE, "yes").output() else {
+        eprintln!("not tested: there is no unshare");
+        return;
+    };
+    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+    if told.contains("Operation not permitted") {
+        eprintln!("not tested: this host gives no network namespaces");
+        return;
+    }
+    assert!(
+        output.status.success() && told.contains("1 passed"),
+        "{told}"
+    );
+    eprintln!("{told}");
+}
+
+/// `PORTWAY_TAKEOVERS` tries with random delays and kills of either process.
+#[test]
+fn tries_in_a_namespace() {
+    if std::env::var_os(IN_NAMESPACE).is_none() {
+        return;
+    }
+    let mut random = Random::new(seed(), 0);
+    let backend = Backend::echo();
+    let limits = "drain_delay = \"5s\"\ndrain_timeout = \"60s\"\nmax_pending_per_client = 5000";
+    let mut portway = Portway::start(&with_ports(backend.address(), limits));
+    let (address, admin) = (portway.address("agents"), portway.admin());
+    let connecting = Connecting::start(address);
+    let mut ending = Vec::new();
+    let mut held = hold(&portway);
+    for turn in 0..count("PORTWAY_TAKEOVERS", 6) {
+        let mut next = portway.spawn_beside(&["--takeover"]);
+        let signal = if random.percent(50) {
+            Signal::KILL
+        } else {
+            Signal::TERM
+        };
+        let is_old = random.percent(50);
+        let delay = Duration::from_millis(random.below(400));
+        if is_old && signal == Signal::KILL {
+            // Before that it takes the sockets with it.
+            tells(&next, "ready");
+        }
+        pause(delay);
+        eprintln!(
+            "{turn}: after {delay:?} {signal:?} to the {}",
+            if is_old { "old" } else { "new" }
+        );
+        if is_old {
+            portway.signal(signal);
+            tells(&next, "ready");
+            ending.push(std::mem::replace(&mut portway, next));
+            held = hold(&portway);
+        } else {
+            next.signal(signal);
+            next.wait_exit();
+        }
+        within(PATIENCE, "who lives is ready", || {
+            is_ready(admin).then_some(())
+        });
+        // And accepts.
+        drop(portway.relayed());
+        within(PATIENCE, "it has the control socket", || {
+            portway.reload().status.success().then_some(())
+        });
+    }
+    let (refused, made) = connecting.finish();
+    eprintln!("{made} connections");
+    assert_eq!(refused, 0, "of {made}");
+    drop((held, ending));
+}
