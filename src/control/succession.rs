@@ -82,7 +82,7 @@ impl Control {
                 word = word(&mut successor) => if self.obey(word, &mut successor) { return None },
                 _ = self.workers.join_next() => return Some(Stopped::WorkerLost),
                 never = self.names.run() => match never {},
-                () = sleep_until(limit), if !is_cut => is_cut = self.cut(over),
+                () = sleep_until(limit), if !is_cut && self.loads.total() > 0 => is_cut = self.cut(over),
                 _ = looks.tick() => {}
             }
             let is_stuck = is_cut && limit.elapsed() > CUT_TIME;
