@@ -2,6 +2,7 @@
 
 mod build;
 mod change;
+mod error;
 mod file;
 mod inherited;
 mod takeover;
@@ -14,13 +15,13 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use thiserror::Error;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
 use build::Parts;
+pub use error::StartError;
 use inherited::Inherited;
 
 use crate::admission::Machine;
@@ -38,51 +39,6 @@ pub struct Output {
     pub connections: Box<dyn Write + Send>,
     /// How lines are written.
     pub format: Format,
-}
-
-/// Why the relay did not start.
-#[derive(Debug, Error)]
-pub enum StartError {
-    /// A listener's address cannot be bound.
-    #[error("listeners.{listener}.bind: cannot listen on {address}: {remedy}")]
-    Listen {
-        /// The listener's name.
-        listener: Arc<str>,
-        /// The address.
-        address: SocketAddr,
-        /// What to do.
-        remedy: &'static str,
-        /// The error.
-        source: io::Error,
-    },
-    /// The admin address cannot be bound.
-    #[error("admin.bind: cannot listen on {address}: {remedy}")]
-    Admin {
-        /// The address.
-        address: SocketAddr,
-        /// What to do.
-        remedy: &'static str,
-        /// The error.
-        source: io::Error,
-    },
-    /// systemd has opened a socket that no listener wants.
-    #[error(
-        "systemd has opened {address}, which is in no listeners.N.bind and not admin.bind: write it \
-         there, as it is here, or take it out of the socket unit"
-    )]
-    Unwanted {
-        /// The address.
-        address: SocketAddr,
-    },
-    /// A socket of systemd or of the predecessor is not what is needed.
-    #[error("a listening socket that was passed cannot be used: it must be a TCP socket")]
-    Inherited(#[source] io::Error),
-    /// The portway that runs does not give its listeners.
-    #[error("cannot take over from the portway that runs: stop it, or start without --takeover")]
-    TakeOver(#[source] io::Error),
-    /// The system gives no thread, runtime or log.
-    #[error("cannot start a thread")]
-    System(#[from] io::Error),
 }
 
 /// A relay that runs beside its caller: for the lab and for tests.
@@ -138,14 +94,16 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
     });
     let listeners = listeners.collect();
     let admin = plan.admin.as_ref().map(|admin| admin.local_addr());
-    let admin = admin.transpose()?;
+    let admin = admin.transpose();
+    let admin = admin.map_err(StartError::at("ask which address admin has"))?;
     let control = thread::Builder::new()
         .name("portway-control".into())
         .spawn(move || {
             let stopped = local(control::run(plan)).flatten();
             log.finish(LAST_LINES);
             stopped
-        })?;
+        })
+        .map_err(StartError::at("start the control thread"))?;
     Ok(Running {
         listeners,
         admin,
@@ -214,12 +172,13 @@ fn run_with(
     registry: Arc<Registry>,
 ) -> Result<Stopped, StartError> {
     let output = Output {
-        connections: lines::stdout()?,
+        connections: lines::stdout()
+            .map_err(StartError::at("use standard output for the connection log"))?,
         format: options.format,
     };
     let log = connection_log(&loaded.settings, output, &registry)?;
     let relay = relay(loaded, options, registry, Arc::clone(&log));
-    let stopped = local(relay)??;
+    let stopped = local(relay).map_err(StartError::at("start the event loop of control"))??;
     log.finish(LAST_LINES);
     Ok(stopped)
 }
@@ -261,7 +220,8 @@ async fn relay(
         log,
         requests: (requests, requested),
     })?;
-    Ok(control::run(plan).await?)
+    let stopped = control::run(plan).await;
+    stopped.map_err(StartError::at("begin to serve"))
 }
 
 /// Waits for a request to stop. The file has just been read: there is nothing to reload.
@@ -273,8 +233,9 @@ fn connection_log(
     settings: &Settings,
     output: Output,
     registry: &Arc<Registry>,
-) -> io::Result<Arc<ConnectionLog>> {
-    let lines = Lines::start(output.connections, "portway-log", registry.lines_dropped())?;
+) -> Result<Arc<ConnectionLog>, StartError> {
+    let lines = Lines::start(output.connections, "portway-log", registry.lines_dropped())
+        .map_err(StartError::at("start the thread of the connection log"))?;
     let log = ConnectionLog::new(lines, output.format, settings.log, Arc::clone(registry));
     Ok(Arc::new(log))
 }

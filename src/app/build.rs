@@ -12,7 +12,8 @@ use slab::Slab;
 use tokio::sync::{mpsc, oneshot};
 
 use super::StartError;
-use super::change::{Builder, Fixed, remedy};
+use super::change::{Builder, Fixed};
+use super::error::remedy;
 use super::inherited::Inherited;
 use crate::admin::State;
 use crate::admission::{Admission, Machine};
@@ -90,7 +91,8 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
         log: Arc::clone(&log),
     };
     let loads = Arc::new(Loads::new(count));
-    let (mailboxes, workers) = crew.start(count, &loads)?;
+    let started = crew.start(count, &loads);
+    let (mailboxes, workers) = started.map_err(StartError::at("start the thread of a worker"))?;
     Ok(control::Plan {
         first,
         source: match &file {
@@ -155,7 +157,8 @@ impl Crew {
                 .name(format!("portway-{position}"))
                 .spawn(move || {
                     if let Err(error) = worker::run(plan) {
-                        tracing::error!(worker = position, %error, "a worker cannot run");
+                        let remedy = remedy(&error);
+                        tracing::error!(worker = position, %error, remedy, "a worker cannot run");
                     }
                     drop(ended);
                 })?;

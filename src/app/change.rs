@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use socket2::Socket;
 
+use super::error::remedy;
 use super::inherited::Inherited;
 use super::{StartError, file};
 use crate::admission::Admission;
@@ -292,25 +293,5 @@ fn failed(
         address,
         remedy: remedy(&source),
         source,
-    }
-}
-
-/// What to do when an address cannot be bound.
-pub(super) fn remedy(error: &io::Error) -> &'static str {
-    match error.raw_os_error() {
-        Some(libc::EADDRINUSE) => {
-            "another socket has this address; stop that program or choose another port \
-             (`ss -ltnp` shows who has it)"
-        }
-        Some(libc::EADDRNOTAVAIL) => {
-            "this host does not have the address; write one of its own, or [::] for all"
-        }
-        Some(libc::EACCES) => {
-            "an ordinary user may not bind a port below 1024. Either give the process the ambient \
-             capability (AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit), or lower \
-             net.ipv4.ip_unprivileged_port_start, or bind a higher port such as 8443 and lead \
-             clients to it"
-        }
-        _ => "see the cause",
     }
 }

@@ -1,0 +1,113 @@
+//! Why the relay did not start: the step that failed, and what to do.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use thiserror::Error;
+
+/// Why the relay did not start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// A listener's address cannot be bound.
+    #[error("listeners.{listener}.bind: cannot listen on {address}: {remedy}")]
+    Listen {
+        /// The listener's name.
+        listener: Arc<str>,
+        /// The address.
+        address: SocketAddr,
+        /// What to do.
+        remedy: &'static str,
+        /// The error.
+        source: io::Error,
+    },
+    /// The admin address cannot be bound.
+    #[error("admin.bind: cannot listen on {address}: {remedy}")]
+    Admin {
+        /// The address.
+        address: SocketAddr,
+        /// What to do.
+        remedy: &'static str,
+        /// The error.
+        source: io::Error,
+    },
+    /// systemd has opened a socket that no listener wants.
+    #[error(
+        "systemd has opened {address}, which is in no listeners.N.bind and not admin.bind: write it \
+         there, as it is here, or take it out of the socket unit"
+    )]
+    Unwanted {
+        /// The address.
+        address: SocketAddr,
+    },
+    /// A socket of systemd or of the predecessor is not what is needed.
+    #[error("a listening socket that was passed cannot be used: it must be a TCP socket")]
+    Inherited(#[source] io::Error),
+    /// The portway that runs does not give its listeners.
+    #[error("cannot take over from the portway that runs: stop it, or start without --takeover")]
+    TakeOver(#[source] io::Error),
+    /// The system refuses what a step of the start needs.
+    #[error("cannot {step}: {remedy}")]
+    System {
+        /// What could not be done.
+        step: &'static str,
+        /// What to do.
+        remedy: &'static str,
+        /// The error.
+        source: io::Error,
+    },
+}
+
+impl StartError {
+    /// The error of a step, which completes "cannot ...".
+    pub(super) fn at(step: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::System {
+            step,
+            remedy: remedy(&source),
+            source,
+        }
+    }
+}
+
+/// What to do about an error of the system.
+pub(super) fn remedy(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EADDRINUSE) => {
+            "another socket has this address; stop that program or choose another port \
+             (`ss -ltnp` shows who has it)"
+        }
+        Some(libc::EADDRNOTAVAIL) => {
+            "this host does not have the address; write one of its own, or [::] for all"
+        }
+        Some(libc::EACCES) => {
+            "an ordinary user may not bind a port below 1024. Either give the process the ambient \
+             capability (AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit), or lower \
+             net.ipv4.ip_unprivileged_port_start, or bind a higher port such as 8443 and lead \
+             clients to it"
+        }
+        Some(libc::EMFILE) => {
+            "the process may not open more files: raise `ulimit -n`, or LimitNOFILE= of the unit, and \
+             restart portway"
+        }
+        Some(libc::ENFILE) => {
+            "the system may not open more files: raise the sysctl fs.file-max, or close files of other \
+             programs"
+        }
+        Some(libc::EAGAIN) => {
+            "the limit of threads is reached: raise TasksMax= of the unit, the pids limit of the \
+             container or `ulimit -u`, or write fewer `workers`"
+        }
+        Some(libc::ENOMEM | libc::ENOBUFS) => {
+            "there is not enough memory: raise the memory limit of the unit or container, or write \
+             fewer `workers`"
+        }
+        Some(libc::EBADF) => {
+            "standard output or standard error is closed: start portway with both open, if need be as \
+             /dev/null"
+        }
+        Some(_) => {
+            "this is not an error that portway knows a remedy for: look its cause up, and report it"
+        }
+        None => "the lines of the log before this one say why",
+    }
+}
