@@ -7,6 +7,7 @@ mod file;
 mod inherited;
 mod takeover;
 
+use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -30,8 +31,12 @@ use crate::control::{self, Request, Requests, Stopped, socket};
 use crate::telemetry::lines::{self, Lines};
 use crate::telemetry::{ConnectionLog, Format, Registry, program};
 
-/// What the last log lines get to leave the process.
-const LAST_LINES: Duration = Duration::from_millis(50);
+/// Time allowed at exit to flush the last log lines: a reader that hangs must not hold up the end, and a
+/// busy machine must not lose the reason for it.
+const LAST_LINES: Duration = Duration::from_millis(500);
+
+/// Descriptors of a runtime with timers, sockets and signals.
+const RUNTIME: usize = 6;
 
 /// Where the connection log goes.
 pub struct Output {
@@ -99,9 +104,8 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
     let control = thread::Builder::new()
         .name("portway-control".into())
         .spawn(move || {
-            let stopped = local(control::run(plan)).flatten();
-            log.finish(LAST_LINES);
-            stopped
+            let _flush = AtEnd(|| log.finish(LAST_LINES));
+            local(control::run(plan)).flatten()
         })
         .map_err(StartError::at("start the control thread"))?;
     Ok(Running {
@@ -131,15 +135,27 @@ pub fn run(loaded: Loaded, options: Options) -> ExitCode {
     let stderr = lines::stderr();
     let program =
         stderr.and_then(|out| Lines::start(out, "portway-stderr", registry.lines_dropped()));
-    let Ok(program) = program else {
-        return ExitCode::FAILURE;
+    let program = match program {
+        Ok(program) => program,
+        Err(error) => {
+            let error = StartError::at("start the thread of the program log")(error);
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            // If this cannot be written either, the exit status is all there is.
+            drop(writeln!(
+                io::stderr(),
+                "{error} ({})",
+                cause.unwrap_or_default()
+            ));
+            return ExitCode::FAILURE;
+        }
     };
     program::install(program.clone(), options.format);
+    let _flush = AtEnd(|| program.finish(LAST_LINES));
     for warning in loaded.warnings.lines() {
         tracing::warn!("{warning}");
     }
     let file = options.file.clone();
-    let code = match run_with(loaded, options, registry) {
+    match run_with(loaded, options, registry) {
         Ok(Stopped::Drained) => ExitCode::SUCCESS,
         Ok(Stopped::AtOnce) => {
             tracing::warn!("stopped at once by a second signal: connections are reset");
@@ -151,7 +167,7 @@ pub fn run(loaded: Loaded, options: Options) -> ExitCode {
         }
         Err(error) => {
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(cause, "{error}");
+            tracing::error!(cause, "{}", error.in_file(&file));
             if let Some(pid) = socket::running(&file) {
                 tracing::error!(
                     pid,
@@ -161,9 +177,17 @@ pub fn run(loaded: Loaded, options: Options) -> ExitCode {
             }
             ExitCode::FAILURE
         }
-    };
-    program.finish(LAST_LINES);
-    code
+    }
+}
+
+/// Flushes a log when it is dropped: also where a panic ends the thread.
+struct AtEnd<F: FnMut() -> bool>(F);
+
+impl<F: FnMut() -> bool> Drop for AtEnd<F> {
+    fn drop(&mut self) {
+        // False means that it took too long.
+        let _late = (self.0)();
+    }
 }
 
 fn run_with(
@@ -177,10 +201,9 @@ fn run_with(
         format: options.format,
     };
     let log = connection_log(&loaded.settings, output, &registry)?;
+    let _flush = AtEnd(|| log.finish(LAST_LINES));
     let relay = relay(loaded, options, registry, Arc::clone(&log));
-    let stopped = local(relay).map_err(StartError::at("start the event loop of control"))??;
-    log.finish(LAST_LINES);
-    Ok(stopped)
+    local(relay).map_err(StartError::at("start the event loop of control"))?
 }
 
 async fn relay(
@@ -242,6 +265,9 @@ fn connection_log(
 
 /// Runs this on this thread, with a runtime of its own.
 fn local<T>(work: impl Future<Output = T>) -> io::Result<T> {
+    // tokio panics where it gets no sockets for signals, so its descriptors are tried first.
+    let tried: io::Result<Vec<_>> = (0..RUNTIME).map(|_| File::open("/dev/null")).collect();
+    drop(tried?);
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(LocalOptions::default())?;
     let done = runtime.block_on(work);

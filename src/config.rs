@@ -23,11 +23,13 @@ mod file;
 pub mod keys;
 mod notes;
 mod path;
+mod place;
 mod schema;
 mod values;
 
 pub use faults::Faults;
 use faults::{Fault, Found};
+pub use place::place_of;
 pub use schema::schema;
 
 /// The largest routes.toml, in bytes: a device or a log given by mistake must not fill the memory.

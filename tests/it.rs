@@ -28,6 +28,7 @@ mod it {
     mod random;
     mod reload;
     mod self_tests;
+    mod start;
     mod takeover;
     mod transfers;
     mod watch;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
@@ -84,13 +84,13 @@ impl Builder {
                 let loaded = file::check(&text, &path)?;
                 Ok(Box::new(move || {
                     let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
-                    builder.reload(loaded)
+                    builder.reload(loaded, &path)
                 }) as Prepared)
             }) as Unchecked)
         })
     }
 
-    fn reload(&mut self, loaded: Loaded) -> Result<Change, Rejected> {
+    fn reload(&mut self, loaded: Loaded, path: &Path) -> Result<Change, Rejected> {
         for warning in loaded.warnings.lines() {
             tracing::warn!("{warning}");
         }
@@ -98,7 +98,7 @@ impl Builder {
             tracing::warn!("workers and admin.bind change at the next start only");
         }
         let change = self.change(loaded.settings, loaded.hash);
-        change.map_err(|error| file::rejected(loaded.hash, &error))
+        change.map_err(|error| file::rejected(path, loaded.hash, &error))
     }
 
     /// Does all of a change that can fail, and what only new connections see.

@@ -2,9 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use thiserror::Error;
+
+use crate::config;
 
 /// Why the relay did not start.
 #[derive(Debug, Error)]
@@ -59,6 +62,21 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// The text, with the place of the address in the file that has it.
+    pub(super) fn in_file(&self, file: &Path) -> String {
+        let place = match self {
+            Self::Listen {
+                listener, address, ..
+            } => config::place_of(file, Some(listener), *address),
+            Self::Admin { address, .. } => config::place_of(file, None, *address),
+            Self::Unwanted { .. }
+            | Self::Inherited(_)
+            | Self::TakeOver(_)
+            | Self::System { .. } => None,
+        };
+        place.map_or_else(|| self.to_string(), |place| format!("{place}: {self}"))
+    }
+
     /// The error of a step, which completes "cannot ...".
     pub(super) fn at(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System {

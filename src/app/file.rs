@@ -28,10 +28,10 @@ fn faulty(faults: &Faults, hash: Option<u32>) -> Rejected {
 }
 
 /// A configuration that is fine and cannot be put in force.
-pub(super) fn rejected(hash: u32, error: &StartError) -> Rejected {
+pub(super) fn rejected(file: &Path, hash: u32, error: &StartError) -> Rejected {
     let cause = std::error::Error::source(error);
     let cause = cause.map(|cause| format!(" ({cause})"));
-    let text = format!("{error}{}", cause.unwrap_or_default());
+    let text = format!("{}{}", error.in_file(file), cause.unwrap_or_default());
     if matches!(error, StartError::Listen { .. }) {
         // The address may be free later.
         return Rejected::for_now(Some(hash), text);

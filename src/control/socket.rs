@@ -82,15 +82,29 @@ pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
     }
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     writeln!(stream, "{RELOAD}")?;
+    let pid = net::peer(&stream)?.pid;
     let mut answer = BufReader::new(stream.take(LONGEST_ANSWER));
     let mut status = String::new();
-    answer.read_line(&mut status)?;
+    let read = answer.read_line(&mut status);
+    read.map_err(|error| unanswered(error, pid))?;
     let status = status.trim_end().parse();
     let status =
         status.map_err(|_unreadable| io::Error::other("portway ended before it had answered"))?;
     let mut text = String::new();
     answer.read_to_string(&mut text)?;
     Ok(Some((status, text)))
+}
+
+/// What a person is told whose request has no answer.
+fn unanswered(error: io::Error, pid: i32) -> io::Error {
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return error;
+    }
+    let seconds = ANSWER_TIMEOUT.as_secs();
+    io::Error::other(format!(
+        "process {pid} has not answered within {seconds} s: it is stopped, frozen or very busy \
+         (`ps -o stat,wchan -p {pid}`; T is stopped, and `kill -CONT {pid}` lets it go on)"
+    ))
 }
 
 /// Takes the listening sockets of the process that runs with this file. It goes on accepting until it is told that we do, and for good if we end before that.

@@ -40,7 +40,7 @@ pub fn install(lines: Lines, format: Format) {
     let _ = tracing::subscriber::set_global_default(subscriber(lines, format, filter));
     // The default hook writes to standard error itself, and waits for its reader.
     std::panic::set_hook(Box::new(|panic| {
-        tracing::error!("a fault of portway: {panic}");
+        tracing::error!("internal error, please report it: {panic}");
     }));
     if let Some(fault) = fault {
         tracing::warn!(

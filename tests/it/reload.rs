@@ -231,7 +231,11 @@ fn bad_files(toml: &str, taken: SocketAddr) -> Vec<(&'static str, Vec<u8>, &'sta
         ),
         ("10 MB", vec![b'#'; 10 << 20], "larger than"),
         ("not UTF-8", vec![0xff, 0xfe], "UTF-8"),
-        ("an address in use", in_use.into_bytes(), "cannot listen on"),
+        (
+            "an address in use",
+            in_use.into_bytes(),
+            "routes.toml:7: listeners.other.bind: cannot listen on",
+        ),
     ]
 }
 
@@ -404,4 +408,21 @@ fn reload_finds_the_portway_of_its_file_only() {
         .unwrap();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(generation(&portway), 1);
+}
+
+#[test]
+fn a_reload_of_a_stopped_process_says_that_it_does_not_answer() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    portway.signal(Signal::STOP);
+    let output = portway.reload();
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let told = String::from_utf8_lossy(&output.stderr);
+    let remedy = format!("`kill -CONT {}`", portway.pid());
+    assert!(
+        told.contains("has not answered") && told.contains(&remedy),
+        "{told}"
+    );
+    portway.signal(Signal::CONT);
+    assert!(portway.reload().status.success());
 }

@@ -1,0 +1,34 @@
+//! Where in a file an address stands that the system refuses: the file itself is fine.
+
+use std::net::SocketAddr;
+
+use toml::de::DeTable;
+
+use super::path::Path;
+use super::{read, values};
+
+/// The file and line of an address of a listener, or else of admin, such as `routes.toml:12`. None if the
+/// file does not have it any more.
+pub fn place_of(
+    file: &std::path::Path,
+    listener: Option<&str>,
+    address: SocketAddr,
+) -> Option<String> {
+    let text = read(file).ok()?;
+    let (tree, _) = DeTable::parse_recoverable(&text);
+    let tree = tree.get_ref();
+    let path = match listener {
+        None => Path::of(&["admin", "bind"]),
+        Some(name) => {
+            let binds = tree.get("listeners")?.get_ref().as_table()?;
+            let binds = binds.get(name)?.get_ref().as_table()?.get("bind")?;
+            let is_it = |bind: &str| values::bind(bind).is_ok_and(|bind| bind == address);
+            let mut binds = binds.get_ref().as_array()?.iter();
+            let index = binds.position(|bind| bind.get_ref().as_str().is_some_and(is_it))?;
+            Path::of(&["listeners", name, "bind"]).index(index)
+        }
+    };
+    let before = text.get(..path.span(tree).start)?;
+    let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+    Some(format!("{}:{line}", file.display()))
+}
