@@ -5,25 +5,26 @@ mod change;
 mod error;
 mod file;
 mod inherited;
+mod signals;
 mod takeover;
 
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, LocalOptions};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::mpsc;
 use tokio::task::spawn_local;
 
 use build::Parts;
 pub use error::StartError;
 use inherited::Inherited;
+use signals::Signals;
 
 use crate::admission::Machine;
 use crate::config::{Loaded, Settings};
@@ -105,7 +106,7 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
         .name("portway-control".into())
         .spawn(move || {
             let _flush = AtEnd(|| log.finish(LAST_LINES));
-            local(control::run(plan)).flatten()
+            finish(event_loop()?, control::run(plan))
         })
         .map_err(StartError::at("start the control thread"))?;
     Ok(Running {
@@ -129,8 +130,14 @@ pub struct Options {
     pub take_over: bool,
 }
 
-/// Runs a relay on this thread until a signal stops it: the program.
-pub fn run(loaded: Loaded, options: Options) -> ExitCode {
+/// Runs a relay on this thread until a signal stops it: the program. `load` reads the file, or tells its
+/// faults and gives the exit status.
+pub fn run(load: impl FnOnce(&Path) -> Result<Loaded, ExitCode>, options: Options) -> ExitCode {
+    // Before anything else: a signal ends a process that does not listen for it.
+    let begun = event_loop().and_then(|runtime| {
+        let signals = runtime.block_on(async { Signals::listen() })?;
+        Ok((runtime, signals))
+    });
     let registry = Registry::new();
     let stderr = lines::stderr();
     let program =
@@ -151,11 +158,20 @@ pub fn run(loaded: Loaded, options: Options) -> ExitCode {
     };
     program::install(program.clone(), options.format);
     let _flush = AtEnd(|| program.finish(LAST_LINES));
+    let (runtime, signals) = match begun.map_err(StartError::at("start the event loop of control"))
+    {
+        Ok(begun) => begun,
+        Err(error) => return failed(&error, &options.file),
+    };
+    let loaded = match load(&options.file) {
+        Ok(loaded) => loaded,
+        Err(status) => return status,
+    };
     for warning in loaded.warnings.lines() {
         tracing::warn!("{warning}");
     }
     let file = options.file.clone();
-    match run_with(loaded, options, registry) {
+    match run_with(loaded, options, registry, (runtime, signals)) {
         Ok(Stopped::Drained) => ExitCode::SUCCESS,
         Ok(Stopped::AtOnce) => {
             tracing::warn!("stopped at once by a second signal: connections are reset");
@@ -165,19 +181,22 @@ pub fn run(loaded: Loaded, options: Options) -> ExitCode {
             tracing::error!("a worker has ended by itself");
             ExitCode::FAILURE
         }
-        Err(error) => {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            tracing::error!(cause, "{}", error.in_file(&file));
-            if let Some(pid) = socket::running(&file) {
-                tracing::error!(
-                    pid,
-                    "portway runs already with this file: `portway reload` lets it read the file \
-                     again, `portway run --takeover` replaces it"
-                );
-            }
-            ExitCode::FAILURE
-        }
+        Err(error) => failed(&error, &file),
     }
+}
+
+/// Tells why the relay did not start.
+fn failed(error: &StartError, file: &Path) -> ExitCode {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    tracing::error!(cause, "{}", error.in_file(file));
+    if let Some(pid) = socket::running(file) {
+        tracing::error!(
+            pid,
+            "portway runs already with this file: `portway reload` lets it read the file \
+             again, `portway run --takeover` replaces it"
+        );
+    }
+    ExitCode::FAILURE
 }
 
 /// Flushes a log when it is dropped: also where a panic ends the thread.
@@ -194,6 +213,7 @@ fn run_with(
     loaded: Loaded,
     options: Options,
     registry: Arc<Registry>,
+    (runtime, signals): (LocalRuntime, Signals),
 ) -> Result<Stopped, StartError> {
     let output = Output {
         connections: lines::stdout()
@@ -202,18 +222,24 @@ fn run_with(
     };
     let log = connection_log(&loaded.settings, output, &registry)?;
     let _flush = AtEnd(|| log.finish(LAST_LINES));
-    let relay = relay(loaded, options, registry, Arc::clone(&log));
-    local(relay).map_err(StartError::at("start the event loop of control"))?
+    let relay = async {
+        let (requests, requested) = mpsc::unbounded_channel();
+        spawn_local(signals.pass_on(requests.clone()));
+        let requests = (requests, requested);
+        relay(loaded, options, registry, (Arc::clone(&log), requests)).await
+    };
+    finish(runtime, relay)
 }
+
+/// What control is asked for, and by whom.
+type Asked = (Requests, mpsc::UnboundedReceiver<Request>);
 
 async fn relay(
     loaded: Loaded,
     options: Options,
     registry: Arc<Registry>,
-    log: Arc<ConnectionLog>,
+    (log, (requests, mut requested)): (Arc<ConnectionLog>, Asked),
 ) -> Result<Stopped, StartError> {
-    let (requests, mut requested) = mpsc::unbounded_channel();
-    spawn_local(signals(requests.clone()));
     // Before sockets come that may be more than the soft limit allows.
     let machine = Machine::read();
     let mut inherited = Inherited::from_systemd().map_err(StartError::Inherited)?;
@@ -263,39 +289,18 @@ fn connection_log(
     Ok(Arc::new(log))
 }
 
-/// Runs this on this thread, with a runtime of its own.
-fn local<T>(work: impl Future<Output = T>) -> io::Result<T> {
+/// A runtime for control.
+fn event_loop() -> io::Result<LocalRuntime> {
     // tokio panics where it gets no sockets for signals, so its descriptors are tried first.
     let tried: io::Result<Vec<_>> = (0..RUNTIME).map(|_| File::open("/dev/null")).collect();
     drop(tried?);
     let mut builder = Builder::new_current_thread();
-    let runtime = builder.enable_all().build_local(LocalOptions::default())?;
-    let done = runtime.block_on(work);
-    // A look-up that hangs must not hold up the end.
-    runtime.shutdown_background();
-    Ok(done)
+    builder.enable_all().build_local(LocalOptions::default())
 }
 
-/// SIGTERM and SIGINT ask to stop, SIGHUP to reload.
-async fn signals(requests: Requests) {
-    let signals = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-        signal(SignalKind::hangup()),
-    );
-    let (Ok(mut terminate), Ok(mut interrupt), Ok(mut hangup)) = signals else {
-        tracing::error!("cannot listen for signals: they end portway without a drain");
-        // To end here would drop what may be the last sender, which asks to stop.
-        return std::future::pending().await;
-    };
-    loop {
-        let request = tokio::select! {
-            _ = terminate.recv() => Request::Stop,
-            _ = interrupt.recv() => Request::Stop,
-            _ = hangup.recv() => Request::Reload(None),
-        };
-        if requests.send(request).is_err() {
-            return;
-        }
-    }
+/// Runs this on this thread. A look-up that hangs does not hold up the end.
+fn finish<T>(runtime: LocalRuntime, work: impl Future<Output = T>) -> T {
+    let done = runtime.block_on(work);
+    runtime.shutdown_background();
+    done
 }

@@ -4,7 +4,7 @@
 //! bad configuration (`EX_CONFIG` of sysexits.h: systemd then does not restart).
 
 use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -133,7 +133,7 @@ struct Check {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run(command) => command.run(),
+        Command::Run(command) => Ok(command.run()),
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Reload(command) => command.run(),
@@ -147,11 +147,7 @@ pub fn main() -> ExitCode {
 }
 
 impl Run {
-    fn run(self) -> io::Result<ExitCode> {
-        let loaded = match self.file.load()? {
-            Ok(loaded) => loaded,
-            Err(bad) => return Ok(bad),
-        };
+    fn run(self) -> ExitCode {
         let format = match self.log_format {
             LogFormat::Json => telemetry::Format::Json,
             LogFormat::Text => telemetry::Format::Text,
@@ -162,7 +158,8 @@ impl Run {
             watch: self.watch,
             take_over: self.takeover,
         };
-        Ok(app::run(loaded, options))
+        let load = |path: &Path| load(path).unwrap_or(Err(ExitCode::FAILURE));
+        app::run(load, options)
     }
 }
 
@@ -196,14 +193,18 @@ impl Check {
 impl File {
     /// What the file says, or the exit status of a bad one, whose faults have been told.
     fn load(&self) -> io::Result<Result<Loaded, ExitCode>> {
-        Ok(match config::load(&self.config) {
-            Ok(loaded) => Ok(loaded),
-            Err(faults) => {
-                writeln!(io::stderr(), "{}", faults.render(colours()))?;
-                Err(ExitCode::from(BAD_CONFIGURATION))
-            }
-        })
+        load(&self.config)
     }
+}
+
+fn load(file: &Path) -> io::Result<Result<Loaded, ExitCode>> {
+    Ok(match config::load(file) {
+        Ok(loaded) => Ok(loaded),
+        Err(faults) => {
+            writeln!(io::stderr(), "{}", faults.render(colours()))?;
+            Err(ExitCode::from(BAD_CONFIGURATION))
+        }
+    })
 }
 
 fn colours() -> bool {

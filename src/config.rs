@@ -145,7 +145,10 @@ pub fn read(path: &Path) -> Result<String, Faults> {
             ),
         ];
         let help = help.iter().find(|(kind, _)| *kind == error.kind());
-        let help = help.map(|(_, help)| *help);
+        let help = match error.raw_os_error() {
+            Some(libc::EMFILE) => Some("raise `ulimit -n`, or LimitNOFILE= of the unit"),
+            _ => help.map(|(_, help)| *help),
+        };
         unreadable(format!("cannot be read: {error}"), help)
     })?;
     if bytes.len() as u64 > MAX_FILE {

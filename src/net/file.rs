@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
 
 /// What the writer of a pipe may take. Less than a reload waits for its file.
 const PIPE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -71,11 +72,15 @@ fn read_pipe(pipe: &File, most: u64) -> io::Result<Vec<u8>> {
 
 /// Waits until the pipe has bytes or has lost its writer.
 fn wait(pipe: &File, end: Instant, late: &str) -> io::Result<()> {
-    let left = end.saturating_duration_since(Instant::now());
-    let time = Timespec::try_from(left).map_err(io::Error::other)?;
-    let mut polled = [PollFd::new(pipe, PollFlags::IN)];
-    if !left.is_zero() && poll(&mut polled, Some(&time))? > 0 {
-        return Ok(());
+    let left = || end.saturating_duration_since(Instant::now());
+    while !left().is_zero() {
+        let time = Timespec::try_from(left()).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&time)) {
+            Ok(1..) => return Ok(()),
+            // A signal in the first moments is served later.
+            Ok(0) | Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
     }
     let seconds = PIPE_TIMEOUT.as_secs();
     let text = format!("{late} within {seconds} s");

@@ -1,9 +1,13 @@
 //! The first moments of the program: what it says when it cannot start.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::process::{Child, Command, ExitStatus, Stdio};
 
-use super::fixture::{PORTWAY, config};
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::fixture::{PATIENCE, PORTWAY, config, within};
 
 /// A routes.toml that is fine.
 fn toml() -> String {
@@ -55,5 +59,65 @@ fn a_start_without_descriptors_always_says_why_it_ended() {
             let says_why = said.contains("ulimit -n") || said.contains("shared libraries");
             assert!(ready || says_why, "with {count} descriptors: {said}");
         }
+    }
+}
+
+/// `portway run` on a named pipe: it gets these signals while it waits for its configuration, and this one
+/// when it is ready, if ever. What it has said, and how it ended.
+fn with_early_signals(early: &[Signal], late: Option<Signal>) -> (String, ExitStatus) {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("routes.toml");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let mut child = Command::new(PORTWAY)
+        .args(["run", "--config"])
+        .arg(&pipe)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // Without a reader it cannot be opened so.
+    let mut options = OpenOptions::new();
+    let options = options.write(true).custom_flags(nonblocking());
+    let open = || -> Option<File> { options.open(&pipe).ok() };
+    let mut writer = within(PATIENCE, "it reads the pipe", open);
+    let pid = Pid::from_child(&child);
+    for signal in early {
+        kill_process(pid, *signal).unwrap();
+    }
+    writer.write_all(toml().as_bytes()).unwrap();
+    drop(writer);
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut said = String::new();
+    while let Some(signal) = late {
+        if stderr.read_line(&mut said).unwrap() == 0 {
+            break;
+        }
+        if said.contains("\"ready\"") {
+            kill_process(pid, signal).unwrap();
+            break;
+        }
+    }
+    stderr.read_to_string(&mut said).unwrap();
+    (said, child.wait().unwrap())
+}
+
+fn nonblocking() -> i32 {
+    i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap()
+}
+
+#[test]
+fn a_hangup_in_the_first_moments_ends_nothing() {
+    let (said, status) = with_early_signals(&[Signal::HUP], Some(Signal::TERM));
+    assert!(said.contains("\"ready\""), "{said}");
+    assert_eq!(status.code(), Some(0), "{said}");
+}
+
+#[test]
+fn a_stop_in_the_first_moments_is_an_orderly_end() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let (said, status) = with_early_signals(&[Signal::HUP, signal], None);
+        assert_eq!(status.code(), Some(0), "{said}");
     }
 }
