@@ -220,6 +220,22 @@ impl Relay {
         Some(seen)
     }
 
+    /// Both directions have ended: the kernel delivers what it still holds.
+    fn close(&self) -> End {
+        self.client.close_in_order();
+        self.backend.close_in_order();
+        self.ended.in_order(&self.flow)
+    }
+
+    /// Ends the connection by a verdict, with a reset unless both directions have ended already.
+    fn cut(&self, verdict: Verdict, seen: &Seen) -> End {
+        if self.ended.both() {
+            self.close()
+        } else {
+            End::cut(verdict, seen)
+        }
+    }
+
     /// Hands on what a broken leg had received, without waiting: the reset that follows throws the
     /// send queue away in any case, and must not wait for a stuck reader.
     fn hand_on_rest(&mut self, side: Side, cx: &mut Context<'_>) {
@@ -229,7 +245,7 @@ impl Relay {
     /// Both directions have a turn.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if let Some(verdict) = self.flow.poll_verdict(cx) {
-            return Poll::Ready(End::cut(verdict, &self.look()));
+            return Poll::Ready(self.cut(verdict, &self.look()));
         }
         self.settle();
         let others = self.resources.take_turn(&mut self.last_turn);
@@ -243,13 +259,14 @@ impl Relay {
         if self.ended.both() {
             seen = self.unfinished();
             if seen.is_none() {
-                self.client.close_in_order();
-                self.backend.close_in_order();
-                return Poll::Ready(self.ended.in_order(&self.flow));
+                return Poll::Ready(self.close());
             }
         }
         self.watch(cx);
-        if let Some((side, broken)) = self.broken() {
+        // Once both have ended, what is left of the other one is still delivered.
+        if seen.is_none()
+            && let Some((side, broken)) = self.broken()
+        {
             self.hand_on_rest(side, cx);
             let said_close = self.pumps[side.sends()].has_said_close();
             let unacknowledged = self.receiver(side.sends()).unacknowledged();
@@ -262,7 +279,7 @@ impl Relay {
         if let Some(seen) = seen.or_else(|| self.flow.is_asked().then(|| self.look()))
             && let Some(verdict) = self.flow.judge(&seen, self.resources.now())
         {
-            return Poll::Ready(End::cut(verdict, &seen));
+            return Poll::Ready(self.cut(verdict, &seen));
         }
         if is_used_up {
             // `wake_by_ref` would run this task up to 61 times before epoll is looked at.

@@ -267,6 +267,10 @@ impl Leg {
     /// Bytes of the send queue that the peer has not acknowledged, sent or not. What it has
     /// acknowledged its kernel has, and keeps for its reader also after a reset (Linux).
     pub fn unacknowledged(&self) -> u64 {
+        if self.broken.get().is_some() {
+            // The kernel goes on counting them, and they reach nobody.
+            return 0;
+        }
         let queued = send_queue(self).unwrap_or_default();
         // The kernel counts FIN as a byte until it is acknowledged.
         queued.saturating_sub(u64::from(self.shut_down.get()))

@@ -359,3 +359,22 @@ fn the_process_stays_until_the_last_bytes_of_closed_connections_are_taken() {
     assert_eq!(line["outcome"], "closed");
     assert_eq!(waiting.portway.wait_exit().code(), Some(0));
 }
+
+/// Where the network outlives the process, the kernel still delivers them.
+#[test]
+fn the_end_of_a_drain_does_not_reset_connections_that_have_closed() {
+    let mut waiting = Waiting::start("drain_timeout = \"2s\"", "");
+    waiting.portway.signal(Signal::TERM);
+    let draining = |line: &Value| message(line) == "draining";
+    waiting.portway.program.wait(PATIENCE, draining);
+    waiting.client.shutdown(Shutdown::Write).unwrap();
+    assert_eq!(read_to_end(&mut waiting.backend).1, End::Fin);
+    drop(waiting.backend);
+    assert_eq!(waiting.portway.wait_exit().code(), Some(0));
+    let (received, end) = read_to_end(&mut waiting.client);
+    assert!(received == content(Waiting::SENT) && end == End::Fin);
+    let line = waiting
+        .portway
+        .line_of(waiting.client.local_addr().unwrap());
+    assert_eq!(line["outcome"], "closed", "{line}");
+}
