@@ -21,6 +21,9 @@ mod it {
     mod in_process;
     mod invariants;
     mod metrics;
+    #[expect(dead_code, reason = "shared with tests/counts.rs, which uses the rest")]
+    #[path = "../support/namespace.rs"]
+    mod namespace;
     #[path = "../support/ordinary_user.rs"]
     mod ordinary_user;
     mod peers;

@@ -4,6 +4,7 @@
 
 use std::thread;
 
+#[expect(dead_code, reason = "shared with the tests, which use the rest")]
 #[path = "../../tests/support/namespace.rs"]
 mod namespace;
 

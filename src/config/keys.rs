@@ -161,7 +161,7 @@ fn unknown(
     }
 }
 
-/// The known word that was probably meant. Whoever looks among many bounds how often.
+/// The known word that was probably meant. A caller with many known words bounds how often it asks.
 pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
     if word.len() > values::LONGEST_NAME {
         return None;

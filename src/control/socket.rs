@@ -101,10 +101,17 @@ fn unanswered(error: io::Error, pid: i32) -> io::Error {
         return error;
     }
     let seconds = ANSWER_TIMEOUT.as_secs();
-    io::Error::other(format!(
-        "process {pid} has not answered within {seconds} s: it is stopped, frozen or very busy \
-         (`ps -o stat,wchan -p {pid}`; T is stopped, and `kill -CONT {pid}` lets it go on)"
-    ))
+    io::Error::other(if pid == 0 {
+        format!(
+            "the portway of another container has not answered within {seconds} s: it is stopped, \
+             frozen or very busy"
+        )
+    } else {
+        format!(
+            "process {pid} has not answered within {seconds} s: it is stopped, frozen or very busy \
+             (`ps -o stat,wchan -p {pid}`; T is stopped, and `kill -CONT {pid}` lets it go on)"
+        )
+    })
 }
 
 /// Takes the listening sockets of the process that runs with this file. It goes on accepting until it is told that we do, and for good if we end before that.

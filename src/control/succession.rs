@@ -1,4 +1,4 @@
-//! The time after a takeover, and the end. Who has been succeeded keeps the listening sockets, without
+//! The time after a takeover, and the end. A process that has been succeeded keeps the listening sockets, without
 //! accepting at them, and accepts again if its successor ends.
 
 use std::mem;

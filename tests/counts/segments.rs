@@ -2,33 +2,12 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::thread;
 
 use super::fixture::{Portway, config, hello};
-use super::namespace::{Namespace, counter};
+use super::namespace::{counter, in_a_network};
 use super::peers::{Backend, End, connect, read_to_end};
 
 const CONNECTIONS: u32 = 50;
-
-/// Runs a test in a network namespace; says so where the machine does not allow one.
-fn in_a_network(test: impl FnOnce() + Send) {
-    let namespace = match Namespace::start("") {
-        Ok(namespace) => namespace,
-        Err(fault) => {
-            let required = std::env::var_os("PORTWAY_NAMESPACES");
-            let required = required.is_some_and(|value| value == "required");
-            let remedy = "run it as root, with unshare (util-linux) and ip (iproute2)";
-            assert!(!required, "{remedy}: {fault}");
-            eprintln!("DID NOT RUN: {remedy}: {fault}");
-            return;
-        }
-    };
-    let inside = || {
-        namespace.enter().unwrap();
-        test();
-    };
-    thread::scope(|scope| scope.spawn(inside).join().unwrap());
-}
 
 /// A backend that answers a hello with 1 KiB, takes 1 KiB and waits for the end.
 fn answering() -> Backend {

@@ -297,6 +297,13 @@ impl Waiting {
         }
     }
 
+    fn gets_everything(&mut self) {
+        let (received, end) = read_to_end(&mut self.client);
+        assert!(received == content(Self::SENT) && end == End::Fin);
+        let line = self.portway.line_of(self.client.local_addr().unwrap());
+        assert_eq!(line["outcome"], "closed", "{line}");
+    }
+
     /// Its line, which claims no byte that the client did not get: it got what its kernel has
     /// acknowledged, and perhaps what it was about to acknowledge.
     fn cut(&mut self, outcome: &str) {
@@ -339,42 +346,32 @@ fn a_receiver_that_takes_nothing_more_of_what_the_kernel_holds_stalls() {
     Waiting::start("", keys).cut("stalled");
 }
 
-/// In a container the kernel's queues end with its last process.
-#[test]
-fn the_process_stays_until_the_last_bytes_of_closed_connections_are_taken() {
-    let mut waiting = Waiting::start("drain_timeout = \"600s\"", "");
+/// A connection that has closed in a drain of so many seconds; its client has not read the answer yet.
+fn closed_in_a_drain(seconds: u32) -> Waiting {
+    let mut waiting = Waiting::start(&format!("drain_timeout = \"{seconds}s\""), "");
     waiting.portway.signal(Signal::TERM);
     let draining = |line: &Value| message(line) == "draining";
     waiting.portway.program.wait(PATIENCE, draining);
     waiting.client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_to_end(&mut waiting.backend).1, End::Fin);
-    drop(waiting.backend);
+    waiting.backend.shutdown(Shutdown::Both).unwrap();
+    waiting
+}
+
+/// In a container the kernel's queues end with its last process.
+#[test]
+fn the_process_stays_until_the_last_bytes_of_closed_connections_are_taken() {
+    let mut waiting = closed_in_a_drain(600);
     pause(Duration::from_secs(3));
     assert_eq!(waiting.portway.has_exited(), None);
-    let (received, end) = read_to_end(&mut waiting.client);
-    assert!(received == content(Waiting::SENT) && end == End::Fin);
-    let line = waiting
-        .portway
-        .line_of(waiting.client.local_addr().unwrap());
-    assert_eq!(line["outcome"], "closed");
+    waiting.gets_everything();
     assert_eq!(waiting.portway.wait_exit().code(), Some(0));
 }
 
 /// Where the network outlives the process, the kernel still delivers them.
 #[test]
 fn the_end_of_a_drain_does_not_reset_connections_that_have_closed() {
-    let mut waiting = Waiting::start("drain_timeout = \"2s\"", "");
-    waiting.portway.signal(Signal::TERM);
-    let draining = |line: &Value| message(line) == "draining";
-    waiting.portway.program.wait(PATIENCE, draining);
-    waiting.client.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(read_to_end(&mut waiting.backend).1, End::Fin);
-    drop(waiting.backend);
+    let mut waiting = closed_in_a_drain(2);
     assert_eq!(waiting.portway.wait_exit().code(), Some(0));
-    let (received, end) = read_to_end(&mut waiting.client);
-    assert!(received == content(Waiting::SENT) && end == End::Fin);
-    let line = waiting
-        .portway
-        .line_of(waiting.client.local_addr().unwrap());
-    assert_eq!(line["outcome"], "closed", "{line}");
+    waiting.gets_everything();
 }

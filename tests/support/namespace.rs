@@ -3,7 +3,9 @@
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::fd::AsFd;
+use std::panic::resume_unwind;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -64,6 +66,31 @@ impl Drop for Namespace {
         // Nothing can be done about a failure.
         drop(self.child.wait());
     }
+}
+
+/// Runs a test in a network of its own; says so where the machine does not allow one, and fails there if
+/// `PORTWAY_NAMESPACES=required` is set.
+pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
+    let namespace = match Namespace::start("") {
+        Ok(namespace) => namespace,
+        Err(fault) => {
+            let required = std::env::var_os("PORTWAY_NAMESPACES");
+            let required = required.is_some_and(|value| value == "required");
+            let remedy = "run it as root, with unshare (util-linux) and ip (iproute2)";
+            assert!(!required, "{remedy}: {fault}");
+            eprintln!("DID NOT RUN: {remedy}: {fault}");
+            return;
+        }
+    };
+    let inside = || {
+        assert_eq!(namespace.enter(), Ok(()));
+        test();
+    };
+    thread::scope(|scope| {
+        if let Err(panic) = scope.spawn(inside).join() {
+            resume_unwind(panic);
+        }
+    });
 }
 
 /// A counter of the kernel for the network of this thread: of the lines of `file` (`snmp` or

@@ -59,7 +59,7 @@ metrics! {
     CLOSED = "portway_connections_closed_total", Kind::Counter, ["listener", "backend", "outcome"],
         "Connections ended, by outcome; backend is - if none was chosen.";
     ACCEPT_ERRORS = "portway_accept_errors_total", Kind::Counter, ["reason"],
-        "Failed attempts to accept a connection; those for want of something are repeated ten times a second.";
+        "Failed attempts to accept a connection; without descriptors or memory portway tries ten times a second.";
     ROUTED = "portway_route_connections_total", Kind::Counter, ["route"],
         "Connections that took the route.";
     BYTES = "portway_bytes_total", Kind::Counter, ["backend", "direction"],

@@ -2,7 +2,6 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -12,11 +11,9 @@ use rustix::process::Signal;
 
 use super::with_ports;
 use crate::it::fixture::{PATIENCE, Portway, get, message, pause, within};
+use crate::it::namespace::in_a_network;
 use crate::it::peers::Backend;
 use crate::it::random::{Random, count, seed};
-
-/// In a network namespace of its own.
-const IN_NAMESPACE: &str = "PORTWAY_TEST_IN_NAMESPACE";
 
 const SLOW_DRAIN: &str = "drain_timeout = \"60s\"";
 
@@ -237,38 +234,13 @@ fn a_successor_waits_for_an_address_that_is_busy() {
     tells(&next, "ready");
 }
 
-#[test]
-fn somebody_listens_at_every_moment_whoever_is_killed() {
-    let name = "it::takeover::succession::tries_in_a_namespace";
-    let script = "ip link set lo up && exec \"$0\" --exact \"$1\" --nocapture";
-    let tests = std::env::current_exe().unwrap();
-    let mut command = Command::new("unshare");
-    command
-        .args(["--net", "sh", "-c", script])
-        .arg(tests)
-        .arg(name);
-    let Ok(output) = command.env(IN_NAMESPACE, "yes").output() else {
-        eprintln!("not tested: there is no unshare");
-        return;
-    };
-    let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    if told.contains("Operation not permitted") {
-        eprintln!("not tested: this host gives no network namespaces");
-        return;
-    }
-    assert!(
-        output.status.success() && told.contains("1 passed"),
-        "{told}"
-    );
-    eprintln!("{told}");
-}
-
 /// `PORTWAY_TAKEOVERS` tries with random delays and kills of either process.
 #[test]
-fn tries_in_a_namespace() {
-    if std::env::var_os(IN_NAMESPACE).is_none() {
-        return;
-    }
+fn somebody_listens_at_every_moment_whoever_is_killed() {
+    in_a_network(try_takeovers);
+}
+
+fn try_takeovers() {
     let mut random = Random::new(seed(), 0);
     let backend = Backend::echo();
     let limits = "drain_delay = \"5s\"\ndrain_timeout = \"60s\"\nmax_pending_per_client = 5000";
