@@ -1,6 +1,6 @@
 //! The control socket: how `portway reload` and `run --takeover` reach the process that runs.
 //!
-//! [`Place`] says where it is. Only processes of the same user, and root, are answered. A request is one
+//! `place::Place` says where it is. Only processes of the same user, and root, are answered. A request is one
 //! line.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
