@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use toml::de::DeTable;
 
 use super::path::Path;
-use super::{read, values};
+use super::{MAX_FILE, values};
+use crate::net;
 
 /// The file and line of an address of a listener, or else of admin, such as `routes.toml:12`. None if the
 /// file does not have it any more.
@@ -14,7 +15,8 @@ pub fn place_of(
     listener: Option<&str>,
     address: SocketAddr,
 ) -> Option<String> {
-    let text = read(file).ok()?;
+    // A pipe gives its bytes only once.
+    let text = String::from_utf8(net::read_regular(file, MAX_FILE).ok()?).ok()?;
     let (tree, _) = DeTable::parse_recoverable(&text);
     let tree = tree.get_ref();
     let path = match listener {

@@ -1,6 +1,9 @@
 //! The values of routes.toml: text in, a checked value out, or what is wrong and what to write.
 
-use std::borrow::Cow;
+#[cfg(test)]
+mod tests;
+mod unicode;
+
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -11,6 +14,7 @@ use ipnet::IpNet;
 use crate::backend::{Target, is_forbidden};
 use crate::routing::Pattern;
 use crate::tls::ServerName;
+use unicode::to_ascii;
 
 /// Bytes of the name of a listener, backend or route.
 pub(super) const LONGEST_NAME: usize = 64;
@@ -185,55 +189,6 @@ fn host_name(host: &str) -> Result<String, Wrong> {
             "write \"host:port\", such as \"fleet-1.internal:8220\" or \"[fd00::1]:8220\"",
         ),
     }
-}
-
-/// A-labels of what may have U-labels. Only case may differ between what is written and what is meant:
-/// IDNA drops invisible characters and replaces many others, which nobody would see. The wildcard
-/// before the name is for the message.
-fn to_ascii<'n>(wildcard: &str, name: &'n str) -> Result<Cow<'n, str>, Wrong> {
-    if name.is_ascii() {
-        return Ok(Cow::Borrowed(name));
-    }
-    let Ok(ascii) = idna::domain_to_ascii(name) else {
-        return wrong(
-            format!("{name:?} is not an internationalised name"),
-            "write it in A-labels, such as \"xn--bcher-kva.example\"",
-        );
-    };
-    let (meant, _) = idna::domain_to_unicode(&ascii);
-    let Some((position, character)) = changed(name, &meant) else {
-        return Ok(Cow::Owned(ascii));
-    };
-    let written = format!("{wildcard}{name}");
-    let position = wildcard.len() + position + 1;
-    let point = u32::from(character);
-    wrong(
-        format!(
-            "{written:?} looks like another name: its character {position}, U+{point:04X}, is \
-             invisible or stands for another one"
-        ),
-        if ascii.is_empty() {
-            "leave that character out".to_owned()
-        } else {
-            format!("write \"{wildcard}{ascii}\" if you mean that, or leave that character out")
-        },
-    )
-}
-
-/// A character that makes a name more than the other case of `meant`, and its position from 0.
-fn changed(name: &str, meant: &str) -> Option<(usize, char)> {
-    /// They are part of some names, and nobody sees them.
-    const JOINERS: [char; 2] = ['\u{200c}', '\u{200d}'];
-    let mut meant = meant.chars();
-    let mut is_kept = |character: char| {
-        let mut lower = character.to_lowercase();
-        !JOINERS.contains(&character) && lower.all(|lower| meant.next() == Some(lower))
-    };
-    let first = name.chars().position(|character| !is_kept(character));
-    let first = first.or_else(|| meant.next().map(|_| 0))?;
-    // What is written in two parts begins with an ordinary letter.
-    let mut behind = name.chars().enumerate().skip(first);
-    behind.find(|(_, character)| !character.is_ascii())
 }
 
 /// A pattern of `server_names`, U-labels converted.

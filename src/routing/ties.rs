@@ -127,6 +127,8 @@ impl<'r> Earlier<'r> {
         } else {
             by_listener
         };
-        fewer.into_iter().flatten().copied().find(|one| ties(*one))
+        // Each list is in the order of the routes.
+        let first = |list: &Vec<usize>| list.iter().copied().find(|one| ties(*one));
+        fewer.into_iter().filter_map(first).min()
     }
 }
