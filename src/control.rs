@@ -1,6 +1,7 @@
 //! The one thread that does everything but data: names, admin, upkeep of metrics, reload, drain.
 
 pub mod drain;
+mod ending;
 mod entering;
 mod in_force;
 pub mod names;
@@ -15,27 +16,29 @@ pub mod watch;
 
 use std::cell::Cell;
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{self, SocketAddr};
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinSet, spawn_local};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Stage, State};
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::{Loads, Mailbox};
 use drain::Stops;
-use entering::{Entering, further, refuse};
+use entering::{Entering, further};
 use in_force::InForce;
 use names::Names;
 pub use reload::{Bound, Change, Prepared, Rejected, Source, Unchecked};
 use reload::{Outcome, Reload};
 pub use request::{NotReloaded, Reloaded, Request, Requests, Takeover};
-use socket::Successor;
+use socket::{Before, Successor};
 use succession::Predecessor;
 use watch::Content;
 
@@ -57,7 +60,7 @@ pub struct Plan {
     /// The file that is read again; none where there is no file to watch and nobody to ask.
     pub file: Option<File>,
     /// The admin socket.
-    pub admin: Option<Arc<TcpListener>>,
+    pub admin: Option<net::TcpListener>,
     /// The workers.
     pub mailboxes: Arc<[Mailbox]>,
     /// Their connections.
@@ -118,7 +121,7 @@ pub async fn run(plan: Plan) -> io::Result<Stopped> {
 /// Why control no longer serves.
 enum Ended {
     Stop,
-    TakenOver(Successor),
+    TakenOver(Option<Successor>),
     WorkerLost,
 }
 
@@ -132,13 +135,15 @@ struct Control {
     entering: Option<Entering>,
     names: Names,
     admin: Option<Arc<TcpListener>>,
+    /// Where admin was until the successor closed that address.
+    admin_was: Option<SocketAddr>,
     /// Ends answering at the admin address, as long as that is done.
     leave_admin: Option<CancellationToken>,
     /// The process whose listening sockets this one has, until it is told that we accept.
     given: Option<socket::Predecessor>,
     predecessor: Predecessor,
-    /// What is left of the file's changes is to be taken in, once that can be done.
-    try_again: bool,
+    /// When the file is to be read again, without being asked for: none if what it has was judged.
+    again: Option<Instant>,
     loads: Arc<Loads>,
     /// Where the file is, and how others ask for its changes.
     file: Option<(File, Requests)>,
@@ -165,12 +170,15 @@ enum Event {
     Outcome(Outcome),
     /// The change has come a step further.
     Entered(io::Result<()>),
+    /// It is time to read the file again.
+    Again,
     WorkerLost,
 }
 
 impl Control {
     /// Begins to put the first configuration in force. Clients wait in the queue of the kernel meanwhile.
     fn start(plan: Plan) -> io::Result<Self> {
+        let admin = plan.admin.map(TcpListener::from_std).transpose()?;
         spawn_local(upkeep(Arc::clone(&plan.registry), plan.log));
         spawn_local(service::watchdog(Arc::clone(&plan.registry)));
         let first = plan.first;
@@ -183,7 +191,8 @@ impl Control {
             reload: Reload::new(plan.source),
             entering: None,
             names: Names::start(&[], Vec::new()),
-            admin: plan.admin,
+            admin: admin.map(Arc::new),
+            admin_was: None,
             leave_admin: None,
             file: file.map(|file| (file, plan.requests)),
             socket: None,
@@ -192,7 +201,7 @@ impl Control {
                 None => Predecessor::None,
             },
             given,
-            try_again: false,
+            again: None,
             loads: plan.loads,
             takeover: Weak::new(),
             waiting: None,
@@ -205,42 +214,36 @@ impl Control {
             failure: None,
         };
         if control.given.is_none() {
-            control.serve_admin()?;
+            control.serve_admin();
         }
         control.enter(first, Vec::new());
         Ok(control)
     }
 
     /// Answers at the admin address.
-    fn serve_admin(&mut self) -> io::Result<()> {
+    fn serve_admin(&mut self) {
         if let (Some(admin), None) = (&self.admin, &self.leave_admin) {
-            tracing::info!(address = %admin.local_addr()?, "admin listening");
-            let admin = tokio::net::TcpListener::from_std(admin.try_clone()?)?;
+            let address = admin.local_addr().ok().map(tracing::field::display);
+            tracing::info!(address, "admin listening");
             let leave = CancellationToken::new();
             self.leave_admin = Some(leave.clone());
-            spawn_local(admin::serve(admin, Arc::clone(&self.state), leave));
+            let (admin, state) = (Arc::clone(admin), Arc::clone(&self.state));
+            spawn_local(admin::serve(admin, state, leave));
         }
-        Ok(())
     }
 
     /// The listeners accept: says so wherever somebody asks.
-    fn begin_to_serve(&mut self) -> io::Result<()> {
+    fn begin_to_serve(&mut self, before: Before) {
         self.state.enter(Stage::Ready);
-        self.serve_admin()?;
-        self.take_socket();
-        Ok(())
+        self.serve_admin();
+        self.take_socket(before);
     }
 
-    /// Has the control socket. The predecessor, if there is one, is told first that we accept.
-    fn take_socket(&mut self) {
+    /// Has the control socket.
+    fn take_socket(&mut self, before: Before) {
         if let Some((file, requests)) = &self.file {
             let (file, requests) = (file.path.clone(), requests.clone());
-            let serve = socket::serve(
-                file,
-                self.given.take(),
-                requests,
-                Arc::clone(&self.registry),
-            );
+            let serve = socket::serve(file, before, requests, Arc::clone(&self.registry));
             self.socket = Some(spawn_local(serve).abort_handle());
         }
     }
@@ -272,6 +275,7 @@ impl Control {
                     Err(rejected) => self.reject(rejected, askers),
                 },
                 Event::Entered(result) => self.entered(result)?,
+                Event::Again => self.try_again(),
             }
         }
     }
@@ -284,25 +288,11 @@ impl Control {
             _ = self.workers.join_next() => Event::WorkerLost,
             result = further(&mut self.entering, &mut self.names) => Event::Entered(result),
             outcome = self.reload.outcome(), if is_free => Event::Outcome(outcome),
+            () = at(self.again) => Event::Again,
         }
     }
 
-    /// Gives a successor the sockets. One that comes while another one has them is sent away, and asks again.
-    fn give(&mut self, answer: oneshot::Sender<Takeover>) {
-        if self.takeover.upgrade().is_some() {
-            return;
-        }
-        for asker in self.reload.give_up() {
-            refuse(asker, TAKING_OVER);
-        }
-        if self.entering.is_some() || self.reload.is_preparing() {
-            self.waiting = Some(answer);
-            return;
-        }
-        self.hand_over(answer);
-    }
-
-    /// Leaves the admin address to another process; who has asked already is answered.
+    /// Answers no more at the admin address, which another process has; who has asked already is answered.
     fn leave_admin(&mut self) {
         if let Some(leave) = self.leave_admin.take() {
             leave.cancel();
@@ -315,6 +305,14 @@ impl Control {
             socket.abort();
             self.registry.config().control_socket(false);
         }
+    }
+}
+
+/// Waits until that time, if there is one.
+async fn at(time: Option<Instant>) {
+    match time {
+        Some(time) => sleep_until(time).await,
+        None => std::future::pending().await,
     }
 }
 

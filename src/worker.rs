@@ -23,8 +23,8 @@ use crate::conn::{self, Context};
 use crate::net::Accepted;
 use crate::snapshot::Taken;
 use crate::telemetry::{AcceptFailure, WorkerStats};
-use balance::Load;
 pub use balance::Loads;
+use balance::{Accepting, Load};
 use listening::{Address, Addresses};
 pub use mailbox::{Arrival, Mailbox, Message};
 
@@ -122,8 +122,9 @@ impl Worker {
                 let address = self.addresses.borrow_mut().open(address, socket);
                 let listening = address.map(|address| {
                     let Some(address) = address else { return };
-                    let accepting = Rc::clone(self).accept(address);
-                    self.connections.spawn_local(accepting);
+                    let accepting = Accepting::new(&self.loads);
+                    let accept = Rc::clone(self).accept(address, accepting);
+                    self.connections.spawn_local(accept);
                 });
                 // Control waits for it, unless it has ended.
                 drop(listens.send(listening));
@@ -153,7 +154,7 @@ impl Worker {
     }
 
     /// Accepts connections of an address until it closes for good.
-    async fn accept(self: Rc<Self>, address: Rc<Address>) {
+    async fn accept(self: Rc<Self>, address: Rc<Address>, _accepting: Accepting) {
         while !address.closing().is_cancelled() {
             self.accept_until_closing(&address).await;
             self.empty(&address).await;

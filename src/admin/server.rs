@@ -56,13 +56,13 @@ const TIMES: Times = Times {
 
 /// Serves the pages until it is to leave them to another process; connections that are there are answered.
 /// Dropped, it cuts them.
-pub async fn serve(listener: TcpListener, state: Arc<State>, leave: CancellationToken) {
+pub async fn serve(listener: Arc<TcpListener>, state: Arc<State>, leave: CancellationToken) {
     serve_within(TIMES, listener, state, leave).await;
 }
 
 pub(super) async fn serve_within(
     times: Times,
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     state: Arc<State>,
     leave: CancellationToken,
 ) {
@@ -146,7 +146,7 @@ impl Server {
 /// Accepts also when the process is out of descriptors, which is when its pages matter: it holds
 /// one in reserve and gives that up, and then those of connections that wait for their clients.
 struct Acceptor {
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     server: Arc<Server>,
     reserve: Option<File>,
     /// Whether the last accept failed: each failure is told once.
@@ -156,7 +156,7 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    fn new(listener: TcpListener, server: Arc<Server>) -> Self {
+    fn new(listener: Arc<TcpListener>, server: Arc<Server>) -> Self {
         Self {
             listener,
             server,
@@ -223,7 +223,7 @@ impl Acceptor {
 
     /// Frees a descriptor if somebody waits for one and a connection can be cut.
     async fn cut_for_a_descriptor(&self) -> bool {
-        let mut listener = [PollFd::new(&self.listener, PollFlags::IN)];
+        let mut listener = [PollFd::new(&*self.listener, PollFlags::IN)];
         if poll(&mut listener, Some(&Timespec::default())) != Ok(1) {
             return false;
         }

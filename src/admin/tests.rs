@@ -46,7 +46,7 @@ async fn start_within(times: Times) -> Admin {
     let state = Arc::new(State::new(Arc::clone(&registry)));
     tokio::spawn(serve_within(
         times,
-        listener,
+        Arc::new(listener),
         Arc::clone(&state),
         CancellationToken::new(),
     ));
@@ -330,7 +330,7 @@ async fn many_connections_at_once_take_nothing_from_the_probes_among_them() {
     let state = Arc::new(State::new(Registry::new()));
     tokio::spawn(serve_within(
         NEVER,
-        listener,
+        Arc::new(listener),
         state,
         CancellationToken::new(),
     ));

@@ -113,7 +113,7 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
     })
 }
 
-fn admin(address: SocketAddr, inherited: &mut Inherited) -> Result<Arc<TcpListener>, StartError> {
+fn admin(address: SocketAddr, inherited: &mut Inherited) -> Result<TcpListener, StartError> {
     let mut bind = || match inherited.take(address)?.0.pop() {
         Some(socket) => Ok(socket),
         None => net::bind(address),
@@ -123,7 +123,7 @@ fn admin(address: SocketAddr, inherited: &mut Inherited) -> Result<Arc<TcpListen
         remedy: remedy(&source),
         source,
     })?;
-    Ok(Arc::new(listener.into()))
+    Ok(listener.into())
 }
 
 /// Each is closed when its worker ends.

@@ -1,5 +1,6 @@
 //! Taking over: asks for the sockets, and waits for what will be free soon.
 
+use std::mem;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -28,12 +29,18 @@ pub(super) async fn take_over(
     inherited: &mut Inherited,
 ) -> Result<Option<Predecessor>, StartError> {
     let begun = Instant::now();
-    let mut told = false;
+    let (mut told, mut warned) = (false, false);
     loop {
         let path = file.to_owned();
         let asked = spawn_blocking(move || socket::take_over(&path)).await;
         let asked = asked.map_err(std::io::Error::from).flatten();
-        let why = match asked.map_err(StartError::TakeOver)? {
+        let answer = asked.map_err(StartError::TakeOver)?;
+        if let Answer::Stranger(who) = &answer
+            && !mem::replace(&mut warned, true)
+        {
+            tracing::warn!("{who}: portway takes nothing over from it");
+        }
+        let why = match answer {
             Answer::Given(taken) => {
                 inherited
                     .add(taken.sockets)
@@ -47,7 +54,7 @@ pub(super) async fn take_over(
                 return Ok(Some(taken.predecessor));
             }
             Answer::Later => "another process is taking over".to_owned(),
-            Answer::Nobody => match busy(settings, inherited) {
+            Answer::Nobody | Answer::Stranger(_) => match busy(settings, inherited) {
                 None => return Ok(None),
                 Some(_) if begun.elapsed() > LIMIT => return Ok(None),
                 Some(address) => format!("another socket has {address}"),
@@ -56,7 +63,7 @@ pub(super) async fn take_over(
         if begun.elapsed() > LIMIT {
             return Err(StartError::TakeOver(std::io::Error::other(why)));
         }
-        if !std::mem::replace(&mut told, true) {
+        if !mem::replace(&mut told, true) {
             tracing::info!("{why}: waiting for at most {} s", LIMIT.as_secs());
         }
         sleep(RETRY).await;

@@ -9,10 +9,10 @@ use tokio::time::{Instant, timeout_at};
 use super::in_force::Listens;
 use super::names::{self, Names};
 use super::reload::{Asker, Change, Rejected};
-use super::socket::Successor;
+use super::socket::{Before, Successor};
 use super::watch::Content;
 use super::watch::RETRY;
-use super::{Control, NotReloaded, Request, TAKING_OVER, service};
+use super::{Control, NotReloaded, TAKING_OVER, service};
 
 /// The configuration of the start.
 const FIRST_GENERATION: u64 = 1;
@@ -45,10 +45,12 @@ pub(super) enum Step {
 impl Control {
     /// Begins to read the file again. What fails leaves everything as it was.
     pub(super) fn reload(&mut self, asker: Option<Asker>) {
-        if self.takeover.upgrade().is_some() || self.waiting.is_some() {
+        if self.is_taken_over() {
             tracing::warn!("{TAKING_OVER}");
-            if let Some(asker) = asker {
-                refuse(asker, TAKING_OVER);
+            match asker {
+                Some(asker) => refuse(asker, TAKING_OVER),
+                // The takeover may fail.
+                None => self.again = Some(Instant::now() + RETRY),
             }
             return;
         }
@@ -56,6 +58,14 @@ impl Control {
             service::reloading();
         }
         self.reload.ask(asker);
+    }
+
+    /// Reads the file again without being asked for it, unless that is under way.
+    pub(super) fn try_again(&mut self) {
+        self.again = Some(Instant::now() + RETRY);
+        if self.reload.is_idle() && !self.is_taken_over() {
+            self.reload(None);
+        }
     }
 
     pub(super) fn reject(&mut self, rejected: Rejected, askers: Vec<Asker>) {
@@ -70,16 +80,14 @@ impl Control {
             drop(asker.send(Err(NotReloaded::Rejected(rejected.text.clone()))));
         }
         self.failure = Some(rejected.text);
-        // The successor may still have the addresses.
-        self.try_again &= rejected.may_pass;
-        if let (true, Some((_, requests))) = (self.try_again, &self.file) {
-            let requests = requests.clone();
-            spawn_local(async move {
-                tokio::time::sleep(RETRY).await;
-                drop(requests.send(Request::Reload(None)));
-            });
+        if rejected.may_pass {
+            // A successor that ends may still have the addresses.
+            self.again = self.again.map(|_| Instant::now() + RETRY);
+        } else {
+            self.again = None;
         }
         service::ready();
+        self.give_to_waiting();
     }
 
     /// Begins to put a change in force: new names are looked up before a connection needs them.
@@ -128,27 +136,29 @@ impl Control {
         match kind {
             Kind::First => {
                 result?;
-                self.begin_to_serve()?;
+                let before = self
+                    .given
+                    .take()
+                    .map_or(Before::Nobody, Before::Predecessor);
+                self.begin_to_serve(before);
                 tracing::info!("ready");
                 self.watch();
             }
             Kind::Reload => {
-                if let Err(error) = result {
-                    tracing::error!(%error, "a worker cannot listen: please start portway again");
-                }
-                self.try_again = false;
+                tell_deaf(result);
+                self.again = None;
                 tracing::info!(generation, "reloaded");
             }
             Kind::Back(successor) => {
-                result?;
-                self.begin_to_serve()?;
+                tell_deaf(result);
+                self.bind_admin_again();
+                self.begin_to_serve(Before::Successor);
                 tracing::info!("accepting again");
                 if let Some(successor) = successor {
                     spawn_local(successor.tell_back());
                 }
                 // The file that the successor had, with the addresses that it had closed or opened.
-                self.try_again = true;
-                self.reload(None);
+                self.try_again();
             }
         }
         self.failure = None;
@@ -156,10 +166,14 @@ impl Control {
             drop(asker.send(Ok(generation)));
         }
         service::ready();
+        self.give_to_waiting();
+        Ok(())
+    }
+
+    fn give_to_waiting(&mut self) {
         if let Some(successor) = self.waiting.take() {
             self.give(successor);
         }
-        Ok(())
     }
 }
 
@@ -172,6 +186,13 @@ pub(super) async fn further(entering: &mut Option<Entering>, names: &mut Names) 
         }
         Some(Step::Listening(listens)) => listens.all().await,
         None => match names.run().await {},
+    }
+}
+
+/// Tells that a worker does not accept at an address, or does not at one of its sockets.
+fn tell_deaf(listens: io::Result<()>) {
+    if let Err(error) = listens {
+        tracing::error!(%error, "a worker cannot listen: please start portway again");
     }
 }
 

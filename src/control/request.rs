@@ -1,9 +1,9 @@
 //! What control is asked for while it runs.
 
-use std::net::TcpListener;
 use std::sync::Arc;
 
 use socket2::Socket;
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::socket::{Link, Successor};
@@ -17,8 +17,9 @@ pub enum Request {
     Reload(Option<oneshot::Sender<Reloaded>>),
     /// A successor wants the listening sockets. It gets no answer while another one has them.
     Sockets(oneshot::Sender<Takeover>),
-    /// The successor accepts at them now: drain, and leave new connections to it at once.
-    TakenOver(Successor),
+    /// A successor accepts at them now: drain, and leave new connections to it at once. None if this
+    /// process would not come back for it.
+    TakenOver(Option<Successor>),
     /// The predecessor accepts no more; none if it has ended.
     Succeeds(Option<Link>),
 }

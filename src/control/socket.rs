@@ -18,10 +18,10 @@ mod link;
 mod place;
 mod server;
 
-pub(super) use link::Word;
+pub(super) use link::{Asked, Word};
 pub use link::{Link, Successor};
 use place::Place;
-pub(super) use server::serve;
+pub(super) use server::{Before, serve};
 
 /// The request to read the file again. The answer is an exit status on a line of its own, and a text.
 const RELOAD: &str = "reload";
@@ -58,6 +58,8 @@ pub struct Predecessor(UnixStream);
 pub enum Answer {
     /// No process runs with this file.
     Nobody,
+    /// Another user has the name, or somebody who does not accept: why nothing can be taken over.
+    Stranger(String),
     /// Not now: another process is taking over, or has just done so.
     Later,
     /// The sockets.
@@ -82,16 +84,21 @@ pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
     }
     stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
     writeln!(stream, "{RELOAD}")?;
-    let pid = net::peer(&stream)?.pid;
+    let peer = net::peer(&stream)?;
     let mut answer = BufReader::new(stream.take(LONGEST_ANSWER));
     let mut status = String::new();
     let read = answer.read_line(&mut status);
-    read.map_err(|error| unanswered(error, pid))?;
+    read.map_err(|error| unanswered(error, peer.pid))?;
     let status = status.trim_end().parse();
     let status =
         status.map_err(|_unreadable| io::Error::other("portway ended before it had answered"))?;
     let mut text = String::new();
     answer.read_to_string(&mut text)?;
+    if peer.user != geteuid().as_raw() {
+        // Root sees whether it is the one that it meant.
+        let (pid, user) = (peer.pid, peer.user);
+        text = format!("{text}(the answer of process {pid} of user {user})\n");
+    }
     Ok(Some((status, text)))
 }
 
@@ -121,9 +128,14 @@ pub fn take_over(file: &Path) -> io::Result<Answer> {
         Ok(None) => return Ok(Answer::Nobody),
         // It is another user's, and so none of ours.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Answer::Nobody),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+            return Ok(Answer::Stranger(error.to_string()));
+        }
         Err(error) => return Err(error),
     };
-    only_of_user(&stream, geteuid().as_raw())?;
+    if let Err(error) = only_of_user(&stream, geteuid().as_raw()) {
+        return Ok(Answer::Stranger(error.to_string()));
+    }
     stream.set_read_timeout(Some(SOCKETS_TIMEOUT))?;
     if writeln!(stream, "{TAKE_OVER}").is_err() {
         return Ok(Answer::Later);
@@ -173,7 +185,8 @@ fn connect(file: &Path) -> io::Result<Option<UnixStream>> {
             Ok(stream) => return Ok(Some(stream)),
             Err(Errno::CONNREFUSED | Errno::NOENT) => {}
             Err(Errno::AGAIN) => {
-                return Err(io::Error::other(
+                return Err(io::Error::new(
+                    io::ErrorKind::TimedOut,
                     "the owner of the control socket does not accept (`ss -xlp` shows it)",
                 ));
             }

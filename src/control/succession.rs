@@ -1,26 +1,29 @@
-//! The time after a takeover, and the end. A process that has been succeeded keeps the listening sockets, without
-//! accepting at them, and accepts again if its successor ends.
+//! The time after a takeover. A process that has been succeeded keeps the listening sockets, without accepting at
+//! them, and accepts again if its successor ends.
 
 use std::mem;
 use std::net::SocketAddr;
 use std::process;
+use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, interval, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, interval, sleep_until, timeout};
 
-use super::drain::{self, CUT_TIME, DRAINING, cut, ended, tell};
+use super::drain::{CUT_TIME, DRAINING, ended, tell};
 use super::entering::{Entering, Kind, Step, refuse};
 use super::socket::{Link, Successor, Word};
-use super::{Control, FIRST, Request, Stopped, Takeover, Workers};
+use super::{Control, FIRST, Request, Stopped, TAKING_OVER, Takeover, service};
 use crate::admin::Stage;
+use crate::net;
 use crate::worker::Message;
 
 /// Why nothing is reloaded after a takeover.
 const SUCCEEDED: &str = "a successor has taken the listeners over: reload that one";
 
 /// Between two looks whether connections are left.
-const LOOK: Duration = Duration::from_millis(100);
+pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// The process whose listening sockets this one has.
 pub(super) enum Predecessor {
@@ -30,20 +33,6 @@ pub(super) enum Predecessor {
     Awaited(Vec<SocketAddr>),
     /// It holds the sockets too, and accepts again if this connection ends.
     Linked(Link),
-}
-
-/// What was heard during a drain.
-enum Heard {
-    /// A second request to stop.
-    Stop,
-    /// A successor accepts at our sockets.
-    TakenOver,
-    /// The predecessor can be asked to accept again.
-    Linked,
-    /// The predecessor accepts again.
-    Back,
-    /// Nothing, until it was time.
-    Time,
 }
 
 impl Control {
@@ -65,10 +54,21 @@ impl Control {
         }
     }
 
+    /// The predecessor need not accept again: a successor does.
+    pub(super) fn say_farewell(&mut self) {
+        if let Predecessor::Linked(link) = mem::replace(&mut self.predecessor, Predecessor::None) {
+            link.say_farewell();
+        }
+    }
+
     /// Leaves the listeners to a successor, and drains. None once this process is to accept again.
-    pub(super) async fn yield_to(&mut self, successor: Successor) -> Option<Stopped> {
+    pub(super) async fn yield_to(&mut self, mut successor: Option<Successor>) -> Option<Stopped> {
         let over = self.begin_to_yield();
-        let mut successor = Some(successor);
+        // One that cannot come back is of no use.
+        let is_last = successor.is_none();
+        if is_last {
+            self.let_go();
+        }
         let (limit, mut looks) = (Instant::now() + over, interval(LOOK));
         let (mut is_cut, mut is_told) = (false, false);
         loop {
@@ -82,14 +82,14 @@ impl Control {
                 word = word(&mut successor) => if self.obey(word, &mut successor) { return None },
                 _ = self.workers.join_next() => return Some(Stopped::WorkerLost),
                 never = self.names.run() => match never {},
-                () = sleep_until(limit), if !is_cut && self.loads.total() > 0 => is_cut = self.cut(over),
+                () = sleep_until(limit), if !is_cut && !self.loads.are_over() => is_cut = self.cut(over),
                 _ = looks.tick() => {}
             }
             let is_stuck = is_cut && limit.elapsed() > CUT_TIME;
-            if self.loads.total() > 0 && !is_stuck {
+            if !self.loads.are_over() && !is_stuck {
                 continue;
             }
-            if self.may_end(&mut is_told) {
+            if is_last || self.may_end(&mut is_told) {
                 break;
             }
         }
@@ -113,9 +113,7 @@ impl Control {
     /// Lets the workers accept no more, and begins to drain. Returns the limit of the drain.
     fn begin_to_yield(&mut self) -> Duration {
         tracing::info!("a successor has taken the listeners over");
-        if let Predecessor::Linked(link) = mem::replace(&mut self.predecessor, Predecessor::None) {
-            link.say_farewell();
-        }
+        self.say_farewell();
         self.begin_to_drain(Duration::ZERO);
         self.leave_admin();
         self.in_force.pause(&self.mailboxes);
@@ -181,9 +179,24 @@ impl Control {
     /// Closes what the successor has closed.
     fn close_also(&mut self, address: SocketAddr) {
         self.in_force.let_go(address);
-        let is_it = |admin: &std::net::TcpListener| admin.local_addr().ok() == Some(address);
+        let is_it = |admin: &TcpListener| admin.local_addr().ok() == Some(address);
         if self.admin.as_deref().is_some_and(is_it) {
             self.admin = None;
+            self.admin_was = Some(address);
+        }
+    }
+
+    /// Binds the admin address that the successor has closed.
+    pub(super) fn bind_admin_again(&mut self) {
+        let Some(address) = self.admin_was.take() else {
+            return;
+        };
+        let bound = net::bind(address).and_then(|socket| TcpListener::from_std(socket.into()));
+        match bound {
+            Ok(admin) => self.admin = Some(Arc::new(admin)),
+            Err(error) => {
+                tracing::error!(%address, %error, "the admin address cannot be bound again: please start portway again");
+            }
         }
     }
 
@@ -193,14 +206,39 @@ impl Control {
         self.admin = None;
     }
 
+    /// Gives a successor the sockets. One that comes while another one has them is sent away, and asks again.
+    pub(super) fn give(&mut self, answer: oneshot::Sender<Takeover>) {
+        if self.takeover.upgrade().is_some() {
+            return;
+        }
+        let was_reloading = !self.reload.is_idle();
+        for asker in self.reload.give_up() {
+            refuse(asker, TAKING_OVER);
+        }
+        if self.entering.is_some() || self.reload.is_preparing() {
+            self.waiting = Some(answer);
+            return;
+        }
+        if was_reloading {
+            service::ready();
+        }
+        self.hand_over(answer);
+    }
+
+    /// Whether somebody has the sockets and does not accept yet, or waits for them.
+    pub(super) fn is_taken_over(&self) -> bool {
+        let waits = |answer: &oneshot::Sender<_>| !answer.is_closed();
+        self.takeover.upgrade().is_some() || self.waiting.as_ref().is_some_and(waits)
+    }
+
     /// Gives a successor the sockets that are open. One that comes while another one has them is sent away,
     /// and asks again.
     pub(super) fn hand_over(&mut self, answer: oneshot::Sender<Takeover>) {
         if self.takeover.upgrade().is_some() {
             return;
         }
-        let under_way = std::sync::Arc::new(());
-        self.takeover = std::sync::Arc::downgrade(&under_way);
+        let under_way = Arc::new(());
+        self.takeover = Arc::downgrade(&under_way);
         // Who has asked may be gone.
         drop(answer.send(Takeover {
             listening: self.in_force.sockets(),
@@ -209,134 +247,17 @@ impl Control {
         }));
     }
 
-    fn begin_to_drain(&mut self, delay: Duration) {
+    pub(super) fn begin_to_drain(&mut self, delay: Duration) {
         let timeout = self.in_force.drain.timeout;
         self.state.enter(Stage::Draining);
         for asker in self.reload.end() {
             refuse(asker, DRAINING);
         }
-        (self.entering, self.waiting) = (None, None);
+        (self.entering, self.waiting, self.again) = (None, None, None);
+        // If it has not been told yet that we accept, it goes on.
+        self.given = None;
         tracing::info!(?delay, ?timeout, "draining");
-        super::service::stopping(delay + timeout);
-    }
-
-    /// Ends in order. Until the end a successor may come.
-    pub(super) async fn stop(&mut self) -> Stopped {
-        let drain::Limits {
-            delay,
-            timeout: over,
-        } = self.in_force.drain;
-        let closes = Instant::now() + delay;
-        self.begin_to_drain(delay);
-        match self.until_closing(closes).await {
-            Heard::Stop => return self.stop_at_once().await,
-            Heard::Back => {
-                tracing::info!("the predecessor accepts again");
-                self.leave_admin();
-                self.admin = None;
-            }
-            Heard::TakenOver | Heard::Linked | Heard::Time => {}
-        }
-        // A predecessor that did not answer accepts again once this connection ends.
-        self.predecessor = Predecessor::None;
-        self.in_force.close();
-        tell(&self.mailboxes, || Message::Close);
-        tell(&self.mailboxes, || Message::Spread { over });
-        if self.admin.is_none() {
-            // There is nothing left to take over: who is started next may have the name.
-            self.leave_socket();
-        }
-        self.end(over).await
-    }
-
-    /// Waits for the last connection, for so long at most.
-    async fn end(&mut self, over: Duration) -> Stopped {
-        let mut workers: Workers = mem::take(&mut self.workers);
-        let limit = Instant::now() + over;
-        let is_over = loop {
-            tokio::select! {
-                biased;
-                heard = self.hear() => if matches!(heard, Heard::Stop) {
-                    self.workers = workers;
-                    return self.stop_at_once().await;
-                },
-                drained = timeout_at(limit, ended(&mut workers)) => break drained.is_err(),
-            }
-        };
-        if is_over {
-            tracing::warn!(limit = ?over, "drain_timeout: the connections left are reset");
-            cut(&self.mailboxes, &mut workers, CUT_TIME).await;
-        }
-        Stopped::Drained
-    }
-
-    /// Waits until the listeners are to be closed. A predecessor that still lives is asked to accept again.
-    async fn until_closing(&mut self, closes: Instant) -> Heard {
-        loop {
-            let before = mem::replace(&mut self.predecessor, Predecessor::None);
-            let mut link = None;
-            if let Predecessor::Linked(linked) = before {
-                link = Some(linked);
-            } else {
-                self.predecessor = before;
-            }
-            if link.is_some() {
-                // It is the predecessor's again.
-                self.leave_socket();
-            }
-            let waits = async {
-                if let Some(link) = &mut link
-                    && link.ask_back().await
-                {
-                    return Heard::Back;
-                }
-                sleep_until(closes).await;
-                Heard::Time
-            };
-            tokio::select! {
-                biased;
-                heard = self.hear() => if !matches!(heard, Heard::Linked) { return heard },
-                heard = waits => return heard,
-            }
-        }
-    }
-
-    /// Answers requests until one of them changes how the drain goes on.
-    async fn hear(&mut self) -> Heard {
-        loop {
-            let request = tokio::select! {
-                request = self.stops.next() => request,
-                never = self.names.run() => match never {},
-            };
-            match request {
-                Some(Request::Stop) if self.stops.is_second() => return Heard::Stop,
-                Some(Request::Stop) => {}
-                Some(Request::Reload(asker)) => {
-                    tracing::warn!("{DRAINING}");
-                    if let Some(asker) = asker {
-                        refuse(asker, DRAINING);
-                    }
-                }
-                Some(Request::Sockets(answer)) => self.hand_over(answer),
-                Some(Request::TakenOver(_)) => {
-                    tracing::info!("a successor has taken the listeners over");
-                    self.leave_admin();
-                    self.admin = None;
-                    return Heard::TakenOver;
-                }
-                Some(Request::Succeeds(link)) => {
-                    self.succeed(link);
-                    return Heard::Linked;
-                }
-                None => return std::future::pending().await,
-            }
-        }
-    }
-
-    async fn stop_at_once(&mut self) -> Stopped {
-        tell(&self.mailboxes, || Message::Close);
-        cut(&self.mailboxes, &mut self.workers, drain::CUT_TIME_AT_ONCE).await;
-        Stopped::AtOnce
+        service::stopping(delay + timeout);
     }
 }
 

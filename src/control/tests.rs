@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
@@ -92,6 +92,38 @@ struct Fixture {
     control: JoinHandle<io::Result<Stopped>>,
     reading: Arc<Gate>,
     checking: Arc<Gate>,
+    /// What becomes of a change that is made ready.
+    preparing: Arc<Preparing>,
+}
+
+/// Puts a change in force, or rejects it for now, once its gate is open.
+#[derive(Default)]
+struct Preparing {
+    rejects: AtomicBool,
+    gate: Gate,
+}
+
+/// What is read each time waits at these gates on its way.
+fn source(reading: &Arc<Gate>, checking: &Arc<Gate>, preparing: &Arc<Preparing>) -> Source {
+    let (reading, checking) = (Arc::clone(reading), Arc::clone(checking));
+    let preparing = Arc::clone(preparing);
+    let generation = Arc::new(AtomicU64::new(1));
+    Arc::new(move || {
+        reading.pass();
+        let (checking, preparing) = (Arc::clone(&checking), Arc::clone(&preparing));
+        let generation = Arc::clone(&generation);
+        Ok(Box::new(move || {
+            checking.pass();
+            Ok(Box::new(move || {
+                if preparing.rejects.load(Ordering::SeqCst) {
+                    preparing.gate.pass();
+                    return Err(Rejected::for_now(None, "busy".to_owned()));
+                }
+                let next = 1 + generation.fetch_add(1, Ordering::SeqCst);
+                Ok(change(next, Vec::new()))
+            }) as Prepared)
+        }) as Unchecked)
+    })
 }
 
 impl Fixture {
@@ -99,19 +131,8 @@ impl Fixture {
     fn start(first: Change, stuck: bool) -> Self {
         let (requests, requested) = mpsc::unbounded_channel();
         let (reading, checking) = (Arc::<Gate>::default(), Arc::<Gate>::default());
-        let generation = Arc::new(AtomicU64::new(1));
-        let (at_reading, at_checking) = (Arc::clone(&reading), Arc::clone(&checking));
-        let source: Source = Arc::new(move || {
-            at_reading.pass();
-            let (at_checking, generation) = (Arc::clone(&at_checking), Arc::clone(&generation));
-            Ok(Box::new(move || {
-                at_checking.pass();
-                Ok(Box::new(move || {
-                    let next = 1 + generation.fetch_add(1, Ordering::SeqCst);
-                    Ok(change(next, Vec::new()))
-                }) as Prepared)
-            }) as Unchecked)
-        });
+        let preparing = Arc::<Preparing>::default();
+        let source = source(&reading, &checking, &preparing);
         let (mailbox, mut mail) = Mailbox::new();
         let (end, ended) = oneshot::channel::<()>();
         spawn_local(async move {
@@ -155,6 +176,7 @@ impl Fixture {
             control: spawn_local(run(plan)),
             reading,
             checking,
+            preparing,
         }
     }
 
@@ -162,6 +184,13 @@ impl Fixture {
         let (asker, answer) = oneshot::channel();
         self.requests.send(Request::Reload(Some(asker))).unwrap();
         answer
+    }
+
+    /// Has the sockets, as long as the takeover lives.
+    async fn take_over(&self) -> Takeover {
+        let (answer, takeover) = oneshot::channel();
+        self.requests.send(Request::Sockets(answer)).unwrap();
+        takeover.await.unwrap()
     }
 
     async fn stop(self) -> Stopped {
@@ -213,9 +242,7 @@ fn a_successor_is_given_the_sockets_while_a_file_is_checked() {
         let reloaded = fixture.reload();
         fixture.reading.open();
         fixture.checking.has_come(1).await;
-        let (answer, takeover) = oneshot::channel();
-        fixture.requests.send(Request::Sockets(answer)).unwrap();
-        let _takeover = takeover.await.unwrap();
+        let _takeover = fixture.take_over().await;
         assert!(matches!(
             reloaded.await.unwrap(),
             Err(NotReloaded::NotNow(_))
@@ -285,6 +312,64 @@ fn only_reading_has_a_time_limit_and_what_hangs_is_read_once() {
         fixture.reading.open();
         fixture.checking.open();
         assert_eq!(answer.await.unwrap().unwrap(), 3);
+        assert_eq!(fixture.stop().await, Stopped::Drained);
+    });
+}
+
+#[test]
+fn a_successor_that_waits_for_a_change_gets_the_sockets_if_the_change_is_rejected() {
+    local(async {
+        let fixture = Fixture::start(change(1, Vec::new()), false);
+        fixture.preparing.rejects.store(true, Ordering::SeqCst);
+        let rejected = fixture.reload();
+        fixture.reading.open();
+        fixture.checking.open();
+        fixture.preparing.gate.has_come(1).await;
+        let (answer, takeover) = oneshot::channel();
+        fixture.requests.send(Request::Sockets(answer)).unwrap();
+        tokio::task::yield_now().await;
+        fixture.preparing.gate.open();
+        assert!(matches!(
+            rejected.await.unwrap(),
+            Err(NotReloaded::Rejected(_))
+        ));
+        drop(takeover.await.unwrap());
+        // And later changes are not refused.
+        fixture.preparing.rejects.store(false, Ordering::SeqCst);
+        let answer = fixture.reload();
+        fixture.reading.open();
+        fixture.checking.open();
+        assert_eq!(answer.await.unwrap().unwrap(), 2);
+        assert_eq!(fixture.stop().await, Stopped::Drained);
+    });
+}
+
+#[test]
+fn a_hangup_during_a_takeover_that_fails_is_heeded_by_one_retry_at_a_time() {
+    local(async {
+        tokio::time::pause();
+        let fixture = Fixture::start(change(1, Vec::new()), false);
+        fixture.preparing.rejects.store(true, Ordering::SeqCst);
+        let takeover = fixture.take_over().await;
+        for _ in 0..10 {
+            fixture.requests.send(Request::Reload(None)).unwrap();
+        }
+        tokio::time::advance(Duration::from_mins(1)).await;
+        assert_eq!(fixture.reading.come.load(Ordering::SeqCst), 0);
+        drop(takeover);
+        for round in 1..=5 {
+            // Timers count in milliseconds.
+            tokio::time::advance(watch::RETRY + Duration::from_millis(10)).await;
+            fixture.reading.has_come(round).await;
+            fixture.reading.open();
+            fixture.checking.open();
+            fixture.preparing.gate.has_come(round).await;
+            fixture.preparing.gate.open();
+            // Nobody has the sockets before the change has been rejected.
+            drop(fixture.take_over().await);
+        }
+        assert_eq!(fixture.reading.come.load(Ordering::SeqCst), 5);
+        fixture.preparing.rejects.store(false, Ordering::SeqCst);
         assert_eq!(fixture.stop().await, Stopped::Drained);
     });
 }

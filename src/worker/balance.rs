@@ -7,29 +7,46 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// The connections of each worker.
+/// What the workers have to do.
 #[derive(Debug)]
-pub struct Loads(Box<[Arc<AtomicUsize>]>);
+pub struct Loads {
+    /// The connections of each worker.
+    connections: Box<[Arc<AtomicUsize>]>,
+    /// Listening sockets that are accepted at, or whose queues are still being emptied.
+    accepting: AtomicUsize,
+}
 
 impl Loads {
     /// Of `count` workers, none of which has a connection.
     pub fn new(count: usize) -> Self {
-        Self((0..count).map(|_| Arc::default()).collect())
+        Self {
+            connections: (0..count).map(|_| Arc::default()).collect(),
+            accepting: AtomicUsize::new(0),
+        }
     }
 
-    /// The connections of all workers.
-    pub fn total(&self) -> usize {
-        self.0.iter().map(|one| one.load(Ordering::Relaxed)).sum()
+    /// Whether there is no connection, and none can come: the queue of each listening socket has been
+    /// emptied, and nobody accepts any more.
+    pub fn are_over(&self) -> bool {
+        // A connection counts before the socket that it came from does not: hence this order.
+        self.accepting.load(Ordering::Acquire) == 0
+            && self
+                .connections
+                .iter()
+                .all(|one| one.load(Ordering::Relaxed) == 0)
     }
 
     /// The worker that serves a connection accepted by worker `own`.
     pub(super) fn place(&self, own: usize) -> usize {
-        let counts = self.0.iter().map(|count| count.load(Ordering::Relaxed));
+        let counts = self
+            .connections
+            .iter()
+            .map(|count| count.load(Ordering::Relaxed));
         let Some((least, fewest)) = counts.enumerate().min_by_key(|&(_, count)| count) else {
             return own;
         };
         let mine = self
-            .0
+            .connections
             .get(own)
             .map_or(0, |count| count.load(Ordering::Relaxed));
         // Counted with the new one: of two connections that come to one worker, the other gets one.
@@ -47,7 +64,7 @@ pub struct Load(Option<Arc<AtomicUsize>>);
 
 impl Load {
     pub(super) fn new(loads: &Loads, worker: usize) -> Self {
-        let count = loads.0.get(worker).cloned();
+        let count = loads.connections.get(worker).cloned();
         if let Some(count) = &count {
             count.fetch_add(1, Ordering::Relaxed);
         }
@@ -63,12 +80,32 @@ impl Drop for Load {
     }
 }
 
+/// One listening socket that is accepted at.
+pub(super) struct Accepting(Arc<Loads>);
+
+impl Accepting {
+    pub(super) fn new(loads: &Arc<Loads>) -> Self {
+        loads.accepting.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(loads))
+    }
+}
+
+impl Drop for Accepting {
+    fn drop(&mut self) {
+        self.0.accepting.fetch_sub(1, Ordering::Release);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn loads(counts: &[usize]) -> Loads {
-        Loads(counts.iter().map(|&count| Arc::new(count.into())).collect())
+        let connections = counts.iter().map(|&count| Arc::new(count.into()));
+        Loads {
+            connections: connections.collect(),
+            accepting: AtomicUsize::new(0),
+        }
     }
 
     #[test]
@@ -88,8 +125,20 @@ mod tests {
     fn a_load_counts_until_it_is_dropped() {
         let loads = loads(&[0, 0]);
         let load = Load::new(&loads, 1);
-        assert_eq!(loads.0[1].load(Ordering::Relaxed), 1);
+        assert_eq!(loads.connections[1].load(Ordering::Relaxed), 1);
         drop(load);
-        assert_eq!(loads.0[1].load(Ordering::Relaxed), 0);
+        assert_eq!(loads.connections[1].load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn loads_are_over_once_nobody_accepts_and_the_last_connection_has_ended() {
+        let loads = Arc::new(loads(&[0, 0]));
+        let accepting = Accepting::new(&loads);
+        assert!(!loads.are_over());
+        let load = Load::new(&loads, 0);
+        drop(accepting);
+        assert!(!loads.are_over());
+        drop(load);
+        assert!(loads.are_over());
     }
 }

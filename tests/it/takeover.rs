@@ -1,5 +1,6 @@
 //! Upgrades: one process takes the listeners over from another (F27), or gets them from systemd.
 
+mod between;
 mod control_socket;
 mod succession;
 
@@ -153,7 +154,8 @@ fn f27_a_successor_goes_on_without_a_predecessor_that_has_ended() {
 fn f27_a_successor_stops_if_the_predecessor_goes_on() {
     let (mut portway, _control) = abandoned(true);
     assert_eq!(portway.wait_exit().code(), Some(0));
-    let told = |line: &serde_json::Value| message(line).contains("the predecessor goes on");
+    let told =
+        |line: &serde_json::Value| message(line).contains("another portway serves this file");
     portway.program.wait(PATIENCE, told);
 }
 

@@ -37,10 +37,14 @@ impl Link {
         self.tell(&format!("{FAREWELL}\n"));
     }
 
-    /// Asks the predecessor to accept again. False if it has ended, or has been told to stop.
-    pub(in crate::control) async fn ask_back(&mut self) -> bool {
+    /// Asks the predecessor to accept again.
+    pub(in crate::control) async fn ask_back(&mut self) -> Asked {
         self.tell(&format!("{RETURN}\n"));
-        matches!(timeout(BACK_TIMEOUT, self.0.read_u8()).await, Ok(Ok(BACK)))
+        match timeout(BACK_TIMEOUT, self.0.read_u8()).await {
+            Ok(Ok(BACK)) => Asked::Back,
+            Ok(_) => Asked::Ended,
+            Err(_) => Asked::Silent,
+        }
     }
 
     /// A few bytes now and then: they always find room, unless the predecessor hangs or has ended.
@@ -49,6 +53,17 @@ impl Link {
             tracing::debug!(%error, "the predecessor cannot be told");
         }
     }
+}
+
+/// What became of the request to accept again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Asked {
+    /// The predecessor accepts.
+    Back,
+    /// It has ended, or has been told to stop.
+    Ended,
+    /// It has not answered, and accepts again once it goes on.
+    Silent,
 }
 
 /// The predecessor's end.

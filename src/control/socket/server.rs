@@ -10,7 +10,7 @@ use rustix::process::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use super::{
@@ -37,33 +37,53 @@ const NAME_TIMEOUT: Duration = Duration::from_secs(2);
 /// The pause after an accept that failed for want of something.
 const BACKOFF: Duration = Duration::from_millis(100);
 
+/// Who has accepted at the addresses before this process.
+pub(in crate::control) enum Before {
+    /// None that still could.
+    Nobody,
+    /// The predecessor, which is told that we accept now.
+    Predecessor(Predecessor),
+    /// A successor, which has ended or returned the addresses.
+    Successor,
+}
+
 /// Tells the predecessor, if there is one, that we accept now, and answers requests for the file until
 /// a successor has taken over.
+///
+/// Of two processes that come to accept at the same addresses, because the one between them has ended, the one
+/// that has the control socket goes on.
 pub(in crate::control) async fn serve(
     file: PathBuf,
-    predecessor: Option<Predecessor>,
+    before: Before,
     requests: Requests,
     registry: Arc<Registry>,
 ) {
-    let mut listener = None;
-    if let Some(predecessor) = predecessor {
-        match succeed(predecessor).await {
-            Ok(link) => drop(requests.send(Request::Succeeds(Some(link)))),
-            Err(error) => {
-                drop(requests.send(Request::Succeeds(None)));
-                // One that drains or has crashed does not have the name either.
-                listener = timeout(NAME_TIMEOUT, listen(&file, &registry)).await.ok();
-                if listener.is_none() {
-                    tracing::error!(%error, "the predecessor goes on, so this process stops");
-                    drop(requests.send(Request::Stop));
-                    return;
-                }
-            }
+    let is_alone = match before {
+        Before::Nobody => true,
+        Before::Successor => false,
+        Before::Predecessor(predecessor) => {
+            let link = succeed(predecessor).await;
+            let link = link
+                .inspect_err(|error| tracing::warn!(%error, "the predecessor has ended or hangs"));
+            let is_linked = link.is_ok();
+            drop(requests.send(Request::Succeeds(link.ok())));
+            is_linked
         }
-    }
-    let listener = match listener {
-        Some(listener) => listener,
-        None => listen(&file, &registry).await,
+    };
+    let listener = listen(&file, &registry);
+    let listener = if is_alone {
+        listener.await
+    } else {
+        tokio::pin!(listener);
+        match timeout(NAME_TIMEOUT, &mut listener).await {
+            Ok(listener) => listener,
+            Err(_) if is_served(&file).await => {
+                tracing::error!("another portway serves this file, so this one stops");
+                drop(requests.send(Request::TakenOver(None)));
+                return;
+            }
+            Err(_) => listener.await,
+        }
     };
     registry.config().control_socket(true);
     let Ready {
@@ -74,8 +94,15 @@ pub(in crate::control) async fn serve(
     registry.config().control_socket(false);
     // One that has gone at the last moment is noticed by its end of the connection.
     drop(stream.write_all(&[YOURS]).await);
-    drop(requests.send(Request::TakenOver(Successor::new(stream))));
+    drop(requests.send(Request::TakenOver(Some(Successor::new(stream)))));
     drop(under_way);
+}
+
+/// Whether another process of this user has the control socket.
+async fn is_served(file: &Path) -> bool {
+    let file = file.to_owned();
+    let running = spawn_blocking(move || super::running(&file)).await;
+    running.is_ok_and(|running| running.is_some())
 }
 
 /// A process that accepts at our sockets.
@@ -119,13 +146,18 @@ async fn listen(file: &Path, registry: &Registry) -> UnixListener {
     loop {
         match super::listen(file).and_then(UnixListener::from_std) {
             Ok(listener) => return listener,
-            Err(error) if !told => tracing::warn!(
+            Err(error) if told => tracing::debug!(%error, "the control socket cannot be had yet"),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => tracing::warn!(
                 %error,
                 "another process has the control socket of this file: `portway reload` and `run \
                  --takeover` do not reach this one; stop that process (`ss -xlp` shows it), or give \
                  portway a directory of its own in RUNTIME_DIRECTORY, as systemd does"
             ),
-            Err(_) => {}
+            Err(error) => tracing::warn!(
+                %error,
+                "the control socket cannot be opened: `portway reload` and `run --takeover` do not reach \
+                 this process; portway tries again until it can"
+            ),
         }
         told = true;
         registry.config().control_socket(false);

@@ -53,6 +53,81 @@ fn invariant_9_another_user_of_the_control_socket_stalls_nothing() {
     assert_eq!(portway.wait_exit().code(), Some(0));
 }
 
+/// Nobody can take a successor's start away by having the name first.
+#[test]
+fn a_stranger_with_the_name_does_not_hold_a_successor_up() {
+    let backend = Backend::echo();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routes.toml");
+    std::fs::write(&file, config(&[backend.address()], "", "")).unwrap();
+    let name = SockAddr::unix(format!("\0portway:{}", file.display())).unwrap();
+    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    let (squatter, waiting) = (socket(), socket());
+    squatter.bind(&name).unwrap();
+    squatter.listen(0).unwrap();
+    waiting.connect(&name).unwrap();
+    let portway = Portway::start_at(&file, &["--takeover"]);
+    let told = |what: &str| {
+        let told = |line: &serde_json::Value| message(line).contains(what);
+        portway.program.wait(PATIENCE, told);
+    };
+    told("the owner of the control socket does not accept");
+    told("nothing over from it");
+    drop(portway.relayed());
+}
+
+#[test]
+fn another_user_with_the_name_does_not_hold_a_successor_up() {
+    if !geteuid().is_root() {
+        eprintln!("not tested: it takes root to be another user");
+        return;
+    }
+    let backend = Backend::echo();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routes.toml");
+    std::fs::write(&file, config(&[backend.address()], "", "")).unwrap();
+    let name = abstract_name(&file);
+    let squatter = thread::spawn(move || {
+        let user = Uid::from_raw(STRANGER);
+        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+        UnixListener::bind_addr(&name).unwrap()
+    });
+    let _squatter = squatter.join().unwrap();
+    let portway = Portway::start_at(&file, &["--takeover"]);
+    let told = |line: &serde_json::Value| message(line).contains("of user 65533 has the control");
+    portway.program.wait(PATIENCE, told);
+    drop(portway.relayed());
+}
+
+/// Root sees who has answered.
+#[test]
+fn a_reload_by_root_names_the_process_of_another_user_that_has_answered() {
+    if !geteuid().is_root() {
+        eprintln!("not tested: it takes root to be another user");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routes.toml");
+    let name = abstract_name(&file);
+    let listener = thread::spawn(move || {
+        let user = Uid::from_raw(STRANGER);
+        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+        UnixListener::bind_addr(&name).unwrap()
+    });
+    let listener = listener.join().unwrap();
+    let answering = thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.read_exact(&mut [0; 7]).unwrap();
+        stream.write_all(b"0\nreloaded: generation 2\n").unwrap();
+    });
+    let mut reload = Command::new(PORTWAY);
+    let output = reload.args(["reload", "--config"]).arg(&file).output();
+    answering.join().unwrap();
+    let said = String::from_utf8(output.unwrap().stdout).unwrap();
+    let by = format!("process {} of user {STRANGER}", std::process::id());
+    assert!(said.contains(&by), "{said}");
+}
+
 /// A user who may not ask anything must not hold a place among those who may.
 #[test]
 fn a_stranger_is_dropped_before_a_word_is_read() {

@@ -1,0 +1,200 @@
+//! The end in order, after a request to stop: the listeners stay open for a while, connections end.
+
+use std::mem;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+
+use super::drain::{self, CUT_TIME, DRAINING, cut, ended, tell};
+use super::entering::refuse;
+use super::socket::{Asked, Before, Link};
+use super::succession::{LOOK, Predecessor};
+use super::{Control, Request, Stopped, Workers};
+use crate::worker::Message;
+
+/// How long a successor that has the sockets may hold up the end until it accepts, so that it is known whether
+/// it or the predecessor goes on.
+const TAKEOVER_TIME: Duration = Duration::from_secs(10);
+
+/// What was heard during a drain.
+enum Heard {
+    /// A second request to stop.
+    Stop,
+    /// A successor accepts at our sockets.
+    TakenOver,
+    /// The predecessor has the addresses again.
+    Back,
+    /// The predecessor waits for our end, to accept again.
+    Linked,
+    /// Nothing, until it was time.
+    Time,
+}
+
+impl Control {
+    /// Ends in order. Until the end a successor may come.
+    pub(super) async fn stop(&mut self) -> Stopped {
+        let drain::Limits {
+            delay,
+            timeout: over,
+        } = self.in_force.drain;
+        let closes = Instant::now() + delay;
+        self.begin_to_drain(delay);
+        match self.until_closing(closes).await {
+            Heard::Stop => return self.stop_at_once().await,
+            Heard::Back => self.give_admin_back(),
+            Heard::TakenOver | Heard::Linked | Heard::Time => {}
+        }
+        self.in_force.close();
+        tell(&self.mailboxes, || Message::Close);
+        tell(&self.mailboxes, || Message::Spread { over });
+        if self.admin.is_none() {
+            // There is nothing left to take over: who is started next may have the name.
+            self.leave_socket();
+        }
+        self.end(over).await
+    }
+
+    /// Waits for the last connection, for so long at most.
+    async fn end(&mut self, over: Duration) -> Stopped {
+        let mut workers: Workers = mem::take(&mut self.workers);
+        let limit = Instant::now() + over;
+        let is_over = loop {
+            tokio::select! {
+                biased;
+                heard = self.hear() => match heard {
+                    Heard::Stop => {
+                        self.workers = workers;
+                        return self.stop_at_once().await;
+                    }
+                    Heard::Linked => {
+                        // Our listeners are closed: it is the predecessor's turn.
+                        self.predecessor = Predecessor::None;
+                        self.give_admin_back();
+                        self.leave_socket();
+                    }
+                    Heard::TakenOver | Heard::Back | Heard::Time => {}
+                },
+                drained = timeout_at(limit, ended(&mut workers)) => break drained.is_err(),
+            }
+        };
+        if is_over {
+            tracing::warn!(limit = ?over, "drain_timeout: the connections left are reset");
+            cut(&self.mailboxes, &mut workers, CUT_TIME).await;
+        }
+        Stopped::Drained
+    }
+
+    /// Waits until the listeners are to be closed. A predecessor that still lives is asked to accept again.
+    async fn until_closing(&mut self, closes: Instant) -> Heard {
+        loop {
+            if let Some(heard) = self.until_known().await {
+                return heard;
+            }
+            let heard = match mem::replace(&mut self.predecessor, Predecessor::None) {
+                Predecessor::Linked(link) => self.give_back(link, closes).await,
+                before @ (Predecessor::None | Predecessor::Awaited(_)) => {
+                    self.predecessor = before;
+                    tokio::select! {
+                        biased;
+                        heard = self.hear() => Some(heard),
+                        () = sleep_until(closes) => Some(Heard::Time),
+                    }
+                }
+            };
+            match heard {
+                Some(Heard::Linked) | None => {}
+                Some(heard) => return heard,
+            }
+        }
+    }
+
+    /// Waits until a successor that has the sockets accepts or has given up.
+    async fn until_known(&mut self) -> Option<Heard> {
+        let limit = Instant::now() + TAKEOVER_TIME;
+        while self.takeover.upgrade().is_some() && Instant::now() < limit {
+            match timeout(LOOK, self.hear()).await {
+                Ok(Heard::Linked) | Err(_) => {}
+                Ok(heard) => return Some(heard),
+            }
+        }
+        None
+    }
+
+    /// Asks the predecessor to accept again. None if it has ended.
+    async fn give_back(&mut self, mut link: Link, closes: Instant) -> Option<Heard> {
+        // It has the name too then.
+        self.leave_socket();
+        let asked = tokio::select! {
+            biased;
+            heard = self.hear() => {
+                if matches!(heard, Heard::TakenOver) {
+                    link.say_farewell();
+                }
+                return Some(heard);
+            }
+            asked = link.ask_back() => asked,
+        };
+        match asked {
+            Asked::Back => tracing::info!("the predecessor accepts again"),
+            Asked::Ended => {
+                self.take_socket(Before::Nobody);
+                return None;
+            }
+            Asked::Silent => {
+                tracing::warn!("the predecessor does not answer: it accepts again once it can");
+                tokio::select! {
+                    biased;
+                    heard = self.hear() => return Some(heard),
+                    () = sleep_until(closes) => {}
+                }
+            }
+        }
+        Some(Heard::Back)
+    }
+
+    fn give_admin_back(&mut self) {
+        self.leave_admin();
+        self.admin = None;
+    }
+
+    /// Answers requests until one of them changes how the drain goes on.
+    async fn hear(&mut self) -> Heard {
+        loop {
+            let request = tokio::select! {
+                request = self.stops.next() => request,
+                never = self.names.run() => match never {},
+            };
+            match request {
+                Some(Request::Stop) if self.stops.is_second() => return Heard::Stop,
+                Some(Request::Stop) => {}
+                Some(Request::Reload(asker)) => {
+                    tracing::warn!("{DRAINING}");
+                    if let Some(asker) = asker {
+                        refuse(asker, DRAINING);
+                    }
+                }
+                Some(Request::Sockets(answer)) => self.hand_over(answer),
+                Some(Request::TakenOver(_)) => {
+                    tracing::info!("a successor has taken the listeners over");
+                    self.say_farewell();
+                    self.give_admin_back();
+                    return Heard::TakenOver;
+                }
+                Some(Request::Succeeds(link)) => {
+                    let is_linked = link.is_some();
+                    self.succeed(link);
+                    if is_linked {
+                        return Heard::Linked;
+                    }
+                }
+                None => return std::future::pending().await,
+            }
+        }
+    }
+
+    pub(super) async fn stop_at_once(&mut self) -> Stopped {
+        tell(&self.mailboxes, || Message::Close);
+        cut(&self.mailboxes, &mut self.workers, drain::CUT_TIME_AT_ONCE).await;
+        Stopped::AtOnce
+    }
+}

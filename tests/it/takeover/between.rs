@@ -1,0 +1,285 @@
+//! The moments between two processes. The test itself is the predecessor or the successor, so that it decides
+//! when that one speaks, hangs or ends.
+
+use std::collections::HashSet;
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener, UnixStream};
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
+use tempfile::TempDir;
+
+use super::with_ports;
+use crate::it::fixture::{PATIENCE, Portway, get, message, pause, within};
+use crate::it::peers::Backend;
+
+fn name(file: &Path) -> UnixAddr {
+    UnixAddr::from_abstract_name(format!("portway:{}", file.display())).unwrap()
+}
+
+fn tells(portway: &Portway, what: &str) {
+    let told = |line: &serde_json::Value| message(line).contains(what);
+    portway.program.wait(PATIENCE, told);
+}
+
+fn is_refused(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+}
+
+/// A word of the one who gives the sockets: that it accepts no more, or again.
+fn byte(stream: &mut UnixStream) -> u8 {
+    let mut byte = [0];
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.read_exact(&mut byte).unwrap();
+    byte[0]
+}
+
+/// The test as the predecessor.
+struct Predecessor {
+    stream: BufReader<UnixStream>,
+    admin: TcpListener,
+    _directory: TempDir,
+}
+
+impl Predecessor {
+    /// Gives its sockets to a process with this file, and leaves the name. It has not answered yet that it
+    /// accepts no more.
+    fn of(toml: &str) -> (Self, Portway) {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("routes.toml");
+        std::fs::write(&file, toml).unwrap();
+        let addresses = toml.split('"').filter_map(|part| part.parse().ok());
+        let sockets = addresses.take(2).map(TcpListener::bind::<SocketAddr>);
+        let [admin, agents] = sockets
+            .collect::<Result<Vec<_>, _>>()
+            .unwrap()
+            .try_into()
+            .unwrap();
+        let control = UnixListener::bind_addr(&name(&file)).unwrap();
+        let given = [admin.try_clone().unwrap(), agents];
+        let giving = thread::spawn(move || {
+            let (stream, _) = control.accept().unwrap();
+            let mut stream = BufReader::new(stream);
+            assert_eq!(line(&mut stream), "takeover");
+            let [admin, agents] = &given;
+            let given = [agents.as_fd(), admin.as_fd()];
+            portway::net::send_descriptors(stream.get_ref(), b's', &given).unwrap();
+            portway::net::send_descriptors(stream.get_ref(), b'e', &[]).unwrap();
+            assert_eq!(line(&mut stream), "ready");
+            stream
+        });
+        let portway = Portway::start_at(&file, &["--takeover"]);
+        let stream = giving.join().unwrap();
+        stream.get_ref().set_read_timeout(Some(PATIENCE)).unwrap();
+        let before = Self {
+            stream,
+            admin,
+            _directory: directory,
+        };
+        (before, portway)
+    }
+
+    fn accepts_no_more(&mut self) {
+        self.stream.get_mut().write_all(b"y").unwrap();
+    }
+}
+
+fn line(stream: &mut BufReader<UnixStream>) -> String {
+    let mut line = String::new();
+    stream.read_line(&mut line).unwrap();
+    line.trim_end().to_owned()
+}
+
+/// The test as the successor.
+struct Successor {
+    stream: UnixStream,
+    sockets: Vec<OwnedFd>,
+}
+
+impl Successor {
+    /// Has the sockets, and does not accept yet.
+    fn of(portway: &Portway) -> Self {
+        let name = name(portway.file());
+        within(PATIENCE, "it gives the sockets", || {
+            let mut stream = UnixStream::connect_addr(&name).ok()?;
+            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.write_all(b"takeover\n").ok()?;
+            let mut sockets = Vec::new();
+            loop {
+                match portway::net::receive_descriptors(&stream) {
+                    Ok((Some(b's'), given)) => sockets.extend(given),
+                    Ok((Some(b'e'), _)) => return Some(Self { stream, sockets }),
+                    Ok(_) | Err(_) => return None,
+                }
+            }
+        })
+    }
+
+    /// Has taken over.
+    fn ready(mut self) -> Self {
+        self.stream.write_all(b"ready\n").unwrap();
+        assert_eq!(byte(&mut self.stream), b'y');
+        self
+    }
+
+    /// The socket of this address.
+    fn listener(&self, address: SocketAddr) -> TcpListener {
+        let sockets = self.sockets.iter().map(|one| one.try_clone().unwrap());
+        let mut listeners = sockets.map(TcpListener::from);
+        let listener = listeners.find(|one| one.local_addr().unwrap() == address);
+        let listener = listener.unwrap();
+        listener.set_nonblocking(false).unwrap();
+        listener
+    }
+}
+
+/// What connects to the address reaches the test, and nobody else.
+fn is_ours(listener: &TcpListener) {
+    let address = listener.local_addr().unwrap();
+    let clients: Vec<_> = (0..20)
+        .map(|_| TcpStream::connect(address).unwrap())
+        .collect();
+    // Who else accepts has the time to.
+    pause(Duration::from_millis(200));
+    let mut own: HashSet<_> = clients
+        .iter()
+        .map(|one| one.local_addr().unwrap())
+        .collect();
+    listener.set_nonblocking(true).unwrap();
+    while let Ok((_, from)) = listener.accept() {
+        own.remove(&from);
+    }
+    assert!(own.is_empty(), "{} of 20 went elsewhere", own.len());
+}
+
+#[test]
+fn a_process_that_is_told_to_stop_while_it_is_succeeded_lets_its_predecessor_go() {
+    let backend = Backend::echo();
+    let (mut before, mut portway) = Predecessor::of(&with_ports(backend.address(), ""));
+    before.accepts_no_more();
+    let after = Successor::of(&portway);
+    portway.signal(Signal::TERM);
+    tells(&portway, "draining");
+    let _after = after.ready();
+    // Not "return": its successor accepts.
+    assert_eq!(line(&mut before.stream), "farewell");
+    assert_eq!(portway.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn a_process_whose_predecessor_has_ended_is_succeeded_while_it_drains() {
+    let backend = Backend::echo();
+    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"1s\"";
+    let (mut before, mut portway) = Predecessor::of(&with_ports(backend.address(), limits));
+    before.accepts_no_more();
+    within(PATIENCE, "it has the control socket", || {
+        portway.reload().status.success().then_some(())
+    });
+    before.stream.get_ref().shutdown(Shutdown::Both).unwrap();
+    portway.signal(Signal::TERM);
+    tells(&portway, "draining");
+    let next = portway.start_beside(&["--takeover"]);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    drop(next.relayed());
+    assert_eq!(get(next.admin(), "/readyz").unwrap().0, 200);
+}
+
+#[test]
+fn a_predecessor_that_hangs_has_the_admin_address_for_itself() {
+    let backend = Backend::echo();
+    let limits = "drain_timeout = \"60s\"";
+    let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
+    before.accepts_no_more();
+    let held = portway.relayed();
+    portway.signal(Signal::TERM);
+    assert_eq!(line(&mut before.stream), "return");
+    tells(&portway, "the predecessor does not answer");
+    // The connection ends, so that it accepts again.
+    assert_eq!(line(&mut before.stream), "");
+    is_ours(&before.admin);
+    drop(held);
+}
+
+#[test]
+fn a_predecessor_that_answers_too_late_accepts_again_at_once() {
+    let backend = Backend::echo();
+    let limits = "drain_timeout = \"60s\"";
+    let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
+    let held = portway.relayed();
+    portway.signal(Signal::TERM);
+    tells(&portway, "draining");
+    // The listeners are closed by now, or will be before this is read.
+    before.accepts_no_more();
+    let mut word = line(&mut before.stream);
+    while !word.is_empty() {
+        word = line(&mut before.stream);
+    }
+    is_ours(&before.admin);
+    drop(held);
+}
+
+#[test]
+fn of_two_that_accept_at_the_same_addresses_the_one_with_the_control_socket_goes_on() {
+    let backend = Backend::echo();
+    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"60s\"";
+    let mut portway = Portway::start(&with_ports(backend.address(), limits));
+    let admin = portway.admin();
+    let after = Successor::of(&portway).ready();
+    // The test is also the one that took over from it, and has the name.
+    let name = name(portway.file());
+    let _control = within(PATIENCE, "the name is free", || {
+        UnixListener::bind_addr(&name).ok()
+    });
+    let listener = after.listener(admin);
+    drop(after);
+    tells(&portway, "accepting again");
+    tells(&portway, "another portway serves this file");
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    is_ours(&listener);
+}
+
+#[test]
+fn the_admin_address_is_back_where_the_successor_has_another_one() {
+    let backend = Backend::echo();
+    let limits = "drain_timeout = \"60s\"";
+    let portway = Portway::start(&with_ports(backend.address(), limits));
+    let held = portway.relayed();
+    let admin = portway.admin();
+    let mut after = Successor::of(&portway).ready();
+    after.sockets.clear();
+    let closed = format!("closed {admin}\n");
+    after.stream.write_all(closed.as_bytes()).unwrap();
+    within(PATIENCE, "it is closed", || is_refused(admin).then_some(()));
+    drop(after);
+    tells(&portway, "accepting again");
+    assert_eq!(get(admin, "/readyz").unwrap().0, 200);
+    drop(held);
+}
+
+#[test]
+fn a_process_without_descriptors_accepts_again_all_the_same() {
+    let backend = Backend::echo();
+    let limits = "drain_timeout = \"60s\"";
+    let portway = Portway::start(&with_ports(backend.address(), limits));
+    let held = portway.relayed();
+    let admin = portway.admin();
+    let after = Successor::of(&portway).ready();
+    tells(&portway, "draining");
+    let pid = Pid::from_raw(i32::try_from(portway.pid()).unwrap());
+    let few = Rlimit {
+        current: Some(4),
+        maximum: getrlimit(Resource::Nofile).maximum,
+    };
+    let before = prlimit(pid, Resource::Nofile, few).unwrap();
+    drop(after);
+    tells(&portway, "accepting again");
+    prlimit(pid, Resource::Nofile, before).unwrap();
+    drop(portway.relayed());
+    assert_eq!(get(admin, "/readyz").unwrap().0, 200);
+    drop(held);
+}
