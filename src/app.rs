@@ -1,5 +1,6 @@
 //! From a configuration to a running relay: sockets, snapshot, workers, control, signals.
 
+mod asked;
 mod build;
 mod change;
 mod error;
@@ -10,7 +11,7 @@ mod takeover;
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,9 +19,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
+use asked::Asked;
 use build::Parts;
 pub use error::StartError;
 use inherited::Inherited;
@@ -99,7 +101,7 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
         (Arc::clone(&listener.name), bound.address)
     });
     let listeners = listeners.collect();
-    let admin = plan.admin.as_ref().map(|admin| admin.local_addr());
+    let admin = plan.admin.as_ref().map(TcpListener::local_addr);
     let admin = admin.transpose();
     let admin = admin.map_err(StartError::at("ask which address admin has"))?;
     let control = thread::Builder::new()
@@ -130,9 +132,11 @@ pub struct Options {
     pub take_over: bool,
 }
 
-/// Runs a relay on this thread until a signal stops it: the program. `load` reads the file, or tells its
-/// faults and gives the exit status.
-pub fn run(load: impl FnOnce(&Path) -> Result<Loaded, ExitCode>, options: Options) -> ExitCode {
+/// Reads the file, or tells its faults and gives the exit status. It may wait as long as the disk likes.
+pub type Load = fn(&Path) -> Result<Loaded, ExitCode>;
+
+/// Runs a relay on this thread until a signal stops it: the program.
+pub fn run(load: Load, options: Options) -> ExitCode {
     // Before anything else: a signal ends a process that does not listen for it.
     let begun = event_loop().and_then(|runtime| {
         let signals = runtime.block_on(async { Signals::listen() })?;
@@ -163,26 +167,48 @@ pub fn run(load: impl FnOnce(&Path) -> Result<Loaded, ExitCode>, options: Option
         Ok(begun) => begun,
         Err(error) => return failed(&error, &options.file),
     };
-    let loaded = match load(&options.file) {
-        Ok(loaded) => loaded,
-        Err(status) => return status,
-    };
-    for warning in loaded.warnings.lines() {
-        tracing::warn!("{warning}");
-    }
     let file = options.file.clone();
-    match run_with(loaded, options, registry, (runtime, signals)) {
-        Ok(Stopped::Drained) => ExitCode::SUCCESS,
-        Ok(Stopped::AtOnce) => {
-            tracing::warn!("stopped at once by a second signal: connections are reset");
-            ExitCode::FAILURE
+    finish(runtime, async {
+        let mut asked = Asked::new();
+        spawn_local(signals.pass_on(asked.requests.clone()));
+        let loaded = match begin_to_load(load, file.clone()) {
+            Ok(loaded) => asked.unless_stopped(loaded).await,
+            Err(error) => return failed(&error, &file),
+        };
+        let loaded = match loaded {
+            Some(Ok(Ok(loaded))) => loaded,
+            Some(Ok(Err(status))) => return status,
+            // The reader has panicked, and the log says so.
+            Some(Err(_)) => return ExitCode::FAILURE,
+            None => return ExitCode::SUCCESS,
+        };
+        match run_with(loaded, options, registry, asked).await {
+            Ok(Stopped::Drained) => ExitCode::SUCCESS,
+            Ok(Stopped::AtOnce) => {
+                tracing::warn!("stopped at once by a second signal: connections are reset");
+                ExitCode::FAILURE
+            }
+            Ok(Stopped::WorkerLost) => {
+                tracing::error!("a worker has ended by itself");
+                ExitCode::FAILURE
+            }
+            Err(error) => failed(&error, &file),
         }
-        Ok(Stopped::WorkerLost) => {
-            tracing::error!("a worker has ended by itself");
-            ExitCode::FAILURE
-        }
-        Err(error) => failed(&error, &file),
-    }
+    })
+}
+
+/// Reads the file on a thread of its own: a disk that hangs holds no signal up.
+fn begin_to_load(
+    load: Load,
+    file: PathBuf,
+) -> Result<oneshot::Receiver<Result<Loaded, ExitCode>>, StartError> {
+    let (sender, loaded) = oneshot::channel();
+    thread::Builder::new()
+        .name("portway-load".into())
+        // Nobody waits any more once it was asked to stop.
+        .spawn(move || drop(sender.send(load(&file))))
+        .map_err(StartError::at("start the thread that reads the file"))?;
+    Ok(loaded)
 }
 
 /// Tells why the relay did not start.
@@ -209,11 +235,11 @@ impl<F: FnMut() -> bool> Drop for AtEnd<F> {
     }
 }
 
-fn run_with(
+async fn run_with(
     loaded: Loaded,
     options: Options,
     registry: Arc<Registry>,
-    (runtime, signals): (LocalRuntime, Signals),
+    asked: Asked,
 ) -> Result<Stopped, StartError> {
     let output = Output {
         connections: lines::stdout()
@@ -222,23 +248,14 @@ fn run_with(
     };
     let log = connection_log(&loaded.settings, output, &registry)?;
     let _flush = AtEnd(|| log.finish(LAST_LINES));
-    let relay = async {
-        let (requests, requested) = mpsc::unbounded_channel();
-        spawn_local(signals.pass_on(requests.clone()));
-        let requests = (requests, requested);
-        relay(loaded, options, registry, (Arc::clone(&log), requests)).await
-    };
-    finish(runtime, relay)
+    relay(loaded, options, registry, (Arc::clone(&log), asked)).await
 }
-
-/// What control is asked for, and by whom.
-type Asked = (Requests, mpsc::UnboundedReceiver<Request>);
 
 async fn relay(
     loaded: Loaded,
     options: Options,
     registry: Arc<Registry>,
-    (log, (requests, mut requested)): (Arc<ConnectionLog>, Asked),
+    (log, mut asked): (Arc<ConnectionLog>, Asked),
 ) -> Result<Stopped, StartError> {
     // Before sockets come that may be more than the soft limit allows.
     let machine = Machine::read();
@@ -246,11 +263,10 @@ async fn relay(
     let mut predecessor = None;
     if options.take_over {
         let taken = takeover::take_over(&options.file, &loaded.settings, &mut inherited);
-        predecessor = tokio::select! {
-            biased;
-            taken = taken => taken?,
-            () = stop(&mut requested) => return Ok(Stopped::Drained),
+        let Some(taken) = asked.unless_stopped(taken).await else {
+            return Ok(Stopped::Drained);
         };
+        predecessor = taken?;
         if predecessor.is_none() {
             tracing::info!("no portway runs with this file here: there is nothing to take over");
         }
@@ -267,15 +283,10 @@ async fn relay(
         machine,
         registry,
         log,
-        requests: (requests, requested),
+        requests: asked.finish(),
     })?;
     let stopped = control::run(plan).await;
     stopped.map_err(StartError::at("begin to serve"))
-}
-
-/// Waits for a request to stop. The file has just been read: there is nothing to reload.
-async fn stop(requested: &mut mpsc::UnboundedReceiver<Request>) {
-    while !matches!(requested.recv().await, Some(Request::Stop) | None) {}
 }
 
 fn connection_log(

@@ -158,7 +158,7 @@ impl Run {
             watch: self.watch,
             take_over: self.takeover,
         };
-        let load = |path: &Path| load(path).unwrap_or(Err(ExitCode::FAILURE));
+        let load: app::Load = |path| load(path).unwrap_or(Err(ExitCode::FAILURE));
         app::run(load, options)
     }
 }

@@ -114,6 +114,32 @@ fn a_hangup_in_the_first_moments_ends_nothing() {
     assert_eq!(status.code(), Some(0), "{said}");
 }
 
+/// Whoever writes the pipe takes longer than a person waits.
+#[test]
+fn a_stop_is_heard_while_the_configuration_is_read() {
+    let directory = tempfile::tempdir().unwrap();
+    let pipe = directory.path().join("routes.toml");
+    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
+    assert!(made.success());
+    let mut child = Command::new(PORTWAY)
+        .args(["run", "--config"])
+        .arg(&pipe)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It opens once portway reads.
+    let writer = OpenOptions::new().write(true).open(&pipe).unwrap();
+    kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    let mut said = String::new();
+    let mut stderr = child.stderr.take().unwrap();
+    stderr.read_to_string(&mut said).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
+    assert_eq!(said, "", "no fault of the file");
+    drop(writer);
+}
+
 #[test]
 fn a_stop_in_the_first_moments_is_an_orderly_end() {
     for signal in [Signal::TERM, Signal::INT] {
