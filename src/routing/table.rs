@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::ties::{Conditions, ties};
+use super::ties::ties;
 use super::{Miss, Pattern, Query, Route, Suffix, Unmet};
 use crate::tls::ServerName;
 
@@ -86,11 +86,20 @@ impl Table {
                 table.group(None).add(index);
             }
         }
-        let conditions: Vec<Conditions<'_>> = routes.iter().map(Conditions::of).collect();
-        let mut ties: Vec<Tie> = (table.groups())
-            .flat_map(|group| group.ties(&routes, &conditions))
+        let shared: Vec<&Group> = (table.groups())
+            .filter(|group| group.routes.len() > 1)
             .collect();
-        drop(conditions);
+        let groups: Vec<&[usize]> = shared.iter().map(|group| &*group.routes).collect();
+        let tie = |(group, pair): (usize, [usize; 2])| {
+            let [first, second] = pair.map(|route| routes.get(route).map(|one| &one.name));
+            let mut names = [Arc::clone(first?), Arc::clone(second?)];
+            names.sort();
+            Some(Tie {
+                routes: names,
+                pattern: shared.get(group)?.pattern.clone(),
+            })
+        };
+        let mut ties: Vec<Tie> = ties(&groups, &routes).into_iter().filter_map(tie).collect();
         ties.sort_by(|a, b| (&a.routes, &a.pattern).cmp(&(&b.routes, &b.pattern)));
         table.routes = routes;
         if ties.is_empty() {
@@ -224,19 +233,5 @@ impl Group {
         if self.routes.last() != Some(&route) {
             self.routes.push(route);
         }
-    }
-
-    fn ties(&self, routes: &[Route], conditions: &[Conditions<'_>]) -> Vec<Tie> {
-        let tie = |pair: [usize; 2]| {
-            let [first, second] = pair.map(|route| routes.get(route).map(|one| &one.name));
-            let mut names = [Arc::clone(first?), Arc::clone(second?)];
-            names.sort();
-            Some(Tie {
-                routes: names,
-                pattern: self.pattern.clone(),
-            })
-        };
-        let pairs = ties(&self.routes, conditions);
-        pairs.into_iter().filter_map(tie).collect()
     }
 }

@@ -1,134 +1,146 @@
 //! Finds routes that one connection could take with equal right, without comparing each with each.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::hash::Hash;
 
 use ipnet::IpNet;
 
 use super::Route;
 
-/// Up to so many routes of one pattern are compared one by one: an index of them would cost more.
-const FEW: usize = 64;
-
-/// What keeps routes of one pattern apart.
-pub(super) struct Conditions<'r> {
-    /// How many of `listeners`, `alpn` and `clients` the route has.
-    count: usize,
-    /// Empty means any.
-    listeners: HashSet<&'r str>,
-    /// Empty means any.
-    clients: HashSet<IpNet>,
-}
-
-impl<'r> Conditions<'r> {
-    pub(super) fn of(route: &'r Route) -> Self {
-        Self {
-            count: route.conditions(),
-            listeners: route.listeners.iter().map(|name| &**name).collect(),
-            clients: route.clients.iter().copied().collect(),
+/// Of each group of routes that share a pattern: every route that ties with an earlier one, behind the first
+/// such. Both come with the position of their group. Groups have positions of `routes`, in rising order.
+///
+/// A value of a route, a pattern or a condition, costs a walk over the earlier routes that have it too, 64 in
+/// one step. So a file takes at most as many steps as it has values, times a 64th of its routes.
+pub(super) fn ties(groups: &[&[usize]], routes: &[Route]) -> Vec<(usize, [usize; 2])> {
+    let mut groups_of = vec![Vec::new(); routes.len()];
+    for (group, members) in groups.iter().enumerate() {
+        for &member in *members {
+            if let Some(groups) = groups_of.get_mut(member) {
+                groups.push(group);
+            }
         }
     }
-
-    /// Whether one connection could take both routes with equal right, given one pattern.
-    fn ties(&self, other: &Self) -> bool {
-        let listeners = [&self.listeners, &other.listeners];
-        let clients = [&self.clients, &other.clients];
-        self.count == other.count
-            && (listeners.iter().any(|set| set.is_empty())
-                || !listeners[0].is_disjoint(listeners[1]))
-            && (clients.iter().any(|set| set.is_empty()) || !clients[0].is_disjoint(clients[1]))
-    }
-}
-
-/// Each of the routes of one pattern that ties with an earlier one, behind the earlier one. Routes
-/// are positions in `all`.
-pub(super) fn ties(routes: &[usize], all: &[Conditions<'_>]) -> Vec<[usize; 2]> {
     let mut ties = Vec::new();
     let mut earlier = Earlier::default();
-    let is_few = routes.len() <= FEW;
-    for (count, &route) in routes.iter().enumerate() {
-        let before = routes.iter().take(count);
-        let mut tie = |one: usize| {
-            let pair = [all.get(one), all.get(route)];
-            matches!(pair, [Some(one), Some(other)] if one.ties(other))
-        };
-        let found = match all.get(route) {
-            Some(conditions) if !is_few => earlier.find(conditions, &mut tie),
-            _ => before.copied().find(|one| tie(*one)),
-        };
-        ties.extend(found.map(|one| [one, route]));
-        if let Some(conditions) = all.get(route)
-            && !is_few
-        {
-            earlier.add(route, conditions);
+    let mut members: Vec<Set> = groups.iter().map(|_| Set::default()).collect();
+    for (route, (conditions, groups)) in routes.iter().zip(groups_of).enumerate() {
+        if groups.is_empty() {
+            continue;
         }
+        let alike = earlier.alike(conditions);
+        for group in groups {
+            if let Some(members) = members.get_mut(group) {
+                let first = alike.first_in(members);
+                ties.extend(first.map(|first| (group, [first, route])));
+                members.add(route);
+            }
+        }
+        earlier.add(route, conditions);
     }
     ties
 }
 
-/// Routes of one pattern by what they have in common.
+/// Earlier routes by what keeps routes of one pattern apart: how many conditions they have, and which.
 #[derive(Default)]
 struct Earlier<'r> {
-    /// By how many conditions they have.
-    by_count: HashMap<usize, Index<'r>>,
-}
-
-#[derive(Default)]
-struct Index<'r> {
-    all: Vec<usize>,
-    any_listener: Vec<usize>,
-    any_client: Vec<usize>,
-    by_listener: HashMap<&'r str, Vec<usize>>,
-    by_client: HashMap<IpNet, Vec<usize>>,
+    counts: HashMap<usize, Set>,
+    /// `None` has those that take any.
+    listeners: HashMap<Option<&'r str>, Set>,
+    /// `None` has those that take any.
+    clients: HashMap<Option<IpNet>, Set>,
 }
 
 impl<'r> Earlier<'r> {
-    fn add(&mut self, route: usize, conditions: &Conditions<'r>) {
-        let index = self.by_count.entry(conditions.count).or_default();
-        index.all.push(route);
-        if conditions.listeners.is_empty() {
-            index.any_listener.push(route);
+    fn add(&mut self, route: usize, conditions: &'r Route) {
+        let count = self.counts.entry(conditions.conditions());
+        count.or_default().add(route);
+        for listener in or_any(names(conditions)) {
+            self.listeners.entry(listener).or_default().add(route);
         }
-        for listener in &conditions.listeners {
-            index.by_listener.entry(listener).or_default().push(route);
-        }
-        if conditions.clients.is_empty() {
-            index.any_client.push(route);
-        }
-        for client in &conditions.clients {
-            index.by_client.entry(*client).or_default().push(route);
+        for client in or_any(conditions.clients.iter().copied()) {
+            self.clients.entry(client).or_default().add(route);
         }
     }
 
-    /// The first that ties, out of those that have a listener in common or those that have a client
-    /// network in common, whichever are fewer.
-    fn find(
-        &self,
-        conditions: &Conditions<'_>,
-        ties: &mut impl FnMut(usize) -> bool,
-    ) -> Option<usize> {
-        let index = self.by_count.get(&conditions.count)?;
-        let listeners = conditions.listeners.iter();
-        let listeners = listeners.filter_map(|listener| index.by_listener.get(listener));
-        let clients = conditions.clients.iter();
-        let clients = clients.filter_map(|client| index.by_client.get(client));
-        let by_listener: Vec<&Vec<usize>> = if conditions.listeners.is_empty() {
-            vec![&index.all]
-        } else {
-            listeners.chain([&index.any_listener]).collect()
-        };
-        let by_client: Vec<&Vec<usize>> = if conditions.clients.is_empty() {
-            vec![&index.all]
-        } else {
-            clients.chain([&index.any_client]).collect()
-        };
-        let size = |lists: &[&Vec<usize>]| lists.iter().map(|list| list.len()).sum::<usize>();
-        let fewer = if size(&by_client) < size(&by_listener) {
-            by_client
-        } else {
-            by_listener
-        };
-        // Each list is in the order of the routes.
-        let first = |list: &Vec<usize>| list.iter().copied().find(|one| ties(*one));
-        fewer.into_iter().filter_map(first).min()
+    /// The routes that no condition keeps apart from this one.
+    fn alike(&self, conditions: &Route) -> Mask {
+        let mut alike = Mask::default();
+        alike.add(self.counts.get(&conditions.conditions()));
+        alike.keep(&self.listeners, names(conditions));
+        alike.keep(&self.clients, conditions.clients.iter().copied());
+        alike
+    }
+}
+
+/// The names of its listeners.
+fn names(route: &Route) -> impl Iterator<Item = &str> {
+    route.listeners.iter().map(|name| &**name)
+}
+
+/// The values, or `None` if there are none.
+fn or_any<T>(values: impl Iterator<Item = T>) -> impl Iterator<Item = Option<T>> {
+    let mut values = values.peekable();
+    let any = values.peek().is_none().then_some(None);
+    values.map(Some).chain(any)
+}
+
+/// Routes, as bits in blocks of 64; blocks without a route are left out.
+#[derive(Default)]
+struct Set(Vec<(usize, u64)>);
+
+impl Set {
+    /// Adds a route that does not stand before any that is there.
+    fn add(&mut self, route: usize) {
+        let (block, bit) = (route / 64, 1 << (route % 64));
+        match self.0.last_mut() {
+            Some((last, bits)) if *last == block => *bits |= bit,
+            _ => self.0.push((block, bit)),
+        }
+    }
+}
+
+/// Routes, as bits in blocks of 64; the blocks behind the last route are left out.
+#[derive(Default)]
+struct Mask(Vec<u64>);
+
+impl Mask {
+    fn add(&mut self, set: Option<&Set>) {
+        let set = set.map_or(&[][..], |set| &set.0);
+        let blocks = set.last().map_or(0, |(block, _)| block + 1);
+        self.0.resize(self.0.len().max(blocks), 0);
+        for &(block, bits) in set {
+            if let Some(all) = self.0.get_mut(block) {
+                *all |= bits;
+            }
+        }
+    }
+
+    /// Keeps the routes that have one of these values, or take any. Without a value it keeps them all.
+    fn keep<K: Copy + Eq + Hash>(
+        &mut self,
+        by_value: &HashMap<Option<K>, Set>,
+        values: impl Iterator<Item = K>,
+    ) {
+        let mut values = values.peekable();
+        if values.peek().is_none() {
+            return;
+        }
+        let mut kept = Self::default();
+        for value in values.map(Some).chain([None]) {
+            kept.add(by_value.get(&value));
+        }
+        self.0.truncate(kept.0.len());
+        for (bits, kept) in self.0.iter_mut().zip(kept.0) {
+            *bits &= kept;
+        }
+    }
+
+    /// The first of the set that is one of these.
+    fn first_in(&self, set: &Set) -> Option<usize> {
+        let both = |(block, bits): &(usize, u64)| Some((*block, self.0.get(*block)? & bits));
+        let both = set.0.iter().filter_map(both);
+        let (block, bits) = both.into_iter().find(|(_, bits)| *bits != 0)?;
+        Some(block * 64 + bits.trailing_zeros() as usize)
     }
 }

@@ -77,6 +77,9 @@ fn routes() -> Vec<Shape> {
         fine("routes of one name, networks apart", fill(&head, apart, "")),
         shape("ties", (ties, routes - 1)),
         shape("ties by many names", many_names(&head)),
+        fine("64 routes of the same names", crowd(&head, 64)),
+        fine("512 routes of the same names", crowd(&head, 512)),
+        fine("8,192 routes of the same names", crowd(&head, 8192)),
         shape("unknown backends", unknown_backends()),
         fine("backends that no route uses", unused),
     ]
@@ -135,6 +138,33 @@ fn many_names(head: &str) -> (String, usize) {
         .ok();
     }
     (text, 299 * 300)
+}
+
+/// As many routes that share all their names and have no network in common. Names and networks take half of
+/// the file each.
+fn crowd(head: &str, routes: usize) -> (String, usize) {
+    let room = (LARGEST / routes - 64) / 2;
+    let values = |value: &dyn Fn(usize) -> String| {
+        let mut length = 0;
+        let fit = |value: &String| {
+            length += value.len() + 1;
+            length < room
+        };
+        let values: Vec<String> = (0..room).map(value).take_while(fit).collect();
+        values.join(",")
+    };
+    let names = values(&|n| format!("\"n{n}\""));
+    let route = |route: usize| {
+        let networks = values(&|n| network(n * routes + route));
+        format!(
+            "[routes.r{route}]\nbackend=\"fleet\"\nserver_names=[{names}]\nclients=[{networks}]\n"
+        )
+    };
+    let text = (0..routes)
+        .map(route)
+        .fold(head.to_owned(), |text, route| text + &route);
+    assert!(text.len() <= LARGEST, "{} bytes", text.len());
+    (text, 0)
 }
 
 fn unknown_backends() -> (String, usize) {
