@@ -12,12 +12,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use toml::de::{DeTable, Deserializer};
-use toml_parser::lexer::TokenKind;
 
 use crate::{admission, backend, control, dial, net, relay, routing, snapshot, telemetry};
 
 mod build;
 mod checks;
+mod extent;
 mod faults;
 mod file;
 pub mod keys;
@@ -34,10 +34,6 @@ pub use schema::schema;
 
 /// The largest routes.toml, in bytes: a device or a log given by mistake must not fill the memory.
 const MAX_FILE: u64 = 1 << 20;
-
-/// The most tables of a file: those of headers, of dotted keys and in braces. In memory each takes 600
-/// times what it may take in the file, and a file of the largest size has 30,000 routes at most.
-const MAX_TABLES: usize = 1 << 16;
 
 /// A checked routes.toml.
 #[derive(Debug)]
@@ -109,7 +105,7 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
 pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
     let name = path.display().to_string();
     let text = read(path)?;
-    too_many_tables(&text).map_or(Ok(()), |fault| Err(Faults::one(&name, &text, fault)))?;
+    extent::fault(&text).map_or(Ok(()), |fault| Err(Faults::one(&name, &text, fault)))?;
     let (mut tree, _) = DeTable::parse_recoverable(&text);
     let known = tree.get_mut();
     *known = known.remove_entry("admin").into_iter().collect();
@@ -168,7 +164,7 @@ pub fn read(path: &Path) -> Result<String, Faults> {
 /// Checks the text of a file that the user knows as `file_name`.
 pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     let one = |fault| Faults::one(file_name, text, fault);
-    if let Some(fault) = too_many_tables(text) {
+    if let Some(fault) = extent::fault(text) {
         return Err(one(fault));
     }
     let mut tree = DeTable::parse(text).map_err(|error| one(fault(&error, text)))?;
@@ -193,28 +189,6 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     } else {
         Err(Faults::new(file_name, text, faults))
     }
-}
-
-/// A fault of a file that has more tables than any routes.toml.
-fn too_many_tables(text: &str) -> Option<Fault> {
-    let mut starts_line = true;
-    let opens = |token: &toml_parser::lexer::Token| {
-        let is_header = starts_line && token.kind() == TokenKind::LeftSquareBracket;
-        if token.kind() != TokenKind::Whitespace {
-            starts_line = token.kind() == TokenKind::Newline;
-        }
-        is_header || matches!(token.kind(), TokenKind::Dot | TokenKind::LeftCurlyBracket)
-    };
-    let token = (toml_parser::Source::new(text).lex())
-        .filter(opens)
-        .nth(MAX_TABLES)?;
-    Some(Fault {
-        span: token.span().start()..token.span().end(),
-        path: path::Path::default(),
-        message: format!("there are more than {MAX_TABLES} tables up to here"),
-        help: Some("leave some out: a dotted key has one for each dot".to_owned()),
-        other: None,
-    })
 }
 
 /// An error of syntax or type.

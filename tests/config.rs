@@ -325,4 +325,22 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn no_nesting_needs_more_than_a_small_stack(
+        levels in prop::collection::vec(
+            (prop::sample::select(vec!["{", "[", "", "[{"]), 1..90_usize),
+            1..90,
+        ),
+        key in prop::sample::select(vec!["x", "limits", "routes.a.backend", "listeners.a.bind"]),
+    ) {
+        let level = |(open, parts): &(&str, usize)| format!("{open}{}=", vec!["a"; *parts].join("."));
+        let opened: String = levels.iter().map(level).collect();
+        let opens = levels.iter().flat_map(|(open, _)| open.chars());
+        let closed: String = opens.rev().map(|c| if c == '{' { '}' } else { ']' }).collect();
+        let text = format!("{key}={opened}1{closed}\n{opened}\n[{key}]\n{opened}");
+        let small = std::thread::Builder::new().stack_size(256 << 10);
+        let check = move || config::parse(&text, "routes.toml").is_err();
+        prop_assert!(small.spawn(check).unwrap().join().unwrap());
+    }
 }

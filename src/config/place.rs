@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use toml::de::DeTable;
 
 use super::path::Path;
-use super::{MAX_FILE, values};
+use super::{MAX_FILE, extent, values};
 use crate::net;
 
 /// The file and line of an address of a listener, or else of admin, such as `routes.toml:12`. None if the
@@ -17,6 +17,9 @@ pub fn place_of(
 ) -> Option<String> {
     // A pipe gives its bytes only once.
     let text = String::from_utf8(net::read_regular(file, MAX_FILE).ok()?).ok()?;
+    if extent::fault(&text).is_some() {
+        return None;
+    }
     let (tree, _) = DeTable::parse_recoverable(&text);
     let tree = tree.get_ref();
     let path = match listener {

@@ -1,4 +1,5 @@
-//! A routes.toml costs what its size says, whatever is in it: read by the program with little memory.
+//! A routes.toml costs what its size says, whatever is in it: read by the program with little memory, on a
+//! small stack.
 
 use std::fs;
 use std::process::Command;
@@ -8,6 +9,9 @@ use super::shapes;
 /// What the program may have of the address space, in KiB: a pod has 256 MiB of memory for all that it does.
 const MEMORY: usize = 256 << 10;
 
+/// The stack, in KiB: a thread that reads the file again has 2 MiB.
+const STACK: usize = 512;
+
 /// Seconds: a hundred times what a reload may take.
 const LONGEST: usize = 500;
 
@@ -16,7 +20,8 @@ fn a_large_file_is_checked_with_little_memory_and_told_in_bounded_length() {
     let directory = tempfile::tempdir().unwrap();
     for shape in shapes::all() {
         fs::write(directory.path().join("routes.toml"), &shape.text).unwrap();
-        let limited = format!("ulimit -v {MEMORY}; exec timeout {LONGEST} \"$0\" check");
+        let limited =
+            format!("ulimit -v {MEMORY}; ulimit -s {STACK}; exec timeout {LONGEST} \"$0\" check");
         let output = Command::new("sh")
             .args(["-c", &limited])
             .arg(env!("CARGO_BIN_EXE_portway"))

@@ -116,9 +116,14 @@ fn syntax() -> Vec<Shape> {
         shape(name, (text, 1))
     };
     let dotted = |n| format!("a{n}{}=1\n", ".a".repeat(78));
+    // As many tables as a file may have.
+    let level = format!("{{{}=", ["a"; 79].join("."));
+    let deep = |n| format!("k{n}={}1{}\n", level.repeat(79), "}".repeat(79));
+    let deep: String = (0..10).map(deep).collect();
     vec![
         one("arrays in arrays", "x=", "[", ""),
         one("tables in tables", "x=", "{a=", ""),
+        shape("deep tables", (deep + &head, 1)),
         one("a key of many parts", "a", ".a", "=1\n"),
         one("errors of syntax", "", "=\n", ""),
         shape("many keys of many parts", (fill("", dotted, &head).0, 1)),

@@ -1,0 +1,191 @@
+//! How much a file may have before its tree is made: a tree takes far more memory than its text, and each
+//! level of it takes stack.
+
+use toml_parser::lexer::TokenKind;
+
+use super::faults::Fault;
+use super::path::Path;
+
+/// The most tables of a file: those of headers, of dotted keys and in braces. In memory each takes 600
+/// times what it may take in the file, and a file of the largest size has 30,000 routes at most.
+const MAX_TABLES: usize = 1 << 16;
+/// The most dots of one key; the longest key of routes.toml has 2.
+const MAX_DOTS: usize = 8;
+/// The most brackets that are open at once; a value of routes.toml needs 3, if it begins with the first key.
+const MAX_OPEN: usize = 8;
+
+/// The first place where a file has more than that.
+pub(super) fn fault(text: &str) -> Option<Fault> {
+    let mut seen = Seen::new();
+    let too_much = |token: toml_parser::lexer::Token| {
+        let [message, help] = seen.next(token.kind())?;
+        Some(Fault {
+            span: token.span().start()..token.span().end(),
+            path: Path::default(),
+            message,
+            help: Some(help),
+            other: None,
+        })
+    };
+    toml_parser::Source::new(text).lex().find_map(too_much)
+}
+
+/// What the tokens have up to here.
+struct Seen {
+    tables: usize,
+    starts_line: bool,
+    /// Of the key or value that is under way.
+    dots: usize,
+    /// What closes the brackets that are open.
+    open: Vec<TokenKind>,
+}
+
+impl Seen {
+    const fn new() -> Self {
+        Self {
+            tables: 0,
+            starts_line: true,
+            dots: 0,
+            open: Vec::new(),
+        }
+    }
+
+    /// Looks at the next token. Says what is too much, and what to do.
+    fn next(&mut self, token: TokenKind) -> Option<[String; 2]> {
+        let is_header = self.starts_line && token == TokenKind::LeftSquareBracket;
+        if self.open.last() == Some(&token) {
+            // One that closes nothing is an error of syntax.
+            self.open.pop();
+        } else if token == TokenKind::LeftSquareBracket {
+            self.open.push(TokenKind::RightSquareBracket);
+        } else if token == TokenKind::LeftCurlyBracket {
+            self.open.push(TokenKind::RightCurlyBracket);
+        }
+        self.dots = if token == TokenKind::Dot {
+            self.dots + 1
+        } else if is_part_of_a_key(token) {
+            self.dots
+        } else {
+            0
+        };
+        let makes_table = matches!(token, TokenKind::Dot | TokenKind::LeftCurlyBracket);
+        self.tables += usize::from(is_header || makes_table);
+        if token != TokenKind::Whitespace {
+            self.starts_line = token == TokenKind::Newline;
+        }
+        self.excess()
+    }
+
+    fn excess(&self) -> Option<[String; 2]> {
+        let [message, help] = if self.tables > MAX_TABLES {
+            [
+                format!("there are more than {MAX_TABLES} tables up to here"),
+                "leave some out: a dotted key has one for each dot".to_owned(),
+            ]
+        } else if self.dots > MAX_DOTS {
+            [
+                format!("there are more than {MAX_DOTS} dots in one key"),
+                "write a shorter key, and put a name or a value that has dots into quotes"
+                    .to_owned(),
+            ]
+        } else if self.open.len() > MAX_OPEN {
+            [
+                format!("more than {MAX_OPEN} brackets are open here"),
+                "close those before: a value of this file needs 3 at most".to_owned(),
+            ]
+        } else {
+            return None;
+        };
+        Some([message, help])
+    }
+}
+
+const fn is_part_of_a_key(token: TokenKind) -> bool {
+    match token {
+        TokenKind::Dot
+        | TokenKind::Whitespace
+        | TokenKind::Atom
+        | TokenKind::LiteralString
+        | TokenKind::BasicString
+        | TokenKind::MlLiteralString
+        | TokenKind::MlBasicString => true,
+        TokenKind::Equals
+        | TokenKind::Comma
+        | TokenKind::LeftSquareBracket
+        | TokenKind::RightSquareBracket
+        | TokenKind::LeftCurlyBracket
+        | TokenKind::RightCurlyBracket
+        | TokenKind::Comment
+        | TokenKind::Newline
+        | TokenKind::Eof => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use toml::de::{DeTable, DeValue};
+
+    use super::*;
+
+    /// How many levels of tables and arrays a tree has.
+    fn depth(text: &str) -> usize {
+        let tree = DeTable::parse_recoverable(text).0.into_inner();
+        let mut level: Vec<&DeValue<'_>> = tree.values().map(toml::Spanned::get_ref).collect();
+        let mut depth = 0;
+        while !level.is_empty() {
+            depth += 1;
+            let below = level.into_iter().flat_map(|value| {
+                let table = value
+                    .as_table()
+                    .into_iter()
+                    .flat_map(|table| table.values());
+                let array = value.as_array().into_iter().flatten();
+                table.chain(array).map(toml::Spanned::get_ref)
+            });
+            level = below.collect();
+        }
+        depth
+    }
+
+    /// A header, a dotted key, and a dotted key in each bracket.
+    const DEEPEST: usize = (MAX_DOTS + 1) * (MAX_OPEN + 2);
+
+    #[test]
+    fn the_deepest_file_that_is_let_through_has_as_many_levels_as_it_may() {
+        let key = ["a"; MAX_DOTS + 1].join(".");
+        let head = format!("[{key}]\n{key}=");
+        let text = |open: usize| {
+            format!(
+                "{head}{}1{}",
+                format!("{{{key}=").repeat(open),
+                "}".repeat(open)
+            )
+        };
+        assert!(fault(&text(MAX_OPEN)).is_none());
+        assert_eq!(depth(&text(MAX_OPEN)), DEEPEST);
+        let too_deep = fault(&text(MAX_OPEN + 1)).map(|fault| fault.message);
+        assert_eq!(
+            too_deep.as_deref(),
+            Some("more than 8 brackets are open here")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_let_through_has_no_more_levels_whatever_is_wrong_with_it(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "{", "{", "}", "[", "[", "]", "a=", "a.a=", ".a", ".a.a.a", "\n", ",", "=", "1", "'a'", " ",
+                    "#", "[a]\n", "[[a]]\n",
+                ]),
+                0..200,
+            ),
+        ) {
+            let text = pieces.concat();
+            if fault(&text).is_none() {
+                prop_assert!(depth(&text) <= DEEPEST, "{}", depth(&text));
+            }
+        }
+    }
+}
