@@ -136,6 +136,10 @@ pub fn read(path: &Path) -> Result<String, Faults> {
             ),
             (ErrorKind::InvalidInput, "name a file with --config FILE"),
             (
+                ErrorKind::UnexpectedEof,
+                "check the command that writes into it; a pipe gives its bytes only once",
+            ),
+            (
                 ErrorKind::TimedOut,
                 "write the file into the pipe and close it, or name a file",
             ),

@@ -278,6 +278,32 @@ fn what_is_no_file_and_never_ends_is_refused_by_every_command() {
 }
 
 #[test]
+fn a_pipe_that_gives_no_bytes_is_told() {
+    let directory = directory();
+    for (line, status) in [
+        ("$PORTWAY check --config <(true)", 78),
+        ("mkfifo pipe; : > pipe & $PORTWAY check --config pipe", 78),
+        (
+            "cat routes.toml | (cat > copy; $PORTWAY check --config /dev/stdin)",
+            78,
+        ),
+        ("$PORTWAY explain --hello <(true) --listener agents", 1),
+    ] {
+        let output = bash(directory.path(), line);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{line}: {output:?}");
+        assert!(
+            told.contains("it is a pipe that gave no bytes") && !told.contains("listeners"),
+            "{line}: {told}"
+        );
+    }
+    // It has been read, and has nothing.
+    let output = bash(directory.path(), ": > empty; $PORTWAY check --config empty");
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(told.contains("there are no listeners"), "{told}");
+}
+
+#[test]
 fn a_pipe_that_is_not_closed_is_told() {
     let mut portway = Command::new(env!("CARGO_BIN_EXE_portway"))
         .args(["check", "--config", "/dev/stdin"])

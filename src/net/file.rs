@@ -13,7 +13,7 @@ use rustix::io::Errno;
 const PIPE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The first `most` bytes of a file, or of a pipe that ends soon: a named one, `/dev/stdin` or that of
-/// a process substitution. Anything else is refused.
+/// a process substitution. A pipe without a byte is refused, and so is anything else.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let kind = file.metadata()?.file_type();
@@ -61,6 +61,10 @@ fn read_pipe(pipe: &File, most: u64) -> io::Result<Vec<u8>> {
     loop {
         let left = most.saturating_sub(bytes.len() as u64);
         match pipe.take(left).read_to_end(&mut bytes) {
+            Ok(_) if bytes.is_empty() => {
+                let text = "it is a pipe that gave no bytes";
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, text));
+            }
             Ok(_) => return Ok(bytes),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 wait(pipe, end, "the writer of this pipe has not closed it")?;
