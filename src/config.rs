@@ -35,6 +35,9 @@ pub use schema::schema;
 /// The largest routes.toml, in bytes: a device or a log given by mistake must not fill the memory.
 const MAX_FILE: u64 = 1 << 20;
 
+/// What is read of a larger file, in bytes: what `control::watch` hashes, so that both know it by one hash.
+const MOST_READ: u64 = 1 << 21;
+
 /// A checked routes.toml.
 #[derive(Debug)]
 pub struct Settings {
@@ -124,10 +127,11 @@ pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
 /// The text of a file, for [`parse`].
 pub fn read(path: &Path) -> Result<String, Faults> {
     let name = path.display().to_string();
-    let unreadable = |message: String, help: Option<&str>| {
-        Faults::unreadable(&name, message, help.map(str::to_owned))
+    let unreadable = |message: String, help: Option<&str>, bytes: Option<&[u8]>| {
+        let hash = bytes.map(crc32fast::hash);
+        Faults::unreadable(&name, message, help.map(str::to_owned), hash)
     };
-    let bytes = net::read(path, MAX_FILE + 1).map_err(|error| {
+    let bytes = net::read(path, MOST_READ).map_err(|error| {
         let help = [
             (ErrorKind::NotFound, "name the file with --config FILE"),
             (
@@ -149,10 +153,11 @@ pub fn read(path: &Path) -> Result<String, Faults> {
             Some(libc::EMFILE) => Some("raise `ulimit -n`, or LimitNOFILE= of the unit"),
             _ => help.map(|(_, help)| *help),
         };
-        unreadable(format!("cannot be read: {error}"), help)
+        unreadable(format!("cannot be read: {error}"), help, None)
     })?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(unreadable("is larger than 1 MiB".to_owned(), None));
+        let message = "is larger than 1 MiB".to_owned();
+        return Err(unreadable(message, None, Some(&bytes)));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();
@@ -161,6 +166,7 @@ pub fn read(path: &Path) -> Result<String, Faults> {
         unreadable(
             format!("line {line} is not UTF-8"),
             Some("save the file as UTF-8"),
+            Some(error.as_bytes()),
         )
     })
 }

@@ -33,8 +33,10 @@ pub(super) struct Fault {
 pub struct Faults {
     /// The name of the file as the user gave it.
     file: String,
-    /// `None` if the file could not be read.
+    /// `None` if the file could not be read as text.
     text: Option<String>,
+    /// CRC-32 of the bytes that were read; `None` if the file could not be read.
+    hash: Option<u32>,
     first: Vec<Fault>,
     /// How many there are behind those.
     more: usize,
@@ -83,6 +85,7 @@ impl Faults {
         Self {
             file: file.to_owned(),
             text: Some(text.to_owned()),
+            hash: Some(crc32fast::hash(text.as_bytes())),
             first: found.first,
             more: found.more,
         }
@@ -95,8 +98,13 @@ impl Faults {
         Self::new(file, text, found)
     }
 
-    /// The file could not be read as text.
-    pub(super) fn unreadable(file: &str, message: String, help: Option<String>) -> Self {
+    /// The file could not be read as text. What was read of it has this hash.
+    pub(super) fn unreadable(
+        file: &str,
+        message: String,
+        help: Option<String>,
+        hash: Option<u32>,
+    ) -> Self {
         let fault = Fault {
             span: 0..0,
             path: Path::default(),
@@ -107,15 +115,15 @@ impl Faults {
         Self {
             file: file.to_owned(),
             text: None,
+            hash,
             first: vec![fault],
             more: 0,
         }
     }
 
-    /// CRC-32 of the file, if it could be read as text.
-    pub fn hash(&self) -> Option<u32> {
-        let text = self.text.as_deref()?;
-        Some(crc32fast::hash(text.as_bytes()))
+    /// CRC-32 of the bytes that these are the faults of; `None` if the file could not be read.
+    pub const fn hash(&self) -> Option<u32> {
+        self.hash
     }
 
     /// Whether there are none.

@@ -66,6 +66,27 @@ fn a_file_that_cannot_be_read_as_text_is_tried_once() {
 }
 
 #[test]
+fn a_file_that_could_not_be_read_for_a_while_is_in_force_again_without_a_change() {
+    let backend = Backend::echo();
+    let toml = config(&[backend.address()], "", "");
+    let portway = Portway::start_args(&toml, &["--watch"]);
+    within(PATIENCE, "it watches", || {
+        (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
+    });
+    let is_fine = |fine: u64| {
+        let now = portway.count("portway_config_last_reload_successful");
+        (now == fine).then_some(())
+    };
+    let aside = portway.file().with_file_name("aside");
+    fs::rename(portway.file(), &aside).unwrap();
+    // A link to itself cannot be opened.
+    symlink(portway.file(), portway.file()).unwrap();
+    within(PATIENCE, "the fault is told", || is_fine(0));
+    fs::rename(&aside, portway.file()).unwrap();
+    within(PATIENCE, "the file is in force again", || is_fine(1));
+}
+
+#[test]
 fn a_file_whose_address_is_busy_is_tried_until_the_address_is_free() {
     let backend = Backend::echo();
     let toml = config(&[backend.address()], "", "");
