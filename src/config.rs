@@ -21,14 +21,15 @@ mod extent;
 mod faults;
 mod file;
 pub mod keys;
+mod lost;
 mod notes;
 mod path;
 mod place;
 mod schema;
 mod values;
 
+use faults::Fault;
 pub use faults::Faults;
-use faults::{Fault, Found};
 pub use place::place_of;
 pub use schema::schema;
 
@@ -115,7 +116,7 @@ pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
     keys::take_unknown(known);
     let file = file::File::deserialize(Deserializer::from(tree))
         .map_err(|error| Faults::one(&name, &text, fault(&error, &text)))?;
-    let mut notes = notes::Notes::new(&text, Found::default());
+    let mut notes = notes::Notes::new(&text, lost::Lost::default());
     let admin = build::admin(&file, &mut notes);
     if notes.faults.is_empty() {
         Ok(admin)
@@ -178,15 +179,15 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
         return Err(one(fault));
     }
     let mut tree = DeTable::parse(text).map_err(|error| one(fault(&error, text)))?;
-    let mut unknown = keys::take_unknown(tree.get_mut());
+    let mut lost = keys::take_unknown(tree.get_mut());
     let file = match file::File::deserialize(Deserializer::from(tree)) {
         Ok(file) => file,
         Err(error) => {
-            unknown.add(fault(&error, text));
-            return Err(Faults::new(file_name, text, unknown));
+            lost.faults.add(fault(&error, text));
+            return Err(Faults::new(file_name, text, lost.faults));
         }
     };
-    let mut notes = notes::Notes::new(text, unknown);
+    let mut notes = notes::Notes::new(text, lost);
     let settings = build::settings(&file, &mut notes);
     checks::settings(&settings, &mut notes);
     let (faults, warnings) = (notes.faults, notes.warnings);

@@ -80,7 +80,11 @@ pub(super) fn settings(file: &File, notes: &mut Notes<'_>) -> Settings {
 
 pub(super) fn admin(file: &File, notes: &mut Notes<'_>) -> Option<SocketAddr> {
     let mut section = notes.section(&["admin"]);
+    let lost = &section.notes.lost;
+    let is_lost = lost.has(&section.path) || lost.has(&section.path.key("bind"));
     match &file.admin.bind {
+        // The default would meet with addresses that it was to keep clear of.
+        None if is_lost => None,
         None => Some(ADMIN),
         Some(AdminBind::Address(text)) => section.check("bind", values::bind(text)),
         Some(AdminBind::Switch(false)) => None,
@@ -157,7 +161,7 @@ fn time_limits(
 }
 
 fn listeners(file: &File, notes: &mut Notes<'_>) -> Vec<Listener> {
-    if file.listeners.is_empty() {
+    if file.listeners.is_empty() && notes.lost.is_whole(&Path::of(&["listeners"])) {
         notes.fault(
             &Path::default(),
             "there are no listeners".to_owned(),
@@ -192,7 +196,7 @@ fn listeners(file: &File, notes: &mut Notes<'_>) -> Vec<Listener> {
 }
 
 fn backends(file: &File, notes: &mut Notes<'_>) -> Vec<Backend> {
-    if file.backends.is_empty() {
+    if file.backends.is_empty() && notes.lost.is_whole(&Path::of(&["backends"])) {
         notes.fault(
             &Path::default(),
             "there are no backends".to_owned(),
@@ -232,7 +236,16 @@ fn backend(name: &str, file: &file::Backend, mut section: Section<'_, '_>) -> Ba
         },
         splicing: relay::Splicing::default(),
     };
-    if dial.dial_timeout < dial.connect_timeout {
+    // A default that stands in for a value that is wrong contradicts nothing.
+    let is_sure = |key, text: &Option<String>| {
+        let is_right = |text: &str| values::duration(text, &TIMEOUT).is_ok();
+        text.as_deref()
+            .map_or_else(|| !section.notes.lost.has(&section.path.key(key)), is_right)
+    };
+    if dial.dial_timeout < dial.connect_timeout
+        && is_sure("dial_timeout", &file.dial_timeout)
+        && is_sure("connect_timeout", &file.connect_timeout)
+    {
         let [attempt, all] =
             [dial.connect_timeout, dial.dial_timeout].map(humantime::format_duration);
         let key = match file.dial_timeout {

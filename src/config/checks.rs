@@ -25,7 +25,7 @@ struct Bound {
 
 pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     pairs(settings, notes);
-    let bound = bound(settings);
+    let bound = bound(settings, notes);
     clashes(&bound, notes);
     loops(settings, &bound, notes);
     for listener in &settings.listeners {
@@ -49,7 +49,7 @@ fn pairs(settings: &Settings, notes: &mut Notes<'_>) {
     }
 }
 
-fn bound(settings: &Settings) -> Vec<Bound> {
+fn bound(settings: &Settings, notes: &Notes<'_>) -> Vec<Bound> {
     let admin = settings.admin.map(|address| Bound {
         address,
         path: Path::of(&["admin", "bind"]),
@@ -58,7 +58,7 @@ fn bound(settings: &Settings) -> Vec<Bound> {
         let path = Path::of(&["listeners", &listener.name, "bind"]);
         (listener.bind.iter().enumerate()).map(move |(index, address)| Bound {
             address: *address,
-            path: path.index(index),
+            path: notes.element(&path, index),
         })
     });
     admin.into_iter().chain(listeners).collect()
@@ -123,7 +123,7 @@ fn loops(settings: &Settings, bound: &[Bound], notes: &mut Notes<'_>) {
             let port = endpoint.port();
             if let Some(own) = reached.find_map(|ip| own.get(&(port, ip))) {
                 notes.clash(
-                    [&path.index(index), &own.path],
+                    [&notes.element(&path, index), &own.path],
                     format!("{endpoint} is portway itself: {}", own.path),
                     "write the address of the server behind portway",
                 );

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use toml::de::{DeTable, DeValue};
 
-use super::faults::{Fault, Found};
+use super::faults::Fault;
+use super::lost::Lost;
 use super::path::Path;
 use super::values::{self, Wrong};
 
@@ -83,14 +84,14 @@ pub const ROOT: Table = &[
     ),
 ];
 
-/// Takes the unknown keys out of the file and returns a fault for each.
-pub(super) fn take_unknown(file: &mut DeTable<'_>) -> Found {
-    let mut faults = Found::default();
-    take_from(file, ROOT, &Path::default(), &mut faults);
-    faults
+/// Takes the unknown keys out of the file, with a fault for each.
+pub(super) fn take_unknown(file: &mut DeTable<'_>) -> Lost {
+    let mut lost = Lost::default();
+    take_from(file, ROOT, &Path::default(), &mut lost);
+    lost
 }
 
-fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, faults: &mut Found) {
+fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost) {
     let names = known.iter().map(|(name, _)| *name);
     let strange: Vec<String> = (file.keys())
         .filter(|key| !names.clone().any(|name| name == key.get_ref()))
@@ -98,7 +99,10 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, faults: &mut Fou
         .collect();
     for key in &strange {
         if let Some((place, _)) = file.remove_entry(key.as_str()) {
-            faults.add(unknown(key, place.span(), path, names.clone()));
+            let meant = nearest(key, names.clone());
+            lost.add(path, meant);
+            lost.faults
+                .add(unknown(path.key(key), place.span(), meant, names.clone()));
         }
     }
     for (key, value) in file.iter_mut() {
@@ -106,13 +110,13 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, faults: &mut Fou
         let under = known.iter().find(|(name, _)| *name == key.as_ref());
         match (under.map(|(_, keys)| keys), value.get_mut()) {
             (Some(Keys::Table(keys)), DeValue::Table(table)) => {
-                take_from(table, keys, &path, faults);
+                take_from(table, keys, &path, lost);
             }
             (Some(Keys::Named(keys)), DeValue::Table(tables)) => {
-                take_long(tables, &path, faults);
+                take_long(tables, &path, lost);
                 for (name, table) in tables.iter_mut() {
                     if let DeValue::Table(table) = table.get_mut() {
-                        take_from(table, keys, &path.key(name.as_ref()), faults);
+                        take_from(table, keys, &path.key(name.as_ref()), lost);
                     }
                 }
             }
@@ -122,7 +126,7 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, faults: &mut Fou
 }
 
 /// Takes out tables whose names are too long. Each fault below such a table would repeat its name.
-fn take_long(tables: &mut DeTable<'_>, path: &Path, faults: &mut Found) {
+fn take_long(tables: &mut DeTable<'_>, path: &Path, lost: &mut Lost) {
     let long: Vec<String> = (tables.keys())
         .filter(|name| name.get_ref().len() > values::LONGEST_NAME)
         .map(|name| name.get_ref().to_string())
@@ -131,7 +135,8 @@ fn take_long(tables: &mut DeTable<'_>, path: &Path, faults: &mut Found) {
         if let Some((place, _)) = tables.remove_entry(name.as_str())
             && let Err(Wrong { message, help }) = values::name(name)
         {
-            faults.add(Fault {
+            lost.add(path, Some(name));
+            lost.faults.add(Fault {
                 span: place.span(),
                 path: path.key(name),
                 message,
@@ -143,18 +148,18 @@ fn take_long(tables: &mut DeTable<'_>, path: &Path, faults: &mut Found) {
 }
 
 fn unknown(
-    key: &str,
+    path: Path,
     span: Range<usize>,
-    path: &Path,
-    known: impl Iterator<Item = &'static str> + Clone,
+    meant: Option<&str>,
+    known: impl Iterator<Item = &'static str>,
 ) -> Fault {
-    let help = match nearest(key, known.clone()) {
+    let help = match meant {
         Some(name) => format!("did you mean `{name}`?"),
         None => format!("write one of {}", known.collect::<Vec<_>>().join(", ")),
     };
     Fault {
         span,
-        path: path.key(key),
+        path,
         message: "unknown key".to_owned(),
         help: Some(help),
         other: None,

@@ -4,13 +4,16 @@ use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::Hash;
+use std::mem;
 use std::ops::{Range, RangeInclusive};
+use std::rc::Rc;
 use std::time::Duration;
 
 use toml::de::DeTable;
 
 use super::faults::{Fault, Found};
 use super::keys;
+use super::lost::Lost;
 use super::path::Path;
 use super::values::{self, Wrong};
 
@@ -19,6 +22,10 @@ pub(super) struct Notes<'t> {
     text: &'t str,
     /// The places of all values. Made when they are needed: they take more memory than the file.
     places: OnceCell<DeTable<'t>>,
+    /// What the file has and the mirror has not.
+    pub(super) lost: Rc<Lost>,
+    /// Where the values that are left of a list stand in it, if some are not.
+    left: HashMap<Path, Vec<usize>>,
     pub(super) faults: Found,
     pub(super) warnings: Found,
 }
@@ -30,11 +37,13 @@ pub(super) struct Section<'n, 't> {
 }
 
 impl<'t> Notes<'t> {
-    pub(super) fn new(text: &'t str, faults: Found) -> Self {
+    pub(super) fn new(text: &'t str, mut lost: Lost) -> Self {
         Self {
             text,
             places: OnceCell::new(),
-            faults,
+            faults: mem::take(&mut lost.faults),
+            lost: Rc::new(lost),
+            left: HashMap::new(),
             warnings: Found::default(),
         }
     }
@@ -63,6 +72,12 @@ impl<'t> Notes<'t> {
         self.faults.add(fault);
     }
 
+    /// The path of a value that [`Section::list`] has left.
+    pub(super) fn element(&self, list: &Path, index: usize) -> Path {
+        let left = self.left.get(list).and_then(|left| left.get(index));
+        list.index(left.copied().unwrap_or(index))
+    }
+
     fn span(&self, path: &Path) -> Range<usize> {
         let parse = || DeTable::parse_recoverable(self.text).0.into_inner();
         path.span(self.places.get_or_init(parse))
@@ -89,8 +104,11 @@ impl Section<'_, '_> {
             .ok()
     }
 
-    /// A fault for a key that must be there.
+    /// A fault for a key that must be there, unless it was taken out with a fault.
     pub(super) fn required(&mut self, key: &str, message: &str) {
+        if self.notes.lost.has(&self.path.key(key)) {
+            return;
+        }
         let help = keys::example(&self.path.key(key));
         let help = help.map_or_else(String::new, |example| {
             format!("write, for example, {example}")
@@ -164,12 +182,13 @@ impl Section<'_, '_> {
             );
         }
         let mut seen = HashMap::new();
-        let mut values = Vec::new();
+        let (mut values, mut left) = (Vec::new(), Vec::new());
         for (index, text) in texts.unwrap_or_default().iter().enumerate() {
             match read(text) {
                 Ok(value) => match seen.entry(value) {
                     Entry::Vacant(entry) => {
                         values.push(entry.key().clone());
+                        left.push(index);
                         entry.insert(index);
                     }
                     Entry::Occupied(entry) => {
@@ -186,6 +205,9 @@ impl Section<'_, '_> {
                     self.notes.fault(&path, message, help);
                 }
             }
+        }
+        if left.len() < texts.map_or(0, <[String]>::len) {
+            self.notes.left.insert(self.path.key(key), left);
         }
         values
     }

@@ -12,10 +12,10 @@ use super::faults::shorten;
 const LONGEST_KEY: usize = 64;
 
 /// The key that a fault is about: `backends.fleet.endpoints[1]`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Path(Vec<Step>);
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Step {
     Key(Arc<str>),
     Index(usize),

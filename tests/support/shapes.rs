@@ -197,7 +197,7 @@ fn long_name(head: &str) -> (String, usize) {
     let values = "\"..\",".repeat(LARGEST / 11);
     (
         format!("{head}[routes.{name}]\nbackend=\"x\"\nserver_names=[{values}]\n"),
-        2,
+        1,
     )
 }
 

@@ -1,10 +1,12 @@
 //! The routes, which must not tie.
 
 use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::config::file::{self, File};
 use crate::config::keys;
+use crate::config::lost::Lost;
 use crate::config::notes::{Notes, Section};
 use crate::config::path::Path;
 use crate::config::values::{self, Wrong};
@@ -19,6 +21,7 @@ const COMPARISONS: usize = 1 << 15;
 struct Names<'s> {
     kind: &'static str,
     all: Vec<&'s Arc<str>>,
+    lost: &'s Lost,
     comparisons: Cell<usize>,
 }
 
@@ -28,29 +31,31 @@ pub(super) fn routes(
     backends: &[Backend],
     notes: &mut Notes<'_>,
 ) -> Table {
-    if file.routes.is_empty() {
+    if file.routes.is_empty() && notes.lost.is_whole(&Path::of(&["routes"])) {
         notes.fault(
             &Path::default(),
             "there are no routes".to_owned(),
             "write [routes.fleet], server_names = [\"fleet.example.com\"] and backend = \"fleet\"",
         );
     }
+    let lost = Rc::clone(&notes.lost);
     let names = |kind, all| Names {
         kind,
         all,
+        lost: &lost,
         comparisons: Cell::new(COMPARISONS),
     };
     let listeners = listeners.iter().map(|listener| &listener.name);
     let listeners = names("listener", listeners.collect());
     let backends = backends.iter().map(|backend| &backend.name);
     let backends = names("backend", backends.collect());
-    let routes = (file.routes.iter())
-        .map(|(name, file)| {
-            let mut section = notes.section(&["routes", name]);
-            section.check_name(name);
-            route(name, file, [&listeners, &backends], &mut section)
-        })
-        .collect();
+    let routes = file.routes.iter().filter_map(|(name, file)| {
+        let mut section = notes.section(&["routes", name]);
+        section.check_name(name);
+        let route = route(name, file, [&listeners, &backends], &mut section);
+        has_its_conditions(&route, file, &section).then_some(route)
+    });
+    let routes = routes.collect();
     Table::build(routes).unwrap_or_else(|ties| {
         for tie in ties {
             report_tie(&tie, notes);
@@ -66,7 +71,8 @@ fn route(
     section: &mut Section<'_, '_>,
 ) -> Route {
     let no_server_name = file.no_server_name.unwrap_or(false);
-    if file.server_names.is_none() && !no_server_name {
+    let is_lost = section.notes.lost.has(&section.path.key("no_server_name"));
+    if file.server_names.is_none() && !no_server_name && !is_lost {
         section.required("server_names", "takes no connection");
     }
     if file.backend.is_none() {
@@ -91,16 +97,36 @@ fn route(
     }
 }
 
+/// Whether a route has every condition that it has in the file. One that has not would tie with routes that
+/// the condition keeps apart from it.
+fn has_its_conditions(route: &Route, file: &file::Route, section: &Section<'_, '_>) -> bool {
+    let is_gone = |texts: &Option<Vec<String>>, is_empty| texts.is_some() && is_empty;
+    section.notes.lost.is_whole(&section.path)
+        && !is_gone(&file.listeners, route.listeners.is_empty())
+        && !is_gone(&file.alpn, route.alpn.is_empty())
+        && !is_gone(&file.clients, route.clients.is_empty())
+}
+
 impl Names<'_> {
-    /// The position of what is named.
+    /// The position of what is named; that of another one if it was taken out with a fault.
     fn position(&self, name: &str) -> Result<usize, Wrong> {
+        if let Ok(position) = self.all.binary_search_by(|known| (***known).cmp(name)) {
+            return Ok(position);
+        }
         let kind = self.kind;
-        let position = self.all.binary_search_by(|known| (***known).cmp(name));
-        position.ok().ok_or_else(|| Wrong {
+        let tables = Path::of(&[&format!("{kind}s")]);
+        let table = tables.key(name);
+        if self.lost.has(&tables) || self.lost.has(&table) {
+            return Ok(0);
+        }
+        Err(Wrong {
             message: format!("there is no {kind} {name:?}"),
-            help: match self.nearest(name) {
-                Some(known) => format!("did you mean {known:?}?"),
-                None => format!("write a table [{kind}s.{name}], or the name of one that is there"),
+            help: match (self.nearest(name), values::name(name)) {
+                (Some(known), _) => format!("did you mean {known:?}?"),
+                (None, Err(wrong)) => wrong.help,
+                (None, Ok(())) => {
+                    format!("write a table [{table}], or the name of one that is there")
+                }
             },
         })
     }
