@@ -260,6 +260,33 @@ fn a_file_that_is_no_text_is_a_clear_fault() {
 }
 
 #[test]
+fn a_line_of_the_log_has_every_place_that_its_fault_has() {
+    let text = "[listeners.agents]\nbind = [\"[::]:443\", \"0.0.0.0:443\"]\n\
+                [backends.fleet]\nendpoints = [\"a:1\"]\n";
+    let faults = config::parse(text, "routes.toml").unwrap_err();
+    let lines: Vec<String> = faults.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "routes.toml:1:1: there are no routes; write [routes.fleet], server_names = \
+             [\"fleet.example.com\"] and backend = \"fleet\"",
+            "routes.toml:2:21: listeners.agents.bind[1]: 0.0.0.0:443 is in use by \
+             listeners.agents.bind[0] = [::]:443; listeners.agents.bind[0] is at routes.toml:2:9; \
+             write another port, or addresses that do not overlap",
+        ]
+    );
+    let faults = config::read(Path::new("missing.toml")).unwrap_err();
+    let lines: Vec<String> = faults.lines().collect();
+    assert_eq!(
+        lines,
+        [
+            "missing.toml: cannot be read: No such file or directory (os error 2); \
+          name the file with --config FILE"
+        ]
+    );
+}
+
+#[test]
 fn a_file_of_garbage_is_reported_in_bounded_length() {
     let lines: Vec<String> = (0..100).map(|n| format!("key{n} = {n}")).collect();
     let text = lines.join("\n");

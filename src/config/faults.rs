@@ -141,19 +141,20 @@ impl Faults {
         self.render_as(&Level::WARNING, colours)
     }
 
-    /// One line each, for the program log: place, key, what is wrong, what to write. The last line
-    /// counts those that are not told.
+    /// One line each, for the program log: place, key, what is wrong, the second place, what to write. The
+    /// last line counts those that are not told.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let lines = self.first.iter().map(|fault| {
-            let (line, column) = self.place(fault.span.start);
-            let help = fault.help.as_deref().map(|help| format!("; {help}"));
-            format!(
-                "{}:{line}:{column}: {}: {}{}",
-                self.file,
-                fault.path,
-                fault.message,
-                help.unwrap_or_default()
-            )
+            let place = match self.text {
+                Some(_) => self.place_in_file(fault.span.start),
+                None => self.file.clone(),
+            };
+            let mut line = format!("{place}: {}", title(fault));
+            let help = fault.help.clone();
+            for more in self.other(fault).into_iter().chain(help) {
+                line = format!("{line}; {more}");
+            }
+            line
         });
         lines.chain(self.rest())
     }
@@ -161,6 +162,17 @@ impl Faults {
     /// How many are not told.
     fn rest(&self) -> Option<String> {
         (self.more > 0).then(|| format!("{} more in {}", self.more, self.file))
+    }
+
+    /// Where the second place of a fault is.
+    fn other(&self, fault: &Fault) -> Option<String> {
+        let (span, label) = fault.other.as_ref()?;
+        Some(format!("{label} is at {}", self.place_in_file(span.start)))
+    }
+
+    fn place_in_file(&self, byte: usize) -> String {
+        let (line, column) = self.place(byte);
+        format!("{}:{line}:{column}", self.file)
     }
 
     /// Line and column of a byte of the file, from 1.
@@ -195,18 +207,17 @@ impl Faults {
             let title = format!("{}: {}", self.file, fault.message);
             return with_help(Group::with_title(level.clone().primary_title(title)), fault);
         };
-        let title = if fault.path == Path::default() {
-            fault.message.clone()
-        } else {
-            format!("{}: {}", fault.path, fault.message)
-        };
-        let title = level.clone().primary_title(title);
+        let title = level.clone().primary_title(title(fault));
         let lines = lines_of(text, fault);
         let shown = text.get(lines.clone()).unwrap_or_default();
         if shown.lines().any(|line| line.len() > LONGEST_LINE) {
             let (line, column) = self.place(fault.span.start);
             let place = Origin::path(self.file.as_str()).line(line);
-            return with_help(title.element(place.char_column(column)), fault);
+            let mut group = title.element(place.char_column(column));
+            if let Some(other) = self.other(fault) {
+                group = group.element(Level::NOTE.message(other));
+            }
+            return with_help(group, fault);
         }
         let within = |span: &Range<usize>| {
             let at = |byte: usize| byte.saturating_sub(lines.start).min(shown.len());
@@ -235,6 +246,15 @@ fn lines_of(text: &str, fault: &Fault) -> Range<usize> {
     let start = before.rfind('\n').map_or(0, |end| end + 1);
     let end = behind.find('\n').map_or(text.len(), |end| last + end + 1);
     start..end
+}
+
+/// The key, if there is one, and what is wrong with it.
+fn title(fault: &Fault) -> String {
+    if fault.path == Path::default() {
+        fault.message.clone()
+    } else {
+        format!("{}: {}", fault.path, fault.message)
+    }
 }
 
 fn with_help<'f>(group: Group<'f>, fault: &'f Fault) -> Group<'f> {
