@@ -64,15 +64,24 @@ fn changed(name: &str, meant: &str) -> Option<(usize, char)> {
     const JOINERS: [char; 2] = ['\u{200c}', '\u{200d}'];
     let mut meant = meant.chars();
     let mut is_kept = |character: char| {
-        // The Kelvin sign is not a K, though it becomes one.
-        let is_other = |lower: char| lower.is_ascii() && !character.is_ascii();
-        let mut lower = character.to_lowercase();
-        !JOINERS.contains(&character)
-            && lower.all(|lower| !is_other(lower) && meant.next() == Some(lower))
+        let is_same = |meant| character == meant || is_other_case(character, meant);
+        !JOINERS.contains(&character) && meant.next().is_some_and(is_same)
     };
     let first = name.chars().position(|character| !is_kept(character));
     let first = first.or_else(|| meant.next().map(|_| 0))?;
     // What is written in two parts begins with an ordinary letter.
     let mut behind = name.chars().enumerate().skip(first);
     behind.find(|(_, character)| !character.is_ascii())
+}
+
+/// Whether two letters are a pair of cases. IDNA means the lower one, but in Cherokee the upper one. The
+/// Kelvin sign, whose lower case is k, is in no pair: the upper case of k is K.
+fn is_other_case(one: char, other: char) -> bool {
+    /// The upper case of ß is two letters, but IDNA means ß by it.
+    const CAPITAL_SHARP_S: char = '\u{1e9e}';
+    let lower = |upper: char, lower: char| {
+        upper.to_lowercase().eq([lower])
+            && (lower.to_uppercase().eq([upper]) || upper == CAPITAL_SHARP_S)
+    };
+    lower(one, other) || lower(other, one)
 }
