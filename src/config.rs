@@ -157,8 +157,11 @@ pub fn read(path: &Path) -> Result<String, Faults> {
         unreadable(format!("cannot be read: {error}"), help, None)
     })?;
     if bytes.len() as u64 > MAX_FILE {
-        let message = "is larger than 1 MiB".to_owned();
-        return Err(unreadable(message, None, Some(&bytes)));
+        return Err(unreadable(
+            "is larger than 1 MiB".to_owned(),
+            Some("name another file with --config FILE, or divide it among several portways"),
+            Some(&bytes),
+        ));
     }
     String::from_utf8(bytes).map_err(|error| {
         let valid = error.utf8_error().valid_up_to();

@@ -252,13 +252,14 @@ fn what_is_no_file_and_never_ends_is_refused_by_every_command() {
     let nobody = ["pipe", "nobody has written to this pipe", "close it"];
     let device = ["/dev/zero", "neither a file nor a pipe", "name a file"];
     let parent = [".", "it is a directory", "name the file in it"];
+    let endless = ["<(yes)", "is larger than 1 MiB", "name another file"];
     for (command, status) in [
         ("check", 78),
         ("run", 78),
         ("explain --server-name fleet.example.com", 78),
         ("healthcheck", 1),
     ] {
-        for [file, cause, remedy] in [nobody, device, parent] {
+        for [file, cause, remedy] in [nobody, device, parent, endless] {
             let output = bash(
                 directory.path(),
                 &format!("$PORTWAY {command} --config {file}"),
