@@ -2,6 +2,7 @@
 //! exporter under one lock, so that every page is exact: accepted = active + the sum of closed.
 
 mod labels;
+mod predecessor;
 mod process;
 mod stats;
 mod table;
@@ -18,6 +19,7 @@ use metrics::{Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
 pub use labels::{AcceptFailure, DialFailure, Limit};
+pub use predecessor::{Figures, Predecessor};
 use process::Process;
 use stats::ShownPipes;
 pub use stats::{
@@ -34,6 +36,7 @@ pub struct Registry {
     limits: LimitStats,
     config: ConfigStats,
     pipes: ShownPipes,
+    predecessor_connections: Gauge,
     /// From accept to a whole client hello, in seconds.
     pub client_hello_seconds: Histogram,
     /// Connection log lines that were summed up.
@@ -69,6 +72,7 @@ impl Registry {
             limits: LimitStats::new(&exporter),
             config: ConfigStats::new(&exporter),
             pipes: ShownPipes::new(&exporter),
+            predecessor_connections: exporter.gauge(&table::PREDECESSOR_CONNECTIONS, []),
             client_hello_seconds: exporter.histogram(&table::HELLO, []),
             lines_suppressed: Counter::new(exporter.counter(&table::LINES_SUPPRESSED, [])),
             lines_dropped: Arc::default(),
@@ -173,9 +177,15 @@ impl Registry {
 
     /// The page, in the Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
+        self.render_beside(Predecessor::None)
+    }
+
+    /// The same with what is known of the process whose listeners this one has taken over.
+    pub fn render_beside(&self, predecessor: Predecessor) -> String {
         let mut tables = self.tables();
+        self.predecessor_connections.set(predecessor.connections());
         self.publish(&mut tables);
-        self.exporter.recorder.handle().render()
+        predecessor.complete(self.exporter.recorder.handle().render())
     }
 
     /// Takes in what histograms have recorded, which otherwise grows until the next scrape. Call

@@ -58,6 +58,8 @@ metrics! {
         "Connections open now: accepted minus closed, exact at every scrape.";
     CLOSED = "portway_connections_closed_total", Kind::Counter, ["listener", "backend", "outcome"],
         "Connections ended, by outcome; backend is - if none was chosen.";
+    PREDECESSOR_CONNECTIONS = "portway_predecessor_connections", Kind::Gauge, [],
+        "Connections open in the process whose listeners this one has taken over; 0 if there is none, and not on the page while that process does not answer.";
     ACCEPT_ERRORS = "portway_accept_errors_total", Kind::Counter, ["reason"],
         "Failed attempts to accept a connection; without descriptors or memory portway tries ten times a second.";
     ROUTED = "portway_route_connections_total", Kind::Counter, ["route"],

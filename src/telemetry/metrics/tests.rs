@@ -50,7 +50,7 @@ fn sum(page: &str, name: &str, labels: &[(&str, &str)]) -> f64 {
     some.map(|s| s.value).sum()
 }
 
-fn full_registry() -> Arc<Registry> {
+pub(super) fn full_registry() -> Arc<Registry> {
     let registry = Registry::new();
     drop(registry.endings("agents", None));
     drop(registry.endings("agents", Some("fleet")));
@@ -117,6 +117,11 @@ fn nothing_that_a_client_sends_is_a_label() {
 
 #[test]
 fn promtool_has_nothing_to_say_of_the_page() {
+    judge_by_promtool(&full_registry().render());
+}
+
+/// promtool must have nothing to say of a page.
+pub(super) fn judge_by_promtool(page: &str) {
     let promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())
@@ -132,9 +137,7 @@ fn promtool_has_nothing_to_say_of_the_page() {
         Err(error) => panic!("{error}"),
     };
     let mut stdin = promtool.stdin.take().unwrap();
-    stdin
-        .write_all(full_registry().render().as_bytes())
-        .unwrap();
+    stdin.write_all(page.as_bytes()).unwrap();
     drop(stdin);
     let output = promtool.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();

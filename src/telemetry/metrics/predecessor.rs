@@ -1,0 +1,251 @@
+//! What our page shows of the process whose listeners this one has taken over: its connections and counters.
+//!
+//! The predecessor is another version of portway, so its page may have families that are not in our table.
+//! Whatever it says, our page stays a valid one.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::table;
+
+#[cfg(test)]
+mod tests;
+
+/// The label of the predecessor's series; ours do not have it.
+const PROCESS: &str = "process";
+
+/// What is known of the process whose listeners this one has taken over.
+#[derive(Debug)]
+pub enum Predecessor {
+    /// There is none, or it has ended.
+    None,
+    /// It does not answer.
+    Silent,
+    /// What its page says.
+    Known(Figures),
+}
+
+impl Predecessor {
+    pub(super) const fn connections(&self) -> f64 {
+        match self {
+            Self::None | Self::Silent => 0.0,
+            Self::Known(figures) => figures.connections,
+        }
+    }
+
+    /// Adds what is known to our own page. Of a silent one not even the number of connections is known.
+    pub(super) fn complete(self, page: String) -> String {
+        match self {
+            Self::None => page,
+            Self::Silent => families(&page)
+                .filter(|family| family.name != table::PREDECESSOR_CONNECTIONS.name)
+                .map(|family| family.text)
+                .collect(),
+            Self::Known(figures) => figures.beside(&page),
+        }
+    }
+}
+
+/// The counters of a page, and how many connections its process has.
+#[derive(Debug, Default)]
+pub struct Figures {
+    connections: f64,
+    counters: BTreeMap<String, Counters>,
+}
+
+/// The series of one counter.
+#[derive(Debug)]
+struct Counters {
+    help: String,
+    /// Whole lines, with the label.
+    lines: String,
+}
+
+impl Figures {
+    /// Reads a page; `None` if it is not a page of portway.
+    ///
+    /// Gauges and histograms are passed over, and so are counters that portway would not name so, or that
+    /// have the label `process` already.
+    pub fn parse(page: &str) -> Option<Self> {
+        let mut figures = Self::default();
+        let (mut seen, mut has_connections) = (HashSet::new(), false);
+        for family in families(page) {
+            if family.name == table::ACTIVE.name {
+                has_connections = true;
+                for line in family.samples() {
+                    figures.connections += Sample::parse(line)?.number()?;
+                }
+            }
+            let Some(help) = family.help().filter(|_| family.is_counter()) else {
+                continue;
+            };
+            for line in family.samples() {
+                let sample = Sample::parse(line)?;
+                sample.number()?;
+                if sample.name != family.name || !seen.insert(sample.series()) {
+                    return None;
+                }
+                if sample.labels.iter().all(|(key, _)| *key != PROCESS) {
+                    figures.add(family.name, help, &sample);
+                }
+            }
+        }
+        has_connections.then_some(figures)
+    }
+
+    fn add(&mut self, name: &str, help: &str, sample: &Sample<'_>) {
+        let counters = self.counters.entry(name.to_owned());
+        let counters = counters.or_insert_with(|| Counters {
+            help: help.to_owned(),
+            lines: String::new(),
+        });
+        let lines = &mut counters.lines;
+        lines.extend([name, "{"]);
+        for (key, value) in &sample.labels {
+            lines.extend([*key, "=\"", *value, "\","]);
+        }
+        lines.extend([PROCESS, "=\"predecessor\"} ", sample.value, "\n"]);
+    }
+
+    /// Our page with these counters: series of one name must stand together.
+    fn beside(mut self, page: &str) -> String {
+        let mut merged = String::with_capacity(2 * page.len());
+        for family in families(page) {
+            let counters = self.counters.remove(family.name);
+            match counters.filter(|_| family.kind == COUNTER) {
+                Some(counters) => {
+                    let ours = family.text.trim_end_matches('\n');
+                    merged.extend([ours, "\n", &counters.lines, "\n"]);
+                }
+                None => merged.push_str(family.text),
+            }
+        }
+        for (name, Counters { help, lines }) in &self.counters {
+            merged.extend(["# HELP ", name, " ", help, "\n"]);
+            merged.extend(["# TYPE ", name, " ", COUNTER, "\n", lines, "\n"]);
+        }
+        merged
+    }
+}
+
+const COUNTER: &str = "counter";
+
+/// One family of a page.
+struct Family<'p> {
+    name: &'p str,
+    kind: &'p str,
+    /// All of its lines, and the empty one behind them.
+    text: &'p str,
+}
+
+/// The families of a page, which an empty line ends. A part without a type is passed over.
+fn families(page: &str) -> impl Iterator<Item = Family<'_>> {
+    page.split_inclusive("\n\n").filter_map(|text| {
+        let mut lines = text.split('\n');
+        let (name, kind) = lines.find_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '))?;
+        Some(Family { name, kind, text })
+    })
+}
+
+impl<'p> Family<'p> {
+    /// Whether it is a counter as portway names them. So its name is never that of a part of a histogram.
+    fn is_counter(&self) -> bool {
+        self.kind == COUNTER && is_name(self.name) && self.name.ends_with("_total")
+    }
+
+    /// What it is, if that is told in a valid way.
+    fn help(&self) -> Option<&'p str> {
+        let mut lines = self.text.split('\n');
+        let (name, help) = lines.find_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))?;
+        (name == self.name && end(help, None).is_some()).then_some(help)
+    }
+
+    fn samples(&self) -> impl Iterator<Item = &'p str> {
+        let lines = self.text.split('\n');
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
+    }
+}
+
+/// One line of a family.
+struct Sample<'p> {
+    name: &'p str,
+    labels: Vec<(&'p str, &'p str)>,
+    value: &'p str,
+}
+
+impl<'p> Sample<'p> {
+    /// Of the form that portway writes: without a timestamp, with one space before the value.
+    fn parse(line: &'p str) -> Option<Self> {
+        let end = line.find(['{', ' '])?;
+        let (name, rest) = line.split_at_checked(end)?;
+        let (labels, rest) = match rest.strip_prefix('{') {
+            Some(rest) => labels(rest)?,
+            None => (Vec::new(), rest),
+        };
+        let value = rest.strip_prefix(' ')?;
+        is_name(name).then_some(Self {
+            name,
+            labels,
+            value,
+        })
+    }
+
+    /// The value of a counter, or of a gauge that counts.
+    fn number(&self) -> Option<f64> {
+        let is_plain = |byte: u8| byte.is_ascii_digit() || b".eE+-".contains(&byte);
+        let number: f64 = self.value.parse().ok()?;
+        (self.value.bytes().all(is_plain) && number.is_finite() && number >= 0.0).then_some(number)
+    }
+
+    /// What there may be once on a page.
+    fn series(&self) -> (&'p str, Vec<(&'p str, &'p str)>) {
+        let mut labels = self.labels.clone();
+        labels.sort_unstable();
+        (self.name, labels)
+    }
+}
+
+/// Labels and their values, as they are written, behind the opening brace; and what is behind the closing one.
+fn labels(mut rest: &str) -> Option<(Vec<(&str, &str)>, &str)> {
+    let mut labels: Vec<(&str, &str)> = Vec::new();
+    loop {
+        let (key, after) = rest.split_once("=\"")?;
+        let (value, after) = after.split_at_checked(end(after, Some('"'))?)?;
+        let is_new = labels.iter().all(|(other, _)| *other != key);
+        if !is_name(key) || key.starts_with("__") || !is_new {
+            return None;
+        }
+        labels.push((key, value));
+        let after = after.strip_prefix('"')?;
+        if let Some(after) = after.strip_prefix('}') {
+            return Some((labels, after));
+        }
+        rest = after.strip_prefix(',')?;
+    }
+}
+
+/// Where the text ends: at the mark, or at its own end if there is none. `None` if the mark is missing, or if
+/// the text has a character or an escape that it must not have.
+fn end(text: &str, mark: Option<char>) -> Option<usize> {
+    let mut characters = text.char_indices();
+    while let Some((at, character)) = characters.next() {
+        if Some(character) == mark {
+            return Some(at);
+        }
+        if character == '\\' {
+            let (_, escaped) = characters.next()?;
+            if !['\\', 'n'].contains(&escaped) && Some(escaped) != mark {
+                return None;
+            }
+        } else if character.is_control() {
+            return None;
+        }
+    }
+    mark.is_none().then_some(text.len())
+}
+
+fn is_name(text: &str) -> bool {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    text.bytes().all(is_part)
+        && !text.is_empty()
+        && !text.starts_with(|first: char| first.is_ascii_digit())
+}
