@@ -3,10 +3,12 @@
 
 mod pages;
 mod places;
+mod predecessor;
 mod server;
 
 #[cfg(test)]
 mod tests;
 
 pub use pages::{LATE, Stage, State};
+pub use predecessor::{FIGURES_TIMEOUT, Questions};
 pub use server::serve;

@@ -185,6 +185,9 @@ impl Control {
         // The predecessor answers at its admin address until we accept.
         let mut file = plan.file;
         let given = file.as_mut().and_then(|file| file.predecessor.take());
+        if given.is_some() {
+            plan.state.await_predecessor();
+        }
         let unwanted = plan.unwanted;
         let mut control = Self {
             in_force: InForce::nothing(first.drain),

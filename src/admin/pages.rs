@@ -1,7 +1,7 @@
 //! What each path answers.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http_body_util::Full;
@@ -11,6 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Mutex;
 use tokio::task::yield_now;
 
+use super::predecessor::{Asked, Predecessor, Questions};
 use crate::telemetry::metrics::Registry;
 
 /// A worker that has not turned for so long does not serve its connections.
@@ -49,6 +50,8 @@ pub struct State {
     /// Scrapes so far.
     scrapes: AtomicU64,
     made: Mutex<Made>,
+    /// The process whose listeners this one has.
+    predecessor: std::sync::Mutex<Predecessor>,
 }
 
 /// A page of metrics for all scrapes up to this one.
@@ -66,6 +69,32 @@ impl State {
             stage: AtomicU8::new(Stage::Starting as u8),
             scrapes: AtomicU64::new(0),
             made: Mutex::default(),
+            predecessor: std::sync::Mutex::default(),
+        }
+    }
+
+    /// There is a predecessor that does not know yet that we accept.
+    pub fn await_predecessor(&self) {
+        *self.predecessor() = Predecessor::Awaited;
+    }
+
+    /// The predecessor accepts no more, and can be asked for figures if it is still there.
+    pub fn succeed(&self, predecessor: Option<Questions>) {
+        *self.predecessor() = predecessor.map_or(Predecessor::None, Predecessor::Linked);
+    }
+
+    fn predecessor(&self) -> MutexGuard<'_, Predecessor> {
+        let predecessor = self.predecessor.lock();
+        predecessor.unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks the predecessor for what the answer to a request needs of it.
+    pub(super) async fn ask<B>(&self, request: &Request<B>) -> Asked {
+        let predecessor = self.predecessor().clone();
+        if is_long(request) {
+            predecessor.ask().await
+        } else {
+            Asked::Nobody
         }
     }
 
@@ -82,10 +111,10 @@ impl State {
         }
     }
 
-    /// Answers a request at the time `now`.
-    pub(super) async fn answer<B>(&self, request: &Request<B>, now: Instant) -> Page {
+    /// Answers a request at the time `now`, of which the predecessor has been asked before.
+    pub(super) async fn answer<B>(&self, request: &Request<B>, asked: Asked, now: Instant) -> Page {
         let (status, body) = match (request.method(), request.uri().path()) {
-            (&Method::GET | &Method::HEAD, METRICS) => (StatusCode::OK, self.metrics().await),
+            (&Method::GET | &Method::HEAD, METRICS) => (StatusCode::OK, self.metrics(asked).await),
             (&Method::GET | &Method::HEAD, "/livez") => self.livez(now),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readyz(),
             (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, PATHS.into()),
@@ -106,13 +135,13 @@ impl State {
 
     /// Scrapes that come at once share one page: a thousand of them hold a probe up no longer than
     /// a few. Each page is made after its scrapes were asked for.
-    async fn metrics(&self) -> Bytes {
+    async fn metrics(&self, asked: Asked) -> Bytes {
         let scrape = self.scrapes.fetch_add(1, Ordering::Relaxed) + 1;
         let mut made = self.made.lock().await;
         if made.scrape < scrape {
             yield_now().await;
             made.scrape = self.scrapes.load(Ordering::Relaxed);
-            made.page = self.registry.render().into();
+            made.page = self.registry.render_beside(asked.figures()).into();
         }
         if made.scrape == scrape {
             // Nobody else waits for it.

@@ -131,11 +131,13 @@ impl Server {
         place: &Mutex<Place>,
     ) -> Result<Page, Infallible> {
         let place = || place.lock().unwrap_or_else(PoisonError::into_inner);
+        // It waits for another process, so it may lose its place meanwhile.
+        let asked = self.state.ask(&request).await;
         let is_long = is_long(&request);
         if is_long {
             place().keep();
         }
-        let page = self.state.answer(&request, Instant::now()).await;
+        let page = self.state.answer(&request, asked, Instant::now()).await;
         if is_long {
             place().change(&self.reading);
         }

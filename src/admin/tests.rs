@@ -5,12 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
+use super::predecessor::Asked;
 use super::server::{ASKING, READING, Times, serve_within};
 use super::{Stage, State};
 use crate::telemetry::alone::alone;
@@ -141,10 +144,12 @@ async fn livez_names_each_worker_that_does_not_turn() {
     second.turn(start + Duration::from_secs(9));
     let livez = Request::builder().uri("/livez").body(()).unwrap();
     let well = state
-        .answer(&livez, start + Duration::from_millis(9_900))
+        .answer(&livez, Asked::Nobody, start + Duration::from_millis(9_900))
         .await;
     assert_eq!(well.status(), StatusCode::OK);
-    let ill = state.answer(&livez, start + Duration::from_secs(11)).await;
+    let ill = state
+        .answer(&livez, Asked::Nobody, start + Duration::from_secs(11))
+        .await;
     assert_eq!(ill.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body = ill.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "worker 0 has not turned for 10 s\n");
@@ -376,7 +381,7 @@ async fn scrapes_that_come_at_once_share_a_page_and_the_next_has_its_own() {
     let state = State::new(Arc::clone(&registry));
     let scrape = async || {
         let request = Request::builder().uri("/metrics").body(()).unwrap();
-        let page = state.answer(&request, Instant::now()).await;
+        let page = state.answer(&request, Asked::Nobody, Instant::now()).await;
         page.into_body().collect().await.unwrap().to_bytes()
     };
     let (one, two, three) = tokio::join!(scrape(), scrape(), scrape());
@@ -384,6 +389,73 @@ async fn scrapes_that_come_at_once_share_a_page_and_the_next_has_its_own() {
     drop(registry.endings("agents", None));
     let next = String::from_utf8(scrape().await.to_vec()).unwrap();
     assert!(next.contains("listener=\"agents\""), "{next}");
+}
+
+/// What a scrape and the probes get while a predecessor says nothing, or ends.
+#[tokio::test]
+async fn probes_are_answered_while_scrapes_wait_for_the_predecessor() {
+    let admin = start_within(NEVER).await;
+    let (questions, mut asked) = tokio::sync::mpsc::unbounded_channel();
+    admin.state.succeed(Some(questions));
+    // A busy machine may take longer than the scrapes wait, but not each time.
+    let mut is_before = false;
+    for _ in 0..10 {
+        let mut scrapes = Vec::new();
+        for _ in 0..ASKING {
+            let mut scrape = TcpStream::connect(admin.address).await.unwrap();
+            scrape
+                .write_all(b"GET /metrics HTTP/1.0\r\n\r\n")
+                .await
+                .unwrap();
+            scrapes.push(scrape);
+        }
+        let mut askers = Vec::new();
+        asked.recv_many(&mut askers, ASKING).await;
+        for path in ["/livez", "/readyz"] {
+            let page = admin.request("GET", path).await;
+            assert!(page.starts_with("HTTP/1.1 "), "{page}");
+        }
+        tokio::task::yield_now().await;
+        let last = scrapes.pop().unwrap();
+        is_before |=
+            matches!(last.try_read(&mut [0]), Err(error) if error.kind() == ErrorKind::WouldBlock);
+        let page = rest(last).await;
+        assert!(page.contains("/1.0 200 OK\r\n"), "{page}");
+        assert!(!page.contains("portway_predecessor_connections"), "{page}");
+        if is_before {
+            break;
+        }
+    }
+    assert!(is_before);
+    drop(asked);
+    let page = admin.request("GET", "/metrics").await;
+    assert!(
+        page.contains("\nportway_predecessor_connections 0\n"),
+        "{page}"
+    );
+}
+
+#[tokio::test]
+async fn a_page_has_the_figures_of_the_predecessor_unless_they_are_broken() {
+    let admin = start().await;
+    let predecessor = Registry::new();
+    predecessor.listener("agents").accepted.add(3);
+    let whole = predecessor.render();
+    let broken = whole.replace("} 3\n", "} three\n");
+    for (answer, has_figures) in [(whole.as_str(), true), (&broken, false), ("", false)] {
+        let (questions, mut asked) = tokio::sync::mpsc::unbounded_channel();
+        admin.state.succeed(Some(questions));
+        let predecessor = async {
+            let question: oneshot::Sender<Bytes> = asked.recv().await.unwrap();
+            question.send(Bytes::from(answer.to_owned())).unwrap();
+        };
+        let (page, ()) = tokio::join!(admin.request("GET", "/metrics"), predecessor);
+        let line =
+            "\nportway_connections_accepted_total{listener=\"agents\",process=\"predecessor\"} 3\n";
+        assert_eq!(page.contains(line), has_figures, "{page}");
+        let line = "\nportway_predecessor_connections 3\n";
+        assert_eq!(page.contains(line), has_figures, "{page}");
+    }
 }
 
 /// The limit is the process's own.

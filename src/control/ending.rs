@@ -174,8 +174,11 @@ impl Control {
                     }
                 }
                 Some(Request::Sockets(answer)) => self.hand_over(answer),
-                Some(Request::TakenOver(_)) => {
+                Some(Request::TakenOver(successor)) => {
                     tracing::info!("a successor has taken the listeners over");
+                    if let Some(successor) = successor {
+                        successor.only_show();
+                    }
                     self.say_farewell();
                     self.give_admin_back();
                     return Heard::TakenOver;

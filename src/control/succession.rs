@@ -48,6 +48,7 @@ impl Control {
     /// The predecessor accepts no more.
     pub(super) fn succeed(&mut self, link: Option<Link>) {
         let before = mem::replace(&mut self.predecessor, Predecessor::None);
+        self.state.succeed(link.as_ref().map(Link::questions));
         if let (Some(link), Predecessor::Awaited(closed)) = (link, before) {
             link.tell_closed(&closed);
             self.predecessor = Predecessor::Linked(link);
@@ -128,7 +129,9 @@ impl Control {
             Request::Stop if self.stops.is_second() => return true,
             Request::Stop => {
                 // From now on it does not come back.
-                *successor = None;
+                if let Some(successor) = successor.take() {
+                    successor.only_show();
+                }
                 self.let_go();
             }
             Request::Reload(Some(asker)) => refuse(asker, SUCCEEDED),

@@ -2,6 +2,7 @@
 
 mod between;
 mod control_socket;
+mod figures;
 mod succession;
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -147,6 +148,7 @@ fn abandoned(stays: bool) -> (Portway, Option<UnixListener>) {
 #[test]
 fn f27_a_successor_goes_on_without_a_predecessor_that_has_ended() {
     let (mut portway, _) = abandoned(false);
+    assert_eq!(portway.count("portway_predecessor_connections"), 0);
     assert!(portway.has_exited().is_none());
 }
 

@@ -1,13 +1,27 @@
 //! The connection over which the sockets were handed over. It stays open as a sign of life: while both
-//! processes hold the sockets, the successor tells which of them it closes.
+//! processes hold the sockets, the successor tells which of them it closes. It also asks for the
+//! predecessor's page of metrics, since it has the admin address.
 
+use std::fmt;
+use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use bytes::Bytes;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, copy, sink};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::time::timeout;
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::spawn_local;
+use tokio::time::{Instant, timeout};
+
+use crate::admin::{FIGURES_TIMEOUT, Questions};
+use crate::telemetry::Registry;
+
+#[cfg(test)]
+mod tests;
 
 /// The socket of the address that follows is closed.
 const CLOSED: &str = "closed ";
@@ -15,42 +29,164 @@ const CLOSED: &str = "closed ";
 const FAREWELL: &str = "farewell";
 /// The successor has been told to stop.
 const RETURN: &str = "return";
+/// The successor wants the page of metrics. An older version does not know the word and passes over it.
+const FIGURES: &str = "figures";
 /// The answer: the predecessor accepts again.
 const BACK: u8 = b'b';
+/// The answer: the page, behind its length in four bytes.
+const PAGE: u8 = b'f';
 /// From the request to return to the first accept.
 const BACK_TIMEOUT: Duration = Duration::from_secs(2);
+/// Scrapes that wait in vain for the answer to one question; later ones do not wait until it has come.
+const TRIES: u32 = 3;
+/// Bytes of a page: more than 20,000 endpoints have.
+const LONGEST_PAGE: usize = 16 << 20;
 
-/// The successor's end.
+/// The successor's end. Dropped, it ends the connection for the predecessor at once.
 #[derive(Debug)]
-pub struct Link(pub(super) UnixStream);
+pub struct Link {
+    /// The only one that lasts: its drop is what the predecessor notices.
+    writing: Arc<OwnedWriteHalf>,
+    back: oneshot::Receiver<()>,
+    questions: Questions,
+}
 
 impl Link {
+    /// Needs a local runtime, where a task hears what the predecessor says.
+    pub(super) fn new(stream: UnixStream) -> Self {
+        let (reading, writing) = stream.into_split();
+        let writing = Arc::new(writing);
+        let (coming_back, back) = oneshot::channel();
+        let (questions, asked) = mpsc::unbounded_channel();
+        let hearing = Hearing {
+            writing: Arc::downgrade(&writing),
+            back: coming_back,
+            asked,
+            open: None,
+            askers: Vec::new(),
+        };
+        spawn_local(hearing.run(BufReader::new(reading)));
+        Self {
+            writing,
+            back,
+            questions,
+        }
+    }
+
+    /// By which the predecessor's page is asked for. It is closed once either side has ended the connection.
+    pub(in crate::control) fn questions(&self) -> Questions {
+        self.questions.clone()
+    }
+
     /// The predecessor shall close these addresses too.
     pub(in crate::control) fn tell_closed(&self, addresses: &[SocketAddr]) {
         for address in addresses {
-            self.tell(&format!("{CLOSED}{address}\n"));
+            tell(&self.writing, &format!("{CLOSED}{address}\n"));
         }
     }
 
     /// The predecessor need not come back: another process has the sockets.
     pub(in crate::control) fn say_farewell(self) {
-        self.tell(&format!("{FAREWELL}\n"));
+        tell(&self.writing, &format!("{FAREWELL}\n"));
     }
 
     /// Asks the predecessor to accept again.
     pub(in crate::control) async fn ask_back(&mut self) -> Asked {
-        self.tell(&format!("{RETURN}\n"));
-        match timeout(BACK_TIMEOUT, self.0.read_u8()).await {
-            Ok(Ok(BACK)) => Asked::Back,
-            Ok(_) => Asked::Ended,
+        tell(&self.writing, &format!("{RETURN}\n"));
+        match timeout(BACK_TIMEOUT, &mut self.back).await {
+            Ok(Ok(())) => Asked::Back,
+            Ok(Err(_)) => Asked::Ended,
             Err(_) => Asked::Silent,
         }
     }
+}
 
-    /// A few bytes now and then: they always find room, unless the predecessor hangs or has ended.
-    fn tell(&self, line: &str) {
-        if let Err(error) = self.0.try_write(line.as_bytes()) {
-            tracing::debug!(%error, "the predecessor cannot be told");
+/// A few bytes now and then: they always find room, unless the predecessor hangs or has ended.
+fn tell(writing: &OwnedWriteHalf, line: &str) -> bool {
+    let told = writing.try_write(line.as_bytes());
+    if let Err(error) = &told {
+        tracing::debug!(%error, "the predecessor cannot be told");
+    }
+    told.is_ok()
+}
+
+/// Hears what the predecessor says, and asks it. It ends with the link, or with the predecessor.
+struct Hearing {
+    writing: Weak<OwnedWriteHalf>,
+    back: oneshot::Sender<()>,
+    asked: mpsc::UnboundedReceiver<oneshot::Sender<Bytes>>,
+    /// The question that has no answer yet. There is one at most.
+    open: Option<Open>,
+    /// Those who wait for the answer.
+    askers: Vec<oneshot::Sender<Bytes>>,
+}
+
+struct Open {
+    since: Instant,
+    tries: u32,
+}
+
+/// What a predecessor says.
+enum Said {
+    /// It accepts again.
+    Back,
+    /// Its page of metrics.
+    Page(Bytes),
+}
+
+impl Hearing {
+    async fn run(mut self, reading: BufReader<OwnedReadHalf>) {
+        let mut hearing = pin!(hear(reading));
+        loop {
+            tokio::select! {
+                () = self.back.closed() => return,
+                Some(asker) = self.asked.recv() => self.ask(asker),
+                heard = &mut hearing => match heard {
+                    Ok((Said::Page(page), reading)) => {
+                        self.answer(&page);
+                        hearing.set(hear(reading));
+                    }
+                    Ok((Said::Back, _)) => {
+                        _ = self.back.send(());
+                        return;
+                    }
+                    Err(error) => return tracing::debug!(%error, "the predecessor has ended"),
+                },
+            }
+        }
+    }
+
+    /// Whoever asks while a question is open waits for the same answer.
+    fn ask(&mut self, asker: oneshot::Sender<Bytes>) {
+        let now = Instant::now();
+        match &mut self.open {
+            Some(open) if now.duration_since(open.since) < FIGURES_TIMEOUT => {}
+            Some(open) if open.tries < TRIES => {
+                open.since = now;
+                open.tries += 1;
+            }
+            // It is of an older version, or hangs.
+            Some(_) => return,
+            None => {
+                let writing = self.writing.upgrade();
+                if !writing.is_some_and(|writing| tell(&writing, &format!("{FIGURES}\n"))) {
+                    return;
+                }
+                self.open = Some(Open {
+                    since: now,
+                    tries: 1,
+                });
+            }
+        }
+        self.askers.retain(|asker| !asker.is_closed());
+        self.askers.push(asker);
+    }
+
+    fn answer(&mut self, page: &Bytes) {
+        self.open = None;
+        for asker in self.askers.drain(..) {
+            // It may have waited long enough.
+            drop(asker.send(page.clone()));
         }
     }
 }
@@ -66,11 +202,38 @@ pub(in crate::control) enum Asked {
     Silent,
 }
 
+/// What the predecessor says next.
+async fn hear(
+    mut reading: BufReader<OwnedReadHalf>,
+) -> io::Result<(Said, BufReader<OwnedReadHalf>)> {
+    let ended = || io::Error::from(io::ErrorKind::UnexpectedEof);
+    match reading.read_u8().await? {
+        BACK => return Ok((Said::Back, reading)),
+        PAGE => {
+            let length = reading.read_u32().await? as usize;
+            if length <= LONGEST_PAGE {
+                let mut page = Vec::new();
+                let mut whole = (&mut reading).take(length as u64);
+                whole.read_to_end(&mut page).await?;
+                let is_whole = page.len() == length;
+                let page = is_whole.then(|| Said::Page(page.into()));
+                return page.map(|page| (page, reading)).ok_or_else(ended);
+            }
+        }
+        _ => {}
+    }
+    // Nothing that follows can be understood, but its end can.
+    copy(&mut reading, &mut sink()).await?;
+    Err(ended())
+}
+
 /// The predecessor's end.
-#[derive(Debug)]
 pub struct Successor {
+    registry: Arc<Registry>,
     lines: Lines<BufReader<OwnedReadHalf>>,
     writing: OwnedWriteHalf,
+    /// What it has not read yet of the page.
+    page: Bytes,
 }
 
 /// What a successor says.
@@ -86,24 +249,44 @@ pub(in crate::control) enum Word {
     Gone,
 }
 
+impl fmt::Debug for Successor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Successor").finish_non_exhaustive()
+    }
+}
+
 impl Successor {
-    pub(super) fn new(stream: UnixStream) -> Self {
+    /// Its successor is shown the metrics of the registry when it asks.
+    pub(super) fn new(stream: UnixStream, registry: Arc<Registry>) -> Self {
         let (reading, writing) = stream.into_split();
         Self {
+            registry,
             lines: BufReader::new(reading).lines(),
             writing,
+            page: Bytes::new(),
         }
     }
 
-    /// What it says next. Begun again, it goes on where it was.
+    /// What it says next. Begun again, it goes on where it was. Meanwhile it is shown the metrics.
     pub(in crate::control) async fn word(&mut self) -> Word {
         loop {
-            let Ok(Some(line)) = self.lines.next_line().await else {
+            let line = tokio::select! {
+                biased;
+                line = self.lines.next_line() => line,
+                written = self.writing.write_buf(&mut self.page), if !self.page.is_empty() => {
+                    if written.is_err() {
+                        self.page.clear();
+                    }
+                    continue;
+                }
+            };
+            let Ok(Some(line)) = line else {
                 return Word::Gone;
             };
             match line.as_str() {
                 FAREWELL => return Word::Farewell,
                 RETURN => return Word::Return,
+                FIGURES => self.show(),
                 line => {
                     let address = line.strip_prefix(CLOSED).map(str::parse);
                     if let Some(Ok(address)) = address {
@@ -114,9 +297,28 @@ impl Successor {
         }
     }
 
+    /// Has the page written as far as it is read, by [`Self::word`]. One that is too long comes without text.
+    fn show(&mut self) {
+        // It does not ask again before it has the answer.
+        if self.page.is_empty() {
+            let mut page = self.registry.render();
+            if page.len() > LONGEST_PAGE {
+                page.clear();
+            }
+            let length = u32::try_from(page.len()).unwrap_or(0).to_be_bytes();
+            self.page = [&[PAGE], &length[..], page.as_bytes()].concat().into();
+        }
+    }
+
+    /// Does nothing but show it the metrics until either process ends: this one does not come back.
+    pub(in crate::control) fn only_show(mut self) {
+        spawn_local(async move { while let Word::Closed(_) = self.word().await {} });
+    }
+
     /// Tells it that this process accepts again.
     pub(in crate::control) async fn tell_back(mut self) {
         // It may have ended meanwhile.
+        drop(self.writing.write_all_buf(&mut self.page).await);
         drop(self.writing.write_all(&[BACK]).await);
     }
 }

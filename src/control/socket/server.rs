@@ -94,7 +94,8 @@ pub(in crate::control) async fn serve(
     registry.config().control_socket(false);
     // One that has gone at the last moment is noticed by its end of the connection.
     drop(stream.write_all(&[YOURS]).await);
-    drop(requests.send(Request::TakenOver(Some(Successor::new(stream)))));
+    let successor = Successor::new(stream, registry);
+    drop(requests.send(Request::TakenOver(Some(successor))));
     drop(under_way);
 }
 
@@ -240,7 +241,7 @@ async fn succeed(Predecessor(stream): Predecessor) -> io::Result<Link> {
     let mut stream = UnixStream::from_std(stream)?;
     stream.write_all(format!("{READY}\n").as_bytes()).await?;
     match timeout(YIELD_TIMEOUT, stream.read_u8()).await?? {
-        YOURS => Ok(Link(stream)),
+        YOURS => Ok(Link::new(stream)),
         _ => Err(io::ErrorKind::InvalidData.into()),
     }
 }

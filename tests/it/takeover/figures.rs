@@ -1,0 +1,285 @@
+//! The page of metrics after a takeover: the successor shows what its predecessor still relays.
+
+use std::collections::BTreeSet;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::Signal;
+
+use super::with_ports;
+use crate::it::fixture::{PATIENCE, Portway, config, get, hello, message, within};
+use crate::it::metrics::Metrics;
+use crate::it::peers::Backend;
+
+/// Idle connections stay for as long as a test takes.
+const SLOW_DRAIN: &str = "drain_timeout = \"365d\"";
+/// How long a scrape waits for the predecessor.
+const BOUND: Duration = Duration::from_millis(500);
+
+const CONNECTIONS: &str = "portway_predecessor_connections";
+
+/// The name of a counter's series in the predecessor.
+fn of_predecessor(name: &str, labels: &str) -> String {
+    format!("{name}{{{labels},process=\"predecessor\"}}")
+}
+
+fn accepted() -> String {
+    let name = "portway_connections_accepted_total";
+    of_predecessor(name, "listener=\"agents\"")
+}
+
+fn has_label(page: &Metrics) -> bool {
+    page.page.contains("process=\"predecessor\"")
+}
+
+fn has_connections(page: &Metrics) -> bool {
+    page.page.contains(&format!("\n{CONNECTIONS} "))
+}
+
+fn tells(portway: &Portway, what: &str) {
+    let told = |line: &serde_json::Value| message(line).contains(what);
+    portway.program.wait(PATIENCE, told);
+}
+
+/// Waits until the page shows so many connections of the predecessor, and gives it.
+fn shows(portway: &Portway, connections: u64) -> Metrics {
+    within(PATIENCE, "the predecessor's figures are shown", || {
+        let page = portway.metrics();
+        (has_connections(&page) && page.count(CONNECTIONS) == connections).then_some(page)
+    })
+}
+
+/// Stops it, and waits until all of its threads have stopped.
+fn freeze(portway: &Portway) {
+    portway.signal(Signal::STOP);
+    let tasks = format!("/proc/{}/task", portway.pid());
+    within(PATIENCE, "it is stopped", || {
+        let mut tasks = std::fs::read_dir(&tasks).unwrap().map(Result::unwrap);
+        let is_stopped = tasks.all(|task| {
+            let stat = std::fs::read_to_string(task.path().join("stat"));
+            stat.unwrap_or_default().contains(") T ")
+        });
+        is_stopped.then_some(())
+    });
+}
+
+fn echo(client: &mut TcpStream, bytes: &[u8]) {
+    client.write_all(bytes).unwrap();
+    let mut echoed = vec![0; bytes.len()];
+    client.read_exact(&mut echoed).unwrap();
+    assert_eq!(echoed, bytes);
+}
+
+/// Each name has one block of lines, and no series comes twice.
+fn assert_valid(page: &Metrics) {
+    let lines = || page.page.lines().filter(|line| !line.is_empty());
+    let (comments, samples): (Vec<_>, Vec<_>) = lines().partition(|line| line.starts_with('#'));
+    assert_eq!(samples.len(), page.len(), "{}", page.page);
+    let distinct: BTreeSet<_> = comments.iter().collect();
+    assert_eq!(distinct.len(), comments.len(), "{}", page.page);
+}
+
+#[test]
+fn a_page_shows_the_connections_and_counters_of_the_predecessor_until_it_ends() {
+    let backend = Backend::echo();
+    let mut portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
+    let mut held: Vec<_> = (0..5).map(|_| portway.relayed()).collect();
+    assert_eq!(portway.count(CONNECTIONS), 0);
+    let next = portway.start_beside(&["--takeover"]);
+    let page = shows(&next, 5);
+    assert_valid(&page);
+    assert_eq!(page.count(&accepted()), 5);
+    let own = "portway_connections_accepted_total{listener=\"agents\"}";
+    assert_eq!(page.count(own), 0);
+    let gauges = ["portway_connections_active", "portway_endpoint_connections"];
+    for gauge in gauges {
+        assert!(page.sum(gauge, &[]) < 0.5);
+    }
+    // It goes on counting what passes through it, beside ours.
+    let bytes = ["client_to_backend", "backend_to_client"].map(|direction| {
+        let labels = format!("backend=\"fleet\",direction=\"{direction}\"");
+        of_predecessor("portway_bytes_total", &labels)
+    });
+    let hellos = 5 * hello().len() as u64;
+    assert_eq!(bytes.each_ref().map(|it| page.count(it)), [hellos; 2]);
+    echo(&mut held[0], &[b'x'; 1000]);
+    within(PATIENCE, "the bytes are counted", || {
+        let page = next.metrics();
+        (bytes.each_ref().map(|it| page.count(it)) == [hellos + 1000; 2]).then_some(())
+    });
+    let mut client = next.relayed();
+    echo(&mut client, b"ours");
+    held.truncate(2);
+    let page = shows(&next, 2);
+    assert_eq!((page.count(&accepted()), page.count(own)), (5, 1));
+    let name = "portway_connections_closed_total";
+    let closed = page.sum(name, &[("process", "predecessor")]);
+    assert!((closed - 3.0).abs() < 0.5, "{closed}");
+    drop(held);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    let page = shows(&next, 0);
+    assert!(!has_label(&page), "{}", page.page);
+    assert_eq!(page.count(own), 1);
+}
+
+/// In a rollout Kubernetes stops the old pod as soon as the new one is ready.
+#[test]
+fn a_predecessor_that_was_told_to_stop_is_shown_until_it_ends() {
+    let backend = Backend::echo();
+    let mut portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
+    let held = [(); 3].map(|()| portway.relayed());
+    let next = portway.start_beside(&["--takeover"]);
+    shows(&next, 3);
+    portway.signal(Signal::TERM);
+    let address = portway.address("agents");
+    for _ in 0..3 {
+        shows(&next, 3);
+    }
+    // It does not come back: it has let go of the sockets, and the link is no reason to.
+    next.signal(Signal::TERM);
+    within(PATIENCE, "nobody listens", || {
+        TcpStream::connect(address).is_err().then_some(())
+    });
+    drop(held);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+}
+
+/// So it is when a pod is deleted: its replacement comes while it drains.
+#[test]
+fn a_predecessor_that_drained_already_is_shown_until_it_ends() {
+    let backend = Backend::echo();
+    let limits = format!("drain_delay = \"60s\"\n{SLOW_DRAIN}");
+    let mut portway = Portway::start(&with_ports(backend.address(), &limits));
+    let held = [(); 3].map(|()| portway.relayed());
+    portway.signal(Signal::TERM);
+    tells(&portway, "draining");
+    let next = portway.start_beside(&["--takeover"]);
+    shows(&next, 3);
+    assert_eq!(next.count(&accepted()), 3);
+    drop(held);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    assert!(!has_label(&shows(&next, 0)));
+}
+
+#[test]
+fn a_third_generation_shows_the_second() {
+    let backend = Backend::echo();
+    let first = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
+    let of_first = [(); 5].map(|()| first.relayed());
+    let second = first.start_beside(&["--takeover"]);
+    shows(&second, 5);
+    let of_second = [(); 2].map(|()| second.relayed());
+    let third = within(PATIENCE, "the second has the control socket", || {
+        let is_reloaded = second.reload().status.success();
+        is_reloaded.then(|| second.start_beside(&["--takeover"]))
+    });
+    let page = shows(&third, 2);
+    assert_valid(&page);
+    assert_eq!(page.count(&accepted()), 2);
+    drop((of_first, of_second));
+}
+
+#[test]
+fn a_predecessor_that_hangs_delays_no_page_for_long_and_its_figures_come_again() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
+    let held = [(); 3].map(|()| portway.relayed());
+    let next = portway.start_beside(&["--takeover"]);
+    shows(&next, 3);
+    drop(next.relayed());
+    freeze(&portway);
+    for _ in 0..5 {
+        let begun = Instant::now();
+        let page = next.metrics();
+        assert!(begun.elapsed() < 10 * BOUND, "{:?}", begun.elapsed());
+        assert!(
+            !has_label(&page) && !has_connections(&page),
+            "{}",
+            page.page
+        );
+        assert_valid(&page);
+        let own = "portway_connections_accepted_total{listener=\"agents\"}";
+        assert_eq!(page.count(own), 1);
+        for probe in ["/livez", "/readyz"] {
+            assert_eq!(get(next.admin(), probe).unwrap().0, 200);
+        }
+    }
+    portway.signal(Signal::CONT);
+    let page = shows(&next, 3);
+    assert_eq!(page.count(&accepted()), 3);
+    drop(held);
+}
+
+#[test]
+fn a_predecessor_accepts_again_if_its_successor_ends_while_a_question_is_open() {
+    for end in [Signal::KILL, Signal::TERM] {
+        let backend = Backend::echo();
+        let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
+        let mut held = portway.relayed();
+        let mut next = portway.start_beside(&["--takeover"]);
+        shows(&next, 1);
+        freeze(&portway);
+        // The scrape goes without an answer; the question stays.
+        assert!(!has_connections(&next.metrics()));
+        next.signal(end);
+        if end == Signal::KILL {
+            next.wait_exit();
+        }
+        portway.signal(Signal::CONT);
+        tells(&portway, "accepting again");
+        drop(portway.relayed());
+        echo(&mut held, b"still here");
+        assert_eq!(next.wait_exit().success(), end == Signal::TERM);
+        assert_eq!(
+            shows(&portway, 0).count("portway_connections_accepted_total{listener=\"agents\"}"),
+            2
+        );
+    }
+}
+
+/// An older version passes over words that it does not know.
+#[test]
+fn an_older_predecessor_is_asked_once_and_still_noticed_when_it_ends() {
+    let backend = Backend::echo();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let bind = format!("bind = [\"{}\"]", listener.local_addr().unwrap());
+    let toml = config(&[backend.address()], "", "");
+    let toml = toml.replace("bind = [\"127.0.0.1:0\"]", &bind);
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routes.toml");
+    std::fs::write(&file, toml).unwrap();
+    let name = UnixAddr::from_abstract_name(format!("portway:{}", file.display())).unwrap();
+    let control = UnixListener::bind_addr(&name).unwrap();
+    let predecessor = thread::spawn(move || {
+        let (stream, _) = control.accept().unwrap();
+        drop(control);
+        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+        assert_eq!(lines.next().unwrap().unwrap(), "takeover");
+        portway::net::send_descriptors(&stream, b's', &[listener.as_fd()]).unwrap();
+        portway::net::send_descriptors(&stream, b'e', &[]).unwrap();
+        assert_eq!(lines.next().unwrap().unwrap(), "ready");
+        (stream, lines)
+    });
+    let portway = Portway::start_at(&file, &["--takeover"]);
+    let (stream, mut lines) = predecessor.join().unwrap();
+    // It still accepts too: the page does not say that there is none.
+    assert!(!has_connections(&portway.metrics()));
+    (&stream).write_all(b"y").unwrap();
+    stream.set_nonblocking(true).unwrap();
+    let asked = within(PATIENCE, "it is asked", || {
+        assert!(!has_connections(&portway.metrics()));
+        lines.next().unwrap().ok()
+    });
+    assert_eq!(asked, "figures");
+    for _ in 0..5 {
+        assert!(!has_connections(&portway.metrics()));
+    }
+    assert!(lines.next().unwrap().is_err(), "it is asked again");
+    drop((stream, lines));
+    shows(&portway, 0);
+}
