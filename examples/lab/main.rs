@@ -1,6 +1,6 @@
 //! The lab: a whole Elastic fleet in one process, to see portway work and to prove that it does.
 //!
-//! `cargo run --release --example lab` makes an authority and certificates, starts Fleet Servers and
+//! `cargo run --example lab` makes an authority and certificates, starts Fleet Servers and
 //! Elasticsearch nodes with real TLS on loopback, starts portway before them, and lets agents enroll,
 //! check in and send data through it. Each row of the table that it prints is one promise, with what
 //! both ends saw; the exit status is 1 if one does not hold.
