@@ -10,13 +10,14 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use socket2::{Domain, Socket, Type};
 
 use super::with_ports;
-use crate::it::fixture::{PATIENCE, Portway, config, get, hello, message, within};
+use crate::it::fixture::{NAME, PATIENCE, Portway, config, get, message, route, within};
+use crate::it::hello::Builder;
 use crate::it::metrics::Metrics;
 use crate::it::peers::Backend;
 
-/// Idle connections stay for as long as a test takes.
 const SLOW_DRAIN: &str = "drain_timeout = \"365d\"";
 /// How long a scrape waits for the predecessor.
 const BOUND: Duration = Duration::from_millis(500);
@@ -68,11 +69,41 @@ fn freeze(portway: &Portway) {
     });
 }
 
-fn echo(client: &mut TcpStream, bytes: &[u8]) {
-    client.write_all(bytes).unwrap();
-    let mut echoed = vec![0; bytes.len()];
-    client.read_exact(&mut echoed).unwrap();
-    assert_eq!(echoed, bytes);
+/// A connection that a drain leaves alone: there are always bytes on their way to a client that does not read.
+struct Held {
+    client: TcpStream,
+    sent: Vec<u8>,
+}
+
+impl Held {
+    /// For the route of this server name, whose backend echoes.
+    fn new(portway: &Portway, name: &str) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+        socket.set_recv_buffer_size(32 << 10).unwrap();
+        socket.connect(&portway.address("agents").into()).unwrap();
+        let client = TcpStream::from(socket);
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut held = Self {
+            client,
+            sent: Vec::new(),
+        };
+        held.send(&Builder::new(name).build());
+        held.send(&vec![b'x'; 256 << 10]);
+        held.client.peek(&mut [0]).unwrap();
+        held
+    }
+
+    fn send(&mut self, bytes: &[u8]) {
+        self.client.write_all(bytes).unwrap();
+        self.sent.extend(bytes);
+    }
+
+    /// Reads all that the backend has sent back.
+    fn read(&mut self) {
+        let mut echoed = vec![0; self.sent.len()];
+        self.client.read_exact(&mut echoed).unwrap();
+        assert!(echoed == self.sent);
+    }
 }
 
 /// Each name has one block of lines, and no series comes twice.
@@ -87,33 +118,36 @@ fn assert_valid(page: &Metrics) {
 #[test]
 fn a_page_shows_the_connections_and_counters_of_the_predecessor_until_it_ends() {
     let backend = Backend::echo();
-    let mut portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
-    let mut held: Vec<_> = (0..5).map(|_| portway.relayed()).collect();
+    let toml = with_ports(backend.address(), SLOW_DRAIN) + &route("es", backend.address(), "");
+    let mut portway = Portway::start(&toml);
+    let mut reader = Held::new(&portway, "es.example");
+    let mut held: Vec<_> = (0..4).map(|_| Held::new(&portway, NAME)).collect();
     assert_eq!(portway.count(CONNECTIONS), 0);
     let next = portway.start_beside(&["--takeover"]);
     let page = shows(&next, 5);
     assert_valid(&page);
-    assert_eq!(page.count(&accepted()), 5);
     let own = "portway_connections_accepted_total{listener=\"agents\"}";
-    assert_eq!(page.count(own), 0);
+    assert_eq!((page.count(&accepted()), page.count(own)), (5, 0));
     let gauges = ["portway_connections_active", "portway_endpoint_connections"];
     for gauge in gauges {
         assert!(page.sum(gauge, &[]) < 0.5);
     }
     // It goes on counting what passes through it, beside ours.
-    let bytes = ["client_to_backend", "backend_to_client"].map(|direction| {
-        let labels = format!("backend=\"fleet\",direction=\"{direction}\"");
-        of_predecessor("portway_bytes_total", &labels)
-    });
-    let hellos = 5 * hello().len() as u64;
-    assert_eq!(bytes.each_ref().map(|it| page.count(it)), [hellos; 2]);
-    echo(&mut held[0], &[b'x'; 1000]);
+    let bytes = |page: &Metrics| {
+        ["client_to_backend", "backend_to_client"].map(|direction| {
+            let labels = format!("backend=\"es\",direction=\"{direction}\"");
+            page.count(&of_predecessor("portway_bytes_total", &labels))
+        })
+    };
+    let before = reader.sent.len() as u64;
+    assert!(bytes(&page).into_iter().all(|bytes| bytes <= before));
+    reader.send(&[b'y'; 1000]);
+    reader.read();
+    let all = before + 1000;
     within(PATIENCE, "the bytes are counted", || {
-        let page = next.metrics();
-        (bytes.each_ref().map(|it| page.count(it)) == [hellos + 1000; 2]).then_some(())
+        (bytes(&next.metrics()) == [all; 2]).then_some(())
     });
-    let mut client = next.relayed();
-    echo(&mut client, b"ours");
+    drop((reader, next.relayed()));
     held.truncate(2);
     let page = shows(&next, 2);
     assert_eq!((page.count(&accepted()), page.count(own)), (5, 1));
@@ -132,7 +166,7 @@ fn a_page_shows_the_connections_and_counters_of_the_predecessor_until_it_ends() 
 fn a_predecessor_that_was_told_to_stop_is_shown_until_it_ends() {
     let backend = Backend::echo();
     let mut portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
-    let held = [(); 3].map(|()| portway.relayed());
+    let held = [(); 3].map(|()| Held::new(&portway, NAME));
     let next = portway.start_beside(&["--takeover"]);
     shows(&next, 3);
     portway.signal(Signal::TERM);
@@ -155,7 +189,7 @@ fn a_predecessor_that_drained_already_is_shown_until_it_ends() {
     let backend = Backend::echo();
     let limits = format!("drain_delay = \"60s\"\n{SLOW_DRAIN}");
     let mut portway = Portway::start(&with_ports(backend.address(), &limits));
-    let held = [(); 3].map(|()| portway.relayed());
+    let held = [(); 3].map(|()| Held::new(&portway, NAME));
     portway.signal(Signal::TERM);
     tells(&portway, "draining");
     let next = portway.start_beside(&["--takeover"]);
@@ -170,10 +204,10 @@ fn a_predecessor_that_drained_already_is_shown_until_it_ends() {
 fn a_third_generation_shows_the_second() {
     let backend = Backend::echo();
     let first = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
-    let of_first = [(); 5].map(|()| first.relayed());
+    let of_first = [(); 5].map(|()| Held::new(&first, NAME));
     let second = first.start_beside(&["--takeover"]);
     shows(&second, 5);
-    let of_second = [(); 2].map(|()| second.relayed());
+    let of_second = [(); 2].map(|()| Held::new(&second, NAME));
     let third = within(PATIENCE, "the second has the control socket", || {
         let is_reloaded = second.reload().status.success();
         is_reloaded.then(|| second.start_beside(&["--takeover"]))
@@ -188,7 +222,7 @@ fn a_third_generation_shows_the_second() {
 fn a_predecessor_that_hangs_delays_no_page_for_long_and_its_figures_come_again() {
     let backend = Backend::echo();
     let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
-    let held = [(); 3].map(|()| portway.relayed());
+    let held = [(); 3].map(|()| Held::new(&portway, NAME));
     let next = portway.start_beside(&["--takeover"]);
     shows(&next, 3);
     drop(next.relayed());
@@ -220,7 +254,7 @@ fn a_predecessor_accepts_again_if_its_successor_ends_while_a_question_is_open() 
     for end in [Signal::KILL, Signal::TERM] {
         let backend = Backend::echo();
         let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
-        let mut held = portway.relayed();
+        let mut held = Held::new(&portway, NAME);
         let mut next = portway.start_beside(&["--takeover"]);
         shows(&next, 1);
         freeze(&portway);
@@ -233,7 +267,7 @@ fn a_predecessor_accepts_again_if_its_successor_ends_while_a_question_is_open() 
         portway.signal(Signal::CONT);
         tells(&portway, "accepting again");
         drop(portway.relayed());
-        echo(&mut held, b"still here");
+        held.read();
         assert_eq!(next.wait_exit().success(), end == Signal::TERM);
         assert_eq!(
             shows(&portway, 0).count("portway_connections_accepted_total{listener=\"agents\"}"),

@@ -176,9 +176,8 @@ fn a_successor_that_does_not_read_its_page_holds_nothing_up() {
         spawn_local(successor.tell_back());
         let mut said = Vec::new();
         own.read_to_end(&mut said).await.unwrap();
-        let mut expected = answer(registry.render().as_bytes());
-        expected.push(BACK);
-        assert_eq!(said.len(), expected.len());
-        assert_eq!(said.last(), Some(&BACK));
+        let page = &said[5..said.len() - 1];
+        assert!(page.len() > 1 << 20, "it is no test");
+        assert_eq!(said, [answer(page), vec![BACK]].concat());
     });
 }
