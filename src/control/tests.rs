@@ -285,10 +285,14 @@ fn only_reading_has_a_time_limit_and_what_hangs_is_read_once() {
         tokio::time::pause();
         let fixture = Fixture::start(change(1, Vec::new()), false);
         // Checking may take as long as it likes.
-        let slow = fixture.reload();
+        let mut slow = fixture.reload();
         fixture.reading.open();
         fixture.checking.has_come(1).await;
         tokio::time::advance(Duration::from_mins(1)).await;
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(slow.try_recv().is_err(), "it has not been answered yet");
         fixture.checking.open();
         assert_eq!(slow.await.unwrap().unwrap(), 2);
         for _ in 0..3 {
