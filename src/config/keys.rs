@@ -114,6 +114,7 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
             }
             (Some(Keys::Named(keys)), DeValue::Table(tables)) => {
                 take_long(tables, &path, lost);
+                take_dotted(tables, keys, &path, lost);
                 for (name, table) in tables.iter_mut() {
                     if let DeValue::Table(table) = table.get_mut() {
                         take_from(table, keys, &path.key(name.as_ref()), lost);
@@ -141,6 +142,40 @@ fn take_long(tables: &mut DeTable<'_>, path: &Path, lost: &mut Lost) {
                 path: path.key(name),
                 message,
                 help: Some(help),
+                other: None,
+            });
+        }
+    }
+}
+
+/// Takes out what was meant as one name with a dot: `[backends.a.b]` is a table b in a table a.
+fn take_dotted(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost) {
+    let is_dotted = |table: &DeValue<'_>| {
+        table.as_table().is_some_and(|table| {
+            let is_known = |key: &str| known.iter().any(|(name, _)| *name == key);
+            let mut keys = table.iter();
+            !table.is_empty()
+                && keys.all(|(key, value)| !is_known(key.as_ref()) && value.get_ref().is_table())
+        })
+    };
+    let dotted = tables
+        .iter()
+        .filter(|(_, table)| is_dotted(table.get_ref()));
+    let dotted: Vec<String> = dotted.map(|(name, _)| name.get_ref().to_string()).collect();
+    for name in &dotted {
+        let table = tables.remove(name.as_str());
+        let under = table.iter().filter_map(|table| table.get_ref().as_table());
+        for key in under.flat_map(DeTable::keys) {
+            let whole = format!("{name}.{}", key.get_ref());
+            lost.add(path, Some(&whole));
+            lost.faults.add(Fault {
+                span: key.span(),
+                path: path.key(name).key(key.as_ref()),
+                message: "unknown key".to_owned(),
+                help: Some(format!(
+                    "write [{}] if the dot is a part of the name",
+                    path.key(&whole)
+                )),
                 other: None,
             });
         }
