@@ -69,9 +69,11 @@ impl Control {
     }
 
     pub(super) fn reject(&mut self, rejected: Rejected, askers: Vec<Asker>) {
-        if !rejected.may_pass {
-            self.tried.set(Content::of(rejected.hash));
-        }
+        self.tried.set(if rejected.may_pass {
+            Content::Unknown
+        } else {
+            Content::of(rejected.hash)
+        });
         if self.failure.as_ref() != Some(&rejected.text) {
             self.registry.config().failed();
             rejected.log();
@@ -80,8 +82,8 @@ impl Control {
             drop(asker.send(Err(NotReloaded::Rejected(rejected.text.clone()))));
         }
         self.failure = Some(rejected.text);
-        if rejected.may_pass {
-            // A successor that ends may still have the addresses.
+        if rejected.may_pass || rejected.hash.is_none() {
+            // A successor that ends may still have the addresses, or what it takes to read a file.
             self.again = self.again.map(|_| Instant::now() + RETRY);
         } else {
             self.again = None;

@@ -108,6 +108,27 @@ fn a_file_whose_address_is_busy_is_tried_until_the_address_is_free() {
     wait_generation(&portway, 2);
 }
 
+/// The last reload has failed until one succeeds.
+#[test]
+fn a_file_that_is_again_as_before_its_address_was_busy_is_in_force_again() {
+    let backend = Backend::echo();
+    let toml = config(&[backend.address()], "", "");
+    let portway = Portway::start_args(&toml, &["--watch"]);
+    within(PATIENCE, "it watches", || {
+        (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
+    });
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let busy = other.local_addr().unwrap();
+    let is_fine = |fine: u64| {
+        let now = portway.count("portway_config_last_reload_successful");
+        (now == fine).then_some(())
+    };
+    portway.write(&format!("{toml}[listeners.more]\nbind = [\"{busy}\"]\n"));
+    within(PATIENCE, "the fault is told", || is_fine(0));
+    portway.write(&toml);
+    within(PATIENCE, "the file is in force again", || is_fine(1));
+}
+
 /// What the kubelet does with a volume of a ConfigMap: the file is a link through `..data`, which is a
 /// link to a directory, and that link is replaced by a rename.
 #[test]

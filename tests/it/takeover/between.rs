@@ -279,6 +279,8 @@ fn a_process_without_descriptors_accepts_again_all_the_same() {
     drop(after);
     tells(&portway, "accepting again");
     prlimit(pid, Resource::Nofile, before).unwrap();
+    // It has read the file then, too.
+    tells(&portway, "reloaded");
     drop(portway.relayed());
     assert_eq!(get(admin, "/readyz").unwrap().0, 200);
     drop(held);
