@@ -14,7 +14,7 @@ use crate::it::process;
 #[test]
 fn f25_a_drain_lets_connections_finish_and_cuts_the_rest_with_a_reset() {
     let backend = Backend::echo();
-    let limits = "drain_delay = \"1s\"\ndrain_timeout = \"2s\"";
+    let limits = "drain_delay = \"3s\"\ndrain_timeout = \"4s\"";
     let mut portway = Portway::start(&config(&[backend.address()], limits, ""));
     let (address, admin) = (portway.address("agents"), portway.admin());
     assert_eq!(get(admin, "/readyz").unwrap().0, 200);
@@ -22,23 +22,17 @@ fn f25_a_drain_lets_connections_finish_and_cuts_the_rest_with_a_reset() {
     let mut staying: Vec<_> = (0..10).map(|_| portway.relayed()).collect();
     let begin = Instant::now();
     portway.signal(Signal::TERM);
-    within(
-        Duration::from_millis(500),
-        "/readyz says no at once",
-        || (get(admin, "/readyz").unwrap().0 == 503).then_some(()),
-    );
+    within(PATIENCE, "/readyz says no", || {
+        (get(admin, "/readyz").unwrap().0 == 503).then_some(())
+    });
     assert_eq!(get(admin, "/livez").unwrap().0, 200);
     // Balancers notice late: connections still come during the delay.
     finishing.push(portway.relayed());
-    assert!(
-        begin.elapsed() < Duration::from_secs(1),
-        "too slow a machine for this test"
-    );
     within(PATIENCE, "the listener is closed", || {
         TcpStream::connect(address).err()
     });
     assert!(
-        begin.elapsed() > Duration::from_millis(900),
+        begin.elapsed() > Duration::from_millis(2900),
         "{:?}",
         begin.elapsed()
     );
@@ -60,13 +54,13 @@ fn f25_a_drain_lets_connections_finish_and_cuts_the_rest_with_a_reset() {
     }
     let took = begin.elapsed();
     assert!(
-        took > Duration::from_secs(2),
+        took > Duration::from_secs(5),
         "cut before drain_timeout: {took:?}"
     );
     let status = portway.wait_exit();
     assert_eq!(status.code(), Some(0), "{status:?}");
     assert!(
-        begin.elapsed() < Duration::from_secs(5),
+        begin.elapsed() < Duration::from_mins(1),
         "{:?}",
         begin.elapsed()
     );
@@ -188,8 +182,9 @@ fn f28_after_a_kill_the_same_port_is_served_at_once() {
     let portway = Portway::start(&toml);
     assert_eq!(portway.address("agents"), address);
     drop(portway.relayed());
+    // Ten times what it may take.
     assert!(
-        begin.elapsed() < Duration::from_secs(1),
+        begin.elapsed() < Duration::from_secs(10),
         "{:?}",
         begin.elapsed()
     );
