@@ -124,7 +124,7 @@ impl Control {
     async fn give_back(&mut self, mut link: Link, closes: Instant) -> Option<Heard> {
         // It has the name too then.
         self.leave_socket();
-        let asked = tokio::select! {
+        let mut asked = tokio::select! {
             biased;
             heard = self.hear() => {
                 if matches!(heard, Heard::TakenOver) {
@@ -134,20 +134,22 @@ impl Control {
             }
             asked = link.ask_back() => asked,
         };
+        if asked == Asked::Silent {
+            tracing::warn!("the predecessor does not answer: it accepts again once it can");
+            asked = tokio::select! {
+                biased;
+                heard = self.hear() => return Some(heard),
+                asked = link.answer() => asked,
+                () = sleep_until(closes) => asked,
+            };
+        }
         match asked {
             Asked::Back => tracing::info!("the predecessor accepts again"),
             Asked::Ended => {
                 self.take_socket(Before::Nobody);
                 return None;
             }
-            Asked::Silent => {
-                tracing::warn!("the predecessor does not answer: it accepts again once it can");
-                tokio::select! {
-                    biased;
-                    heard = self.hear() => return Some(heard),
-                    () = sleep_until(closes) => {}
-                }
-            }
+            Asked::Silent => {}
         }
         Some(Heard::Back)
     }

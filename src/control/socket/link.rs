@@ -90,13 +90,18 @@ impl Link {
         tell(&self.writing, &format!("{FAREWELL}\n"));
     }
 
-    /// Asks the predecessor to accept again.
+    /// Asks the predecessor to accept again, and waits a little for its answer.
     pub(in crate::control) async fn ask_back(&mut self) -> Asked {
         tell(&self.writing, &format!("{RETURN}\n"));
-        match timeout(BACK_TIMEOUT, &mut self.back).await {
-            Ok(Ok(())) => Asked::Back,
-            Ok(Err(_)) => Asked::Ended,
-            Err(_) => Asked::Silent,
+        let answer = timeout(BACK_TIMEOUT, self.answer()).await;
+        answer.unwrap_or(Asked::Silent)
+    }
+
+    /// What the predecessor answers, however late.
+    pub(in crate::control) async fn answer(&mut self) -> Asked {
+        match (&mut self.back).await {
+            Ok(()) => Asked::Back,
+            Err(_) => Asked::Ended,
         }
     }
 }

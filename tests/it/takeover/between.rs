@@ -206,6 +206,39 @@ fn a_predecessor_that_hangs_has_the_admin_address_for_itself() {
 }
 
 #[test]
+fn a_predecessor_that_answers_late_has_the_admin_address_from_then_on() {
+    let backend = Backend::echo();
+    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"60s\"";
+    let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
+    before.accepts_no_more();
+    let held = portway.relayed();
+    portway.signal(Signal::TERM);
+    assert_eq!(line(&mut before.stream), "return");
+    tells(&portway, "the predecessor does not answer");
+    before.stream.get_mut().write_all(b"b").unwrap();
+    // The connection has done its work.
+    assert_eq!(line(&mut before.stream), "");
+    is_ours(&before.admin);
+    drop(held);
+}
+
+#[test]
+fn a_process_whose_predecessor_ends_instead_of_answering_can_be_succeeded() {
+    let backend = Backend::echo();
+    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"1s\"";
+    let (mut before, mut portway) = Predecessor::of(&with_ports(backend.address(), limits));
+    before.accepts_no_more();
+    portway.signal(Signal::TERM);
+    assert_eq!(line(&mut before.stream), "return");
+    tells(&portway, "the predecessor does not answer");
+    before.stream.get_ref().shutdown(Shutdown::Both).unwrap();
+    let next = portway.start_beside(&["--takeover"]);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    drop(next.relayed());
+    assert_eq!(get(next.admin(), "/readyz").unwrap().0, 200);
+}
+
+#[test]
 fn a_predecessor_that_answers_too_late_accepts_again_at_once() {
     let backend = Backend::echo();
     let limits = "drain_timeout = \"60s\"";
