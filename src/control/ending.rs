@@ -169,12 +169,9 @@ impl Control {
             match request {
                 Some(Request::Stop) if self.stops.is_second() => return Heard::Stop,
                 Some(Request::Stop) => {}
-                Some(Request::Reload(asker)) => {
-                    tracing::warn!("{DRAINING}");
-                    if let Some(asker) = asker {
-                        refuse(asker, DRAINING);
-                    }
-                }
+                // Not told here: `--watch` asks again and again.
+                Some(Request::Reload(Some(asker))) => refuse(asker, DRAINING),
+                Some(Request::Reload(None)) => tracing::warn!("{DRAINING}"),
                 Some(Request::Sockets(answer)) => self.hand_over(answer),
                 Some(Request::TakenOver(successor)) => {
                     tracing::info!("a successor has taken the listeners over");

@@ -46,11 +46,14 @@ impl Control {
     /// Begins to read the file again. What fails leaves everything as it was.
     pub(super) fn reload(&mut self, asker: Option<Asker>) {
         if self.is_taken_over() {
-            tracing::warn!("{TAKING_OVER}");
             match asker {
+                // Not told here: `--watch` asks again and again.
                 Some(asker) => refuse(asker, TAKING_OVER),
-                // The takeover may fail.
-                None => self.again = Some(Instant::now() + RETRY),
+                None => {
+                    tracing::warn!("{TAKING_OVER}");
+                    // The takeover may fail.
+                    self.again = Some(Instant::now() + RETRY);
+                }
             }
             return;
         }

@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+use serde_json::Value;
+
 use super::fixture::{PATIENCE, PORTWAY, Portway, config, message, pause, route, within};
 use super::peers::Backend;
 
@@ -127,6 +130,27 @@ fn a_file_that_is_again_as_before_its_address_was_busy_is_in_force_again() {
     within(PATIENCE, "the fault is told", || is_fine(0));
     portway.write(&toml);
     within(PATIENCE, "the file is in force again", || is_fine(1));
+}
+
+#[test]
+fn a_file_that_changes_in_a_drain_fills_no_log() {
+    let backend = Backend::echo();
+    let toml = config(&[backend.address()], "drain_delay = \"60s\"", "");
+    let portway = Portway::start_args(&toml, &["--watch"]);
+    within(PATIENCE, "it watches", || {
+        (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
+    });
+    portway.signal(Signal::TERM);
+    let draining = |line: &Value| message(line) == "draining";
+    portway.program.wait(PATIENCE, draining);
+    portway.write(&format!("{toml}{}", route("more", backend.address(), "")));
+    // It is tried again every two seconds.
+    pause(Duration::from_secs(3));
+    portway.signal(Signal::HUP);
+    let refused = |line: &Value| message(line).contains("reads no other configuration");
+    portway.program.wait(PATIENCE, refused);
+    let lines = portway.program.all();
+    assert_eq!(lines.iter().filter(|line| refused(line)).count(), 1);
 }
 
 /// What the kubelet does with a volume of a ConfigMap: the file is a link through `..data`, which is a
