@@ -4,7 +4,7 @@
 //! reach nor be in the way of. Elsewhere it is an abstract Unix socket (see unix(7)): no file is left
 //! behind by a crash, and pods of one network namespace find each other.
 
-use std::fs::{self, Permissions};
+use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -75,6 +75,13 @@ impl Place {
             }
             Self::File(path) => path,
         };
+        // Of two who find that its owner has ended, one must not remove the socket of the other.
+        let directory = File::open(path.parent().unwrap_or(Path::new("/")))?;
+        match directory.try_lock() {
+            Err(TryLockError::WouldBlock) => return Err(Errno::ADDRINUSE.into()),
+            Err(TryLockError::Error(error)) => return Err(error),
+            Ok(()) => {}
+        }
         match self.connect() {
             Ok(_) | Err(Errno::AGAIN) => return Err(Errno::ADDRINUSE.into()),
             // Whoever had it has ended.
@@ -106,4 +113,34 @@ fn name(file: &Path) -> io::Result<Vec<u8>> {
     let room = LONGEST_NAME - name.len();
     name.extend(path.iter().skip(path.len().saturating_sub(room)));
     Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+    use std::thread;
+
+    use super::*;
+
+    /// As when a process is killed, and the one before it and the one behind it both come to accept.
+    #[test]
+    fn of_several_who_find_the_file_of_one_that_has_ended_one_listens() {
+        let directory = tempfile::tempdir().unwrap();
+        for round in 0..200 {
+            let path = directory.path().join(format!("{round}.socket"));
+            drop(UnixListener::bind(&path).unwrap());
+            let (place, barrier) = (Place::File(path), Barrier::new(4));
+            let listening = thread::scope(|scope| {
+                let listen = || {
+                    barrier.wait();
+                    place.listen().ok()
+                };
+                let all = [(); 4].map(|()| scope.spawn(listen));
+                all.map(|one| one.join().unwrap())
+            });
+            let count = listening.iter().flatten().count();
+            assert_eq!(count, 1, "in round {round}");
+            place.connect().unwrap();
+        }
+    }
 }
