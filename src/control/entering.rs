@@ -46,14 +46,13 @@ impl Control {
     /// Begins to read the file again. What fails leaves everything as it was.
     pub(super) fn reload(&mut self, asker: Option<Asker>) {
         if self.is_taken_over() {
-            match asker {
+            if let Some(asker) = asker {
                 // Not told here: `--watch` asks again and again.
-                Some(asker) => refuse(asker, TAKING_OVER),
-                None => {
-                    tracing::warn!("{TAKING_OVER}");
-                    // The takeover may fail.
-                    self.again = Some(Instant::now() + RETRY);
-                }
+                refuse(asker, TAKING_OVER);
+            } else {
+                tracing::warn!("{TAKING_OVER}");
+                // The takeover may fail.
+                self.again = Some(Instant::now() + RETRY);
             }
             return;
         }

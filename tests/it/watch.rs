@@ -20,14 +20,20 @@ fn wait_generation(portway: &Portway, generation: u64) {
     });
 }
 
+/// A process that has begun to watch its file.
+fn watching(toml: &str) -> Portway {
+    let portway = Portway::start_args(toml, &["--watch"]);
+    within(PATIENCE, "it watches", || {
+        (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
+    });
+    portway
+}
+
 #[test]
 fn a_changed_file_is_in_force_however_it_was_written() {
     let backend = Backend::echo();
     let toml = config(&[backend.address()], "", "");
-    let portway = Portway::start_args(&toml, &["--watch"]);
-    within(PATIENCE, "it watches", || {
-        (portway.metric("portway_config_watch{mode=\"inotify\"}") > 0.5).then_some(())
-    });
+    let portway = watching(&toml);
     let with = |name: &str| format!("{toml}{}", route(name, backend.address(), ""));
     // By a rename, in place, and by removing it first.
     portway.write(&with("renamed"));
@@ -72,10 +78,7 @@ fn a_file_that_cannot_be_read_as_text_is_tried_once() {
 fn a_file_that_could_not_be_read_for_a_while_is_in_force_again_without_a_change() {
     let backend = Backend::echo();
     let toml = config(&[backend.address()], "", "");
-    let portway = Portway::start_args(&toml, &["--watch"]);
-    within(PATIENCE, "it watches", || {
-        (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
-    });
+    let portway = watching(&toml);
     let is_fine = |fine: u64| {
         let now = portway.count("portway_config_last_reload_successful");
         (now == fine).then_some(())
@@ -93,10 +96,7 @@ fn a_file_that_could_not_be_read_for_a_while_is_in_force_again_without_a_change(
 fn a_file_whose_address_is_busy_is_tried_until_the_address_is_free() {
     let backend = Backend::echo();
     let toml = config(&[backend.address()], "", "");
-    let portway = Portway::start_args(&toml, &["--watch"]);
-    within(PATIENCE, "it watches", || {
-        (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
-    });
+    let portway = watching(&toml);
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = other.local_addr().unwrap();
     portway.write(&format!("{toml}[listeners.more]\nbind = [\"{busy}\"]\n"));
@@ -116,10 +116,7 @@ fn a_file_whose_address_is_busy_is_tried_until_the_address_is_free() {
 fn a_file_that_is_again_as_before_its_address_was_busy_is_in_force_again() {
     let backend = Backend::echo();
     let toml = config(&[backend.address()], "", "");
-    let portway = Portway::start_args(&toml, &["--watch"]);
-    within(PATIENCE, "it watches", || {
-        (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
-    });
+    let portway = watching(&toml);
     let other = TcpListener::bind("127.0.0.1:0").unwrap();
     let busy = other.local_addr().unwrap();
     let is_fine = |fine: u64| {
@@ -136,10 +133,7 @@ fn a_file_that_is_again_as_before_its_address_was_busy_is_in_force_again() {
 fn a_file_that_changes_in_a_drain_fills_no_log() {
     let backend = Backend::echo();
     let toml = config(&[backend.address()], "drain_delay = \"60s\"", "");
-    let portway = Portway::start_args(&toml, &["--watch"]);
-    within(PATIENCE, "it watches", || {
-        (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
-    });
+    let portway = watching(&toml);
     portway.signal(Signal::TERM);
     let draining = |line: &Value| message(line) == "draining";
     portway.program.wait(PATIENCE, draining);
@@ -202,7 +196,7 @@ fn without_inotify_a_changed_file_is_in_force_within_10_s() {
     command.args(namespace).args(["sh", "-c", script, PORTWAY]);
     let portway = Portway::start_by(command, &toml, Stdio::piped());
     assert_eq!(portway.count("portway_config_watch{mode=\"poll\"}"), 1);
-    let warns = |line: &serde_json::Value| message(line).contains("inotify fails");
+    let warns = |line: &Value| message(line).contains("inotify fails");
     portway.program.wait(PATIENCE, warns);
     let begin = Instant::now();
     portway.write(&format!("{toml}{}", route("two", backend.address(), "")));
