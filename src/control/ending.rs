@@ -87,7 +87,9 @@ impl Control {
     /// Waits until the listeners are to be closed. A predecessor that still lives is asked to accept again.
     async fn until_closing(&mut self, closes: Instant) -> Heard {
         loop {
-            if let Some(heard) = self.until_known().await {
+            if matches!(self.predecessor, Predecessor::Linked(_))
+                && let Some(heard) = self.until_known().await
+            {
                 return heard;
             }
             let heard = match mem::replace(&mut self.predecessor, Predecessor::None) {
@@ -108,7 +110,7 @@ impl Control {
         }
     }
 
-    /// Waits until a successor that has the sockets accepts or has given up.
+    /// Waits until a successor that has the sockets accepts or has given up: the predecessor goes on if it has.
     async fn until_known(&mut self) -> Option<Heard> {
         let limit = Instant::now() + TAKEOVER_TIME;
         while self.takeover.upgrade().is_some() && Instant::now() < limit {
