@@ -38,6 +38,7 @@ impl Control {
             timeout: over,
         } = self.in_force.drain;
         let closes = Instant::now() + delay;
+        self.stop_coming_back();
         self.begin_to_drain(delay);
         match self.until_closing(closes).await {
             Heard::Stop => return self.stop_at_once().await,

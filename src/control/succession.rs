@@ -13,7 +13,7 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 
 use super::drain::{CUT_TIME, DRAINING, ended, tell};
 use super::entering::{Entering, Kind, Step, refuse};
-use super::socket::{Link, Successor, Word};
+use super::socket::{Before, Link, Successor, Word};
 use super::{Control, FIRST, Request, Stopped, TAKING_OVER, Takeover, service};
 use crate::admin::Stage;
 use crate::net;
@@ -177,6 +177,19 @@ impl Control {
             askers: Vec::new(),
             kind: Kind::Back(successor),
         });
+    }
+
+    /// Comes back no more: this process was told to stop meanwhile. A successor that lives goes on instead.
+    pub(super) fn stop_coming_back(&mut self) {
+        let is_back = |entering: &mut Entering| matches!(entering.kind, Kind::Back(_));
+        match self.entering.take_if(is_back).map(|entering| entering.kind) {
+            Some(Kind::Back(Some(_))) => self.let_go(),
+            Some(Kind::Back(None)) => {
+                self.bind_admin_again();
+                self.begin_to_serve(Before::Successor);
+            }
+            Some(Kind::First | Kind::Reload) | None => {}
+        }
     }
 
     /// Closes what the successor has closed.

@@ -318,3 +318,29 @@ fn a_process_without_descriptors_accepts_again_all_the_same() {
     assert_eq!(get(admin, "/readyz").unwrap().0, 200);
     drop(held);
 }
+
+#[test]
+fn a_process_that_is_told_to_stop_while_it_comes_back_answers_or_closes_its_addresses() {
+    let backend = Backend::echo();
+    let toml = with_ports(backend.address(), "drain_timeout = \"60s\"");
+    for delay in (0..20).map(|tenths| Duration::from_micros(tenths * 100)) {
+        let portway = Portway::start(&toml);
+        // They end one after the other, so that it drains for a while.
+        let held: Vec<_> = (0..20).map(|_| portway.relayed()).collect();
+        let admin = portway.admin();
+        let mut after = Successor::of(&portway).ready();
+        tells(&portway, "draining");
+        after.stream.write_all(b"return\n").unwrap();
+        pause(delay);
+        portway.signal(Signal::TERM);
+        // If it did not come back, the successor goes on until it ends.
+        let mut answer = Vec::new();
+        after.stream.read_to_end(&mut answer).unwrap();
+        drop(after);
+        let is_answered = || get(admin, "/readyz").is_ok_and(|(status, _)| status == 503);
+        within(PATIENCE, "it drains, or has let go", || {
+            (is_refused(admin) || is_answered()).then_some(())
+        });
+        drop(held);
+    }
+}
