@@ -13,6 +13,9 @@ mod tests;
 /// The label of the predecessor's series; ours do not have it.
 const PROCESS: &str = "process";
 
+/// More labels than a series of portway has. Each is compared with those before it.
+const MOST_LABELS: usize = 32;
+
 /// What is known of the process whose listeners this one has taken over.
 #[derive(Debug)]
 pub enum Predecessor {
@@ -211,7 +214,7 @@ fn labels(mut rest: &str) -> Option<(Vec<(&str, &str)>, &str)> {
         let (key, after) = rest.split_once("=\"")?;
         let (value, after) = after.split_at_checked(end(after, Some('"'))?)?;
         let is_new = labels.iter().all(|(other, _)| *other != key);
-        if !is_name(key) || key.starts_with("__") || !is_new {
+        if !is_name(key) || key.starts_with("__") || !is_new || labels.len() == MOST_LABELS {
             return None;
         }
         labels.push((key, value));
