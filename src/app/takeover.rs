@@ -53,7 +53,9 @@ pub(super) async fn take_over(
                 }
                 return Ok(Some(taken.predecessor));
             }
-            Answer::Later => "another process is taking over".to_owned(),
+            Answer::Later => {
+                "another process is taking over, or the running one does not answer".to_owned()
+            }
             Answer::Nobody | Answer::Stranger(_) => match busy(settings, inherited) {
                 None => return Ok(None),
                 Some(_) if begun.elapsed() > LIMIT => return Ok(None),

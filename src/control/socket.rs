@@ -27,7 +27,7 @@ pub(super) use server::{Before, serve};
 const RELOAD: &str = "reload";
 /// The request for the listening sockets, of the same user only. They follow, then [`END`]. Once the
 /// successor accepts at them it says [`READY`], and when it is told [`YOURS`] it has the control
-/// socket too. Without that the predecessor goes on, and the successor must not.
+/// socket too. Without that, the one that gets the control socket goes on, and the other one does not.
 const TAKE_OVER: &str = "takeover";
 const READY: &str = "ready";
 /// Comes with descriptors.
@@ -60,7 +60,7 @@ pub enum Answer {
     Nobody,
     /// Another user has the name, or somebody who does not accept: why nothing can be taken over.
     Stranger(String),
-    /// Not now: another process is taking over, or has just done so.
+    /// Not now: another process is taking over, or has just done so, or the one that runs does not answer.
     Later,
     /// The sockets.
     Given(TakenOver),
@@ -121,7 +121,8 @@ fn unanswered(error: io::Error, pid: i32) -> io::Error {
     })
 }
 
-/// Takes the listening sockets of the process that runs with this file. It goes on accepting until it is told that we do, and for good if we end before that.
+/// Takes the listening sockets of the process that runs with this file. It goes on accepting until it is told
+/// that we do, and for good if we end before that.
 pub fn take_over(file: &Path) -> io::Result<Answer> {
     let mut stream = match connect(file) {
         Ok(Some(stream)) => stream,
