@@ -39,6 +39,9 @@ const MAX_FILE: u64 = 1 << 20;
 /// What is read of a larger file, in bytes: what `control::watch` hashes, so that both know it by one hash.
 const MOST_READ: u64 = 1 << 21;
 
+/// What is looked at of the line behind an error, in bytes.
+const LONGEST_REST: usize = 1000;
+
 /// A checked routes.toml.
 #[derive(Debug)]
 pub struct Settings {
@@ -208,10 +211,13 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
 /// An error of syntax or type.
 fn fault(error: &toml::de::Error, text: &str) -> Fault {
     let span = error.span().unwrap_or_default();
-    // What follows has errors of its own, which nobody asked for.
+    // What follows has errors of its own, which nobody asked for, each with its own memory. So has the rest of
+    // a line that is too long for any.
     let behind = text.get(span.end..).unwrap_or_default();
-    let line_end = behind.find('\n').map_or(text.len(), |end| span.end + end);
-    let before = text.get(..line_end).unwrap_or(text);
+    let is_end = |&(at, character): &(usize, char)| character == '\n' || at >= LONGEST_REST;
+    let end = behind.char_indices().find(is_end);
+    let end = end.map_or(text.len(), |(at, _)| span.end + at);
+    let before = text.get(..end).unwrap_or(text);
     let (tree, _) = DeTable::parse_recoverable(before);
     let path = path::Path::at(tree.get_ref(), &span);
     Fault {

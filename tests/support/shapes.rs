@@ -126,6 +126,7 @@ fn syntax() -> Vec<Shape> {
         shape("deep tables", (deep + &head, 1)),
         one("a key of many parts", "a", ".a", "=1\n"),
         one("errors of syntax", "", "=\n", ""),
+        one("errors of syntax in one line", "", "=", ""),
         shape("many keys of many parts", (fill("", dotted, &head).0, 1)),
     ]
 }
