@@ -68,7 +68,9 @@ impl<'t> Notes<'t> {
     /// A fault of two places.
     pub(super) fn clash(&mut self, [path, other]: [&Path; 2], message: String, help: &str) {
         let mut fault = self.note(path, message, Some(help.to_owned()));
-        fault.other = Some((self.span(other), other.to_string()));
+        // A default has no place.
+        let place = Some(self.span(other)).filter(|place| !place.is_empty());
+        fault.other = place.map(|place| (place, other.to_string()));
         self.faults.add(fault);
     }
 
