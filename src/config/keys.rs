@@ -98,9 +98,16 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
         .map(|key| key.get_ref().to_string())
         .collect();
     for key in &strange {
-        if let Some((place, _)) = file.remove_entry(key.as_str()) {
+        if let Some((place, value)) = file.remove_entry(key.as_str()) {
             let meant = nearest(key, names.clone());
             lost.add(path, meant);
+            // What refers to a table in it is no fault of its own.
+            if let (Some(meant), DeValue::Table(tables)) = (meant, value.get_ref()) {
+                let path = path.key(meant);
+                for name in tables.keys() {
+                    lost.add(&path, Some(name.get_ref()));
+                }
+            }
             lost.faults
                 .add(unknown(path.key(key), place.span(), meant, names.clone()));
         }

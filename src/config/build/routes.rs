@@ -114,9 +114,8 @@ impl Names<'_> {
             return Ok(position);
         }
         let kind = self.kind;
-        let tables = Path::of(&[&format!("{kind}s")]);
-        let table = tables.key(name);
-        if self.lost.has(&tables) || self.lost.has(&table) {
+        let table = Path::of(&[&format!("{kind}s"), name]);
+        if self.lost.has(&table) {
             return Ok(0);
         }
         Err(Wrong {
