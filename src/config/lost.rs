@@ -14,15 +14,21 @@ pub(super) struct Lost {
     keys: HashSet<Path>,
     /// Tables out of which something was taken.
     tables: HashSet<Path>,
+    /// Those out of which something was taken that nobody can tell the meaning of.
+    unclear: HashSet<Path>,
 }
 
 impl Lost {
     /// A key was taken out of this table; `meant` is the known one, if it can be told.
     pub(super) fn add(&mut self, table: &Path, meant: Option<&str>) {
-        self.keys.extend(meant.map(|key| table.key(key)));
-        if !self.tables.contains(table) {
-            self.tables.insert(table.clone());
+        let tables = match meant {
+            Some(_) => &mut self.tables,
+            None => &mut self.unclear,
+        };
+        if !tables.contains(table) {
+            tables.insert(table.clone());
         }
+        self.keys.extend(meant.map(|key| table.key(key)));
     }
 
     /// Whether this key is probably what was taken out.
@@ -32,6 +38,11 @@ impl Lost {
 
     /// Whether a table has all that it has in the file.
     pub(super) fn is_whole(&self, table: &Path) -> bool {
-        !self.tables.contains(table) && !self.has(table)
+        !self.tables.contains(table) && !self.unclear.contains(table) && !self.has(table)
+    }
+
+    /// Whether one of these keys of a table may be what was taken out.
+    pub(super) fn may_have(&self, table: &Path, keys: &[&str]) -> bool {
+        self.unclear.contains(table) || keys.iter().any(|key| self.has(&table.key(key)))
     }
 }

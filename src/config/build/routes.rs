@@ -101,7 +101,8 @@ fn route(
 /// the condition keeps apart from it.
 fn has_its_conditions(route: &Route, file: &file::Route, section: &Section<'_, '_>) -> bool {
     let is_gone = |texts: &Option<Vec<String>>, is_empty| texts.is_some() && is_empty;
-    section.notes.lost.is_whole(&section.path)
+    let keys = ["listeners", "alpn", "clients"];
+    !section.notes.lost.may_have(&section.path, &keys)
         && !is_gone(&file.listeners, route.listeners.is_empty())
         && !is_gone(&file.alpn, route.alpn.is_empty())
         && !is_gone(&file.clients, route.clients.is_empty())
