@@ -1,5 +1,5 @@
-//! Every row of bad inputs (B) and faults (F) that the relay must bear has a test whose name begins
-//! with it: `b07_…`, or `b06_b07_…` for two of them.
+//! Every row of bad inputs (b) and faults (f) that the relay must bear is in `ROWS.md`, and has a
+//! test whose name begins with it: `b07_…`, or `b06_b07_…` for two of them.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
@@ -7,14 +7,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-/// The rows, as they stand in names.
-fn rows() -> BTreeSet<String> {
-    let inputs = (1..=82).chain([84]).map(|row| format!("b{row:02}"));
-    let faults = [
-        1, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 21, 25, 26, 28, 29, 34, 35,
-    ];
-    inputs
-        .chain(faults.map(|row| format!("f{row:02}")))
+const ROWS: &str = include_str!("ROWS.md");
+
+/// The cells of each row of both tables, without their headings.
+fn rows() -> Vec<Vec<&'static str>> {
+    let is_heading = |line: &str| line.starts_with("| row |") || line.starts_with("|---");
+    ROWS.lines()
+        .filter(|line| line.starts_with('|') && !is_heading(line))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
         .collect()
 }
 
@@ -48,15 +48,16 @@ fn is_name(text: &str) -> bool {
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
+fn is_row(word: &str) -> bool {
+    let digits = word.strip_prefix(['b', 'f']).unwrap_or_default();
+    digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
 /// The rows that a name begins with.
 fn named(test: &str) -> impl Iterator<Item = &str> {
-    let is_row = |word: &str| {
-        let digits = word.strip_prefix(['b', 'f']).unwrap_or_default();
-        digits.len() == 2 && digits.bytes().all(|byte| byte.is_ascii_digit())
-    };
     test.split('_')
         .filter(|word| *word != "and")
-        .take_while(move |word| is_row(word))
+        .take_while(|word| is_row(word))
 }
 
 fn sources(directory: &Path) -> Vec<String> {
@@ -73,16 +74,28 @@ fn sources(directory: &Path) -> Vec<String> {
 }
 
 #[test]
-fn every_row_has_a_test_that_names_it() {
+fn every_row_has_a_test_that_names_it_and_every_test_names_a_row() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let sources = ["src", "tests"].map(|under| sources(&root.join(under)));
-    let tests: Vec<&str> = sources.iter().flatten().flat_map(|it| tests(it)).collect();
-    let has: BTreeSet<&str> = tests.into_iter().flat_map(named).collect();
-    let lacking: Vec<_> = rows()
-        .into_iter()
-        .filter(|row| !has.contains(row.as_str()))
-        .collect();
-    assert!(lacking.is_empty(), "rows without a test: {lacking:?}");
+    let tests = sources.iter().flatten().flat_map(|it| tests(it));
+    let tested: BTreeSet<&str> = tests.flat_map(named).collect();
+    let told: BTreeSet<&str> = rows().iter().map(|cells| cells[0]).collect();
+    let untested: Vec<_> = told.difference(&tested).collect();
+    assert!(untested.is_empty(), "rows without a test: {untested:?}");
+    let untold: Vec<_> = tested.difference(&told).collect();
+    assert!(untold.is_empty(), "not in tests/ROWS.md: {untold:?}");
+}
+
+#[test]
+fn rows_are_whole_and_in_order() {
+    let rows = rows();
+    for cells in &rows {
+        let whole = cells.len() == 3 && cells.iter().all(|cell| !cell.is_empty());
+        assert!(whole && is_row(cells[0]), "{cells:?}");
+    }
+    for two in rows.windows(2) {
+        assert!(two[0][0] < two[1][0], "{} before {}", two[0][0], two[1][0]);
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! What clients may send instead of a good hello, and good hellos that look odd: rows B01 to B84
-//! of the test plan, over the wire.
+//! What clients may send instead of a good hello, and good hellos that look odd: rows b01 to b97
+//! of `tests/ROWS.md`, over the wire.
 //!
 //! For each rejection: the client sees exactly this and then FIN, the outcome moves by one, the
 //! log has one line, the backend is not dialled (invariant 7), nothing stays active. What is

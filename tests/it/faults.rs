@@ -1,5 +1,5 @@
-//! Faults of backends, of the machine and of operators' tools: rows F01 to F35 of the test plan
-//! that need no privileges. F04 to F10 are transfers.
+//! Faults of backends, of the machine and of operators' tools: rows of
+//! `tests/ROWS.md`. Others are in `transfers`, `reload`, `watch`, `takeover`, `counts` and `conn`.
 
 mod admin;
 mod dials;

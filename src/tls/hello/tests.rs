@@ -1,4 +1,4 @@
-//! Rows B01 to B73 of the test plan, as far as bytes alone decide. Every answer is held against the
+//! Rows b01 to b73 of `tests/ROWS.md`, as far as bytes alone decide. Every answer is held against the
 //! laws of [`answer`], so each row is also a test of cuts, waiting and trailing bytes.
 
 use super::*;

@@ -1,4 +1,4 @@
-//! Rows of the test plan that concern the name itself: B14 to B16, B26, B28 to B30, B34 to B40.
+//! Rows of `tests/ROWS.md` that concern the name itself: b14 to b16, b26, b28 to b30, b34 to b40.
 
 use proptest::prelude::*;
 
