@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -225,7 +225,9 @@ async fn a_scraper_that_never_reads_is_cut_and_others_are_served_meanwhile() {
     let stuck = admin.stuck_scrape().await;
     let page = admin.request("GET", "/readyz").await;
     assert!(page.starts_with("HTTP/1.1 503 "), "{page}");
-    tokio::time::sleep(Duration::from_secs(2)).await;
+    // The reset is an event of its own, before anything is read.
+    let is_cut = timeout(Duration::from_secs(20), stuck.ready(Interest::ERROR));
+    is_cut.await.unwrap().unwrap();
     // The cut shows as a body that is not whole.
     let all = admin.registry.render().len();
     assert!(rest(stuck).await.len() < all);

@@ -236,7 +236,7 @@ fn backend(name: &str, file: &file::Backend, mut section: Section<'_, '_>) -> Ba
         },
         splicing: relay::Splicing::default(),
     };
-    // A default that stands in for a value that is wrong contradicts nothing.
+    // Where a value is wrong its default is used until it is mended: nothing is told of that default.
     let is_sure = |key, text: &Option<String>| {
         let is_right = |text: &str| values::duration(text, &TIMEOUT).is_ok();
         text.as_deref()

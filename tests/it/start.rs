@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -62,14 +63,12 @@ fn a_start_without_descriptors_always_says_why_it_ended() {
     }
 }
 
-/// `portway run` on a named pipe: it gets these signals while it waits for its configuration, and this one
-/// when it is ready, if ever. What it has said, and how it ended.
-fn with_early_signals(early: &[Signal], late: Option<Signal>) -> (String, ExitStatus) {
-    let directory = tempfile::tempdir().unwrap();
-    let pipe = directory.path().join("routes.toml");
+/// `portway run` on a named pipe in the directory.
+fn spawn_on_a_pipe(directory: &Path) -> (Child, PathBuf) {
+    let pipe = directory.join("routes.toml");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
     assert!(made.success());
-    let mut child = Command::new(PORTWAY)
+    let child = Command::new(PORTWAY)
         .args(["run", "--config"])
         .arg(&pipe)
         .stdin(Stdio::null())
@@ -77,6 +76,14 @@ fn with_early_signals(early: &[Signal], late: Option<Signal>) -> (String, ExitSt
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
+    (child, pipe)
+}
+
+/// `portway run` on a named pipe: it gets these signals while it waits for its configuration, and this one
+/// when it is ready, if ever. What it has said, and how it ended.
+fn with_early_signals(early: &[Signal], late: Option<Signal>) -> (String, ExitStatus) {
+    let directory = tempfile::tempdir().unwrap();
+    let (mut child, pipe) = spawn_on_a_pipe(directory.path());
     // Without a reader it cannot be opened so.
     let mut options = OpenOptions::new();
     let options = options.write(true).custom_flags(nonblocking());
@@ -118,17 +125,7 @@ fn a_hangup_in_the_first_moments_ends_nothing() {
 #[test]
 fn a_stop_is_heard_while_the_configuration_is_read() {
     let directory = tempfile::tempdir().unwrap();
-    let pipe = directory.path().join("routes.toml");
-    let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
-    assert!(made.success());
-    let mut child = Command::new(PORTWAY)
-        .args(["run", "--config"])
-        .arg(&pipe)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let (mut child, pipe) = spawn_on_a_pipe(directory.path());
     // It opens once portway reads.
     let writer = OpenOptions::new().write(true).open(&pipe).unwrap();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();

@@ -40,8 +40,8 @@ fn byte(stream: &mut UnixStream) -> u8 {
 }
 
 /// The test as the predecessor.
-struct Predecessor {
-    stream: BufReader<UnixStream>,
+pub(super) struct Predecessor {
+    pub(super) stream: BufReader<UnixStream>,
     admin: TcpListener,
     _directory: TempDir,
 }
@@ -49,7 +49,7 @@ struct Predecessor {
 impl Predecessor {
     /// Gives its sockets to a process with this file, and leaves the name. It has not answered yet that it
     /// accepts no more.
-    fn of(toml: &str) -> (Self, Portway) {
+    pub(super) fn of(toml: &str) -> (Self, Portway) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("routes.toml");
         std::fs::write(&file, toml).unwrap();
@@ -84,7 +84,7 @@ impl Predecessor {
         (before, portway)
     }
 
-    fn accepts_no_more(&mut self) {
+    pub(super) fn accepts_no_more(&mut self) {
         self.stream.get_mut().write_all(b"y").unwrap();
     }
 }
@@ -138,6 +138,14 @@ impl Successor {
     }
 }
 
+/// A process that drains is succeeded at once by another one, which answers.
+fn is_succeeded(mut portway: Portway) {
+    let next = portway.start_beside(&["--takeover"]);
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    drop(next.relayed());
+    assert_eq!(get(next.admin(), "/readyz").unwrap().0, 200);
+}
+
 /// What connects to the address reaches the test, and nobody else.
 fn is_ours(listener: &TcpListener) {
     let address = listener.local_addr().unwrap();
@@ -175,7 +183,7 @@ fn a_process_that_is_told_to_stop_while_it_is_succeeded_lets_its_predecessor_go(
 fn a_process_whose_predecessor_has_ended_is_succeeded_while_it_drains() {
     let backend = Backend::echo();
     let limits = "drain_delay = \"60s\"\ndrain_timeout = \"1s\"";
-    let (mut before, mut portway) = Predecessor::of(&with_ports(backend.address(), limits));
+    let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
     before.accepts_no_more();
     within(PATIENCE, "it has the control socket", || {
         portway.reload().status.success().then_some(())
@@ -183,10 +191,7 @@ fn a_process_whose_predecessor_has_ended_is_succeeded_while_it_drains() {
     before.stream.get_ref().shutdown(Shutdown::Both).unwrap();
     portway.signal(Signal::TERM);
     tells(&portway, "draining");
-    let next = portway.start_beside(&["--takeover"]);
-    assert_eq!(portway.wait_exit().code(), Some(0));
-    drop(next.relayed());
-    assert_eq!(get(next.admin(), "/readyz").unwrap().0, 200);
+    is_succeeded(portway);
 }
 
 #[test]
@@ -226,16 +231,13 @@ fn a_predecessor_that_answers_late_has_the_admin_address_from_then_on() {
 fn a_process_whose_predecessor_ends_instead_of_answering_can_be_succeeded() {
     let backend = Backend::echo();
     let limits = "drain_delay = \"60s\"\ndrain_timeout = \"1s\"";
-    let (mut before, mut portway) = Predecessor::of(&with_ports(backend.address(), limits));
+    let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
     before.accepts_no_more();
     portway.signal(Signal::TERM);
     assert_eq!(line(&mut before.stream), "return");
     tells(&portway, "the predecessor does not answer");
     before.stream.get_ref().shutdown(Shutdown::Both).unwrap();
-    let next = portway.start_beside(&["--takeover"]);
-    assert_eq!(portway.wait_exit().code(), Some(0));
-    drop(next.relayed());
-    assert_eq!(get(next.admin(), "/readyz").unwrap().0, 200);
+    is_succeeded(portway);
 }
 
 #[test]

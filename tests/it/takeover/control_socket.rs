@@ -20,6 +20,16 @@ fn abstract_name(file: &Path) -> SocketAddr {
     SocketAddr::from_abstract_name(format!("portway:{}", file.display())).unwrap()
 }
 
+/// Does this on a thread of another user. Needs root.
+fn as_a_stranger<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let stranger = thread::spawn(move || {
+        let user = Uid::from_raw(STRANGER);
+        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+        work()
+    });
+    stranger.join().unwrap()
+}
+
 /// A name that nobody accepts at must not hold up whoever connects to it.
 #[test]
 fn invariant_9_another_user_of_the_control_socket_stalls_nothing() {
@@ -87,12 +97,7 @@ fn another_user_with_the_name_does_not_hold_a_successor_up() {
     let file = directory.path().join("routes.toml");
     std::fs::write(&file, config(&[backend.address()], "", "")).unwrap();
     let name = abstract_name(&file);
-    let squatter = thread::spawn(move || {
-        let user = Uid::from_raw(STRANGER);
-        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
-        UnixListener::bind_addr(&name).unwrap()
-    });
-    let _squatter = squatter.join().unwrap();
+    let _squatter = as_a_stranger(move || UnixListener::bind_addr(&name).unwrap());
     let portway = Portway::start_at(&file, &["--takeover"]);
     let told = |line: &serde_json::Value| message(line).contains("of user 65533 has the control");
     portway.program.wait(PATIENCE, told);
@@ -109,12 +114,7 @@ fn a_reload_by_root_names_the_process_of_another_user_that_has_answered() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("routes.toml");
     let name = abstract_name(&file);
-    let listener = thread::spawn(move || {
-        let user = Uid::from_raw(STRANGER);
-        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
-        UnixListener::bind_addr(&name).unwrap()
-    });
-    let listener = listener.join().unwrap();
+    let listener = as_a_stranger(move || UnixListener::bind_addr(&name).unwrap());
     let answering = thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.read_exact(&mut [0; 7]).unwrap();
@@ -141,9 +141,7 @@ fn a_stranger_is_dropped_before_a_word_is_read() {
         (portway.count("portway_control_socket_available") == 1).then_some(())
     });
     let name = abstract_name(portway.file());
-    let stranger = thread::spawn(move || {
-        let user = Uid::from_raw(STRANGER);
-        rustix::thread::set_thread_res_uid(user, user, user).unwrap();
+    as_a_stranger(move || {
         let connect = || UnixStream::connect_addr(&name).unwrap();
         let held: Vec<_> = (0..64).map(|_| connect()).collect();
         for mut stream in held {
@@ -154,7 +152,6 @@ fn a_stranger_is_dropped_before_a_word_is_read() {
             assert_eq!(String::from_utf8_lossy(&told), "", "not a word");
         }
     });
-    stranger.join().unwrap();
     assert!(portway.reload().status.success());
 }
 

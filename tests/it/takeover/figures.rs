@@ -1,19 +1,16 @@
 //! The page of metrics after a takeover: the successor shows what its predecessor still relays.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::os::fd::AsFd;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
-use std::thread;
+use std::io::{BufRead, Read, Write};
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
+use super::between::Predecessor;
 use super::with_ports;
-use crate::it::fixture::{NAME, PATIENCE, Portway, config, get, message, route, within};
+use crate::it::fixture::{NAME, PATIENCE, Portway, get, message, route, within};
 use crate::it::hello::Builder;
 use crate::it::metrics::Metrics;
 use crate::it::peers::Backend;
@@ -280,31 +277,12 @@ fn a_predecessor_accepts_again_if_its_successor_ends_while_a_question_is_open() 
 #[test]
 fn an_older_predecessor_is_asked_once_and_still_noticed_when_it_ends() {
     let backend = Backend::echo();
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let bind = format!("bind = [\"{}\"]", listener.local_addr().unwrap());
-    let toml = config(&[backend.address()], "", "");
-    let toml = toml.replace("bind = [\"127.0.0.1:0\"]", &bind);
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("routes.toml");
-    std::fs::write(&file, toml).unwrap();
-    let name = UnixAddr::from_abstract_name(format!("portway:{}", file.display())).unwrap();
-    let control = UnixListener::bind_addr(&name).unwrap();
-    let predecessor = thread::spawn(move || {
-        let (stream, _) = control.accept().unwrap();
-        drop(control);
-        let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-        assert_eq!(lines.next().unwrap().unwrap(), "takeover");
-        portway::net::send_descriptors(&stream, b's', &[listener.as_fd()]).unwrap();
-        portway::net::send_descriptors(&stream, b'e', &[]).unwrap();
-        assert_eq!(lines.next().unwrap().unwrap(), "ready");
-        (stream, lines)
-    });
-    let portway = Portway::start_at(&file, &["--takeover"]);
-    let (stream, mut lines) = predecessor.join().unwrap();
+    let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), ""));
     // It still accepts too: the page does not say that there is none.
     assert!(!has_connections(&portway.metrics()));
-    (&stream).write_all(b"y").unwrap();
-    stream.set_nonblocking(true).unwrap();
+    before.accepts_no_more();
+    before.stream.get_ref().set_nonblocking(true).unwrap();
+    let mut lines = before.stream.lines();
     let asked = within(PATIENCE, "it is asked", || {
         assert!(!has_connections(&portway.metrics()));
         lines.next().unwrap().ok()
@@ -314,6 +292,6 @@ fn an_older_predecessor_is_asked_once_and_still_noticed_when_it_ends() {
         assert!(!has_connections(&portway.metrics()));
     }
     assert!(lines.next().unwrap().is_err(), "it is asked again");
-    drop((stream, lines));
+    drop(lines);
     shows(&portway, 0);
 }
