@@ -28,7 +28,12 @@ fn f25_a_drain_lets_connections_finish_and_cuts_the_rest_with_a_reset() {
     assert_eq!(get(admin, "/livez").unwrap().0, 200);
     // Balancers notice late: connections still come during the delay.
     finishing.push(portway.relayed());
+    // They speak during the delay: a drain may cut what was silent when it begins.
     within(PATIENCE, "the listener is closed", || {
+        for client in finishing.iter_mut().chain(&mut staying) {
+            client.write_all(b"?").unwrap();
+            client.read_exact(&mut [0]).unwrap();
+        }
         TcpStream::connect(address).err()
     });
     assert!(
