@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use arc_swap::{ArcSwap, Guard};
 
-use crate::telemetry::Limit;
+use crate::outcome::Limit;
 pub use bounds::{Bounds, Limits};
 use clients::Clients;
 pub use machine::Machine;

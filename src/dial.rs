@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Candidate, InUse, Pool};
 use crate::net::{Leg, TimeIsUp, begin_connect, until};
-use crate::telemetry::{Attempt, DialFailure, Millis};
+use crate::outcome::DialFailure;
+use crate::telemetry::{Attempt, Millis};
 
 /// The limits of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

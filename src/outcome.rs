@@ -1,10 +1,15 @@
-//! How a connection ended: one closed list, the same in log, metric, alert and docs.
+//! Every closed list of the domain: how a connection ended, why a dial or an accept failed, limits, directions.
+//! Each has one name for each value, the same in log, metric, alert and docs.
 
-use std::ops::{Index, IndexMut};
+use std::io;
+
+use enum_map::Enum;
+use strum::{IntoStaticStr, VariantArray};
 
 /// How a connection ended. `docs/outcomes.md` explains each one to operators and is tested against
 /// this list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Outcome {
     /// Both directions closed in order.
     Closed,
@@ -68,62 +73,9 @@ pub enum Reach {
 }
 
 impl Outcome {
-    /// Every outcome, in the order of the documentation.
-    pub const ALL: [Self; 24] = [
-        Self::Closed,
-        Self::Probe,
-        Self::HelloTimeout,
-        Self::HelloEof,
-        Self::NotTls,
-        Self::MalformedHello,
-        Self::HelloTooLarge,
-        Self::UnsupportedVersion,
-        Self::NoServerName,
-        Self::InvalidServerName,
-        Self::NoRoute,
-        Self::ClientDenied,
-        Self::Overloaded,
-        Self::BackendUnavailable,
-        Self::BackendUnresolved,
-        Self::LocalExhausted,
-        Self::BackendClosedEarly,
-        Self::ClientReset,
-        Self::BackendReset,
-        Self::IdleTimeout,
-        Self::HalfCloseTimeout,
-        Self::Stalled,
-        Self::Drained,
-        Self::Error,
-    ];
-
     /// The value of the label and of the log field.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Probe => "probe",
-            Self::HelloTimeout => "hello_timeout",
-            Self::HelloEof => "hello_eof",
-            Self::NotTls => "not_tls",
-            Self::MalformedHello => "malformed_hello",
-            Self::HelloTooLarge => "hello_too_large",
-            Self::UnsupportedVersion => "unsupported_version",
-            Self::NoServerName => "no_server_name",
-            Self::InvalidServerName => "invalid_server_name",
-            Self::NoRoute => "no_route",
-            Self::ClientDenied => "client_denied",
-            Self::Overloaded => "overloaded",
-            Self::BackendUnavailable => "backend_unavailable",
-            Self::BackendUnresolved => "backend_unresolved",
-            Self::LocalExhausted => "local_exhausted",
-            Self::BackendClosedEarly => "backend_closed_early",
-            Self::ClientReset => "client_reset",
-            Self::BackendReset => "backend_reset",
-            Self::IdleTimeout => "idle_timeout",
-            Self::HalfCloseTimeout => "half_close_timeout",
-            Self::Stalled => "stalled",
-            Self::Drained => "drained",
-            Self::Error => "error",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 
     /// Whether the outcome is counted with a backend, without one, or either way.
@@ -153,15 +105,11 @@ impl Outcome {
             Self::ClientReset | Self::Drained | Self::Error => Reach::Maybe,
         }
     }
-
-    /// The position in [`Outcome::ALL`]: an index for counters.
-    pub const fn index(self) -> usize {
-        self as usize
-    }
 }
 
 /// The side that ended a connection first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+#[strum(serialize_all = "snake_case")]
 pub enum ClosedBy {
     /// The peer that dialled us.
     Client,
@@ -173,17 +121,14 @@ pub enum ClosedBy {
 
 impl ClosedBy {
     /// The value of the log field.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Client => "client",
-            Self::Backend => "backend",
-            Self::Portway => "portway",
-        }
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 /// One direction of a relay.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
 pub enum Direction {
     /// From the peer that dialled us to the peer that we dialled.
     ClientToBackend,
@@ -192,62 +137,161 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Both directions, in the order of their index.
-    pub const ALL: [Self; 2] = [Self::ClientToBackend, Self::BackendToClient];
-
     /// The value of the label and the suffix of the log field.
-    pub const fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Why an attempt to connect to an endpoint failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum DialFailure {
+    /// The endpoint answered with RST: nothing listens there.
+    Refused,
+    /// No answer within `connect_timeout`.
+    Timeout,
+    /// The network has no way to the endpoint, or a firewall says so.
+    Unreachable,
+    /// Reset right after it was connected.
+    Reset,
+    /// The relay itself has no port or no descriptor left.
+    LocalExhausted,
+    /// Any other error of the system.
+    Other,
+}
+
+impl DialFailure {
+    /// The value of the label and of the log field.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The reason behind an error of `socket`, `bind` or `connect`.
+    pub fn from_io(error: &io::Error) -> Self {
+        match error.raw_os_error() {
+            Some(libc::ECONNREFUSED) => Self::Refused,
+            Some(libc::ETIMEDOUT) => Self::Timeout,
+            // EACCES and EPERM: a local firewall rule; EADDRNOTAVAIL is a matter of ports only.
+            Some(
+                libc::ENETUNREACH
+                | libc::EHOSTUNREACH
+                | libc::ENETDOWN
+                | libc::EHOSTDOWN
+                | libc::EACCES
+                | libc::EPERM,
+            ) => Self::Unreachable,
+            Some(libc::ECONNRESET | libc::ECONNABORTED | libc::EPIPE) => Self::Reset,
+            Some(
+                libc::EADDRNOTAVAIL
+                | libc::EADDRINUSE
+                | libc::EAGAIN
+                | libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOBUFS
+                | libc::ENOMEM,
+            ) => Self::LocalExhausted,
+            None if error.kind() == io::ErrorKind::TimedOut => Self::Timeout,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Why a connection could not be accepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum AcceptFailure {
+    /// The process has no descriptor left (EMFILE).
+    Descriptors,
+    /// The system has no descriptor left (ENFILE).
+    SystemDescriptors,
+    /// The kernel has no memory for it (ENOBUFS, ENOMEM).
+    Memory,
+    /// The client was gone before it was accepted, or the network had an error for it.
+    Connection,
+}
+
+impl AcceptFailure {
+    /// The value of the label.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
+    /// The reason behind an error of `accept`.
+    pub const fn from_errno(error: i32) -> Self {
+        match error {
+            libc::EMFILE => Self::Descriptors,
+            libc::ENFILE => Self::SystemDescriptors,
+            libc::ENOBUFS | libc::ENOMEM => Self::Memory,
+            _ => Self::Connection,
+        }
+    }
+
+    /// What an operator can do, if the next accept fails too; `None` if the reason has gone with the
+    /// connection.
+    pub const fn remedy(self) -> Option<&'static str> {
         match self {
-            Self::ClientToBackend => "client_to_backend",
-            Self::BackendToClient => "backend_to_client",
-        }
-    }
-
-    /// The index for counters.
-    pub const fn index(self) -> usize {
-        self as usize
-    }
-}
-
-/// A value for each direction.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct ByDirection<T> {
-    client_to_backend: T,
-    backend_to_client: T,
-}
-
-impl<T> ByDirection<T> {
-    /// Both values, in the order of [`Direction::ALL`].
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        [&self.client_to_backend, &self.backend_to_client].into_iter()
-    }
-}
-
-impl<T> Index<Direction> for ByDirection<T> {
-    type Output = T;
-
-    fn index(&self, direction: Direction) -> &T {
-        match direction {
-            Direction::ClientToBackend => &self.client_to_backend,
-            Direction::BackendToClient => &self.backend_to_client,
+            Self::Descriptors => Some(
+                "the process has no descriptor left: raise `ulimit -n` or LimitNOFILE= of the unit, or \
+                 lower limits.max_connections",
+            ),
+            Self::SystemDescriptors => {
+                Some("the system has no descriptor left: raise the sysctl fs.file-max")
+            }
+            Self::Memory => Some(
+                "the kernel has no memory for sockets: see /proc/net/sockstat, and raise the sysctl \
+                 net.ipv4.tcp_mem or the memory limit of the container",
+            ),
+            Self::Connection => None,
         }
     }
 }
 
-impl<T> IndexMut<Direction> for ByDirection<T> {
-    fn index_mut(&mut self, direction: Direction) -> &mut T {
-        match direction {
-            Direction::ClientToBackend => &mut self.client_to_backend,
-            Direction::BackendToClient => &mut self.backend_to_client,
-        }
+/// A limit of `[limits]` that may reject a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Limit {
+    /// `max_connections`.
+    MaxConnections,
+    /// `max_pending_connections`.
+    MaxPendingConnections,
+    /// `max_pending_per_client`.
+    MaxPendingPerClient,
+    /// `max_connections_per_client`.
+    MaxConnectionsPerClient,
+}
+
+impl Limit {
+    /// The key in routes.toml, which is the value of the label and of the log field.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// How changes of routes.toml are noticed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum WatchMode {
+    /// Only by SIGHUP and `portway reload`.
+    Off,
+    /// By inotify.
+    Inotify,
+    /// By looking every few seconds, where inotify fails.
+    Poll,
+}
+
+impl WatchMode {
+    /// The value of the label.
+    pub fn name(self) -> &'static str {
+        self.into()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use strum::VariantArray;
 
-    use super::{Direction, Outcome};
+    use super::Outcome;
 
     #[test]
     fn every_outcome_is_documented_once_in_order() {
@@ -258,26 +302,11 @@ mod tests {
             .map(|line| line.trim_matches('|').split(" | ").map(str::trim).collect())
             .collect();
         let documented: Vec<&str> = rows.iter().map(|row| row[0].trim_matches('`')).collect();
-        assert_eq!(documented, Outcome::ALL.map(Outcome::name));
+        let outcomes = Outcome::VARIANTS.iter().map(|it| it.name());
+        assert_eq!(documented, outcomes.collect::<Vec<_>>());
         for row in rows {
             assert_eq!(row.len(), 4, "{row:?}");
             assert!(row.iter().all(|cell| !cell.is_empty()), "{row:?}");
         }
-    }
-
-    #[test]
-    fn names_are_unique_and_indexes_are_positions() {
-        let names: BTreeSet<&str> = Outcome::ALL.map(Outcome::name).into();
-        assert_eq!(names.len(), Outcome::ALL.len());
-        assert!(
-            (0..)
-                .zip(Outcome::ALL)
-                .all(|(index, it)| it.index() == index)
-        );
-        assert!(
-            (0..)
-                .zip(Direction::ALL)
-                .all(|(index, it)| it.index() == index)
-        );
     }
 }

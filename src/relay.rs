@@ -19,6 +19,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use enum_map::EnumMap;
+use strum::VariantArray;
 use tokio::task::{unconstrained, yield_now};
 
 pub use end::End;
@@ -30,7 +32,7 @@ use seen::Seen;
 pub use terms::{Terms, Verdict};
 
 use crate::net::{Broken, Leg, LegOptions, any_readable};
-use crate::outcome::{ByDirection, Direction};
+use crate::outcome::Direction;
 
 /// The limits of a relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ pub enum Splicing {
 }
 
 /// For each leg, by the direction that it sends: a future that resolves when it has an error.
-type Watches = ByDirection<Option<Pin<Box<dyn Future<Output = ()>>>>>;
+type Watches = EnumMap<Direction, Option<Pin<Box<dyn Future<Output = ()>>>>>;
 
 /// The future that carries bytes both ways.
 pub struct Relay {
@@ -74,7 +76,7 @@ pub struct Relay {
     splicing: Splicing,
     /// It has lived long enough to have the options of its legs set.
     settled: bool,
-    pumps: ByDirection<Pump>,
+    pumps: EnumMap<Direction, Pump>,
     /// Which turn of its worker this relay had last.
     last_turn: u32,
     /// Present while a leg is not read; boxed, because mostly both are.
@@ -109,7 +111,7 @@ impl Relay {
             resources,
             splicing,
             settled: false,
-            pumps: ByDirection::default(),
+            pumps: EnumMap::default(),
             last_turn: 0,
             watches: None,
             ended: Ended::default(),
@@ -155,7 +157,7 @@ impl Relay {
     /// Watches each leg that nobody reads: its pump is blocked, or has ended. A reset of such a leg
     /// is told by nothing else.
     fn watch(&mut self, cx: &mut Context<'_>) {
-        if self.pumps.iter().all(Pump::is_reading) {
+        if self.pumps.values().all(Pump::is_reading) {
             self.watches = None;
             return;
         }
@@ -196,7 +198,7 @@ impl Relay {
     /// Looks at both sockets, without taking anything.
     fn look(&self) -> Seen {
         let mut seen = Seen::default();
-        for direction in Direction::ALL {
+        for &direction in Direction::VARIANTS {
             seen.unacknowledged[direction] = self.receiver(direction).unacknowledged();
             seen.held[direction] = self.pumps[direction].is_holding();
         }
@@ -250,7 +252,7 @@ impl Relay {
         self.settle();
         let others = self.resources.take_turn(&mut self.last_turn);
         let mut is_used_up = false;
-        for direction in Direction::ALL {
+        for &direction in Direction::VARIANTS {
             let mut turn = Turn::among(others);
             self.pump(direction, &mut turn, cx);
             is_used_up |= turn.is_used_up();

@@ -11,8 +11,8 @@ pub use connections::{
     Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, Version,
 };
 pub use metrics::{
-    AcceptFailure, AcceptStats, BackendStats, ConfigStats, Counter, DialFailure, Endings,
-    EndpointStats, Limit, ListenerStats, Registry, WatchMode, WorkerStats,
+    AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointStats, ListenerStats,
+    Registry, WorkerStats,
 };
 
 /// Which connections get a line in the connection log: `log.connections`.

@@ -21,8 +21,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::conn::{self, Context};
 use crate::net::Accepted;
+use crate::outcome::AcceptFailure;
 use crate::snapshot::Taken;
-use crate::telemetry::{AcceptFailure, WorkerStats};
+use crate::telemetry::WorkerStats;
 pub use balance::Loads;
 use balance::{Accepting, Load};
 use listening::{Address, Addresses};

@@ -15,6 +15,7 @@ use portway::config::{self, Settings};
 use portway::outcome::Outcome;
 use portway::telemetry::metrics::{Kind, TABLE};
 use portway::tls::AlertDescription;
+use strum::VariantArray;
 
 const README: &str = include_str!("../README.md");
 const ARCHITECTURE: &str = include_str!("../ARCHITECTURE.md");
@@ -229,7 +230,7 @@ fn every_metric_that_is_named_exists() {
 
 #[test]
 fn every_outcome_that_is_named_exists() {
-    let known = Outcome::ALL.map(Outcome::name);
+    let known: Vec<_> = Outcome::VARIANTS.iter().map(|it| it.name()).collect();
     for (page, text) in pages() {
         let after = text.match_indices("outcome").filter_map(|(at, word)| {
             let value = text[at + word.len()..].trim_start_matches(['=', '!', '~', '"', ':']);

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Machine;
-use crate::telemetry::Limit;
+use crate::outcome::Limit;
 
 /// Descriptors for all but connections: listeners, admin, epoll, the log, pipes in use.
 const RESERVED_DESCRIPTORS: u64 = 64;

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::Bounds;
-use crate::telemetry::Limit;
+use crate::outcome::Limit;
 
 /// So many locks, so that workers seldom meet, and so many parts to grow one by one.
 const SHARDS: usize = 16;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Instant;
 
 use socket2::Socket;
+use strum::VariantArray;
 
 use super::error::remedy;
 use super::inherited::Inherited;
@@ -18,10 +19,11 @@ use crate::backend::{Endpoint, Pool};
 use crate::config::{self, Loaded, Settings};
 use crate::control::{Bound, Change, Prepared, Rejected, Source, Unchecked};
 use crate::net;
+use crate::outcome::Limit;
 use crate::relay::Terms;
 use crate::routing::Route;
 use crate::snapshot::{AddressId, Backend, Difference, Listener, Snapshot};
-use crate::telemetry::{ConnectionLog, Limit, Registry};
+use crate::telemetry::{ConnectionLog, Registry};
 
 /// What a reload cannot change.
 #[derive(PartialEq)]
@@ -206,7 +208,7 @@ impl Builder {
     fn limit(&self, settings: &Settings) {
         self.admission.adopt(&settings.limits);
         let bounds = self.admission.bounds();
-        for limit in Limit::ALL {
+        for &limit in Limit::VARIANTS {
             let value = bounds.get(limit).map(|value| value as u64);
             self.registry.limits().set(limit, value);
         }

@@ -12,10 +12,11 @@ use super::refuse::Refusal;
 use crate::backend::InUse;
 use crate::dial::Dialled;
 use crate::net::{Accepted, Leg, local_address};
+use crate::outcome::Limit;
 use crate::outcome::{ClosedBy, Direction, Outcome};
 use crate::relay::{End, Flow, Micros, Verdict};
 use crate::snapshot::{Backend, Listener, Routed, Snapshot, Taken};
-use crate::telemetry::{Attempt, ClientText, Id, Limit, Line, Millis, Protocols, Time, Version};
+use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time, Version};
 
 /// One connection in the accounts: it opens at accept and closes once, in Drop, so that a task that
 /// panics or is dropped is counted too.

@@ -9,10 +9,10 @@ use tokio::time::timeout;
 
 use crate::dial::Unreached;
 use crate::net::{Leg, set_receive_low_water_mark};
+use crate::outcome::Limit;
 use crate::outcome::{ClosedBy, Outcome};
 use crate::relay::Resources;
 use crate::routing::Miss;
-use crate::telemetry::Limit;
 use crate::tls::{AlertDescription, InvalidServerName, Rejection};
 
 /// What a client that speaks plain HTTP gets: it shows a person what is wrong.

@@ -15,7 +15,8 @@ use tokio::time::{sleep, timeout};
 
 use super::{Reloaded, Request, Requests};
 use crate::net;
-use crate::telemetry::{Registry, WatchMode};
+use crate::outcome::WatchMode;
+use crate::telemetry::Registry;
 
 /// Between two looks where inotify fails.
 const POLL: Duration = Duration::from_secs(5);

@@ -79,7 +79,7 @@ impl End {
             outcome: verdict.outcome(),
             closed_by: ClosedBy::Portway,
             error: None,
-            unacknowledged: seen.unacknowledged.iter().sum(),
+            unacknowledged: seen.unacknowledged.values().sum(),
         }
     }
 }

@@ -12,10 +12,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use enum_map::EnumMap;
+use strum::VariantArray;
+
 use super::seen::Seen;
 use super::terms::{Seconds, Terms, Verdict};
 use crate::net::LegOptions;
-use crate::outcome::{ByDirection, Direction};
+use crate::outcome::Direction;
 
 /// Microseconds from accept to something in the set-up: at least one, so that an `Option` is no larger,
 /// and 71 minutes at most.
@@ -75,18 +78,18 @@ pub struct Flow {
     terms: OnceCell<Arc<Terms>>,
     /// The worker has come across it since.
     settled: Cell<bool>,
-    moved: ByDirection<Cell<u64>>,
+    moved: EnumMap<Direction, Cell<u64>>,
     moved_at: Cell<u32>,
     /// Since when the receiver of a direction has taken no byte while bytes wait for it, here or in
     /// the kernel's send queue.
-    waiting: ByDirection<Since>,
+    waiting: EnumMap<Direction, Since>,
     /// The bytes of a direction that its receiver had acknowledged at the last look, modulo 2^32.
-    acknowledged: ByDirection<Cell<u32>>,
+    acknowledged: EnumMap<Direction, Cell<u32>>,
     /// Since when a direction has held the same pipe.
-    lent: ByDirection<Since>,
+    lent: EnumMap<Direction, Since>,
     half_closed: Since,
     /// Directions that are shown as stalled.
-    stalled: ByDirection<Cell<bool>>,
+    stalled: EnumMap<Direction, Cell<bool>>,
     /// The relay is asked to look at its sockets.
     asked: Cell<bool>,
     /// The drain has come to this connection: it ends once it is idle.
@@ -108,13 +111,13 @@ impl Flow {
             first_byte: Cell::default(),
             terms: OnceCell::default(),
             settled: Cell::default(),
-            moved: ByDirection::default(),
+            moved: EnumMap::default(),
             moved_at: Cell::default(),
-            waiting: ByDirection::default(),
-            acknowledged: ByDirection::default(),
-            lent: ByDirection::default(),
+            waiting: EnumMap::default(),
+            acknowledged: EnumMap::default(),
+            lent: EnumMap::default(),
             half_closed: Since::default(),
-            stalled: ByDirection::default(),
+            stalled: EnumMap::default(),
             asked: Cell::default(),
             draining: Cell::default(),
             verdict: Cell::default(),
@@ -200,7 +203,7 @@ impl Flow {
         };
         let mut asks = self.overstayed(seconds, now).is_some();
         let mut overdue = false;
-        for direction in Direction::ALL {
+        for &direction in Direction::VARIANTS {
             if let Some(since) = self.waiting[direction].get() {
                 self.show_stalled(direction, now.saturating_sub(since) >= Self::LONG);
                 asks = true;
@@ -241,7 +244,7 @@ impl Flow {
         let Terms { seconds, .. } = &**self.terms.get()?;
         let mut on_their_way = false;
         let mut stalled = false;
-        for direction in Direction::ALL {
+        for &direction in Direction::VARIANTS {
             let waiting = &self.waiting[direction];
             let unacknowledged = seen.unacknowledged[direction];
             #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is meant")]
@@ -330,7 +333,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
-        for direction in Direction::ALL {
+        for &direction in Direction::VARIANTS {
             self.show_stalled(direction, false);
         }
     }

@@ -1,20 +1,22 @@
 //! What a look at the sockets of a relay shows.
 
-use crate::outcome::ByDirection;
+use enum_map::EnumMap;
+
+use crate::outcome::Direction;
 
 /// What a relay has seen at its two sockets.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     /// Bytes in the send queue towards the receiver of a direction, sent or not.
-    pub(super) unacknowledged: ByDirection<u64>,
+    pub(super) unacknowledged: EnumMap<Direction, u64>,
     /// Whether the relay itself holds bytes of a direction.
-    pub(super) held: ByDirection<bool>,
+    pub(super) held: EnumMap<Direction, bool>,
     /// Something has come from a side that is being read: bytes, an end or an error.
     pub(super) arrived: bool,
 }
 
 impl Seen {
     pub(super) fn is_any_unacknowledged(&self) -> bool {
-        self.unacknowledged.iter().any(|bytes| *bytes > 0)
+        self.unacknowledged.values().any(|bytes| *bytes > 0)
     }
 }

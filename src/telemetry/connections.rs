@@ -9,14 +9,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use enum_map::EnumMap;
 use serde::Serialize;
 
 pub use format::{ClientText, Id, Millis, Protocols, Time, Version};
 
 use super::lines::Lines;
-use super::metrics::{DialFailure, Limit, Registry};
+use super::metrics::Registry;
 use super::{Format, Logged};
 use crate::outcome::{ClosedBy, Outcome};
+use crate::outcome::{DialFailure, Limit};
 
 /// Lines of one outcome in one second; the rest is summed up.
 const LINES_PER_SECOND: u32 = 10;
@@ -125,7 +127,7 @@ pub struct ConnectionLog {
     started: Instant,
     /// For each outcome the second it last came in (high half, from `started`) and how often it
     /// came in that second.
-    windows: [AtomicU64; Outcome::ALL.len()],
+    windows: EnumMap<Outcome, AtomicU64>,
 }
 
 /// The lines that an outcome had in excess of a second's allowance.
@@ -145,7 +147,7 @@ impl ConnectionLog {
             only_failures: AtomicBool::new(logged == Logged::Failures),
             registry,
             started: Instant::now(),
-            windows: [const { AtomicU64::new(0) }; _],
+            windows: EnumMap::default(),
         }
     }
 
@@ -191,9 +193,6 @@ impl ConnectionLog {
     }
 
     fn is_allowed(&self, outcome: Outcome, second: u32) -> bool {
-        let Some(window) = self.windows.get(outcome.index()) else {
-            return true;
-        };
         // Of workers that race at the turn of a second the later one counts in the new second.
         let step = |old| match unpack(old) {
             (at, count) if at >= second => pack(at, count.saturating_add(1)),
@@ -201,7 +200,8 @@ impl ConnectionLog {
         };
         // The closure always gives a value, so this cannot fail.
         let (Ok(old) | Err(old)) =
-            window.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(step(old)));
+            self.windows[outcome]
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| Some(step(old)));
         let (at, count) = unpack(step(old));
         if count == 1 && at == second {
             self.write_sum(outcome, unpack(old).1);
@@ -210,7 +210,7 @@ impl ConnectionLog {
     }
 
     fn sum_up_before(&self, second: u32) {
-        for (window, outcome) in self.windows.iter().zip(Outcome::ALL) {
+        for (outcome, window) in &self.windows {
             let is_over = |old| {
                 let (at, count) = unpack(old);
                 (at < second && count > 0).then_some(pack(at, 0))

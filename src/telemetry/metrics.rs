@@ -1,7 +1,6 @@
 //! The metrics page. The data path counts in atomics of its own; a scrape publishes them to the
 //! exporter under one lock, so that every page is exact: accepted = active + the sum of closed.
 
-mod labels;
 mod predecessor;
 mod process;
 mod stats;
@@ -18,13 +17,12 @@ use std::time::{Duration, Instant};
 use metrics::{Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
-pub use labels::{AcceptFailure, DialFailure, Limit};
 pub use predecessor::{Figures, Predecessor};
 use process::Process;
 use stats::ShownPipes;
 pub use stats::{
     AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointStats, LimitStats,
-    ListenerStats, PipeStats, WatchMode, WorkerStats,
+    ListenerStats, PipeStats, WorkerStats,
 };
 pub use table::{Kind, Metric, TABLE};
 

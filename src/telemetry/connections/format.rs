@@ -12,8 +12,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
 use crate::outcome::{ClosedBy, Outcome};
+use crate::outcome::{DialFailure, Limit};
 use crate::telemetry::Format;
-use crate::telemetry::metrics::{DialFailure, Limit};
 use crate::tls::Alpn;
 
 /// Bytes of a client's text that are shown.

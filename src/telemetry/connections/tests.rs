@@ -3,13 +3,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use strum::VariantArray;
 
 use super::{
     Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, Version, format,
 };
-use crate::outcome::{ClosedBy, Outcome};
+use crate::outcome::{ClosedBy, DialFailure, Limit, Outcome};
 use crate::telemetry::lines::Lines;
-use crate::telemetry::metrics::{DialFailure, Limit, Registry};
+use crate::telemetry::metrics::Registry;
 use crate::telemetry::{Format, Logged};
 use crate::tls::Alpn;
 
@@ -225,7 +226,7 @@ fn end(log: ConnectionLog, mut reader: PipeReader) -> Vec<Value> {
 #[test]
 fn all_are_logged_but_probes() {
     let (log, _, reader) = log(Logged::All);
-    for outcome in Outcome::ALL {
+    for &outcome in Outcome::VARIANTS {
         log.log(&least(outcome));
     }
     let lines = end(log, reader);
@@ -233,17 +234,17 @@ fn all_are_logged_but_probes() {
         .iter()
         .map(|line| line["outcome"].as_str().unwrap())
         .collect();
-    let wanted = Outcome::ALL.iter().filter(|it| **it != Outcome::Probe);
+    let wanted = Outcome::VARIANTS.iter().filter(|it| **it != Outcome::Probe);
     assert_eq!(outcomes, wanted.map(|it| it.name()).collect::<Vec<_>>());
 }
 
 #[test]
 fn failures_are_all_but_probes_and_those_that_closed_in_order() {
     let (log, _, reader) = log(Logged::Failures);
-    for outcome in Outcome::ALL {
+    for &outcome in Outcome::VARIANTS {
         log.log(&least(outcome));
     }
-    assert_eq!(end(log, reader).len(), Outcome::ALL.len() - 2);
+    assert_eq!(end(log, reader).len(), Outcome::VARIANTS.len() - 2);
 }
 
 #[test]

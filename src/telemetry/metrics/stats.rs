@@ -6,13 +6,14 @@ mod workers;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use enum_map::EnumMap;
 use metrics::{Gauge, Histogram};
+use strum::VariantArray;
 
 use super::Exporter;
-use super::labels::{AcceptFailure, DialFailure, Limit};
 use super::table;
-use crate::outcome::{Direction, Outcome, Reach};
-pub use config::{ConfigStats, WatchMode};
+use crate::outcome::{AcceptFailure, DialFailure, Direction, Limit, Outcome, Reach};
+pub use config::ConfigStats;
 pub(super) use workers::ShownPipes;
 pub use workers::{PipeStats, WorkerStats};
 
@@ -75,13 +76,19 @@ impl ListenerStats {
     }
 }
 
+/// Connections that ended in one way, and their series once there is one.
+#[derive(Debug, Default)]
+struct Ending {
+    count: AtomicU64,
+    shown: OnceLock<metrics::Counter>,
+}
+
 /// The endings of one listener's connections to one backend, or to none.
 #[derive(Debug)]
 pub struct Endings {
     listener: Box<str>,
     backend: Option<Box<str>>,
-    counts: [AtomicU64; Outcome::ALL.len()],
-    shown: [OnceLock<metrics::Counter>; Outcome::ALL.len()],
+    counts: EnumMap<Outcome, Ending>,
 }
 
 impl Endings {
@@ -89,18 +96,15 @@ impl Endings {
         Self {
             listener: listener.into(),
             backend: backend.map(Into::into),
-            counts: [const { AtomicU64::new(0) }; _],
-            shown: [const { OnceLock::new() }; _],
+            counts: EnumMap::default(),
         }
     }
 
     /// Counts the end of a connection. Call it once for each one that
     /// [`ListenerStats::accepted`] counted.
     pub fn count(&self, outcome: Outcome) {
-        if let Some(count) = self.counts.get(outcome.index()) {
-            // Release: see `Counter::add`.
-            count.fetch_add(1, Ordering::Release);
-        }
+        // Release: see `Counter::add`.
+        self.counts[outcome].count.fetch_add(1, Ordering::Release);
     }
 
     /// Publishes all, and returns the sum. Outcomes that belong to the other kind of backend label
@@ -108,13 +112,14 @@ impl Endings {
     pub(super) fn publish(&self, exporter: &Exporter) -> u64 {
         let backend = self.backend.as_deref().unwrap_or(NO_BACKEND);
         let mut sum = 0;
-        for ((count, shown), outcome) in self.counts.iter().zip(&self.shown).zip(Outcome::ALL) {
-            let count = count.load(Ordering::Acquire);
+        for (outcome, ending) in &self.counts {
+            let count = ending.count.load(Ordering::Acquire);
             if count == 0 && !self.expects(outcome) {
                 continue;
             }
             let labels = [&self.listener, backend, outcome.name()];
-            shown
+            ending
+                .shown
                 .get_or_init(|| exporter.counter(&table::CLOSED, labels))
                 .absolute(count);
             sum += count;
@@ -134,8 +139,8 @@ impl Endings {
 /// What is counted of a backend.
 #[derive(Debug)]
 pub struct BackendStats {
-    bytes: [Counter; 2],
-    stalled: [(AtomicU32, Gauge); 2],
+    bytes: EnumMap<Direction, Counter>,
+    stalled: EnumMap<Direction, (AtomicU32, Gauge)>,
     /// From the choice of the backend to a connected endpoint, in seconds.
     pub dial_seconds: Histogram,
 }
@@ -143,10 +148,11 @@ pub struct BackendStats {
 impl BackendStats {
     pub(super) fn new(exporter: &Exporter, backend: &str) -> Self {
         Self {
-            bytes: Direction::ALL
-                .map(|d| Counter::new(exporter.counter(&table::BYTES, [backend, d.name()]))),
-            stalled: Direction::ALL.map(|d| {
-                let shown = exporter.gauge(&table::STALLED, [backend, d.name()]);
+            bytes: EnumMap::from_fn(|direction: Direction| {
+                Counter::new(exporter.counter(&table::BYTES, [backend, direction.name()]))
+            }),
+            stalled: EnumMap::from_fn(|direction: Direction| {
+                let shown = exporter.gauge(&table::STALLED, [backend, direction.name()]);
                 (AtomicU32::new(0), shown)
             }),
             dial_seconds: exporter.histogram(&table::DIAL, [backend]),
@@ -155,20 +161,12 @@ impl BackendStats {
 
     /// Bytes relayed in a direction; add to it as they pass, not only at the close.
     pub fn bytes(&self, direction: Direction) -> &Counter {
-        let [to_backend, to_client] = &self.bytes;
-        match direction {
-            Direction::ClientToBackend => to_backend,
-            Direction::BackendToClient => to_client,
-        }
+        &self.bytes[direction]
     }
 
     /// A direction of a connection has stalled, or it moves again.
     pub fn stalled(&self, direction: Direction, stalled: bool) {
-        let [(to_backend, _), (to_client, _)] = &self.stalled;
-        let count = match direction {
-            Direction::ClientToBackend => to_backend,
-            Direction::BackendToClient => to_client,
-        };
+        let (count, _) = &self.stalled[direction];
         if stalled {
             count.fetch_add(1, Ordering::Relaxed);
         } else {
@@ -177,10 +175,10 @@ impl BackendStats {
     }
 
     pub(super) fn publish(&self) {
-        for counter in &self.bytes {
+        for counter in self.bytes.values() {
             counter.publish();
         }
-        for (count, shown) in &self.stalled {
+        for (count, shown) in self.stalled.values() {
             shown.set(count.load(Ordering::Relaxed));
         }
     }
@@ -192,7 +190,7 @@ pub struct EndpointStats {
     /// Connections open now.
     pub connections: AtomicU32,
     shown: Gauge,
-    failures: [Counter; DialFailure::ALL.len()],
+    failures: EnumMap<DialFailure, Counter>,
 }
 
 impl EndpointStats {
@@ -200,7 +198,7 @@ impl EndpointStats {
         Self {
             connections: AtomicU32::new(0),
             shown: exporter.gauge(&table::ENDPOINT_CONNECTIONS, [backend, endpoint]),
-            failures: DialFailure::ALL.map(|reason| {
+            failures: EnumMap::from_fn(|reason: DialFailure| {
                 let labels = [backend, endpoint, reason.name()];
                 Counter::new(exporter.counter(&table::DIAL_FAILURES, labels))
             }),
@@ -209,14 +207,12 @@ impl EndpointStats {
 
     /// Counts a failed attempt.
     pub fn dial_failed(&self, reason: DialFailure) {
-        if let Some(failures) = self.failures.get(reason as usize) {
-            failures.add(1);
-        }
+        self.failures[reason].add(1);
     }
 
     pub(super) fn publish(&self) {
         self.shown.set(self.connections.load(Ordering::Relaxed));
-        for counter in &self.failures {
+        for counter in self.failures.values() {
             counter.publish();
         }
     }
@@ -224,26 +220,22 @@ impl EndpointStats {
 
 /// Connections that could not be accepted.
 #[derive(Debug)]
-pub struct AcceptStats([Counter; AcceptFailure::ALL.len()]);
+pub struct AcceptStats(EnumMap<AcceptFailure, Counter>);
 
 impl AcceptStats {
     pub(super) fn new(exporter: &Exporter) -> Self {
-        Self(
-            AcceptFailure::ALL.map(|reason| {
-                Counter::new(exporter.counter(&table::ACCEPT_ERRORS, [reason.name()]))
-            }),
-        )
+        Self(EnumMap::from_fn(|reason: AcceptFailure| {
+            Counter::new(exporter.counter(&table::ACCEPT_ERRORS, [reason.name()]))
+        }))
     }
 
     /// Counts one.
     pub fn failed(&self, reason: AcceptFailure) {
-        if let Some(counter) = self.0.get(reason as usize) {
-            counter.add(1);
-        }
+        self.0[reason].add(1);
     }
 
     pub(super) fn publish(&self) {
-        for counter in &self.0 {
+        for counter in self.0.values() {
             counter.publish();
         }
     }
@@ -252,18 +244,19 @@ impl AcceptStats {
 /// The limits in force and what they have rejected.
 #[derive(Debug)]
 pub struct LimitStats {
-    values: [Gauge; Limit::ALL.len()],
-    rejections: [Counter; Limit::ALL.len()],
+    values: EnumMap<Limit, Gauge>,
+    rejections: EnumMap<Limit, Counter>,
 }
 
 impl LimitStats {
     pub(super) fn new(exporter: &Exporter) -> Self {
         let stats = Self {
-            values: Limit::ALL.map(|limit| exporter.gauge(&table::LIMIT, [limit.name()])),
-            rejections: Limit::ALL
-                .map(|l| Counter::new(exporter.counter(&table::LIMIT_REJECTIONS, [l.name()]))),
+            values: EnumMap::from_fn(|limit: Limit| exporter.gauge(&table::LIMIT, [limit.name()])),
+            rejections: EnumMap::from_fn(|limit: Limit| {
+                Counter::new(exporter.counter(&table::LIMIT_REJECTIONS, [limit.name()]))
+            }),
         };
-        for limit in Limit::ALL {
+        for &limit in Limit::VARIANTS {
             stats.set(limit, None);
         }
         stats
@@ -271,20 +264,16 @@ impl LimitStats {
 
     /// Shows the value in force; `None` is no limit.
     pub fn set(&self, limit: Limit, value: Option<u64>) {
-        if let Some(gauge) = self.values.get(limit as usize) {
-            gauge.set(value.map_or(f64::INFINITY, gauge_value));
-        }
+        self.values[limit].set(value.map_or(f64::INFINITY, gauge_value));
     }
 
     /// Counts a connection that the limit rejected.
     pub fn rejected(&self, limit: Limit) {
-        if let Some(rejections) = self.rejections.get(limit as usize) {
-            rejections.add(1);
-        }
+        self.rejections[limit].add(1);
     }
 
     pub(super) fn publish(&self) {
-        for counter in &self.rejections {
+        for counter in self.rejections.values() {
             counter.publish();
         }
     }

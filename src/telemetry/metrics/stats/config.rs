@@ -3,34 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
+use enum_map::EnumMap;
 use metrics::Gauge;
 
 use super::{Counter, Exporter, table};
-
-/// How changes of routes.toml are noticed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WatchMode {
-    /// Only by SIGHUP and `portway reload`.
-    Off,
-    /// By inotify.
-    Inotify,
-    /// By looking every few seconds, where inotify fails.
-    Poll,
-}
-
-impl WatchMode {
-    /// Every mode, in the order of the documentation.
-    pub const ALL: [Self; 3] = [Self::Off, Self::Inotify, Self::Poll];
-
-    /// The value of the label.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Inotify => "inotify",
-            Self::Poll => "poll",
-        }
-    }
-}
+use crate::outcome::WatchMode;
 
 /// The configuration in force and how it came.
 #[derive(Debug)]
@@ -43,7 +20,7 @@ pub struct ConfigStats {
     in_force: AtomicU64,
     hash: Gauge,
     control_socket: Gauge,
-    watch: [Gauge; WatchMode::ALL.len()],
+    watch: EnumMap<WatchMode, Gauge>,
 }
 
 impl ConfigStats {
@@ -59,7 +36,7 @@ impl ConfigStats {
             in_force: AtomicU64::new(0),
             hash: gauge(&table::CONFIG_HASH),
             control_socket: gauge(&table::CONTROL_SOCKET),
-            watch: WatchMode::ALL.map(|mode| exporter.gauge(&table::WATCH, [mode.name()])),
+            watch: EnumMap::from_fn(|mode: WatchMode| exporter.gauge(&table::WATCH, [mode.name()])),
         };
         stats.watches(WatchMode::Off);
         stats
@@ -92,7 +69,7 @@ impl ConfigStats {
 
     /// Changes of the file are noticed in this way.
     pub fn watches(&self, mode: WatchMode) {
-        for (shown, one) in self.watch.iter().zip(WatchMode::ALL) {
+        for (one, shown) in &self.watch {
             shown.set(u32::from(one == mode));
         }
     }
