@@ -14,9 +14,9 @@ use portway::outcome::{ClosedBy, Outcome};
 use portway::routing::{Pattern, Query, Route, Table};
 use portway::telemetry::lines::Lines;
 use portway::telemetry::{
-    ClientText, ConnectionLog, Format, Id, Line, Logged, Millis, Protocols, Registry, Time, Version,
+    ClientText, ConnectionLog, Format, Id, Line, Logged, Millis, Protocols, Registry, Time,
 };
-use portway::tls::{Alpn, Progress, ServerName, read_hello};
+use portway::tls::{Alpn, Progress, ServerName, Version, read_hello};
 
 #[expect(dead_code, reason = "the builder has more than this benchmark needs")]
 #[path = "../tests/support/hello.rs"]
@@ -139,7 +139,7 @@ fn line(id: u64) -> Line<'static> {
         listener: "agents",
         server_name: Some(ClientText(b"fleet.example.com")),
         alpn: Protocols(Alpn::new(b"\x02h2\x08http/1.1")),
-        tls_offered: Some(Version(0x0304)),
+        tls_offered: Some(Version::TLS_1_3),
         route: Some("fleet"),
         backend: Some("fleet"),
         endpoint: Some("fleet-2.internal:8220"),

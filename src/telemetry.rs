@@ -7,9 +7,7 @@ pub mod lines;
 pub mod metrics;
 pub mod program;
 
-pub use connections::{
-    Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, Version,
-};
+pub use connections::{Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time};
 pub use metrics::{
     AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointStats, ListenerStats,
     Registry, WorkerStats,

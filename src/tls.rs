@@ -7,8 +7,10 @@ mod hello;
 mod not_tls;
 mod record;
 mod server_name;
+mod version;
 
 pub use alert::AlertDescription;
 pub use close::ends_with_alert;
 pub use hello::{Alpn, ClientHello, Progress, Rejection, read_hello};
 pub use server_name::{InvalidServerName, ServerName};
+pub use version::Version;

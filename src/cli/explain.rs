@@ -14,10 +14,7 @@ use crate::conn::Refusal;
 use crate::net;
 use crate::outcome::Outcome;
 use crate::routing::Query;
-use crate::tls::{self, Alpn, Progress, ServerName};
-
-/// The version of a hello that offers TLS 1.3 (RFC 8446 section 4.2.1).
-const TLS13: u16 = 0x0304;
+use crate::tls::{self, Alpn, Progress, ServerName, Version};
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
@@ -54,7 +51,7 @@ struct Source {
 struct Facts {
     server_name: Option<Vec<u8>>,
     alpn: Vec<u8>,
-    version: u16,
+    version: Version,
     ech: bool,
     /// Bytes with the record headers; known of a captured one.
     size: Option<usize>,
@@ -161,7 +158,7 @@ impl Explain {
                 .as_ref()
                 .map(|name| name.clone().into_bytes()),
             alpn,
-            version: TLS13,
+            version: Version::TLS_1_3,
             ech: false,
             size: None,
         }))

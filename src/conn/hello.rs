@@ -10,7 +10,7 @@ use crate::net::{Leg, Readable, TimeIsUp, set_receive_low_water_mark, until};
 use crate::outcome::Outcome;
 use crate::relay::Resources;
 use crate::snapshot::HelloLimits;
-use crate::tls::{Alpn, Progress, ServerName, read_hello};
+use crate::tls::{Alpn, Progress, ServerName, Version, read_hello};
 
 /// What routing and the log need of a hello, out of the socket's buffer.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ pub(super) struct Hello {
     /// The head of the ALPN list, as on the wire.
     alpn: Box<[u8]>,
     /// The highest TLS version offered, as on the wire.
-    pub(super) version: u16,
+    pub(super) version: Version,
 }
 
 impl Hello {

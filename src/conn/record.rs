@@ -12,11 +12,10 @@ use super::refuse::Refusal;
 use crate::backend::InUse;
 use crate::dial::Dialled;
 use crate::net::{Accepted, Leg, local_address};
-use crate::outcome::Limit;
-use crate::outcome::{ClosedBy, Direction, Outcome};
+use crate::outcome::{ClosedBy, Direction, Limit, Outcome};
 use crate::relay::{End, Flow, Micros, Verdict};
 use crate::snapshot::{Backend, Listener, Routed, Snapshot, Taken};
-use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time, Version};
+use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time};
 
 /// One connection in the accounts: it opens at accept and closes once, in Drop, so that a task that
 /// panics or is dropped is counted too.
@@ -233,7 +232,7 @@ impl Record {
                 .or_else(|| trouble?.invalid_name.as_deref())
                 .map(ClientText),
             alpn: Protocols(hello.map(Hello::alpn).unwrap_or_default()),
-            tls_offered: hello.map(|hello| Version(hello.version)),
+            tls_offered: hello.map(|hello| hello.version),
             route: route.map(|route| &*route.name),
             backend: backend.map(|backend| &**backend.pool.name()),
             endpoint: self.endpoint.as_ref().map(|one| &**one.endpoint().name()),

@@ -9,11 +9,10 @@ use tokio::time::timeout;
 
 use crate::dial::Unreached;
 use crate::net::{Leg, set_receive_low_water_mark};
-use crate::outcome::Limit;
-use crate::outcome::{ClosedBy, Outcome};
+use crate::outcome::{ClosedBy, Limit, Outcome};
 use crate::relay::Resources;
 use crate::routing::Miss;
-use crate::tls::{AlertDescription, InvalidServerName, Rejection};
+use crate::tls::{AlertDescription, InvalidServerName, Rejection, Version};
 
 /// What a client that speaks plain HTTP gets: it shows a person what is wrong.
 const HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
@@ -115,10 +114,9 @@ impl Refusal {
     }
 
     /// No route, for a hello that offers `version` at most.
-    pub const fn missed(miss: Miss, version: u16) -> Self {
-        const TLS_1_3: u16 = 0x0304;
+    pub fn missed(miss: Miss, version: Version) -> Self {
         let (outcome, alert) = match miss {
-            Miss::NoServerName if version >= TLS_1_3 => {
+            Miss::NoServerName if version >= Version::TLS_1_3 => {
                 (Outcome::NoServerName, AlertDescription::MissingExtension)
             }
             Miss::NoServerName => (Outcome::NoServerName, AlertDescription::UnrecognizedName),

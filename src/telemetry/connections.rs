@@ -12,13 +12,13 @@ use std::time::{Duration, Instant, SystemTime};
 use enum_map::EnumMap;
 use serde::Serialize;
 
-pub use format::{ClientText, Id, Millis, Protocols, Time, Version};
+pub use format::{ClientText, Id, Millis, Protocols, Time};
 
 use super::lines::Lines;
 use super::metrics::Registry;
 use super::{Format, Logged};
-use crate::outcome::{ClosedBy, Outcome};
-use crate::outcome::{DialFailure, Limit};
+use crate::outcome::{ClosedBy, DialFailure, Limit, Outcome};
+use crate::tls::Version;
 
 /// Lines of one outcome in one second; the rest is summed up.
 const LINES_PER_SECOND: u32 = 10;

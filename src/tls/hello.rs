@@ -6,7 +6,7 @@ use tls_parser::{
 };
 
 use super::record::Message;
-use super::{AlertDescription, not_tls, record};
+use super::{AlertDescription, Version, not_tls, record};
 
 /// What the bytes peeked so far amount to.
 #[derive(Debug, PartialEq, Eq)]
@@ -48,8 +48,8 @@ pub struct ClientHello<'a> {
     pub server_name: Option<&'a [u8]>,
     /// The protocols offered by ALPN.
     pub alpn: Alpn<'a>,
-    /// The highest version offered, as on the wire (0x0304 is TLS 1.3), GREASE left out.
-    pub version: u16,
+    /// The highest version offered, GREASE left out.
+    pub version: Version,
     /// Encrypted Client Hello is offered: the name is the outer one.
     pub ech: bool,
     /// Bytes from the first record header to the end of the hello.
@@ -112,8 +112,8 @@ pub fn read_hello<'a>(peeked: &'a [u8], max: usize, scratch: &'a mut [u8]) -> Pr
 /// The body of a client hello (RFC 8446 section 4.1.2, RFC 5246 section 7.4.1.2).
 fn parse(body: &[u8], size: usize) -> Result<ClientHello<'_>, Rejection> {
     let mut body = Reader(body);
-    let version = body.u16("client version")?;
-    if version <= SSL3 {
+    let version = Version(body.u16("client version")?);
+    if version <= Version::SSL_3 {
         return Err(Rejection::UnsupportedVersion);
     }
     body.take(32, "random")?;
@@ -212,7 +212,7 @@ fn protocols(body: &[u8]) -> Result<Alpn<'_>, Rejection> {
 }
 
 /// The highest of the supported versions (RFC 8446 section 4.2.1), if any is meant.
-fn highest_version(body: &[u8]) -> Result<Option<u16>, Rejection> {
+fn highest_version(body: &[u8]) -> Result<Option<Version>, Rejection> {
     const FIELD: &str = "supported_versions";
     let mut body = Reader(body);
     let mut list = Reader(body.vector8(FIELD)?);
@@ -221,7 +221,7 @@ fn highest_version(body: &[u8]) -> Result<Option<u16>, Rejection> {
     while !list.0.is_empty() {
         let version = list.u16(FIELD)?;
         if !is_grease(version) {
-            highest = highest.max(Some(version));
+            highest = highest.max(Some(Version(version)));
         }
     }
     Ok(highest)
@@ -280,8 +280,6 @@ const fn illegal(field: &'static str) -> Rejection {
     Rejection::Malformed(AlertDescription::IllegalParameter, field)
 }
 
-/// The version of SSLv3, which no client may ask for any more (RFC 7568, RFC 8446 appendix D.5).
-const SSL3: u16 = 0x0300;
 /// RFC 9849, unknown to the parser's table.
 const ENCRYPTED_CLIENT_HELLO: TlsExtensionType = TlsExtensionType(0xfe0d);
 

@@ -11,10 +11,9 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::outcome::{ClosedBy, Outcome};
-use crate::outcome::{DialFailure, Limit};
+use crate::outcome::{ClosedBy, DialFailure, Limit, Outcome};
 use crate::telemetry::Format;
-use crate::tls::Alpn;
+use crate::tls::{Alpn, Version};
 
 /// Bytes of a client's text that are shown.
 const TEXT_MAX: usize = 256;
@@ -159,19 +158,9 @@ impl Serialize for Millis {
     }
 }
 
-/// A TLS version as on the wire: 0x0304 is TLS 1.3.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Version(pub u16);
-
 impl Serialize for Version {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.0 {
-            0x0304 => serializer.serialize_str("1.3"),
-            0x0303 => serializer.serialize_str("1.2"),
-            0x0302 => serializer.serialize_str("1.1"),
-            0x0301 => serializer.serialize_str("1.0"),
-            other => serializer.collect_str(&format_args!("0x{other:04x}")),
-        }
+        serializer.collect_str(self)
     }
 }
 

@@ -5,14 +5,12 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use strum::VariantArray;
 
-use super::{
-    Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, Version, format,
-};
+use super::{Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, format};
 use crate::outcome::{ClosedBy, DialFailure, Limit, Outcome};
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::{Format, Logged};
-use crate::tls::Alpn;
+use crate::tls::{Alpn, Version};
 
 const LONG: Duration = Duration::from_secs(20);
 

@@ -52,7 +52,7 @@ fn read(bytes: &[u8]) -> Answer {
         Progress::Hello(hello) => Answer::Hello(Facts {
             name: hello.server_name.map(text),
             alpn: hello.alpn.iter().map(text).collect(),
-            version: hello.version,
+            version: hello.version.0,
             ech: hello.ech,
             size: hello.size,
         }),
