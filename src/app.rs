@@ -92,14 +92,8 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
         log: Arc::clone(&log),
         requests: (requests.clone(), requested),
     })?;
-    let listeners = plan.first.opened.iter().map(|bound| {
-        let listener = plan.first.snapshot.addresses.get(&bound.id);
-        let listener = plan
-            .first
-            .snapshot
-            .listener(listener.copied().unwrap_or_default());
-        (Arc::clone(&listener.name), bound.address)
-    });
+    let opened = plan.first.opened.iter();
+    let listeners = opened.map(|bound| (Arc::clone(&bound.listener), bound.address));
     let listeners = listeners.collect();
     let admin = plan.admin.as_ref().map(TcpListener::local_addr);
     let admin = admin.transpose();

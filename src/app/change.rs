@@ -106,35 +106,37 @@ impl Builder {
     /// Does all of a change that can fail, and what only new connections see.
     pub(super) fn change(&mut self, settings: Settings, hash: u32) -> Result<Change, StartError> {
         let wanted = settings.listeners.iter().enumerate();
-        let wanted = wanted.flat_map(|(at, one)| one.bind.iter().map(move |bind| (at, *bind)));
-        let wanted: Vec<(usize, SocketAddr)> = wanted.collect();
+        let wanted = wanted.flat_map(|(position, listener)| {
+            let addresses = listener.bind.iter();
+            addresses.map(move |bind| (position, &listener.name, *bind))
+        });
+        let wanted: Vec<(usize, &Arc<str>, SocketAddr)> = wanted.collect();
         // A successor may have closed one: that is bound again.
         let known = self.bound.iter();
         let known = known.filter(|known| known.in_force && known.is_open());
         let known: Vec<_> = known.map(|known| (known.id, known.configured)).collect();
-        let binds: Vec<_> = wanted.iter().map(|&(_, bind)| bind).collect();
+        let binds: Vec<_> = wanted.iter().map(|&(_, _, bind)| bind).collect();
         let Difference { kept, closed } = Difference::new(&known, &binds);
         let closed: HashSet<AddressId> = closed.into_iter().collect();
         self.may_close(&closed)?;
         let going = self.going(&closed);
         let mut opened = Vec::new();
         let mut addresses = HashMap::new();
-        for (&(listener, bind), kept) in wanted.iter().zip(kept) {
+        for (&(position, listener, bind), kept) in wanted.iter().zip(kept) {
             let id = if let Some(id) = kept {
                 id
             } else {
-                let bound = self.bind(bind, &going);
-                opened.push(bound.map_err(|source| failed(&settings, listener, bind, source))?);
+                let bound = self.bind(listener, bind, &going);
+                opened.push(bound.map_err(|source| failed(listener, bind, source))?);
                 AddressId(self.addresses)
             };
-            addresses.insert(id, listener);
+            addresses.insert(id, position);
         }
         // Not before all are bound: what had reached one of them would be reset.
         for (bound, known) in &opened {
-            let listener = addresses.get(&bound.id).copied().unwrap_or_default();
             let mut sockets = bound.sockets.iter();
             let done = sockets.try_for_each(|socket| net::listen(socket));
-            done.map_err(|source| failed(&settings, listener, known.configured, source))?;
+            done.map_err(|source| failed(&bound.listener, known.configured, source))?;
         }
         for known in &mut self.bound {
             known.in_force &= !closed.contains(&known.id);
@@ -177,7 +179,12 @@ impl Builder {
 
     /// The sockets of an address: inherited ones, or new ones, one for each worker. Sockets that are
     /// `going` may still have its port.
-    fn bind(&mut self, configured: SocketAddr, going: &HashSet<u16>) -> io::Result<(Bound, Known)> {
+    fn bind(
+        &mut self,
+        listener: &Arc<str>,
+        configured: SocketAddr,
+        going: &HashSet<u16>,
+    ) -> io::Result<(Bound, Known)> {
         let (mut sockets, from_systemd) = self.inherited.take(configured)?;
         if sockets.is_empty() {
             let port = configured.port();
@@ -198,6 +205,7 @@ impl Builder {
         };
         let bound = Bound {
             id,
+            listener: Arc::clone(listener),
             address,
             sockets,
         };
@@ -283,15 +291,9 @@ impl Builder {
     }
 }
 
-fn failed(
-    settings: &Settings,
-    listener: usize,
-    address: SocketAddr,
-    source: io::Error,
-) -> StartError {
-    let listener = settings.listeners.get(listener);
+fn failed(listener: &Arc<str>, address: SocketAddr, source: io::Error) -> StartError {
     StartError::Listen {
-        listener: listener.map_or_else(|| "-".into(), |listener| Arc::clone(&listener.name)),
+        listener: Arc::clone(listener),
         address,
         remedy: remedy(&source),
         source,

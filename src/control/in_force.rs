@@ -70,9 +70,7 @@ impl InForce {
             mailbox.send(Message::Swap(Arc::clone(&snapshot)));
         }
         for bound in &opened {
-            let listener = snapshot.addresses.get(&bound.id);
-            let listener = listener.map(|position| &*snapshot.listener(*position).name);
-            tracing::info!(listener, address = %bound.address, "listening");
+            tracing::info!(listener = &*bound.listener, address = %bound.address, "listening");
         }
         let listens = Listens::begin(&opened, mailboxes);
         self.bound.extend(opened);

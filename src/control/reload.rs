@@ -24,6 +24,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Bound {
     /// What the snapshot knows it by.
     pub id: AddressId,
+    /// The name of the listener that it was opened for.
+    pub listener: Arc<str>,
     /// The bound address.
     pub address: SocketAddr,
     /// One for each worker, or fewer that somebody else has opened.

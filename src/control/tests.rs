@@ -1,6 +1,5 @@
 //! What control does while something hangs. Each step of a reload waits at a gate of the test.
 
-use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -60,7 +59,7 @@ impl Gate {
 
 fn change(generation: u64, opened: Vec<Bound>) -> Change {
     let addresses = opened.iter().map(|bound| (bound.id, 0));
-    let addresses: HashMap<_, _> = addresses.collect();
+    let addresses = addresses.collect();
     Change {
         snapshot: Arc::new(Snapshot {
             generation,
@@ -69,12 +68,7 @@ fn change(generation: u64, opened: Vec<Bound>) -> Change {
                 max_size: 1024,
             },
             listeners: Vec::new(),
-            // The names of listeners are only for the log.
-            addresses: if generation == 1 {
-                HashMap::new()
-            } else {
-                addresses
-            },
+            addresses,
             backends: Vec::new(),
             routes: Table::default(),
             route_connections: Vec::new(),
@@ -227,6 +221,7 @@ fn a_stop_overtakes_the_start() {
         let socket = crate::net::bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let bound = Bound {
             id: AddressId(1),
+            listener: "agents".into(),
             address: crate::net::local_address(&socket).unwrap(),
             sockets: vec![Arc::new(socket)],
         };
