@@ -13,6 +13,9 @@ use crate::{admission, dial, relay};
 pub use difference::Difference;
 
 /// What a connection works with. A reload swaps it as a whole; connections keep the one they took.
+///
+/// Listeners, routes and backends refer to each other by position. `config` makes all of them from one file, so
+/// a position is always that of an item here; one that is not is a fault of portway, and panics.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Counts the configurations of this process, from 1.
@@ -79,6 +82,10 @@ pub struct Backend {
     pub relay: Arc<relay::Terms>,
 }
 
+#[expect(
+    clippy::indexing_slicing,
+    reason = "positions are those of this snapshot"
+)]
 impl Snapshot {
     /// What a connection at an address takes; none if this snapshot does not have the address.
     pub fn take(this: &Arc<Self>, address: AddressId) -> Option<Taken> {
@@ -89,10 +96,6 @@ impl Snapshot {
     }
 
     /// The listener at a position.
-    #[expect(
-        clippy::indexing_slicing,
-        reason = "positions are those of this snapshot"
-    )]
     pub fn listener(&self, position: usize) -> &Listener {
         &self.listeners[position]
     }
@@ -100,20 +103,19 @@ impl Snapshot {
     /// The counters of connections of a listener that ended with a backend, or before one was chosen.
     pub fn endings(&self, listener: usize, backend: Option<usize>) -> &Endings {
         let listener = self.listener(listener);
-        let chosen = backend.and_then(|position| listener.backend_endings.get(position));
+        let chosen = backend.map(|position| &listener.backend_endings[position]);
         chosen.unwrap_or(&listener.endings)
     }
 
     /// The backend of the route that a connection takes, by position. Counts the connection.
     pub fn route(&self, query: &Query<'_>) -> Result<Routed<'_>, Miss> {
         let position = self.routes.find(query)?;
-        let missing = Miss::NoRoute;
-        let route = self.routes.routes().get(position).ok_or(missing)?;
-        let backend = self.backends.get(route.backend).ok_or(missing)?;
-        if let Some(connections) = self.route_connections.get(position) {
-            connections.add(1);
-        }
-        Ok(Routed { position, backend })
+        let route = &self.routes.routes()[position];
+        self.route_connections[position].add(1);
+        Ok(Routed {
+            position,
+            backend: &self.backends[route.backend],
+        })
     }
 }
 
