@@ -26,6 +26,7 @@ mod notes;
 mod path;
 mod place;
 mod schema;
+mod types;
 mod values;
 
 use faults::Fault;
@@ -186,6 +187,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     }
     let mut tree = DeTable::parse(text).map_err(|error| one(fault(&error, text)))?;
     let mut lost = keys::take_unknown(tree.get_mut());
+    types::take_wrong(tree.get_mut(), &mut lost);
     let file = match file::File::deserialize(Deserializer::from(tree)) {
         Ok(file) => file,
         Err(error) => {

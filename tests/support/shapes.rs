@@ -92,6 +92,7 @@ fn values() -> Vec<Shape> {
     let lines = fill(&names, |n| format!("\"{n}..example\",\n"), "]\n");
     let line = fill(&names, |n| format!("\"{n}..a\","), "]\n");
     let (twice, values) = fill(&names, |_| "\"a.b\",".to_owned(), "]\n");
+    let numbers = fill(&names, |_| "1,".to_owned(), "]\n");
     let address = |n: usize| {
         let [.., a, b, c] = n.to_be_bytes();
         format!(",\"10.{a}.{b}.{c}:443\"")
@@ -100,6 +101,7 @@ fn values() -> Vec<Shape> {
     let addresses = fill(listener, address, &format!("]\n{BACKEND}{ROUTE}"));
     vec![
         shape("unknown keys", keys),
+        shape("values of another type", numbers),
         shape("bad names, one in a line", lines),
         shape("bad names in one line", line),
         shape("one name over and over", (twice, values - 1)),

@@ -116,7 +116,8 @@ impl Names<'_> {
         }
         let kind = self.kind;
         let table = Path::of(&[&format!("{kind}s"), name]);
-        if self.lost.has(&table) {
+        let none_is_left = self.all.is_empty() && self.lost.has(&Path::of(&[&format!("{kind}s")]));
+        if none_is_left || self.lost.has(&table) {
             return Ok(0);
         }
         Err(Wrong {
