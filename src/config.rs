@@ -220,7 +220,18 @@ fn fault(error: &toml::de::Error, text: &str) -> Fault {
     let end = behind.char_indices().find(is_end);
     let end = end.map_or(text.len(), |(at, _)| span.end + at);
     let before = text.get(..end).unwrap_or(text);
-    let (tree, _) = DeTable::parse_recoverable(before);
+    let (tree, errors) = DeTable::parse_recoverable(before);
+    // Values are read after all lines: a quote that is missing may stand before what is told first.
+    let line = before
+        .get(..span.start)
+        .and_then(|before| before.rfind('\n'));
+    let is_before =
+        |error: &&toml::de::Error| error.span().is_some_and(|span| Some(span.end) <= line);
+    let earlier = errors.iter().filter(is_before);
+    let error = earlier
+        .min_by_key(|error| error.span().map(|span| span.start))
+        .unwrap_or(error);
+    let span = error.span().unwrap_or_default();
     let path = path::Path::at(tree.get_ref(), &span);
     Fault {
         help: keys::example(&path).map(|example| format!("write, for example, {example}")),
@@ -236,4 +247,35 @@ fn plain(message: &str) -> String {
     (message.replace("expected a sequence", "expected an array"))
         .replace("expected a map", "expected a table")
         .replace("expected i64", "expected a whole number")
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn an_error_of_syntax_is_one_of_the_whole_file_and_not_behind_the_first(
+            pieces in prop::collection::vec(
+                prop::sample::select(vec![
+                    "a", "=", "\"", "\"\"\"", "'", "'''", "[", "]", "{", "}", ",", "\n", "\n", " ", "\\q", "x", ".",
+                    "#", "[a]\n", "a=\"b\"\n", "1", "true", "\r", "\u{fc}",
+                ]),
+                0..60,
+            ),
+        ) {
+            let text = pieces.concat();
+            if let Err(error) = DeTable::parse(&text) {
+                let told = fault(&error, &text);
+                let (_, all) = DeTable::parse_recoverable(&text);
+                prop_assert!(told.span.start <= error.span().unwrap_or_default().start);
+                let is_told = |one: &toml::de::Error| {
+                    one.span() == Some(told.span.clone()) && plain(one.message()) == told.message
+                };
+                prop_assert!(all.iter().any(is_told), "{told:?} {all:?}");
+            }
+        }
+    }
 }
