@@ -1,13 +1,8 @@
 //! From a configuration to a running relay: sockets, snapshot, workers, control, signals.
 
-mod asked;
 mod build;
-mod change;
-mod error;
-mod file;
-mod inherited;
+mod early;
 mod signals;
-mod takeover;
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -22,15 +17,15 @@ use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::spawn_local;
 
-use asked::Asked;
-use build::Parts;
-pub use error::StartError;
-use inherited::Inherited;
+use build::{Parts, build};
+use early::EarlyRequests;
 use signals::Signals;
 
 use crate::admission::Machine;
-use crate::config::{Loaded, Settings};
-use crate::control::{self, Request, Requests, Stopped, socket};
+use crate::config::{self, Faults, Loaded, Settings};
+pub use crate::control::StartError;
+use crate::control::inherited::Inherited;
+use crate::control::{self, Request, Requests, Stopped, socket, takeover};
 use crate::telemetry::lines::{self, Lines};
 use crate::telemetry::{ConnectionLog, Format, Registry, program};
 
@@ -82,7 +77,7 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
     let (requests, requested) = mpsc::unbounded_channel();
     let registry = Registry::new();
     let log = connection_log(&settings, output, &registry)?;
-    let plan = build::plan(Parts {
+    let setup = build(Parts {
         settings,
         hash: 0,
         file: None,
@@ -92,17 +87,17 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
         log: Arc::clone(&log),
         requests: (requests.clone(), requested),
     })?;
-    let opened = plan.first.opened.iter();
-    let listeners = opened.map(|bound| (Arc::clone(&bound.listener), bound.address));
+    let opened = setup.first.opened.iter();
+    let listeners = opened.map(|open| (Arc::clone(&open.listener), open.address));
     let listeners = listeners.collect();
-    let admin = plan.admin.as_ref().map(TcpListener::local_addr);
+    let admin = setup.admin.as_ref().map(TcpListener::local_addr);
     let admin = admin.transpose();
     let admin = admin.map_err(StartError::at("ask which address admin has"))?;
     let control = thread::Builder::new()
         .name("portway-control".into())
         .spawn(move || {
             let _flush = AtEnd(|| log.finish(LAST_LINES));
-            finish(event_loop()?, control::run(plan))
+            finish(event_loop()?, control::run(setup))
         })
         .map_err(StartError::at("start the control thread"))?;
     Ok(Running {
@@ -126,11 +121,9 @@ pub struct Options {
     pub take_over: bool,
 }
 
-/// Reads the file, or tells its faults and gives the exit status. It may wait as long as the disk likes.
-pub type Load = fn(&Path) -> Result<Loaded, ExitCode>;
-
-/// Runs a relay on this thread until a signal stops it: the program.
-pub fn run(load: Load, options: Options) -> ExitCode {
+/// Runs a relay on this thread until a signal stops it: the program. The faults of the file are for the caller
+/// to tell; all else is in the log.
+pub fn run(options: Options) -> Result<ExitCode, Faults> {
     // Before anything else: a signal ends a process that does not listen for it.
     let begun = event_loop().and_then(|runtime| {
         let signals = runtime.block_on(async { Signals::listen() })?;
@@ -151,7 +144,7 @@ pub fn run(load: Load, options: Options) -> ExitCode {
                 "{error} ({})",
                 cause.unwrap_or_default()
             ));
-            return ExitCode::FAILURE;
+            return Ok(ExitCode::FAILURE);
         }
     };
     program::install(program.clone(), options.format);
@@ -159,24 +152,23 @@ pub fn run(load: Load, options: Options) -> ExitCode {
     let (runtime, signals) = match begun.map_err(StartError::at("start the event loop of control"))
     {
         Ok(begun) => begun,
-        Err(error) => return failed(&error, &options.file),
+        Err(error) => return Ok(failed(&error, &options.file)),
     };
     let file = options.file.clone();
     finish(runtime, async {
-        let mut asked = Asked::new();
-        spawn_local(signals.pass_on(asked.requests.clone()));
-        let loaded = match begin_to_load(load, file.clone()) {
-            Ok(loaded) => asked.unless_stopped(loaded).await,
-            Err(error) => return failed(&error, &file),
+        let mut early = EarlyRequests::new();
+        spawn_local(signals.pass_on(early.requests.clone()));
+        let loaded = match begin_to_load(file.clone()) {
+            Ok(loaded) => early.unless_stopped(loaded).await,
+            Err(error) => return Ok(failed(&error, &file)),
         };
         let loaded = match loaded {
-            Some(Ok(Ok(loaded))) => loaded,
-            Some(Ok(Err(status))) => return status,
+            Some(Ok(loaded)) => loaded?,
             // The reader has panicked, and the log says so.
-            Some(Err(_)) => return ExitCode::FAILURE,
-            None => return ExitCode::SUCCESS,
+            Some(Err(_)) => return Ok(ExitCode::FAILURE),
+            None => return Ok(ExitCode::SUCCESS),
         };
-        match run_with(loaded, options, registry, asked).await {
+        Ok(match run_with(loaded, options, registry, early).await {
             Ok(Stopped::Drained) => ExitCode::SUCCESS,
             Ok(Stopped::AtOnce) => {
                 tracing::warn!("stopped at once by a second signal: connections are reset");
@@ -187,20 +179,17 @@ pub fn run(load: Load, options: Options) -> ExitCode {
                 ExitCode::FAILURE
             }
             Err(error) => failed(&error, &file),
-        }
+        })
     })
 }
 
 /// Reads the file on a thread of its own: a disk that hangs holds no signal up.
-fn begin_to_load(
-    load: Load,
-    file: PathBuf,
-) -> Result<oneshot::Receiver<Result<Loaded, ExitCode>>, StartError> {
+fn begin_to_load(file: PathBuf) -> Result<oneshot::Receiver<Result<Loaded, Faults>>, StartError> {
     let (sender, loaded) = oneshot::channel();
     thread::Builder::new()
         .name("portway-load".into())
         // Nobody waits any more once it was asked to stop.
-        .spawn(move || drop(sender.send(load(&file))))
+        .spawn(move || drop(sender.send(config::load(&file))))
         .map_err(StartError::at("start the thread that reads the file"))?;
     Ok(loaded)
 }
@@ -233,7 +222,7 @@ async fn run_with(
     loaded: Loaded,
     options: Options,
     registry: Arc<Registry>,
-    asked: Asked,
+    early: EarlyRequests,
 ) -> Result<Stopped, StartError> {
     let output = Output {
         connections: lines::stdout()
@@ -242,14 +231,14 @@ async fn run_with(
     };
     let log = connection_log(&loaded.settings, output, &registry)?;
     let _flush = AtEnd(|| log.finish(LAST_LINES));
-    relay(loaded, options, registry, (Arc::clone(&log), asked)).await
+    relay(loaded, options, registry, (Arc::clone(&log), early)).await
 }
 
 async fn relay(
     loaded: Loaded,
     options: Options,
     registry: Arc<Registry>,
-    (log, mut asked): (Arc<ConnectionLog>, Asked),
+    (log, mut early): (Arc<ConnectionLog>, EarlyRequests),
 ) -> Result<Stopped, StartError> {
     // Before sockets come that may be more than the soft limit allows.
     let machine = Machine::read();
@@ -257,7 +246,7 @@ async fn relay(
     let mut predecessor = None;
     if options.take_over {
         let taken = takeover::take_over(&options.file, &loaded.settings, &mut inherited);
-        let Some(taken) = asked.unless_stopped(taken).await else {
+        let Some(taken) = early.unless_stopped(taken).await else {
             return Ok(Stopped::Drained);
         };
         predecessor = taken?;
@@ -265,7 +254,7 @@ async fn relay(
             tracing::info!("no portway runs with this file here: there is nothing to take over");
         }
     }
-    let plan = build::plan(Parts {
+    let setup = build(Parts {
         settings: loaded.settings,
         hash: loaded.hash,
         file: Some(control::File {
@@ -277,9 +266,9 @@ async fn relay(
         machine,
         registry,
         log,
-        requests: asked.finish(),
+        requests: early.finish(),
     })?;
-    let stopped = control::run(plan).await;
+    let stopped = control::run(setup).await;
     stopped.map_err(StartError::at("begin to serve"))
 }
 

@@ -4,12 +4,12 @@
 //! bad configuration (`EX_CONFIG` of sysexits.h: systemd then does not restart).
 
 use std::io::{self, IsTerminal, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Loaded};
+use crate::config::{self, Faults, Loaded};
 use crate::{app, telemetry};
 
 mod explain;
@@ -133,7 +133,7 @@ struct Check {
 /// Runs the command that the arguments name.
 pub fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Run(command) => Ok(command.run()),
+        Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
         Command::Reload(command) => command.run(),
@@ -147,7 +147,7 @@ pub fn main() -> ExitCode {
 }
 
 impl Run {
-    fn run(self) -> ExitCode {
+    fn run(self) -> io::Result<ExitCode> {
         let format = match self.log_format {
             LogFormat::Json => telemetry::Format::Json,
             LogFormat::Text => telemetry::Format::Text,
@@ -158,8 +158,7 @@ impl Run {
             watch: self.watch,
             take_over: self.takeover,
         };
-        let load: app::Load = |path| load(path).unwrap_or(Err(ExitCode::FAILURE));
-        app::run(load, options)
+        app::run(options).or_else(|faults| tell(&faults))
     }
 }
 
@@ -193,18 +192,17 @@ impl Check {
 impl File {
     /// What the file says, or the exit status of a bad one, whose faults have been told.
     fn load(&self) -> io::Result<Result<Loaded, ExitCode>> {
-        load(&self.config)
+        Ok(match config::load(&self.config) {
+            Ok(loaded) => Ok(loaded),
+            Err(faults) => Err(tell(&faults)?),
+        })
     }
 }
 
-fn load(file: &Path) -> io::Result<Result<Loaded, ExitCode>> {
-    Ok(match config::load(file) {
-        Ok(loaded) => Ok(loaded),
-        Err(faults) => {
-            writeln!(io::stderr(), "{}", faults.render(colours()))?;
-            Err(ExitCode::from(BAD_CONFIGURATION))
-        }
-    })
+/// Tells what is wrong with a file. Returns the exit status of a bad one.
+fn tell(faults: &Faults) -> io::Result<ExitCode> {
+    writeln!(io::stderr(), "{}", faults.render(colours()))?;
+    Ok(ExitCode::from(BAD_CONFIGURATION))
 }
 
 fn colours() -> bool {

@@ -9,11 +9,12 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::de::{DeTable, Deserializer};
 
-use crate::{admission, backend, control, dial, net, relay, routing, snapshot, telemetry};
+use crate::{admission, backend, dial, net, relay, routing, snapshot, telemetry};
 
 mod build;
 mod checks;
@@ -37,7 +38,7 @@ pub use schema::schema;
 /// The largest routes.toml, in bytes: a device or a log given by mistake must not fill the memory.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What is read of a larger file, in bytes: what `control::watch` hashes, so that both know it by one hash.
+/// What is read of a larger file, in bytes: what `control` hashes to watch it, so that both know it by one hash.
 const MOST_READ: u64 = 1 << 21;
 
 /// What is looked at of the line behind an error, in bytes.
@@ -55,7 +56,7 @@ pub struct Settings {
     /// Limits of the hello.
     pub hello: snapshot::HelloLimits,
     /// Limits of the drain.
-    pub drain: control::drain::Limits,
+    pub drain: Drain,
     /// `log.connections`.
     pub log: telemetry::Logged,
     /// `[listeners]`, sorted by name.
@@ -64,6 +65,15 @@ pub struct Settings {
     pub backends: Vec<Backend>,
     /// `[routes]`.
     pub routes: routing::Table,
+}
+
+/// `[limits]` as far as they bound the drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// From the signal, readiness gone, to the close of the listeners.
+    pub delay: Duration,
+    /// From the close of the listeners to the end of the last connection.
+    pub timeout: Duration,
 }
 
 /// One `[listeners.N]`.

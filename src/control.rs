@@ -1,23 +1,28 @@
 //! The one thread that does everything but data: names, admin, upkeep of metrics, reload, drain.
 
-pub mod drain;
+pub mod change;
+mod drain;
 mod ending;
 mod entering;
+pub mod error;
 mod in_force;
+pub mod inherited;
 pub mod names;
 mod reload;
 mod request;
 mod service;
 pub mod socket;
+mod steps;
 mod succession;
+pub mod takeover;
 #[cfg(test)]
 mod tests;
-pub mod watch;
+mod watch;
 
 use std::cell::Cell;
 use std::io;
 use std::net::{self, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -31,14 +36,16 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Stage, State};
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::{Loads, Mailbox};
+use change::{Change, ChangeBuilder};
 use drain::Stops;
 use entering::{Entering, further};
+pub use error::StartError;
 use in_force::InForce;
 use names::Names;
-pub use reload::{Bound, Change, Prepared, Rejected, Source, Unchecked};
 use reload::{Outcome, Reload};
 pub use request::{NotReloaded, Reloaded, Request, Requests, Takeover};
 use socket::{Before, Successor};
+use steps::Steps;
 use succession::Predecessor;
 use watch::Content;
 
@@ -51,12 +58,12 @@ const FIRST: u32 = 1;
 /// Why nothing is reloaded during a takeover.
 const TAKING_OVER: &str = "a successor is taking over: it has read the file";
 
-/// What control works with.
-pub struct Plan {
+/// What control begins with.
+pub struct Setup {
     /// The first configuration.
     pub first: Change,
     /// Makes the next ones.
-    pub source: Source,
+    pub builder: ChangeBuilder,
     /// The file that is read again; none where there is no file to watch and nobody to ask.
     pub file: Option<File>,
     /// The admin socket.
@@ -103,19 +110,8 @@ pub enum Stopped {
 }
 
 /// Opens the listeners and keeps the relay running until it is stopped. Needs a local runtime.
-pub async fn run(plan: Plan) -> io::Result<Stopped> {
-    let mut control = Control::start(plan)?;
-    loop {
-        match control.serve().await? {
-            Ended::WorkerLost => return Ok(Stopped::WorkerLost),
-            Ended::Stop => return Ok(control.stop().await),
-            Ended::TakenOver(successor) => {
-                if let Some(stopped) = control.yield_to(successor).await {
-                    return Ok(stopped);
-                }
-            }
-        }
-    }
+pub async fn run(setup: Setup) -> io::Result<Stopped> {
+    Control::start(setup)?.run().await
 }
 
 /// Why control no longer serves.
@@ -177,27 +173,29 @@ enum Event {
 
 impl Control {
     /// Begins to put the first configuration in force. Clients wait in the queue of the kernel meanwhile.
-    fn start(plan: Plan) -> io::Result<Self> {
-        let admin = plan.admin.map(TcpListener::from_std).transpose()?;
-        spawn_local(upkeep(Arc::clone(&plan.registry), plan.log));
-        spawn_local(service::watchdog(Arc::clone(&plan.registry)));
-        let first = plan.first;
+    fn start(setup: Setup) -> io::Result<Self> {
+        let admin = setup.admin.map(TcpListener::from_std).transpose()?;
+        spawn_local(upkeep(Arc::clone(&setup.registry), setup.log));
+        spawn_local(service::watchdog(Arc::clone(&setup.registry)));
+        let first = setup.first;
         // The predecessor answers at its admin address until we accept.
-        let mut file = plan.file;
+        let mut file = setup.file;
+        let path = file.as_ref().map_or(Path::new(""), |file| &file.path);
+        let steps = Steps::new(path, setup.builder);
         let given = file.as_mut().and_then(|file| file.predecessor.take());
         if given.is_some() {
-            plan.state.await_predecessor();
+            setup.state.await_predecessor();
         }
-        let unwanted = plan.unwanted;
+        let unwanted = setup.unwanted;
         let mut control = Self {
             in_force: InForce::nothing(first.drain),
-            reload: Reload::new(plan.source),
+            reload: Reload::new(steps),
             entering: None,
             names: Names::start(&[], Vec::new()),
             admin: admin.map(Arc::new),
             admin_was: None,
             leave_admin: None,
-            file: file.map(|file| (file, plan.requests)),
+            file: file.map(|file| (file, setup.requests)),
             socket: None,
             predecessor: match &given {
                 Some(_) => Predecessor::Awaited(unwanted),
@@ -205,14 +203,14 @@ impl Control {
             },
             given,
             again: None,
-            loads: plan.loads,
+            loads: setup.loads,
             takeover: Weak::new(),
             waiting: None,
-            mailboxes: plan.mailboxes,
-            workers: plan.workers.into_iter().collect(),
-            registry: plan.registry,
-            state: plan.state,
-            stops: Stops::new(plan.requested),
+            mailboxes: setup.mailboxes,
+            workers: setup.workers.into_iter().collect(),
+            registry: setup.registry,
+            state: setup.state,
+            stops: Stops::new(setup.requested),
             tried: Rc::default(),
             failure: None,
         };
@@ -221,6 +219,20 @@ impl Control {
         }
         control.enter(first, Vec::new());
         Ok(control)
+    }
+
+    async fn run(&mut self) -> io::Result<Stopped> {
+        loop {
+            match self.serve().await? {
+                Ended::WorkerLost => return Ok(Stopped::WorkerLost),
+                Ended::Stop => return Ok(self.stop().await),
+                Ended::TakenOver(successor) => {
+                    if let Some(stopped) = self.yield_to(successor).await {
+                        return Ok(stopped);
+                    }
+                }
+            }
+        }
     }
 
     /// Answers at the admin address.

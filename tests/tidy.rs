@@ -15,11 +15,11 @@ use std::path::{Path, PathBuf};
 const LAYERS: [&str; 17] = [
     "cli",
     "app",
-    "config",
     "control",
     "admin",
     "worker",
     "conn",
+    "config",
     "snapshot",
     "admission",
     "dial",

@@ -11,15 +11,14 @@ use std::thread;
 use slab::Slab;
 use tokio::sync::{mpsc, oneshot};
 
-use super::StartError;
-use super::change::{Builder, Fixed};
-use super::error::remedy;
-use super::inherited::Inherited;
 use crate::admin::State;
 use crate::admission::{Admission, Machine};
 use crate::config::Settings;
 use crate::conn::Context;
-use crate::control::{self, Rejected, Request, Requests};
+use crate::control::change::ChangeBuilder;
+use crate::control::error::remedy;
+use crate::control::inherited::Inherited;
+use crate::control::{self, Request, Requests, StartError};
 use crate::net;
 use crate::relay::Resources;
 use crate::telemetry::{ConnectionLog, Registry};
@@ -52,7 +51,7 @@ pub(super) struct Parts {
 }
 
 /// Binds every socket, starts the workers, and gives control what it needs.
-pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
+pub(super) fn build(parts: Parts) -> Result<control::Setup, StartError> {
     let Parts {
         settings,
         hash,
@@ -71,19 +70,15 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
     let admission = Arc::new(Admission::new(&settings.limits, machine));
     let admin = settings.admin.map(|address| admin(address, &mut inherited));
     let admin = admin.transpose()?;
-    let mut builder = Builder {
-        registry: Arc::clone(&registry),
-        log: Arc::clone(&log),
-        admission: Arc::clone(&admission),
-        workers: count,
-        fixed: Fixed::of(&settings),
-        before: None,
-        bound: Vec::new(),
-        addresses: 0,
-        inherited,
-    };
-    let first = builder.change(settings, hash)?;
-    let unwanted = builder.inherited.finish()?;
+    let mut builder = ChangeBuilder::new(
+        &settings,
+        count,
+        Arc::clone(&admission),
+        Arc::clone(&registry),
+        Arc::clone(&log),
+    );
+    let first = builder.change(settings, hash, &mut inherited)?;
+    let unwanted = inherited.finish()?;
     let crew = Crew {
         max_client_hello: first.snapshot.hello.max_size,
         admission,
@@ -93,12 +88,9 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
     let loads = Arc::new(Loads::new(count));
     let started = crew.start(count, &loads);
     let (mailboxes, workers) = started.map_err(StartError::at("start the thread of a worker"))?;
-    Ok(control::Plan {
+    Ok(control::Setup {
         first,
-        source: match &file {
-            Some(file) => builder.reads(file.path.clone()),
-            None => Arc::new(|| Err(Rejected::new(None, "there is no file".to_owned()))),
-        },
+        builder,
         file,
         admin,
         mailboxes,
@@ -114,7 +106,7 @@ pub(super) fn plan(parts: Parts) -> Result<control::Plan, StartError> {
 }
 
 fn admin(address: SocketAddr, inherited: &mut Inherited) -> Result<TcpListener, StartError> {
-    let mut bind = || match inherited.take(address)?.0.pop() {
+    let mut bind = || match inherited.take_at(address)?.0.pop() {
         Some(socket) => Ok(socket),
         None => net::bind(address),
     };

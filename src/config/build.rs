@@ -13,12 +13,12 @@ use super::file::{self, AdminBind, File};
 use super::notes::{Notes, Section};
 use super::path::Path;
 use super::values::{self, Wrong};
-use super::{Backend, Listener, Settings};
+use super::{Backend, Drain, Listener, Settings};
 use crate::backend::Balance;
 use crate::net::LegOptions;
 use crate::snapshot::HelloLimits;
 use crate::telemetry::Logged;
-use crate::{admission, control, dial, relay};
+use crate::{admission, dial, relay};
 
 const ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 9355);
 
@@ -137,10 +137,7 @@ fn admission_limits(file: &file::Limits, mut section: Section<'_, '_>) -> admiss
     limits
 }
 
-fn time_limits(
-    file: &file::Limits,
-    mut section: Section<'_, '_>,
-) -> (HelloLimits, control::drain::Limits) {
+fn time_limits(file: &file::Limits, mut section: Section<'_, '_>) -> (HelloLimits, Drain) {
     let mut duration = |key, text: &Option<String>, default, range| {
         section.duration(key, text.as_deref(), Duration::from_secs(default), range)
     };
@@ -150,7 +147,7 @@ fn time_limits(
         10,
         &TIMEOUT,
     );
-    let drain = control::drain::Limits {
+    let drain = Drain {
         delay: duration("drain_delay", &file.drain_delay, 0, &DRAIN),
         timeout: duration("drain_timeout", &file.drain_timeout, 20, &DRAIN),
     };

@@ -9,15 +9,6 @@ use tokio::time::timeout;
 use super::{Request, Workers};
 use crate::worker::{Mailbox, Message};
 
-/// `[limits]` as far as they bound the drain.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// From the signal, readiness gone, to the close of the listeners.
-    pub delay: Duration,
-    /// From the close of the listeners to the end of the last connection.
-    pub timeout: Duration,
-}
-
 /// Why nothing is reloaded any more.
 pub(super) const DRAINING: &str = "portway is draining: it reads no other configuration";
 /// What the workers get to end cut connections; one that is stuck must not hold up the exit.

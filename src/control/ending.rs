@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
-use super::drain::{self, CUT_TIME, DRAINING, cut, ended, tell};
+use super::drain::{CUT_TIME, CUT_TIME_AT_ONCE, DRAINING, cut, ended, tell};
 use super::entering::refuse;
 use super::socket::{Asked, Before, Link};
 use super::succession::{LOOK, Predecessor};
 use super::{Control, Request, Stopped, Workers};
+use crate::config::Drain;
 use crate::worker::Message;
 
 /// How long a successor that has the sockets may hold up the end until it accepts, so that it is known whether
@@ -33,7 +34,7 @@ enum Heard {
 impl Control {
     /// Ends in order. Until the end a successor may come.
     pub(super) async fn stop(&mut self) -> Stopped {
-        let drain::Limits {
+        let Drain {
             delay,
             timeout: over,
         } = self.in_force.drain;
@@ -199,7 +200,7 @@ impl Control {
 
     pub(super) async fn stop_at_once(&mut self) -> Stopped {
         tell(&self.mailboxes, || Message::Close);
-        cut(&self.mailboxes, &mut self.workers, drain::CUT_TIME_AT_ONCE).await;
+        cut(&self.mailboxes, &mut self.workers, CUT_TIME_AT_ONCE).await;
         Stopped::AtOnce
     }
 }

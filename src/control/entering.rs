@@ -6,10 +6,12 @@ use std::io;
 use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
+use super::change::Change;
 use super::in_force::Listens;
 use super::names::{self, Names};
-use super::reload::{Asker, Change, Rejected};
+use super::reload::Asker;
 use super::socket::{Before, Successor};
+use super::steps::Rejected;
 use super::watch::Content;
 use super::watch::RETRY;
 use super::{Control, NotReloaded, TAKING_OVER, service};

@@ -7,19 +7,19 @@ use std::sync::Arc;
 use socket2::Socket;
 use tokio::sync::mpsc;
 
-use super::drain;
-use super::reload::{Bound, Change};
+use super::change::{Change, OpenAddress};
+use crate::config::Drain;
 use crate::worker::{Mailbox, Message};
 
 /// The addresses that are listened at, and the limits of the drain.
 pub(super) struct InForce {
-    bound: Vec<Bound>,
-    pub(super) drain: drain::Limits,
+    bound: Vec<OpenAddress>,
+    pub(super) drain: Drain,
 }
 
 impl InForce {
     /// Nothing yet, if `drain` does not matter before the first change.
-    pub(super) const fn nothing(drain: drain::Limits) -> Self {
+    pub(super) const fn nothing(drain: Drain) -> Self {
         Self {
             bound: Vec::new(),
             drain,
@@ -34,7 +34,7 @@ impl InForce {
 
     /// Our own addresses after `change`, those of `admin` included.
     pub(super) fn own(&self, change: &Change, admin: Option<SocketAddr>) -> Vec<SocketAddr> {
-        let stays = |bound: &&Bound| !change.closed.contains(&bound.id);
+        let stays = |bound: &&OpenAddress| !change.closed.contains(&bound.id);
         let kept = self.bound.iter().filter(stays);
         let bound = kept.chain(&change.opened).map(|bound| bound.address);
         bound.chain(admin).collect()
@@ -109,7 +109,7 @@ pub(super) struct Listens {
 }
 
 impl Listens {
-    fn begin(bound: &[Bound], mailboxes: &[Mailbox]) -> Self {
+    fn begin(bound: &[OpenAddress], mailboxes: &[Mailbox]) -> Self {
         let (listens, answers) = mpsc::unbounded_channel();
         let mut expected = 0;
         for (position, bound) in bound.iter().enumerate() {

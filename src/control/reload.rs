@@ -1,114 +1,20 @@
 //! A reload on its way to a change: it reads the file, checks it, and makes the change ready. What fails
 //! leaves everything as it was.
 
-use std::collections::HashSet;
 use std::mem;
-use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::Socket;
 use tokio::sync::oneshot;
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Reloaded, drain};
-use crate::backend::Endpoint;
-use crate::snapshot::{AddressId, Snapshot};
+use super::Reloaded;
+use super::change::Change;
+use super::steps::{Rejected, Steps};
+use crate::config::Loaded;
 
 /// Time that reading the file may take. Checking it may take longer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The listening sockets of one address.
-#[derive(Debug)]
-pub struct Bound {
-    /// What the snapshot knows it by.
-    pub id: AddressId,
-    /// The name of the listener that it was opened for.
-    pub listener: Arc<str>,
-    /// The bound address.
-    pub address: SocketAddr,
-    /// One for each worker, or fewer that somebody else has opened.
-    pub sockets: Vec<Arc<Socket>>,
-}
-
-/// A configuration that is ready: what could fail has been done.
-pub struct Change {
-    /// What new connections take.
-    pub snapshot: Arc<Snapshot>,
-    /// Addresses that are new in it.
-    pub opened: Vec<Bound>,
-    /// Addresses that it does not have any more.
-    pub closed: HashSet<AddressId>,
-    /// Limits of the drain.
-    pub drain: drain::Limits,
-    /// CRC-32 of the file.
-    pub hash: u32,
-}
-
-impl Change {
-    /// Every endpoint of every backend.
-    pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
-        let backends = self.snapshot.backends.iter();
-        let endpoints = backends.flat_map(|backend| backend.pool.endpoints());
-        endpoints.cloned().collect()
-    }
-}
-
-/// Why a reload failed.
-#[derive(Debug)]
-pub struct Rejected {
-    /// CRC-32 of the file, if it could be read.
-    pub hash: Option<u32>,
-    /// The same file may succeed later: the fault is not in its content.
-    pub may_pass: bool,
-    /// One fault a line, for the log.
-    pub lines: Vec<String>,
-    /// For people.
-    pub text: String,
-}
-
-impl Rejected {
-    /// The content has one fault.
-    pub fn new(hash: Option<u32>, text: String) -> Self {
-        Self {
-            hash,
-            may_pass: false,
-            lines: vec![text.clone()],
-            text,
-        }
-    }
-
-    /// The machine does not allow it now.
-    pub fn for_now(hash: Option<u32>, text: String) -> Self {
-        Self {
-            may_pass: true,
-            ..Self::new(hash, text)
-        }
-    }
-
-    pub(super) fn log(&self) {
-        for line in &self.lines {
-            tracing::error!("{line}");
-        }
-        tracing::error!("reload failed: the configuration before stays in force");
-    }
-}
-
-impl From<JoinError> for Rejected {
-    fn from(error: JoinError) -> Self {
-        Self::for_now(None, error.to_string())
-    }
-}
-
-/// Reads the file, for which it may wait as long as the disk likes.
-pub type Source = Arc<dyn Fn() -> Result<Unchecked, Rejected> + Send + Sync>;
-
-/// Checks what was read.
-pub type Unchecked = Box<dyn FnOnce() -> Result<Prepared, Rejected> + Send>;
-
-/// Makes the change to what was checked.
-pub type Prepared = Box<dyn FnOnce() -> Result<Change, Rejected> + Send>;
 
 /// Waits for an answer.
 pub(super) type Asker = oneshot::Sender<Reloaded>;
@@ -116,32 +22,31 @@ pub(super) type Asker = oneshot::Sender<Reloaded>;
 /// The reload that is under way, and who waits for it. Each step runs on a thread that may block, so that
 /// control waits for none of them.
 pub(super) struct Reload {
-    source: Source,
+    pub(super) steps: Steps,
     step: Step,
     /// Somebody has asked since the content was read that is being worked on.
     wanted: bool,
     askers: Vec<Asker>,
     /// A check of a content that is outdated. It cannot be stopped.
-    outdated: Option<JoinHandle<Result<Prepared, Rejected>>>,
+    outdated: Option<JoinHandle<Result<Loaded, Rejected>>>,
 }
 
 enum Step {
     Idle,
     Reading {
-        reading: JoinHandle<Result<Unchecked, Rejected>>,
+        reading: JoinHandle<Result<String, Rejected>>,
         /// When who waits is told that it takes too long; none if nobody waits.
         limit: Option<Instant>,
         /// The content may have changed since: it is read again.
         again: bool,
     },
     Checking {
-        checking: JoinHandle<Result<Prepared, Rejected>>,
+        checking: JoinHandle<Result<Loaded, Rejected>>,
         again: bool,
     },
-    /// It changes what the next reload builds on: from here on it is put in force, and who asks now gets
-    /// the next one.
+    /// From here on it is put in force, and who asks now gets the next one, which builds on it.
     Preparing {
-        preparing: JoinHandle<Result<Change, Rejected>>,
+        preparing: JoinHandle<Result<(Steps, Change), Rejected>>,
         askers: Vec<Asker>,
     },
 }
@@ -153,9 +58,9 @@ pub(super) struct Outcome {
 }
 
 impl Reload {
-    pub(super) const fn new(source: Source) -> Self {
+    pub(super) const fn new(steps: Steps) -> Self {
         Self {
-            source,
+            steps,
             step: Step::Idle,
             wanted: false,
             askers: Vec::new(),
@@ -239,10 +144,7 @@ impl Reload {
                     match read.map_err(Rejected::from).flatten() {
                         _ if again => {}
                         Err(rejected) => return self.failed(rejected),
-                        Ok(unchecked) => {
-                            let (checking, again) = (spawn_blocking(unchecked), false);
-                            self.step = Step::Checking { checking, again };
-                        }
+                        Ok(text) => self.step = self.check(text),
                     }
                 }
                 Step::Checking { checking, again } => {
@@ -251,18 +153,17 @@ impl Reload {
                     match checked.map_err(Rejected::from).flatten() {
                         _ if again => {}
                         Err(rejected) => return self.failed(rejected),
-                        Ok(prepared) => {
-                            self.wanted = false;
-                            let (preparing, askers) =
-                                (spawn_blocking(prepared), mem::take(&mut self.askers));
-                            self.step = Step::Preparing { preparing, askers };
-                        }
+                        Ok(loaded) => self.step = self.prepare(loaded),
                     }
                 }
                 Step::Preparing { preparing, askers } => {
                     let (change, askers) = (preparing.await, mem::take(askers));
                     self.step = Step::Idle;
                     let change = change.map_err(Rejected::from).flatten();
+                    let change = change.map(|(steps, change)| {
+                        self.steps = steps;
+                        change
+                    });
                     return Outcome { change, askers };
                 }
             }
@@ -271,13 +172,32 @@ impl Reload {
 
     /// Begins to read. Returns the step that it was at.
     fn read(&mut self) -> Step {
-        let source = Arc::clone(&self.source);
+        let steps = self.steps.clone();
         let reading = Step::Reading {
-            reading: spawn_blocking(move || source()),
+            reading: spawn_blocking(move || steps.read()),
             limit: Some(Instant::now() + READ_TIMEOUT),
             again: false,
         };
         mem::replace(&mut self.step, reading)
+    }
+
+    /// Begins to check what was read.
+    fn check(&self, text: String) -> Step {
+        let steps = self.steps.clone();
+        Step::Checking {
+            checking: spawn_blocking(move || steps.check(&text)),
+            again: false,
+        }
+    }
+
+    /// Begins to make the change ready.
+    fn prepare(&mut self, loaded: Loaded) -> Step {
+        self.wanted = false;
+        let steps = self.steps.clone();
+        Step::Preparing {
+            preparing: spawn_blocking(move || steps.prepare(loaded)),
+            askers: mem::take(&mut self.askers),
+        }
     }
 
     fn failed(&mut self, rejected: Rejected) -> Outcome {

@@ -1,37 +1,49 @@
 //! What control does while something hangs. Each step of a reload waits at a gate of the test.
 
-use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::fs;
+use std::net::TcpListener as StdListener;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 
+use tempfile::TempDir;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::inherited::Inherited;
 use super::*;
-use crate::routing::Table;
-use crate::snapshot::{AddressId, HelloLimits, Snapshot};
+use crate::admission::{Admission, Machine};
+use crate::config;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::{Format, Logged};
 use crate::worker::Message;
 
-const DRAIN: drain::Limits = drain::Limits {
-    delay: Duration::ZERO,
-    timeout: Duration::from_secs(5),
-};
+/// routes.toml with a listener at an address of the kernel's choice, and at these.
+fn text(more: &[SocketAddr]) -> String {
+    let more = more.iter().map(|address| format!(", \"{address}\""));
+    let more: String = more.collect();
+    format!(
+        "admin.bind = false\nlimits.drain_timeout = \"5s\"\n\
+         listeners.agents.bind = [\"127.0.0.1:0\"{more}]\n\
+         backends.fleet.endpoints = [\"127.0.0.1:1\"]\n\
+         routes.fleet = {{ backend = \"fleet\", server_names = [\"fleet.example\"] }}\n"
+    )
+}
 
 /// A place where a thread of a reload waits until the test lets it go on.
-struct Gate {
+pub(super) struct Gate {
+    is_shut: AtomicBool,
     come: AtomicUsize,
     open: Sender<()>,
     opened: Mutex<Receiver<()>>,
 }
 
-impl Default for Gate {
-    fn default() -> Self {
+impl Gate {
+    fn new(is_shut: bool) -> Self {
         let (open, opened) = channel();
         Self {
+            is_shut: AtomicBool::new(is_shut),
             come: AtomicUsize::new(0),
             open,
             opened: Mutex::new(opened),
@@ -40,10 +52,17 @@ impl Default for Gate {
 }
 
 impl Gate {
-    fn pass(&self) {
+    pub(super) fn pass(&self) {
+        if !self.is_shut.load(Ordering::SeqCst) {
+            return;
+        }
         self.come.fetch_add(1, Ordering::SeqCst);
         let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         _ = opened.recv();
+    }
+
+    fn shut(&self, is_shut: bool) {
+        self.is_shut.store(is_shut, Ordering::SeqCst);
     }
 
     fn open(&self) {
@@ -57,26 +76,20 @@ impl Gate {
     }
 }
 
-fn change(generation: u64, opened: Vec<Bound>) -> Change {
-    let addresses = opened.iter().map(|bound| (bound.id, 0));
-    let addresses = addresses.collect();
-    Change {
-        snapshot: Arc::new(Snapshot {
-            generation,
-            hello: HelloLimits {
-                timeout: Duration::from_secs(1),
-                max_size: 1024,
-            },
-            listeners: Vec::new(),
-            addresses,
-            backends: Vec::new(),
-            routes: Table::default(),
-            route_connections: Vec::new(),
-        }),
-        opened,
-        closed: HashSet::new(),
-        drain: DRAIN,
-        hash: 0,
+/// Where each step of a reload waits.
+pub(super) struct Gates {
+    pub(super) reading: Gate,
+    pub(super) checking: Gate,
+    pub(super) preparing: Gate,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self {
+            reading: Gate::new(true),
+            checking: Gate::new(true),
+            preparing: Gate::new(false),
+        }
     }
 }
 
@@ -84,49 +97,15 @@ fn change(generation: u64, opened: Vec<Bound>) -> Change {
 struct Fixture {
     requests: Requests,
     control: JoinHandle<io::Result<Stopped>>,
-    reading: Arc<Gate>,
-    checking: Arc<Gate>,
-    /// What becomes of a change that is made ready.
-    preparing: Arc<Preparing>,
-}
-
-/// Puts a change in force, or rejects it for now, once its gate is open.
-#[derive(Default)]
-struct Preparing {
-    rejects: AtomicBool,
-    gate: Gate,
-}
-
-/// What is read each time waits at these gates on its way.
-fn source(reading: &Arc<Gate>, checking: &Arc<Gate>, preparing: &Arc<Preparing>) -> Source {
-    let (reading, checking) = (Arc::clone(reading), Arc::clone(checking));
-    let preparing = Arc::clone(preparing);
-    let generation = Arc::new(AtomicU64::new(1));
-    Arc::new(move || {
-        reading.pass();
-        let (checking, preparing) = (Arc::clone(&checking), Arc::clone(&preparing));
-        let generation = Arc::clone(&generation);
-        Ok(Box::new(move || {
-            checking.pass();
-            Ok(Box::new(move || {
-                if preparing.rejects.load(Ordering::SeqCst) {
-                    preparing.gate.pass();
-                    return Err(Rejected::for_now(None, "busy".to_owned()));
-                }
-                let next = 1 + generation.fetch_add(1, Ordering::SeqCst);
-                Ok(change(next, Vec::new()))
-            }) as Prepared)
-        }) as Unchecked)
-    })
+    gates: Arc<Gates>,
+    directory: TempDir,
 }
 
 impl Fixture {
     /// `stuck`: the worker does not answer that it listens.
-    fn start(first: Change, stuck: bool) -> Self {
+    fn start(stuck: bool) -> Self {
         let (requests, requested) = mpsc::unbounded_channel();
-        let (reading, checking) = (Arc::<Gate>::default(), Arc::<Gate>::default());
-        let preparing = Arc::<Preparing>::default();
-        let source = source(&reading, &checking, &preparing);
+        let directory = tempfile::tempdir().unwrap();
         let (mailbox, mut mail) = Mailbox::new();
         let (end, ended) = oneshot::channel::<()>();
         spawn_local(async move {
@@ -150,28 +129,46 @@ impl Fixture {
         let lines = Lines::start(Box::new(io::sink()), "log", registry.lines_dropped()).unwrap();
         let log = ConnectionLog::new(lines, Format::Json, Logged::All, Arc::clone(&registry));
         let state = Arc::new(State::new(Arc::clone(&registry)));
-        let plan = Plan {
-            first,
-            source,
-            file: None,
+        let log = Arc::new(log);
+        let settings = config::parse(&text(&[]), "routes.toml").unwrap().settings;
+        let admission = Admission::new(&settings.limits, Machine::read());
+        let admission = Arc::new(admission);
+        let (metrics, lines) = (Arc::clone(&registry), Arc::clone(&log));
+        let mut builder = ChangeBuilder::new(&settings, 1, admission, metrics, lines);
+        let first = builder.change(settings, 0, &mut Inherited::default());
+        let mut control = Control::start(Setup {
+            first: first.unwrap(),
+            builder,
+            file: Some(File {
+                path: directory.path().join("routes.toml"),
+                watch: false,
+                predecessor: None,
+            }),
             admin: None,
             mailboxes: [mailbox].into(),
             workers: vec![ended],
             loads: Arc::new(Loads::new(1)),
             unwanted: Vec::new(),
             registry,
-            log: Arc::new(log),
+            log,
             state,
             requests: requests.clone(),
             requested,
-        };
-        Self {
+        })
+        .unwrap();
+        let fixture = Self {
             requests,
-            control: spawn_local(run(plan)),
-            reading,
-            checking,
-            preparing,
-        }
+            gates: Arc::clone(&control.reload.steps.gates),
+            control: spawn_local(async move { control.run().await }),
+            directory,
+        };
+        fixture.write(&[]);
+        fixture
+    }
+
+    /// The file binds these addresses too.
+    fn write(&self, more: &[SocketAddr]) {
+        fs::write(self.directory.path().join("routes.toml"), text(more)).unwrap();
     }
 
     fn reload(&self) -> oneshot::Receiver<Reloaded> {
@@ -207,9 +204,9 @@ fn local(test: impl Future<Output = ()>) {
 #[test]
 fn a_stop_overtakes_a_reload_whose_file_cannot_be_read() {
     local(async {
-        let fixture = Fixture::start(change(1, Vec::new()), false);
+        let fixture = Fixture::start(false);
         let answer = fixture.reload();
-        fixture.reading.has_come(1).await;
+        fixture.gates.reading.has_come(1).await;
         assert_eq!(fixture.stop().await, Stopped::Drained);
         assert!(matches!(answer.await.unwrap(), Err(NotReloaded::NotNow(_))));
     });
@@ -218,14 +215,7 @@ fn a_stop_overtakes_a_reload_whose_file_cannot_be_read() {
 #[test]
 fn a_stop_overtakes_the_start() {
     local(async {
-        let socket = crate::net::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let bound = Bound {
-            id: AddressId(1),
-            listener: "agents".into(),
-            address: crate::net::local_address(&socket).unwrap(),
-            sockets: vec![Arc::new(socket)],
-        };
-        let fixture = Fixture::start(change(1, vec![bound]), true);
+        let fixture = Fixture::start(true);
         assert_eq!(fixture.stop().await, Stopped::Drained);
     });
 }
@@ -233,10 +223,10 @@ fn a_stop_overtakes_the_start() {
 #[test]
 fn a_successor_is_given_the_sockets_while_a_file_is_checked() {
     local(async {
-        let fixture = Fixture::start(change(1, Vec::new()), false);
+        let fixture = Fixture::start(false);
         let reloaded = fixture.reload();
-        fixture.reading.open();
-        fixture.checking.has_come(1).await;
+        fixture.gates.reading.open();
+        fixture.gates.checking.has_come(1).await;
         let _takeover = fixture.take_over().await;
         assert!(matches!(
             reloaded.await.unwrap(),
@@ -249,19 +239,19 @@ fn a_successor_is_given_the_sockets_while_a_file_is_checked() {
 #[test]
 fn the_content_that_is_read_last_wins_over_one_that_is_being_checked() {
     local(async {
-        let fixture = Fixture::start(change(1, Vec::new()), false);
+        let fixture = Fixture::start(false);
         let first = fixture.reload();
-        fixture.reading.open();
-        fixture.checking.has_come(1).await;
+        fixture.gates.reading.open();
+        fixture.gates.checking.has_come(1).await;
         let second = fixture.reload();
-        fixture.reading.open();
-        fixture.checking.has_come(2).await;
+        fixture.gates.reading.open();
+        fixture.gates.checking.has_come(2).await;
         // Not one more at once; it follows.
         let third = fixture.reload();
-        fixture.checking.open();
-        fixture.checking.open();
-        fixture.reading.open();
-        fixture.checking.open();
+        fixture.gates.checking.open();
+        fixture.gates.checking.open();
+        fixture.gates.reading.open();
+        fixture.gates.checking.open();
         for answer in [first, second, third] {
             assert_eq!(
                 answer.await.unwrap().unwrap(),
@@ -269,7 +259,7 @@ fn the_content_that_is_read_last_wins_over_one_that_is_being_checked() {
                 "one configuration, not three"
             );
         }
-        assert_eq!(fixture.checking.come.load(Ordering::SeqCst), 3);
+        assert_eq!(fixture.gates.checking.come.load(Ordering::SeqCst), 3);
         assert_eq!(fixture.stop().await, Stopped::Drained);
     });
 }
@@ -278,21 +268,21 @@ fn the_content_that_is_read_last_wins_over_one_that_is_being_checked() {
 fn only_reading_has_a_time_limit_and_what_hangs_is_read_once() {
     local(async {
         tokio::time::pause();
-        let fixture = Fixture::start(change(1, Vec::new()), false);
+        let fixture = Fixture::start(false);
         // Checking may take as long as it likes.
         let mut slow = fixture.reload();
-        fixture.reading.open();
-        fixture.checking.has_come(1).await;
+        fixture.gates.reading.open();
+        fixture.gates.checking.has_come(1).await;
         tokio::time::advance(Duration::from_mins(1)).await;
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
         assert!(slow.try_recv().is_err(), "it has not been answered yet");
-        fixture.checking.open();
+        fixture.gates.checking.open();
         assert_eq!(slow.await.unwrap().unwrap(), 2);
         for _ in 0..3 {
             let mut hangs = fixture.reload();
-            fixture.reading.has_come(2).await;
+            fixture.gates.reading.has_come(2).await;
             let told = loop {
                 if let Ok(told) = hangs.try_recv() {
                     break told;
@@ -304,12 +294,12 @@ fn only_reading_has_a_time_limit_and_what_hangs_is_read_once() {
             };
             assert!(why.contains("could not be read within 5 s"), "{why}");
         }
-        assert_eq!(fixture.reading.come.load(Ordering::SeqCst), 2);
+        assert_eq!(fixture.gates.reading.come.load(Ordering::SeqCst), 2);
         // Once the disk answers it is read anew.
         let answer = fixture.reload();
-        fixture.reading.open();
-        fixture.reading.open();
-        fixture.checking.open();
+        fixture.gates.reading.open();
+        fixture.gates.reading.open();
+        fixture.gates.checking.open();
         assert_eq!(answer.await.unwrap().unwrap(), 3);
         assert_eq!(fixture.stop().await, Stopped::Drained);
     });
@@ -318,26 +308,29 @@ fn only_reading_has_a_time_limit_and_what_hangs_is_read_once() {
 #[test]
 fn a_successor_that_waits_for_a_change_gets_the_sockets_if_the_change_is_rejected() {
     local(async {
-        let fixture = Fixture::start(change(1, Vec::new()), false);
-        fixture.preparing.rejects.store(true, Ordering::SeqCst);
+        let fixture = Fixture::start(false);
+        let busy = StdListener::bind("127.0.0.1:0").unwrap();
+        fixture.write(&[busy.local_addr().unwrap()]);
+        fixture.gates.preparing.shut(true);
         let rejected = fixture.reload();
-        fixture.reading.open();
-        fixture.checking.open();
-        fixture.preparing.gate.has_come(1).await;
+        fixture.gates.reading.open();
+        fixture.gates.checking.open();
+        fixture.gates.preparing.has_come(1).await;
         let (answer, takeover) = oneshot::channel();
         fixture.requests.send(Request::Sockets(answer)).unwrap();
         tokio::task::yield_now().await;
-        fixture.preparing.gate.open();
+        fixture.gates.preparing.open();
         assert!(matches!(
             rejected.await.unwrap(),
             Err(NotReloaded::Rejected(_))
         ));
         drop(takeover.await.unwrap());
         // And later changes are not refused.
-        fixture.preparing.rejects.store(false, Ordering::SeqCst);
+        fixture.write(&[]);
+        fixture.gates.preparing.shut(false);
         let answer = fixture.reload();
-        fixture.reading.open();
-        fixture.checking.open();
+        fixture.gates.reading.open();
+        fixture.gates.checking.open();
         assert_eq!(answer.await.unwrap().unwrap(), 2);
         assert_eq!(fixture.stop().await, Stopped::Drained);
     });
@@ -347,28 +340,31 @@ fn a_successor_that_waits_for_a_change_gets_the_sockets_if_the_change_is_rejecte
 fn a_hangup_during_a_takeover_that_fails_is_heeded_by_one_retry_at_a_time() {
     local(async {
         tokio::time::pause();
-        let fixture = Fixture::start(change(1, Vec::new()), false);
-        fixture.preparing.rejects.store(true, Ordering::SeqCst);
+        let fixture = Fixture::start(false);
+        let busy = StdListener::bind("127.0.0.1:0").unwrap();
+        fixture.write(&[busy.local_addr().unwrap()]);
+        fixture.gates.preparing.shut(true);
         let takeover = fixture.take_over().await;
         for _ in 0..10 {
             fixture.requests.send(Request::Reload(None)).unwrap();
         }
         tokio::time::advance(Duration::from_mins(1)).await;
-        assert_eq!(fixture.reading.come.load(Ordering::SeqCst), 0);
+        assert_eq!(fixture.gates.reading.come.load(Ordering::SeqCst), 0);
         drop(takeover);
         for round in 1..=5 {
             // Timers count in milliseconds.
             tokio::time::advance(watch::RETRY + Duration::from_millis(10)).await;
-            fixture.reading.has_come(round).await;
-            fixture.reading.open();
-            fixture.checking.open();
-            fixture.preparing.gate.has_come(round).await;
-            fixture.preparing.gate.open();
+            fixture.gates.reading.has_come(round).await;
+            fixture.gates.reading.open();
+            fixture.gates.checking.open();
+            fixture.gates.preparing.has_come(round).await;
+            fixture.gates.preparing.open();
             // Nobody has the sockets before the change has been rejected.
             drop(fixture.take_over().await);
         }
-        assert_eq!(fixture.reading.come.load(Ordering::SeqCst), 5);
-        fixture.preparing.rejects.store(false, Ordering::SeqCst);
+        assert_eq!(fixture.gates.reading.come.load(Ordering::SeqCst), 5);
+        fixture.write(&[]);
+        fixture.gates.preparing.shut(false);
         assert_eq!(fixture.stop().await, Stopped::Drained);
     });
 }

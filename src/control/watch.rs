@@ -33,7 +33,7 @@ const LONGEST: u32 = 10;
 
 /// What a file has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Content {
+pub(super) enum Content {
     /// Not known, or to be tried again.
     #[default]
     Unknown,
@@ -121,7 +121,7 @@ async fn settle(changed: &Notify) {
 }
 
 /// CRC-32 of the file's content; none if it cannot be read, or only once.
-pub fn hash(path: &Path) -> Option<u32> {
+pub(super) fn hash(path: &Path) -> Option<u32> {
     let content = net::read_regular(path, LARGEST).ok()?;
     Some(crc32fast::hash(&content))
 }

@@ -10,8 +10,8 @@ use tokio::time::sleep;
 
 use super::StartError;
 use super::inherited::Inherited;
+use super::socket::{self, Answer, Predecessor};
 use crate::config::Settings;
-use crate::control::socket::{self, Answer, Predecessor};
 use crate::net;
 
 /// Limit for addresses that another process has, or for a takeover under way.
@@ -23,7 +23,7 @@ const RETRY: Duration = Duration::from_millis(100);
 
 /// Adds the sockets of the process that runs with this file, if there is one. Returns once all addresses
 /// can be bound, or it is too late for that: then binding them tells what is wrong.
-pub(super) async fn take_over(
+pub async fn take_over(
     file: &Path,
     settings: &Settings,
     inherited: &mut Inherited,

@@ -5,7 +5,7 @@ use tokio::sync::mpsc;
 use crate::control::{Request, Requests};
 
 /// What is asked for before control runs.
-pub(super) struct Asked {
+pub(super) struct EarlyRequests {
     /// By which others ask.
     pub(super) requests: Requests,
     requested: mpsc::UnboundedReceiver<Request>,
@@ -13,7 +13,7 @@ pub(super) struct Asked {
     reload: bool,
 }
 
-impl Asked {
+impl EarlyRequests {
     pub(super) fn new() -> Self {
         let (requests, requested) = mpsc::unbounded_channel();
         Self {

@@ -1,23 +1,21 @@
-//! Makes one configuration after the other: what can fail is done before anything changes.
+//! From settings to a change that is ready: what can fail is done before anything changes.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use socket2::Socket;
 use strum::VariantArray;
 
+use super::StartError;
 use super::error::remedy;
 use super::inherited::Inherited;
-use super::{StartError, file};
 use crate::admission::Admission;
 use crate::backend::{Endpoint, Pool};
-use crate::config::{self, Loaded, Settings};
-use crate::control::{Bound, Change, Prepared, Rejected, Source, Unchecked};
+use crate::config::{self, Settings};
 use crate::net;
 use crate::outcome::Limit;
 use crate::relay::Terms;
@@ -25,15 +23,51 @@ use crate::routing::Route;
 use crate::snapshot::{AddressId, Backend, Difference, Listener, Snapshot};
 use crate::telemetry::{ConnectionLog, Registry};
 
+/// The listening sockets of one address.
+#[derive(Debug)]
+pub struct OpenAddress {
+    /// What the snapshot knows it by.
+    pub id: AddressId,
+    /// The name of the listener that it was opened for.
+    pub listener: Arc<str>,
+    /// The bound address.
+    pub address: SocketAddr,
+    /// One for each worker, or fewer that somebody else has opened.
+    pub sockets: Vec<Arc<Socket>>,
+}
+
+/// A configuration that is ready: what could fail has been done.
+pub struct Change {
+    /// What new connections take.
+    pub snapshot: Arc<Snapshot>,
+    /// Addresses that are new in it.
+    pub opened: Vec<OpenAddress>,
+    /// Addresses that it does not have any more.
+    pub closed: HashSet<AddressId>,
+    /// Limits of the drain.
+    pub drain: config::Drain,
+    /// CRC-32 of the file.
+    pub hash: u32,
+}
+
+impl Change {
+    /// Every endpoint of every backend.
+    pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let backends = self.snapshot.backends.iter();
+        let endpoints = backends.flat_map(|backend| backend.pool.endpoints());
+        endpoints.cloned().collect()
+    }
+}
+
 /// What a reload cannot change.
-#[derive(PartialEq)]
-pub(super) struct Fixed {
+#[derive(Clone, Copy, PartialEq)]
+struct Fixed {
     workers: Option<NonZeroUsize>,
     admin: Option<SocketAddr>,
 }
 
 impl Fixed {
-    pub(super) const fn of(settings: &Settings) -> Self {
+    const fn of(settings: &Settings) -> Self {
         Self {
             workers: settings.workers,
             admin: settings.admin,
@@ -42,7 +76,8 @@ impl Fixed {
 }
 
 /// What is known of a bound address.
-pub(super) struct Known {
+#[derive(Clone)]
+struct Known {
     id: AddressId,
     /// As routes.toml has it: port 0 is the kernel's choice.
     configured: SocketAddr,
@@ -59,52 +94,55 @@ impl Known {
     }
 }
 
-/// Makes one configuration after the other.
-pub(super) struct Builder {
-    pub(super) registry: Arc<Registry>,
-    pub(super) log: Arc<ConnectionLog>,
-    pub(super) admission: Arc<Admission>,
-    pub(super) workers: usize,
-    pub(super) fixed: Fixed,
+/// Makes one configuration after the other. A reload works on a copy, which takes the place of this one
+/// if all goes well.
+#[derive(Clone)]
+pub struct ChangeBuilder {
+    registry: Arc<Registry>,
+    log: Arc<ConnectionLog>,
+    admission: Arc<Admission>,
+    workers: usize,
+    fixed: Fixed,
     /// The snapshot in force.
-    pub(super) before: Option<Arc<Snapshot>>,
+    before: Option<Arc<Snapshot>>,
     /// Addresses that are bound, and those that still serve their queues.
-    pub(super) bound: Vec<Known>,
+    bound: Vec<Known>,
     /// Addresses that were bound so far.
-    pub(super) addresses: u64,
-    pub(super) inherited: Inherited,
+    addresses: u64,
 }
 
-impl Builder {
-    /// Makes the configurations that the file has from now on.
-    pub(super) fn reads(self, path: PathBuf) -> Source {
-        let builder = Arc::new(Mutex::new(self));
-        Arc::new(move || {
-            let text = file::read(&path)?;
-            let (path, builder) = (path.clone(), Arc::clone(&builder));
-            Ok(Box::new(move || {
-                let loaded = file::check(&text, &path)?;
-                Ok(Box::new(move || {
-                    let mut builder = builder.lock().unwrap_or_else(PoisonError::into_inner);
-                    builder.reload(loaded, &path)
-                }) as Prepared)
-            }) as Unchecked)
-        })
+impl ChangeBuilder {
+    /// Has made none yet. `workers` is how many each address gets a socket for.
+    pub fn new(
+        settings: &Settings,
+        workers: usize,
+        admission: Arc<Admission>,
+        registry: Arc<Registry>,
+        log: Arc<ConnectionLog>,
+    ) -> Self {
+        Self {
+            registry,
+            log,
+            admission,
+            workers,
+            fixed: Fixed::of(settings),
+            before: None,
+            bound: Vec::new(),
+            addresses: 0,
+        }
     }
 
-    fn reload(&mut self, loaded: Loaded, path: &Path) -> Result<Change, Rejected> {
-        for warning in loaded.warnings.lines() {
-            tracing::warn!("{warning}");
-        }
-        if Fixed::of(&loaded.settings) != self.fixed {
+    /// Does all of a change that can fail, and what only new connections see. Addresses that it opens have
+    /// the `inherited` sockets, where there are some.
+    pub fn change(
+        &mut self,
+        settings: Settings,
+        hash: u32,
+        inherited: &mut Inherited,
+    ) -> Result<Change, StartError> {
+        if Fixed::of(&settings) != self.fixed {
             tracing::warn!("workers and admin.bind change at the next start only");
         }
-        let change = self.change(loaded.settings, loaded.hash);
-        change.map_err(|error| file::rejected(path, loaded.hash, &error))
-    }
-
-    /// Does all of a change that can fail, and what only new connections see.
-    pub(super) fn change(&mut self, settings: Settings, hash: u32) -> Result<Change, StartError> {
         let wanted = settings.listeners.iter().enumerate();
         let wanted = wanted.flat_map(|(position, listener)| {
             let addresses = listener.bind.iter();
@@ -126,17 +164,17 @@ impl Builder {
             let id = if let Some(id) = kept {
                 id
             } else {
-                let bound = self.bind(listener, bind, &going);
-                opened.push(bound.map_err(|source| failed(listener, bind, source))?);
+                let open = self.bind(listener, bind, (&going, inherited));
+                opened.push(open.map_err(|source| failed(listener, bind, source))?);
                 AddressId(self.addresses)
             };
             addresses.insert(id, position);
         }
         // Not before all are bound: what had reached one of them would be reset.
-        for (bound, known) in &opened {
-            let mut sockets = bound.sockets.iter();
+        for (open, known) in &opened {
+            let mut sockets = open.sockets.iter();
             let done = sockets.try_for_each(|socket| net::listen(socket));
-            done.map_err(|source| failed(&bound.listener, known.configured, source))?;
+            done.map_err(|source| failed(&open.listener, known.configured, source))?;
         }
         for known in &mut self.bound {
             known.in_force &= !closed.contains(&known.id);
@@ -183,12 +221,12 @@ impl Builder {
         &mut self,
         listener: &Arc<str>,
         configured: SocketAddr,
-        going: &HashSet<u16>,
-    ) -> io::Result<(Bound, Known)> {
-        let (mut sockets, from_systemd) = self.inherited.take(configured)?;
+        (going, inherited): (&HashSet<u16>, &mut Inherited),
+    ) -> io::Result<(OpenAddress, Known)> {
+        let (mut sockets, from_systemd) = inherited.take_at(configured)?;
         if sockets.is_empty() {
             let port = configured.port();
-            let beside_own = going.contains(&port) || self.inherited.has_port(port);
+            let beside_own = going.contains(&port) || inherited.has_port(port);
             sockets = net::bind_group(configured, self.workers, beside_own)?;
         }
         let address = sockets.first().map_or(Ok(configured), net::local_address)?;
@@ -203,13 +241,13 @@ impl Builder {
             in_force: true,
             sockets: sockets.iter().map(Arc::downgrade).collect(),
         };
-        let bound = Bound {
+        let open = OpenAddress {
             id,
             listener: Arc::clone(listener),
             address,
             sockets,
         };
-        Ok((bound, known))
+        Ok((open, known))
     }
 
     /// Puts the limits in force and makes them known.

@@ -1,4 +1,4 @@
-//! Why the relay did not start: the step that failed, and what to do.
+//! Why the relay does not start, or a change does not come into force: the step that failed, and what to do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::config;
 
-/// Why the relay did not start.
+/// Why the relay does not start, or a change does not come into force.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A listener's address cannot be bound.
@@ -63,7 +63,7 @@ pub enum StartError {
 
 impl StartError {
     /// The text, with the place of the address in the file that has it.
-    pub(super) fn in_file(&self, file: &Path) -> String {
+    pub fn in_file(&self, file: &Path) -> String {
         let place = match self {
             Self::Listen {
                 listener, address, ..
@@ -78,7 +78,7 @@ impl StartError {
     }
 
     /// The error of a step, which completes "cannot ...".
-    pub(super) fn at(step: &'static str) -> impl FnOnce(io::Error) -> Self {
+    pub fn at(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System {
             step,
             remedy: remedy(&source),
@@ -88,7 +88,7 @@ impl StartError {
 }
 
 /// What to do about an error of the system.
-pub(super) fn remedy(error: &io::Error) -> &'static str {
+pub fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => {
             "another socket has this address; stop that program or choose another port \

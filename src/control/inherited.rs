@@ -12,7 +12,7 @@ use crate::net;
 
 /// Sockets that wait for the configuration that wants them, which knows them by their addresses.
 #[derive(Default)]
-pub(super) struct Inherited(Vec<One>);
+pub struct Inherited(Vec<One>);
 
 struct One {
     address: SocketAddr,
@@ -22,7 +22,7 @@ struct One {
 
 impl Inherited {
     /// Those of systemd: see sd_listen_fds(3). None without socket activation.
-    pub(super) fn from_systemd() -> io::Result<Self> {
+    pub fn from_systemd() -> io::Result<Self> {
         let mut passed = ListenFd::from_env();
         let mut sockets = Vec::new();
         for index in 0..passed.len() {
@@ -51,7 +51,7 @@ impl Inherited {
 
     /// All sockets that listen at an address, and whether systemd has them too. Where the host has no
     /// IPv6, `[::]` is `0.0.0.0`.
-    pub(super) fn take(&mut self, wanted: SocketAddr) -> io::Result<(Vec<Socket>, bool)> {
+    pub fn take_at(&mut self, wanted: SocketAddr) -> io::Result<(Vec<Socket>, bool)> {
         let mut from_systemd = false;
         let mut take = |wanted: SocketAddr| {
             let taken = self.0.extract_if(.., |one| one.address == wanted);
@@ -76,7 +76,7 @@ impl Inherited {
 
     /// Closes what nobody wants, and names it: of systemd's that is a fault, since clients would wait there
     /// for ever.
-    pub(super) fn finish(&mut self) -> Result<Vec<SocketAddr>, StartError> {
+    pub fn finish(&mut self) -> Result<Vec<SocketAddr>, StartError> {
         let left = std::mem::take(&mut self.0);
         match left.iter().find(|one| one.from_systemd) {
             Some(one) => Err(StartError::Unwanted {

@@ -1,0 +1,191 @@
+//! The steps of a reload, each of which may block: the file is read, its text is checked, and the change is
+//! made ready. None of them changes what is in force.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tokio::task::JoinError;
+
+use super::StartError;
+use super::change::{Change, ChangeBuilder};
+use super::inherited::Inherited;
+#[cfg(test)]
+use super::tests::Gates;
+use crate::config::{self, Faults, Loaded};
+
+/// What the steps work with.
+#[derive(Clone)]
+pub(super) struct Steps {
+    /// Empty where the settings came without a file: nobody asks then.
+    file: Arc<Path>,
+    builder: ChangeBuilder,
+    /// Where each step waits for its test.
+    #[cfg(test)]
+    pub(super) gates: Arc<Gates>,
+}
+
+impl Steps {
+    pub(super) fn new(file: &Path, builder: ChangeBuilder) -> Self {
+        Self {
+            file: file.into(),
+            builder,
+            #[cfg(test)]
+            gates: Arc::default(),
+        }
+    }
+
+    /// Reads the file again.
+    pub(super) fn read(&self) -> Result<String, Rejected> {
+        #[cfg(test)]
+        self.gates.reading.pass();
+        config::read(&self.file).map_err(|faults| Rejected::faulty(&faults))
+    }
+
+    /// Checks what was read.
+    pub(super) fn check(&self, text: &str) -> Result<Loaded, Rejected> {
+        #[cfg(test)]
+        self.gates.checking.pass();
+        let checked = config::parse(text, &self.file.display().to_string());
+        checked.map_err(|faults| Rejected::faulty(&faults))
+    }
+
+    /// Makes the change ready, and what the next one builds on if this one comes into force.
+    pub(super) fn prepare(mut self, loaded: Loaded) -> Result<(Self, Change), Rejected> {
+        #[cfg(test)]
+        self.gates.preparing.pass();
+        for warning in loaded.warnings.lines() {
+            tracing::warn!("{warning}");
+        }
+        let Loaded { settings, hash, .. } = loaded;
+        match self
+            .builder
+            .change(settings, hash, &mut Inherited::default())
+        {
+            Ok(change) => Ok((self, change)),
+            Err(error) => Err(Rejected::unfit(&self.file, hash, &error)),
+        }
+    }
+}
+
+/// Why a reload failed.
+#[derive(Debug)]
+pub(super) struct Rejected {
+    /// CRC-32 of the file, if it could be read.
+    pub(super) hash: Option<u32>,
+    /// The same file may succeed later: the fault is not in its content.
+    pub(super) may_pass: bool,
+    /// One fault a line, for the log.
+    pub(super) lines: Vec<String>,
+    /// For people.
+    pub(super) text: String,
+}
+
+impl Rejected {
+    /// The file cannot be read, or its content has faults.
+    fn faulty(faults: &Faults) -> Self {
+        Self {
+            hash: faults.hash(),
+            // A file that could not be read has no hash: the watch tries it again once it can be read, also if
+            // its content is then the one in force.
+            may_pass: false,
+            lines: faults.lines().collect(),
+            text: faults.to_string(),
+        }
+    }
+
+    /// The content is fine and cannot be put in force.
+    fn unfit(file: &Path, hash: u32, error: &StartError) -> Self {
+        let cause = std::error::Error::source(error);
+        let cause = cause.map(|cause| format!(" ({cause})"));
+        let text = format!("{}{}", error.in_file(file), cause.unwrap_or_default());
+        // The address may be free later.
+        let may_pass = matches!(error, StartError::Listen { .. });
+        Self {
+            may_pass,
+            ..Self::for_now(Some(hash), text)
+        }
+    }
+
+    /// The machine does not allow it now.
+    pub(super) fn for_now(hash: Option<u32>, text: String) -> Self {
+        Self {
+            hash,
+            may_pass: true,
+            lines: vec![text.clone()],
+            text,
+        }
+    }
+
+    pub(super) fn log(&self) {
+        for line in &self.lines {
+            tracing::error!("{line}");
+        }
+        tracing::error!("reload failed: the configuration before stays in force");
+    }
+}
+
+impl From<JoinError> for Rejected {
+    fn from(error: JoinError) -> Self {
+        Self::for_now(None, error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+    use std::io::Write;
+    use std::process::Command;
+    use std::thread;
+
+    use super::*;
+    use crate::control::watch;
+
+    #[test]
+    fn a_content_that_is_not_read_as_text_has_the_hash_that_the_watch_sees() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("routes.toml");
+        for content in [
+            b"workers = 4 # caf\xe9\n".to_vec(),
+            vec![b'#'; (1 << 20) + 1],
+            vec![b'#'; 3 << 20],
+        ] {
+            fs::write(&file, content).unwrap();
+            let rejected = Rejected::faulty(&config::read(&file).unwrap_err());
+            assert!(rejected.hash.is_some());
+            assert_eq!(rejected.hash, watch::hash(&file), "{rejected:?}");
+        }
+    }
+
+    /// What stands there a moment later, and is fine, has not been judged.
+    #[test]
+    fn what_was_read_has_the_hash_of_its_own_bytes() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, good] = ["routes.toml", "fine"].map(|name| directory.path().join(name));
+        fs::write(&good, include_str!("../../routes.toml")).unwrap();
+        let made = Command::new("mkfifo").arg(&file).status();
+        assert!(made.unwrap().success());
+        let rejected = thread::scope(|scope| {
+            let reading = scope.spawn(|| Rejected::faulty(&config::read(&file).unwrap_err()));
+            // It waits for the reader.
+            let mut pipe = File::create(&file).unwrap();
+            fs::rename(&good, &file).unwrap();
+            pipe.write_all(b"\xff").unwrap();
+            drop(pipe);
+            reading.join().unwrap()
+        });
+        assert_eq!(
+            rejected.hash,
+            Some(crc32fast::hash(b"\xff")),
+            "{rejected:?}"
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_read_has_no_hash() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing.toml");
+        for file in [directory.path(), &missing] {
+            assert_eq!(config::read(file).unwrap_err().hash(), None);
+        }
+    }
+}
