@@ -157,7 +157,7 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
     let file = options.file.clone();
     finish(runtime, async {
         let mut early = EarlyRequests::new();
-        spawn_local(signals.pass_on(early.requests.clone()));
+        spawn_local(registry.watch("signals", signals.pass_on(early.requests.clone())));
         let loaded = match begin_to_load(file.clone()) {
             Ok(loaded) => early.unless_stopped(loaded).await,
             Err(error) => return Ok(failed(&error, &file)),
@@ -174,8 +174,12 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
                 tracing::warn!("stopped at once by a second signal: connections are reset");
                 ExitCode::FAILURE
             }
-            Ok(Stopped::WorkerLost) => {
-                tracing::error!("a worker has ended by itself");
+            Ok(Stopped::Lost(what)) => {
+                tracing::error!(
+                    what,
+                    "this has ended by itself, and portway cannot do without it: portway ends, so that it is \
+                     started again; please report the lines of the log before this one"
+                );
                 ExitCode::FAILURE
             }
             Err(error) => failed(&error, &file),

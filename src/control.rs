@@ -11,6 +11,7 @@ pub mod names;
 mod reload;
 mod request;
 mod service;
+mod setup;
 pub mod socket;
 mod steps;
 mod succession;
@@ -20,15 +21,16 @@ mod tests;
 mod watch;
 
 use std::cell::Cell;
+use std::convert::Infallible;
 use std::io;
-use std::net::{self, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -36,7 +38,6 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Stage, State};
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::{Loads, Mailbox};
-use change::{Change, ChangeBuilder};
 use drain::Stops;
 use entering::{Entering, further};
 pub use error::StartError;
@@ -44,6 +45,7 @@ use in_force::InForce;
 use names::Names;
 use reload::{Outcome, Reload};
 pub use request::{NotReloaded, Reloaded, Request, Requests, Takeover};
+pub use setup::{File, Setup};
 use socket::{Before, Successor};
 use steps::Steps;
 use succession::Predecessor;
@@ -58,46 +60,6 @@ const FIRST: u32 = 1;
 /// Why nothing is reloaded during a takeover.
 const TAKING_OVER: &str = "a successor is taking over: it has read the file";
 
-/// What control begins with.
-pub struct Setup {
-    /// The first configuration.
-    pub first: Change,
-    /// Makes the next ones.
-    pub builder: ChangeBuilder,
-    /// The file that is read again; none where there is no file to watch and nobody to ask.
-    pub file: Option<File>,
-    /// The admin socket.
-    pub admin: Option<net::TcpListener>,
-    /// The workers.
-    pub mailboxes: Arc<[Mailbox]>,
-    /// Their connections.
-    pub loads: Arc<Loads>,
-    /// Addresses of sockets that the predecessor has given and nobody wants.
-    pub unwanted: Vec<SocketAddr>,
-    /// Each is closed when its worker ends.
-    pub workers: Vec<oneshot::Receiver<()>>,
-    /// The metrics.
-    pub registry: Arc<Registry>,
-    /// The connection log.
-    pub log: Arc<ConnectionLog>,
-    /// What the probes answer.
-    pub state: Arc<State>,
-    /// By which others ask.
-    pub requests: Requests,
-    /// What they ask.
-    pub requested: mpsc::UnboundedReceiver<Request>,
-}
-
-/// routes.toml as a file.
-pub struct File {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Whether changes are to be noticed.
-    pub watch: bool,
-    /// The process whose listening sockets were taken over.
-    pub predecessor: Option<socket::Predecessor>,
-}
-
 /// How control ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stopped {
@@ -105,8 +67,8 @@ pub enum Stopped {
     Drained,
     /// At once, at the second request.
     AtOnce,
-    /// A worker ended by itself: portway is broken.
-    WorkerLost,
+    /// At once, because this ended by itself: portway is broken.
+    Lost(&'static str),
 }
 
 /// Opens the listeners and keeps the relay running until it is stopped. Needs a local runtime.
@@ -118,7 +80,7 @@ pub async fn run(setup: Setup) -> io::Result<Stopped> {
 enum Ended {
     Stop,
     TakenOver(Option<Successor>),
-    WorkerLost,
+    Lost(&'static str),
 }
 
 /// One for each worker; it completes when the worker ends.
@@ -168,15 +130,18 @@ enum Event {
     Entered(io::Result<()>),
     /// It is time to read the file again.
     Again,
-    WorkerLost,
+    Lost(&'static str),
 }
 
 impl Control {
     /// Begins to put the first configuration in force. Clients wait in the queue of the kernel meanwhile.
     fn start(setup: Setup) -> io::Result<Self> {
         let admin = setup.admin.map(TcpListener::from_std).transpose()?;
-        spawn_local(upkeep(Arc::clone(&setup.registry), setup.log));
-        spawn_local(service::watchdog(Arc::clone(&setup.registry)));
+        let registry = Arc::clone(&setup.registry);
+        let upkeep = upkeep(Arc::clone(&registry), setup.log);
+        spawn_local(registry.watch("upkeep", upkeep));
+        let watchdog = service::watchdog(Arc::clone(&registry));
+        spawn_local(registry.watch("watchdog", watchdog));
         let first = setup.first;
         // The predecessor answers at its admin address until we accept.
         let mut file = setup.file;
@@ -208,7 +173,7 @@ impl Control {
             waiting: None,
             mailboxes: setup.mailboxes,
             workers: setup.workers.into_iter().collect(),
-            registry: setup.registry,
+            registry,
             state: setup.state,
             stops: Stops::new(setup.requested),
             tried: Rc::default(),
@@ -224,7 +189,7 @@ impl Control {
     async fn run(&mut self) -> io::Result<Stopped> {
         loop {
             match self.serve().await? {
-                Ended::WorkerLost => return Ok(Stopped::WorkerLost),
+                Ended::Lost(what) => return Ok(Stopped::Lost(what)),
                 Ended::Stop => return Ok(self.stop().await),
                 Ended::TakenOver(successor) => {
                     if let Some(stopped) = self.yield_to(successor).await {
@@ -243,7 +208,8 @@ impl Control {
             let leave = CancellationToken::new();
             self.leave_admin = Some(leave.clone());
             let (admin, state) = (Arc::clone(admin), Arc::clone(&self.state));
-            spawn_local(admin::serve(admin, state, leave));
+            let serve = admin::serve(admin, state, leave);
+            spawn_local(self.registry.watch("admin", serve));
         }
     }
 
@@ -259,6 +225,7 @@ impl Control {
         if let Some((file, requests)) = &self.file {
             let (file, requests) = (file.path.clone(), requests.clone());
             let serve = socket::serve(file, before, requests, Arc::clone(&self.registry));
+            let serve = self.registry.watch("control socket", serve);
             self.socket = Some(spawn_local(serve).abort_handle());
         }
     }
@@ -270,7 +237,7 @@ impl Control {
         {
             let (tried, registry) = (Rc::clone(&self.tried), Arc::clone(&self.registry));
             let watch = watch::watch(file.path.clone(), tried, registry, requests.clone());
-            spawn_local(watch);
+            spawn_local(self.registry.watch("watch", watch));
         }
     }
 
@@ -279,7 +246,7 @@ impl Control {
     async fn serve(&mut self) -> io::Result<Ended> {
         loop {
             match self.next().await {
-                Event::WorkerLost => return Ok(Ended::WorkerLost),
+                Event::Lost(what) => return Ok(Ended::Lost(what)),
                 Event::Request(Request::Stop) => return Ok(Ended::Stop),
                 Event::Request(Request::TakenOver(by)) => return Ok(Ended::TakenOver(by)),
                 Event::Request(Request::Succeeds(link)) => self.succeed(link),
@@ -300,7 +267,7 @@ impl Control {
         tokio::select! {
             biased;
             request = self.stops.next() => Event::Request(request.unwrap_or(Request::Stop)),
-            _ = self.workers.join_next() => Event::WorkerLost,
+            what = lost(&mut self.workers, &self.registry) => Event::Lost(what),
             result = further(&mut self.entering, &mut self.names) => Event::Entered(result),
             outcome = self.reload.outcome(), if is_free => Event::Outcome(outcome),
             () = at(self.again) => Event::Again,
@@ -323,6 +290,14 @@ impl Control {
     }
 }
 
+/// Waits until something ends that portway cannot do without. It has been told why.
+async fn lost(workers: &mut Workers, registry: &Registry) -> &'static str {
+    tokio::select! {
+        _ = workers.join_next() => "worker",
+        task = registry.vital().loss() => task,
+    }
+}
+
 /// Waits until that time, if there is one.
 async fn at(time: Option<Instant>) {
     match time {
@@ -331,7 +306,7 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-async fn upkeep(registry: Arc<Registry>, log: Arc<ConnectionLog>) {
+async fn upkeep(registry: Arc<Registry>, log: Arc<ConnectionLog>) -> Infallible {
     let mut ticks = tokio::time::interval(UPKEEP);
     loop {
         ticks.tick().await;

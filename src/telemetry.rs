@@ -6,12 +6,14 @@ mod connections;
 pub mod lines;
 pub mod metrics;
 pub mod program;
+mod vital;
 
 pub use connections::{Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time};
 pub use metrics::{
     AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointStats, ListenerStats,
     Registry, WorkerStats,
 };
+pub use vital::Vital;
 
 /// Which connections get a line in the connection log: `log.connections`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@ mod listening;
 mod mailbox;
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -84,7 +85,8 @@ pub fn run(plan: Plan) -> io::Result<()> {
         spread: RefCell::default(),
     });
     runtime.block_on(async {
-        tokio::task::spawn_local(tick(Rc::clone(&worker.context), Arc::clone(&plan.pulse)));
+        let tick = tick(Rc::clone(&worker.context), Arc::clone(&plan.pulse));
+        tokio::task::spawn_local(worker.context.registry.watch("tick", tick));
         worker.read(plan.mail).await;
     });
     plan.pulse.end();
@@ -125,6 +127,7 @@ impl Worker {
                     let Some(address) = address else { return };
                     let accepting = Accepting::new(&self.loads);
                     let accept = Rc::clone(self).accept(address, accepting);
+                    let accept = self.context.registry.watch("accept loop", accept);
                     self.connections.spawn_local(accept);
                 });
                 // Control waits for it, unless it has ended.
@@ -255,7 +258,7 @@ impl Worker {
 }
 
 /// Turns the coarse clock on and looks over the connections, once a second.
-async fn tick(context: Rc<Context>, pulse: Arc<WorkerStats>) {
+async fn tick(context: Rc<Context>, pulse: Arc<WorkerStats>) -> Infallible {
     let began = Instant::now();
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);

@@ -155,7 +155,9 @@ impl State {
         let lines = late
             .iter()
             .map(|worker| format!("worker {worker} has not turned for {} s\n", LATE.as_secs()));
-        verdict(lines.collect())
+        let lost = self.registry.vital().lost();
+        let lost = lost.map(|task| format!("{task}: the task has panicked, and portway ends\n"));
+        verdict(lines.chain(lost).collect())
     }
 
     fn readyz(&self) -> (StatusCode, Bytes) {

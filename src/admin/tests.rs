@@ -156,6 +156,21 @@ async fn livez_names_each_worker_that_does_not_turn() {
 }
 
 #[tokio::test]
+async fn livez_fails_once_a_vital_task_has_panicked() {
+    use http_body_util::BodyExt;
+
+    let registry = Registry::new();
+    let state = State::new(Arc::clone(&registry));
+    let panics = tokio::spawn(registry.watch("upkeep", async { panic!("as if broken") }));
+    assert!(panics.await.unwrap_err().is_panic());
+    let livez = Request::builder().uri("/livez").body(()).unwrap();
+    let ill = state.answer(&livez, Asked::Nobody, Instant::now()).await;
+    assert_eq!(ill.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body = ill.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "upkeep: the task has panicked, and portway ends\n");
+}
+
+#[tokio::test]
 async fn head_is_answered_without_a_body() {
     let admin = start().await;
     let page = admin.request("HEAD", "/livez").await;

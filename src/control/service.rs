@@ -1,5 +1,7 @@
 //! What systemd is told, if it has started portway: see sd_notify(3). Without it all this is nothing.
 
+use std::convert::Infallible;
+use std::future::pending;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -33,10 +35,10 @@ pub(super) fn stopping(limit: Duration) {
 }
 
 /// Tells the watchdog, if there is one, that all workers turn: a stuck one lets portway be restarted.
-pub(super) async fn watchdog(registry: Arc<Registry>) {
+pub(super) async fn watchdog(registry: Arc<Registry>) -> Infallible {
     let limit = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     let Some(pause) = limit.filter(|pause| !pause.is_zero()) else {
-        return;
+        return pending().await;
     };
     let mut ticks = tokio::time::interval(pause);
     loop {

@@ -14,7 +14,7 @@ use tokio::time::{Instant, interval, sleep_until, timeout};
 use super::drain::{CUT_TIME, DRAINING, ended, tell};
 use super::entering::{Entering, Kind, Step, refuse};
 use super::socket::{Before, Link, Successor, Word};
-use super::{Control, FIRST, Request, Stopped, TAKING_OVER, Takeover, service};
+use super::{Control, FIRST, Request, Stopped, TAKING_OVER, Takeover, lost, service};
 use crate::admin::Stage;
 use crate::net;
 use crate::worker::Message;
@@ -81,7 +81,7 @@ impl Control {
                     }
                 }
                 word = word(&mut successor) => if self.obey(word, &mut successor) { return None },
-                _ = self.workers.join_next() => return Some(Stopped::WorkerLost),
+                what = lost(&mut self.workers, &self.registry) => return Some(Stopped::Lost(what)),
                 never = self.names.run() => match never {},
                 () = sleep_until(limit), if !is_cut && !self.loads.are_over() => is_cut = self.cut(over),
                 _ = looks.tick() => {}

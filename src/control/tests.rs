@@ -8,9 +8,11 @@ use std::sync::{Mutex, PoisonError};
 
 use tempfile::TempDir;
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::change::ChangeBuilder;
 use super::inherited::Inherited;
 use super::*;
 use crate::admission::{Admission, Machine};
@@ -98,7 +100,26 @@ struct Fixture {
     requests: Requests,
     control: JoinHandle<io::Result<Stopped>>,
     gates: Arc<Gates>,
+    registry: Arc<Registry>,
     directory: TempDir,
+}
+
+/// A worker, which does not answer that it listens if it is stuck.
+async fn work(mut mail: mpsc::UnboundedReceiver<Message>, _end: oneshot::Sender<()>, stuck: bool) {
+    let mut kept = Vec::new();
+    while let Some(message) = mail.recv().await {
+        if matches!(message, Message::Close) {
+            return;
+        }
+        let Message::Listen { listens, .. } = message else {
+            continue;
+        };
+        if stuck {
+            kept.push(listens);
+        } else {
+            listens.send(Ok(())).unwrap();
+        }
+    }
 }
 
 impl Fixture {
@@ -106,25 +127,9 @@ impl Fixture {
     fn start(stuck: bool) -> Self {
         let (requests, requested) = mpsc::unbounded_channel();
         let directory = tempfile::tempdir().unwrap();
-        let (mailbox, mut mail) = Mailbox::new();
+        let (mailbox, mail) = Mailbox::new();
         let (end, ended) = oneshot::channel::<()>();
-        spawn_local(async move {
-            let _end = end;
-            let mut kept = Vec::new();
-            while let Some(message) = mail.recv().await {
-                if matches!(message, Message::Close) {
-                    return;
-                }
-                let Message::Listen { listens, .. } = message else {
-                    continue;
-                };
-                if stuck {
-                    kept.push(listens);
-                } else {
-                    listens.send(Ok(())).unwrap();
-                }
-            }
-        });
+        spawn_local(work(mail, end, stuck));
         let registry = Registry::new();
         let lines = Lines::start(Box::new(io::sink()), "log", registry.lines_dropped()).unwrap();
         let log = ConnectionLog::new(lines, Format::Json, Logged::All, Arc::clone(&registry));
@@ -159,6 +164,7 @@ impl Fixture {
         let fixture = Self {
             requests,
             gates: Arc::clone(&control.reload.steps.gates),
+            registry: Arc::clone(&control.registry),
             control: spawn_local(async move { control.run().await }),
             directory,
         };
@@ -199,6 +205,27 @@ fn local(test: impl Future<Output = ()>) {
     });
     // Some threads wait at a gate.
     runtime.shutdown_background();
+}
+
+#[test]
+fn a_vital_task_that_panics_ends_portway_also_after_a_takeover() {
+    for is_succeeded in [false, true] {
+        local(async {
+            let fixture = Fixture::start(false);
+            drop(fixture.take_over().await);
+            spawn_local(
+                fixture
+                    .registry
+                    .watch("tick", async { panic!("as if broken") }),
+            );
+            // Behind the panic in the queue of the runtime.
+            if is_succeeded {
+                fixture.requests.send(Request::TakenOver(None)).unwrap();
+            }
+            let ended = fixture.control.await.unwrap();
+            assert_eq!(ended.unwrap(), Stopped::Lost("tick"));
+        });
+    }
 }
 
 #[test]

@@ -26,6 +26,8 @@ pub use stats::{
 };
 pub use table::{Kind, Metric, TABLE};
 
+use super::Vital;
+
 /// All that is counted. Things are got or made by name, so their series survive reloads; each has
 /// all its series from then on.
 pub struct Registry {
@@ -35,6 +37,7 @@ pub struct Registry {
     config: ConfigStats,
     pipes: ShownPipes,
     predecessor_connections: Gauge,
+    vital: Vital,
     /// From accept to a whole client hello, in seconds.
     pub client_hello_seconds: Histogram,
     /// Connection log lines that were summed up.
@@ -71,6 +74,7 @@ impl Registry {
             config: ConfigStats::new(&exporter),
             pipes: ShownPipes::new(&exporter),
             predecessor_connections: exporter.gauge(&table::PREDECESSOR_CONNECTIONS, []),
+            vital: Vital::default(),
             client_hello_seconds: exporter.histogram(&table::HELLO, []),
             lines_suppressed: Counter::new(exporter.counter(&table::LINES_SUPPRESSED, [])),
             lines_dropped: Arc::default(),
@@ -151,6 +155,11 @@ impl Registry {
             .iter()
             .filter(|(_, stats)| stats.age(now) > limit);
         late.map(|(index, _)| *index).collect()
+    }
+
+    /// The tasks that portway cannot do without.
+    pub const fn vital(&self) -> &Vital {
+        &self.vital
     }
 
     /// What failed at accepting.
