@@ -43,7 +43,7 @@ use entering::{Entering, further};
 pub use error::StartError;
 use in_force::InForce;
 use names::Names;
-use reload::{Outcome, Reload};
+use reload::{Reload, Settled};
 pub use request::{NotReloaded, Reloaded, Request, Requests, Takeover};
 pub use setup::{File, Setup};
 use socket::{Before, Successor};
@@ -98,7 +98,7 @@ struct Control {
     /// Ends answering at the admin address, as long as that is done.
     leave_admin: Option<CancellationToken>,
     /// The process whose listening sockets this one has, until it is told that we accept.
-    given: Option<socket::Predecessor>,
+    given: Option<socket::Giver>,
     predecessor: Predecessor,
     /// When the file is to be read again, without being asked for: none if what it has was judged.
     again: Option<Instant>,
@@ -125,7 +125,7 @@ struct Control {
 /// What control goes on with.
 enum Event {
     Request(Request),
-    Outcome(Outcome),
+    Settled(Settled),
     /// The change has come a step further.
     Entered(io::Result<()>),
     /// It is time to read the file again.
@@ -252,7 +252,7 @@ impl Control {
                 Event::Request(Request::Succeeds(link)) => self.succeed(link),
                 Event::Request(Request::Sockets(answer)) => self.give(answer),
                 Event::Request(Request::Reload(asker)) => self.reload(asker),
-                Event::Outcome(Outcome { change, askers }) => match change {
+                Event::Settled(Settled { change, askers }) => match change {
                     Ok(change) => self.enter(change, askers),
                     Err(rejected) => self.reject(rejected, askers),
                 },
@@ -269,7 +269,7 @@ impl Control {
             request = self.stops.next() => Event::Request(request.unwrap_or(Request::Stop)),
             what = lost(&mut self.workers, &self.registry) => Event::Lost(what),
             result = further(&mut self.entering, &mut self.names) => Event::Entered(result),
-            outcome = self.reload.outcome(), if is_free => Event::Outcome(outcome),
+            settled = self.reload.settled(), if is_free => Event::Settled(settled),
             () = at(self.again) => Event::Again,
         }
     }

@@ -11,7 +11,7 @@ use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Mutex;
 use tokio::task::yield_now;
 
-use super::predecessor::{Asked, Predecessor, Questions};
+use super::predecessor::{Questions, Reply, Respondent};
 use crate::telemetry::metrics::Registry;
 
 /// A worker that has not turned for so long does not serve its connections.
@@ -51,7 +51,7 @@ pub struct State {
     scrapes: AtomicU64,
     made: Mutex<Made>,
     /// The process whose listeners this one has.
-    predecessor: std::sync::Mutex<Predecessor>,
+    predecessor: std::sync::Mutex<Respondent>,
 }
 
 /// A page of metrics for all scrapes up to this one.
@@ -75,26 +75,26 @@ impl State {
 
     /// There is a predecessor that does not know yet that we accept.
     pub fn await_predecessor(&self) {
-        *self.predecessor() = Predecessor::Awaited;
+        *self.predecessor() = Respondent::Awaited;
     }
 
     /// The predecessor accepts no more, and can be asked for figures if it is still there.
     pub fn succeed(&self, predecessor: Option<Questions>) {
-        *self.predecessor() = predecessor.map_or(Predecessor::None, Predecessor::Linked);
+        *self.predecessor() = predecessor.map_or(Respondent::None, Respondent::Linked);
     }
 
-    fn predecessor(&self) -> MutexGuard<'_, Predecessor> {
+    fn predecessor(&self) -> MutexGuard<'_, Respondent> {
         let predecessor = self.predecessor.lock();
         predecessor.unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks the predecessor for what the answer to a request needs of it.
-    pub(super) async fn ask<B>(&self, request: &Request<B>) -> Asked {
+    pub(super) async fn ask<B>(&self, request: &Request<B>) -> Reply {
         let predecessor = self.predecessor().clone();
         if is_long(request) {
             predecessor.ask().await
         } else {
-            Asked::Nobody
+            Reply::Nobody
         }
     }
 
@@ -112,9 +112,9 @@ impl State {
     }
 
     /// Answers a request at the time `now`, of which the predecessor has been asked before.
-    pub(super) async fn answer<B>(&self, request: &Request<B>, asked: Asked, now: Instant) -> Page {
+    pub(super) async fn answer<B>(&self, request: &Request<B>, reply: Reply, now: Instant) -> Page {
         let (status, body) = match (request.method(), request.uri().path()) {
-            (&Method::GET | &Method::HEAD, METRICS) => (StatusCode::OK, self.metrics(asked).await),
+            (&Method::GET | &Method::HEAD, METRICS) => (StatusCode::OK, self.metrics(reply).await),
             (&Method::GET | &Method::HEAD, "/livez") => self.livez(now),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readyz(),
             (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, PATHS.into()),
@@ -135,13 +135,13 @@ impl State {
 
     /// Scrapes that come at once share one page: a thousand of them hold a probe up no longer than
     /// a few. Each page is made after its scrapes were asked for.
-    async fn metrics(&self, asked: Asked) -> Bytes {
+    async fn metrics(&self, reply: Reply) -> Bytes {
         let scrape = self.scrapes.fetch_add(1, Ordering::Relaxed) + 1;
         let mut made = self.made.lock().await;
         if made.scrape < scrape {
             yield_now().await;
             made.scrape = self.scrapes.load(Ordering::Relaxed);
-            made.page = self.registry.render_beside(asked.figures()).into();
+            made.page = self.registry.render_beside(reply.figures()).into();
         }
         if made.scrape == scrape {
             // Nobody else waits for it.

@@ -50,7 +50,7 @@ impl Places {
     }
 
     /// Takes a place for a connection of this client, if need be that of another.
-    pub(super) fn take(self: &Arc<Self>, client: IpAddr) -> Place {
+    pub(super) fn take_place(self: &Arc<Self>, client: IpAddr) -> Place {
         self.take_for(client, CancellationToken::new())
     }
 
@@ -177,7 +177,7 @@ mod tests {
         let places = Places::new(max);
         let (mut held, mut order) = (Vec::new(), Vec::new());
         for client in clients {
-            held.push(places.take([192, 0, 2, *client].into()));
+            held.push(places.take_place([192, 0, 2, *client].into()));
             let losers = held.iter().enumerate();
             let losers = losers.filter(|(_, place)| place.lost.is_cancelled());
             let losers: Vec<_> = losers.map(|(position, _)| position).collect();
@@ -205,7 +205,7 @@ mod tests {
     #[test]
     fn a_place_that_is_kept_is_not_lost() {
         let places = Places::new(2);
-        let take = || places.take([192, 0, 2, 1].into());
+        let take = || places.take_place([192, 0, 2, 1].into());
         let (first, second) = (take(), take());
         first.keep();
         assert!(places.cut(None), "the second");

@@ -17,7 +17,7 @@ pub const FIGURES_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Whether there is a predecessor to ask.
 #[derive(Clone, Default)]
-pub(super) enum Predecessor {
+pub(super) enum Respondent {
     /// There is none.
     #[default]
     None,
@@ -27,19 +27,19 @@ pub(super) enum Predecessor {
     Linked(Questions),
 }
 
-impl Predecessor {
+impl Respondent {
     /// Asks it for its page, and waits for that within the limit of time.
-    pub(super) async fn ask(&self) -> Asked {
+    pub(super) async fn ask(&self) -> Reply {
         match self {
-            Self::None => Asked::Nobody,
-            Self::Awaited => Asked::Nothing,
+            Self::None => Reply::Nobody,
+            Self::Awaited => Reply::Nothing,
             Self::Linked(questions) => ask(questions).await,
         }
     }
 }
 
 /// What a predecessor has answered.
-pub(super) enum Asked {
+pub(super) enum Reply {
     /// There is none.
     Nobody,
     /// Nothing, until it was time.
@@ -48,22 +48,22 @@ pub(super) enum Asked {
     Page(Bytes),
 }
 
-async fn ask(questions: &Questions) -> Asked {
+async fn ask(questions: &Questions) -> Reply {
     let (asker, answer) = oneshot::channel();
     // If it has ended, nobody takes the question, and the answer does not come.
     drop(questions.send(asker));
     match timeout(FIGURES_TIMEOUT, answer).await {
-        Ok(Ok(page)) => Asked::Page(page),
-        Ok(Err(_)) | Err(_) if questions.is_closed() => Asked::Nobody,
-        Ok(Err(_)) | Err(_) => Asked::Nothing,
+        Ok(Ok(page)) => Reply::Page(page),
+        Ok(Err(_)) | Err(_) if questions.is_closed() => Reply::Nobody,
+        Ok(Err(_)) | Err(_) => Reply::Nothing,
     }
 }
 
-impl Asked {
+impl Reply {
     /// What our page can show of it.
-    pub(super) fn figures(self) -> metrics::Predecessor {
+    pub(super) fn figures(self) -> metrics::PredecessorFigures {
         let figures = match &self {
-            Self::Nobody => return metrics::Predecessor::None,
+            Self::Nobody => return metrics::PredecessorFigures::None,
             Self::Nothing => None,
             Self::Page(page) => str::from_utf8(page).ok().and_then(Figures::parse),
         };
@@ -72,6 +72,9 @@ impl Asked {
                 "the predecessor does not tell its figures: the page comes without them"
             );
         }
-        figures.map_or(metrics::Predecessor::Silent, metrics::Predecessor::Known)
+        figures.map_or(
+            metrics::PredecessorFigures::Silent,
+            metrics::PredecessorFigures::Known,
+        )
     }
 }

@@ -81,7 +81,7 @@ pub(super) async fn serve_within(
                 if server.asking.make_room(client.ip()).await {
                     acceptor.warn_of_silence();
                 }
-                let place = server.asking.take(client.ip());
+                let place = server.asking.take_place(client.ip());
                 connections.spawn(Arc::clone(&server).connection(stream, place));
             }
             // How it ended is the scraper's business.
@@ -132,12 +132,12 @@ impl Server {
     ) -> Result<Page, Infallible> {
         let place = || place.lock().unwrap_or_else(PoisonError::into_inner);
         // It waits for another process, so it may lose its place meanwhile.
-        let asked = self.state.ask(&request).await;
+        let reply = self.state.ask(&request).await;
         let is_long = is_long(&request);
         if is_long {
             place().keep();
         }
-        let page = self.state.answer(&request, asked, Instant::now()).await;
+        let page = self.state.answer(&request, reply, Instant::now()).await;
         if is_long {
             place().change(&self.reading);
         }

@@ -13,7 +13,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::predecessor::Asked;
+use super::predecessor::Reply;
 use super::server::{ASKING, READING, Times, serve_within};
 use super::{Stage, State};
 use crate::telemetry::alone::alone;
@@ -144,11 +144,11 @@ async fn livez_names_each_worker_that_does_not_turn() {
     second.turn(start + Duration::from_secs(9));
     let livez = Request::builder().uri("/livez").body(()).unwrap();
     let well = state
-        .answer(&livez, Asked::Nobody, start + Duration::from_millis(9_900))
+        .answer(&livez, Reply::Nobody, start + Duration::from_millis(9_900))
         .await;
     assert_eq!(well.status(), StatusCode::OK);
     let ill = state
-        .answer(&livez, Asked::Nobody, start + Duration::from_secs(11))
+        .answer(&livez, Reply::Nobody, start + Duration::from_secs(11))
         .await;
     assert_eq!(ill.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body = ill.into_body().collect().await.unwrap().to_bytes();
@@ -164,7 +164,7 @@ async fn livez_fails_once_a_vital_task_has_panicked() {
     let panics = tokio::spawn(registry.watch("upkeep", async { panic!("as if broken") }));
     assert!(panics.await.unwrap_err().is_panic());
     let livez = Request::builder().uri("/livez").body(()).unwrap();
-    let ill = state.answer(&livez, Asked::Nobody, Instant::now()).await;
+    let ill = state.answer(&livez, Reply::Nobody, Instant::now()).await;
     assert_eq!(ill.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body = ill.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "upkeep: the task has panicked, and portway ends\n");
@@ -398,7 +398,7 @@ async fn scrapes_that_come_at_once_share_a_page_and_the_next_has_its_own() {
     let state = State::new(Arc::clone(&registry));
     let scrape = async || {
         let request = Request::builder().uri("/metrics").body(()).unwrap();
-        let page = state.answer(&request, Asked::Nobody, Instant::now()).await;
+        let page = state.answer(&request, Reply::Nobody, Instant::now()).await;
         page.into_body().collect().await.unwrap().to_bytes()
     };
     let (one, two, three) = tokio::join!(scrape(), scrape(), scrape());

@@ -170,7 +170,7 @@ impl Name {
             // A change from here on asks for another look-up.
             self.endpoints.mark_unchanged();
             let answer = self.look_up().await;
-            self.take(answer);
+            self.take_answer(answer);
             drop(first_pass.take());
             sleep_until(self.begun + SHORTEST_REFRESH).await;
             let pause = match self.late {
@@ -206,7 +206,7 @@ impl Name {
         ))
     }
 
-    fn take(&mut self, answer: io::Result<Vec<SocketAddr>>) {
+    fn take_answer(&mut self, answer: io::Result<Vec<SocketAddr>>) {
         match answer {
             Ok(addresses) if !addresses.is_empty() => {
                 self.publish(&addresses);

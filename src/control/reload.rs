@@ -52,7 +52,7 @@ enum Step {
 }
 
 /// What became of a reload, and who is to be told.
-pub(super) struct Outcome {
+pub(super) struct Settled {
     pub(super) change: Result<Change, Rejected>,
     pub(super) askers: Vec<Asker>,
 }
@@ -124,7 +124,7 @@ impl Reload {
     }
 
     /// Waits for the outcome of what was asked for. Begun again, it goes on where it was.
-    pub(super) async fn outcome(&mut self) -> Outcome {
+    pub(super) async fn settled(&mut self) -> Settled {
         loop {
             match &mut self.step {
                 Step::Idle if self.wanted => drop(self.read()),
@@ -164,7 +164,7 @@ impl Reload {
                         self.steps = steps;
                         change
                     });
-                    return Outcome { change, askers };
+                    return Settled { change, askers };
                 }
             }
         }
@@ -200,9 +200,9 @@ impl Reload {
         }
     }
 
-    fn failed(&mut self, rejected: Rejected) -> Outcome {
+    fn failed(&mut self, rejected: Rejected) -> Settled {
         self.wanted = false;
-        Outcome {
+        Settled {
             change: Err(rejected),
             askers: mem::take(&mut self.askers),
         }

@@ -52,7 +52,7 @@ pub const FAILED: u8 = 1;
 pub const BAD_CONFIGURATION: u8 = 78;
 
 /// The process whose listening sockets this one has.
-pub struct Predecessor(UnixStream);
+pub struct Giver(UnixStream);
 
 /// What became of the wish to take over.
 pub enum Answer {
@@ -69,7 +69,7 @@ pub enum Answer {
 /// What the predecessor has given: its listening sockets, that of admin among them.
 pub struct TakenOver {
     /// The process, to be told when we accept.
-    pub predecessor: Predecessor,
+    pub giver: Giver,
     /// The sockets.
     pub sockets: Vec<OwnedFd>,
 }
@@ -150,11 +150,8 @@ pub fn take_over(file: &Path) -> io::Result<Answer> {
             Ok(_) | Err(_) => return Ok(Answer::Later),
         }
     }
-    let predecessor = Predecessor(stream);
-    Ok(Answer::Given(TakenOver {
-        predecessor,
-        sockets,
-    }))
+    let giver = Giver(stream);
+    Ok(Answer::Given(TakenOver { giver, sockets }))
 }
 
 /// The number of the process of this user that runs with this file, if one does: 0 in another

@@ -10,7 +10,7 @@ use tokio::time::sleep;
 
 use super::StartError;
 use super::inherited::Inherited;
-use super::socket::{self, Answer, Predecessor};
+use super::socket::{self, Answer, Giver};
 use crate::config::Settings;
 use crate::net;
 
@@ -27,7 +27,7 @@ pub async fn take_over(
     file: &Path,
     settings: &Settings,
     inherited: &mut Inherited,
-) -> Result<Option<Predecessor>, StartError> {
+) -> Result<Option<Giver>, StartError> {
     let begun = Instant::now();
     let (mut told, mut warned) = (false, false);
     loop {
@@ -51,7 +51,7 @@ pub async fn take_over(
                 {
                     sleep(RETRY).await;
                 }
-                return Ok(Some(taken.predecessor));
+                return Ok(Some(taken.giver));
             }
             Answer::Later => {
                 "another process is taking over, or the running one does not answer".to_owned()

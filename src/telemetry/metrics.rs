@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use metrics::{Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
 
-pub use predecessor::{Figures, Predecessor};
+pub use predecessor::{Figures, PredecessorFigures};
 use process::Process;
 use stats::ShownPipes;
 pub use stats::{
@@ -184,11 +184,11 @@ impl Registry {
 
     /// The page, in the Prometheus text format 0.0.4.
     pub fn render(&self) -> String {
-        self.render_beside(Predecessor::None)
+        self.render_beside(PredecessorFigures::None)
     }
 
     /// The same with what is known of the process whose listeners this one has taken over.
-    pub fn render_beside(&self, predecessor: Predecessor) -> String {
+    pub fn render_beside(&self, predecessor: PredecessorFigures) -> String {
         let mut tables = self.tables();
         self.predecessor_connections.set(predecessor.connections());
         self.publish(&mut tables);

@@ -14,7 +14,7 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    BAD_CONFIGURATION, END, FAILED, FINE, Link, Predecessor, READY, RELOAD, SOCKETS, Successor,
+    BAD_CONFIGURATION, END, FAILED, FINE, Giver, Link, READY, RELOAD, SOCKETS, Successor,
     TAKE_OVER, YOURS,
 };
 use crate::control::{NotReloaded, Request, Requests, Takeover};
@@ -42,7 +42,7 @@ pub(in crate::control) enum Before {
     /// None that still could.
     Nobody,
     /// The predecessor, which is told that we accept now.
-    Predecessor(Predecessor),
+    Predecessor(Giver),
     /// A successor, which has ended or returned the addresses.
     Successor,
 }
@@ -236,7 +236,7 @@ async fn give(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> io::Result<()>
 }
 
 /// The predecessor stops accepting, and leaves the control socket.
-async fn succeed(Predecessor(stream): Predecessor) -> io::Result<Link> {
+async fn succeed(Giver(stream): Giver) -> io::Result<Link> {
     stream.set_nonblocking(true)?;
     let mut stream = UnixStream::from_std(stream)?;
     stream.write_all(format!("{READY}\n").as_bytes()).await?;

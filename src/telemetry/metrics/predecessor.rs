@@ -18,7 +18,7 @@ const MOST_LABELS: usize = 32;
 
 /// What is known of the process whose listeners this one has taken over.
 #[derive(Debug)]
-pub enum Predecessor {
+pub enum PredecessorFigures {
     /// There is none, or it has ended.
     None,
     /// It does not answer.
@@ -27,7 +27,7 @@ pub enum Predecessor {
     Known(Figures),
 }
 
-impl Predecessor {
+impl PredecessorFigures {
     pub(super) const fn connections(&self) -> f64 {
         match self {
             Self::None | Self::Silent => 0.0,

@@ -45,7 +45,7 @@ const THEIRS: &str = "# HELP portway_bytes_total Bytes.\n\
 
 fn merged(theirs: &str) -> String {
     let figures = Figures::parse(theirs).unwrap();
-    Predecessor::Known(figures).complete(OURS.to_owned())
+    PredecessorFigures::Known(figures).complete(OURS.to_owned())
 }
 
 /// Panics unless a scraper takes the page: each name has one block, which begins with its help and its type,
@@ -158,7 +158,7 @@ fn a_page_of_this_version_goes_beside_another_whole() {
     let bytes = theirs.backend("fleet");
     bytes.bytes(Direction::ClientToBackend).add(11);
     let figures = Figures::parse(&theirs.render()).unwrap();
-    let page = ours.render_beside(Predecessor::Known(figures));
+    let page = ours.render_beside(PredecessorFigures::Known(figures));
     assert_valid(&page);
     judge_by_promtool(&page);
     for line in [
@@ -192,7 +192,7 @@ fn without_a_predecessor_there_are_0_connections_and_of_a_silent_one_the_number_
             .render()
             .contains("\nportway_predecessor_connections 0\n")
     );
-    let silent = registry.render_beside(Predecessor::Silent);
+    let silent = registry.render_beside(PredecessorFigures::Silent);
     assert!(
         !silent.contains("portway_predecessor_connections"),
         "{silent}"
@@ -260,11 +260,11 @@ fn counters_that_portway_would_not_name_so_and_those_with_the_label_are_passed_o
         ("a_total", "a_total{process=\"predecessor\"} 1"),
     ] {
         let figures = with(name, sample).unwrap();
-        let page = Predecessor::Known(figures).complete(OURS.to_owned());
+        let page = PredecessorFigures::Known(figures).complete(OURS.to_owned());
         assert_eq!(page, merged(THEIRS), "{name}");
     }
     let gauge = OURS.replace("portway_bytes_total counter", "portway_bytes_total gauge");
-    let page = Predecessor::Known(Figures::parse(THEIRS).unwrap()).complete(gauge);
+    let page = PredecessorFigures::Known(Figures::parse(THEIRS).unwrap()).complete(gauge);
     assert!(
         !page.contains("portway_bytes_total{backend=\"fleet\",process"),
         "{page}"
@@ -287,7 +287,7 @@ fn every_prefix_of_a_page_leaves_ours_a_valid_one() {
     let mut taken = 0;
     for end in 0..=THEIRS.len() {
         if let Some(figures) = Figures::parse(&THEIRS[..end]) {
-            assert_valid(&Predecessor::Known(figures).complete(OURS.to_owned()));
+            assert_valid(&PredecessorFigures::Known(figures).complete(OURS.to_owned()));
             taken += 1;
         }
     }
@@ -307,7 +307,7 @@ proptest! {
             theirs.replace_range(from..to, &text);
         }
         if let Some(figures) = Figures::parse(&theirs) {
-            assert_valid(&Predecessor::Known(figures).complete(OURS.to_owned()));
+            assert_valid(&PredecessorFigures::Known(figures).complete(OURS.to_owned()));
         }
     }
 
@@ -322,7 +322,7 @@ proptest! {
             lines.insert(to.index(lines.len()), line);
         }
         if let Some(figures) = Figures::parse(&lines.concat()) {
-            assert_valid(&Predecessor::Known(figures).complete(OURS.to_owned()));
+            assert_valid(&PredecessorFigures::Known(figures).complete(OURS.to_owned()));
         }
     }
 }
