@@ -1,61 +1,20 @@
-//! A connection of the floor: its two sockets and what epoll tells of them.
+//! A connection of the floor.
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvFlags, SocketFlags, SocketType, connect, recv, socket_with, sockopt,
 };
 
+use super::side::Side;
 use super::way::{Shared, Turn, Way};
 
 /// The content type of a record of the handshake.
 const HANDSHAKE: u8 = 22;
-
-pub(super) struct Side {
-    pub(super) socket: OwnedFd,
-    /// Of what epoll tells; of nothing before it is registered.
-    watched: EventFlags,
-    /// It may have bytes; cleared where a read finds fewer than it asks for.
-    pub(super) readable: bool,
-    /// An end or an error has come: only reading up to it tells which, and no other event does.
-    pub(super) hung_up: bool,
-    /// An error has come.
-    broken: bool,
-}
-
-impl Side {
-    const fn new(socket: OwnedFd) -> Self {
-        Self {
-            socket,
-            watched: EventFlags::empty(),
-            readable: false,
-            hung_up: false,
-            broken: false,
-        }
-    }
-
-    const fn is_watched(&self) -> bool {
-        !self.watched.is_empty()
-    }
-
-    /// Has epoll tell of the side, and of its writability if asked for.
-    fn watch(&mut self, epoll: &OwnedFd, data: u64, writable: bool) -> rustix::io::Result<()> {
-        let mut flags = EventFlags::IN | EventFlags::RDHUP | EventFlags::ET;
-        flags.set(EventFlags::OUT, writable);
-        let data = EventData::new_u64(data);
-        if self.is_watched() {
-            epoll::modify(epoll, &self.socket, data, flags)?;
-        } else {
-            epoll::add(epoll, &self.socket, data, flags)?;
-        }
-        self.watched = flags;
-        Ok(())
-    }
-}
 
 pub(super) struct Connection {
     client: Side,

@@ -7,6 +7,7 @@
 //! there: each thing that is registered earlier costs a wake-up per connection.
 
 mod connection;
+mod side;
 mod way;
 
 use std::io::{self, Write};

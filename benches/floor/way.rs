@@ -6,7 +6,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, shutdown};
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
 
-use super::connection::Side;
+use super::side::Side;
 
 /// A read of this size makes a direction bulk: from there on a pipe costs less than copying.
 const BULK_READ: usize = 16 << 10;

@@ -19,6 +19,7 @@ use rustix::process::{Resource, getrlimit};
 use tempfile::TempDir;
 
 use crate::relay::Relay;
+use portway::Which;
 use process::Process;
 
 /// Who relays, in the order of the tables.
@@ -30,6 +31,8 @@ pub enum Kind {
     Portway,
     /// The same as an ordinary user, who has few pipes.
     PortwayUser,
+    /// An earlier build, which the environment variable PORTWAY_BEFORE names. Only if it is asked for.
+    PortwayBefore,
     /// As it comes.
     Haproxy,
     /// With `splice-request` and `splice-response`; its `splice-auto` never splices here.
@@ -59,6 +62,7 @@ impl Kind {
             Self::Direct => Ok("no relay".to_owned()),
             Self::Portway => portway::version(),
             Self::PortwayUser => portway::user_version(),
+            Self::PortwayBefore => portway::version_before(),
             Self::Haproxy | Self::HaproxySplice64k | Self::HaproxySplice1m => {
                 programs::haproxy_version()
             }
@@ -147,8 +151,9 @@ impl Relays {
                     process: None,
                 });
             }
-            Kind::Portway => portway::start(files, room, backend, false),
-            Kind::PortwayUser => portway::start(files, room, backend, true),
+            Kind::Portway => portway::start(files, room, backend, Which::This),
+            Kind::PortwayUser => portway::start(files, room, backend, Which::ByUser),
+            Kind::PortwayBefore => portway::start(files, room, backend, Which::Before),
             Kind::Haproxy => haproxy(None),
             Kind::HaproxySplice64k => haproxy(Some(64 << 10)),
             Kind::HaproxySplice1m => haproxy(Some(1 << 20)),

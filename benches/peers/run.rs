@@ -179,7 +179,12 @@ const fn is_of_the_relay(figure: Figure) -> bool {
 fn present(options: &Options, results: &mut Results) -> Vec<Kind> {
     let mut kinds = Vec::new();
     for kind in Kind::value_variants() {
-        if !options.subjects.is_empty() && !options.subjects.contains(kind) {
+        let is_wanted = if options.subjects.is_empty() {
+            *kind != Kind::PortwayBefore
+        } else {
+            options.subjects.contains(kind)
+        };
+        if !is_wanted {
             continue;
         }
         match kind.version() {

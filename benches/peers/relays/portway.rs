@@ -1,4 +1,4 @@
-//! portway: this tree, built by cargo beside this program.
+//! portway: this tree, built by cargo beside this program, and an earlier one to compare it with.
 
 use std::fs;
 use std::io;
@@ -14,9 +14,22 @@ use super::{Room, Skipped, bare, setup};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_portway");
 
+/// Names the program of an earlier build.
+const BEFORE: &str = "PORTWAY_BEFORE";
+
 pub(super) fn version() -> Result<String, Skipped> {
-    let line = first_line(Command::new(PROGRAM).arg("--version"));
-    let line = line.map_err(|error| Skipped(format!("{PROGRAM}: {error}")))?;
+    version_of(Path::new(PROGRAM))
+}
+
+pub(super) fn version_before() -> Result<String, Skipped> {
+    let program = std::env::var_os(BEFORE);
+    let program = program.ok_or_else(|| Skipped(format!("{BEFORE} names no program")))?;
+    Ok(format!("{} before", version_of(Path::new(&program))?))
+}
+
+fn version_of(program: &Path) -> Result<String, Skipped> {
+    let line = first_line(Command::new(program).arg("--version"));
+    let line = line.map_err(|error| Skipped(format!("{}: {error}", program.display())))?;
     Ok(line.trim_start_matches("portway ").to_owned())
 }
 
@@ -30,13 +43,24 @@ pub(super) fn user_version() -> Result<String, Skipped> {
     Ok(format!("{} as uid 65534", version()?))
 }
 
+/// Which portway is started.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Which {
+    /// Of this tree.
+    This,
+    /// The same, by an ordinary user.
+    ByUser,
+    /// An earlier one.
+    Before,
+}
+
 pub(super) fn start(
     files: &Path,
     room: Room,
     backend: SocketAddr,
-    as_user: bool,
+    which: Which,
 ) -> Result<(SocketAddr, Process), String> {
-    let command = command(files, room, backend, as_user)?;
+    let command = command(files, room, backend, which)?;
     Process::announced_on_stderr(command, listening, &files.join("portway.log"))
 }
 
@@ -52,12 +76,8 @@ fn listening(line: &str) -> Option<SocketAddr> {
 
 /// Writes the configuration into `files`, and the program too if another user is to run it, who may
 /// be unable to reach it where it is.
-fn command(
-    files: &Path,
-    room: Room,
-    backend: SocketAddr,
-    as_user: bool,
-) -> Result<Command, String> {
+fn command(files: &Path, room: Room, backend: SocketAddr, which: Which) -> Result<Command, String> {
+    let as_user = which == Which::ByUser;
     let prepare = || -> io::Result<(PathBuf, PathBuf)> {
         let routes = files.join("routes.toml");
         fs::write(&routes, setup::portway(room, backend))?;
@@ -75,7 +95,8 @@ fn command(
         command.args(["--inh-caps=-all", "--"]).arg(copied);
         command
     } else {
-        bare(Path::new(PROGRAM), files)
+        let before = std::env::var_os(BEFORE).filter(|_| which == Which::Before);
+        bare(Path::new(&before.unwrap_or_else(|| PROGRAM.into())), files)
     };
     command.arg("run").arg("--config").arg(routes);
     Ok(command)
