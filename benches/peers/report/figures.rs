@@ -98,12 +98,6 @@ impl Spread {
     }
 }
 
-/// A count as a number to reckon with.
-#[expect(clippy::cast_precision_loss, reason = "counts are far below 2^52")]
-pub(crate) const fn real(count: usize) -> f64 {
-    count as f64
-}
-
 /// To six significant digits, as in results.json: more is noise.
 pub(crate) fn rounded(value: f64) -> f64 {
     format!("{value:.5e}").parse().unwrap_or(value)

@@ -1,18 +1,14 @@
 //! The plots: which figures of which scenarios stand beside each other.
 
-mod canvas;
-mod panel;
-mod scale;
-mod style;
+mod sheet;
 
 use std::io;
 
-use super::figures::{Figures, Spread, real};
+use super::figures::{Figures, Spread};
 use super::names;
 use super::targets::{is_bulk, is_short};
 use super::{Figure, Scenario};
-use canvas::Canvas;
-use panel::{Kind, Panel, Series};
+use sheet::{GROUP, Kind, Panel, Series};
 
 /// A picture in a file of its own.
 pub(crate) struct Plot {
@@ -36,10 +32,10 @@ pub(crate) fn draw(figures: &Figures) -> io::Result<Vec<Plot>> {
     sheets.push(fairness(figures));
     let mut plots = Vec::new();
     for mut sheet in sheets {
-        sheet.panels.retain(Panel::has_points);
+        sheet.panels.retain(|panel| !panel.series.is_empty());
         if !sheet.panels.is_empty() {
             plots.push(Plot {
-                svg: Canvas::draw(sheet.title, figures, &sheet.panels)?,
+                svg: sheet::draw(sheet.title, figures, &sheet.panels).map_err(io::Error::other)?,
                 file: sheet.file,
                 title: sheet.title.to_owned(),
             });
@@ -161,40 +157,20 @@ const fn idle(scenario: Scenario) -> Option<usize> {
 fn bars(figures: &Figures, figure: Figure, takes: fn(Scenario) -> bool) -> Panel {
     let mut scenarios = figures.scenarios(figure);
     scenarios.retain(|scenario| takes(*scenario));
-    let places = scenarios.iter().enumerate();
-    let places: Vec<(Scenario, f64)> = places.map(|(at, it)| (*it, real(at))).collect();
-    Panel {
-        kind: Kind::Bars,
-        title: String::new(),
-        x_title: "",
-        y_title: names::figure(figure),
-        ticks: (places.iter())
-            .map(|(scenario, at)| (*at, names::scenario(*scenario)))
-            .collect(),
-        is_log: false,
-        series: series(figures, figure, &places),
-    }
+    let places = (0..).map(|at| at * GROUP).zip(scenarios);
+    let places = places.map(|(at, it)| (it, at, names::scenario(it)));
+    panel(Kind::Bars, figures, figure, places.collect())
 }
 
 /// A line over the number of idle connections.
 fn by_connections(figures: &Figures, figure: Figure) -> Panel {
-    let counts = figures.scenarios(figure).into_iter();
-    let counts = counts.filter_map(|scenario| Some((scenario, idle(scenario)?)));
-    let places: Vec<(Scenario, usize)> = counts.collect();
-    let at: Vec<(Scenario, f64)> = places
-        .iter()
-        .map(|(it, count)| (*it, real(*count)))
-        .collect();
+    let places = figures.scenarios(figure).into_iter().filter_map(|it| {
+        let count = idle(it)?;
+        Some((it, i32::try_from(count).ok()?, names::thousands(count)))
+    });
     Panel {
-        kind: Kind::Lines,
-        title: String::new(),
         x_title: "open connections",
-        y_title: names::figure(figure),
-        ticks: (places.iter())
-            .map(|(_, count)| (real(*count), names::thousands(*count)))
-            .collect(),
-        is_log: false,
-        series: series(figures, figure, &at),
+        ..panel(Kind::Lines, figures, figure, places.collect())
     }
 }
 
@@ -202,7 +178,7 @@ fn by_connections(figures: &Figures, figure: Figure) -> Panel {
 fn total_memory(figures: &Figures) -> Panel {
     let mut panel = by_connections(figures, Figure::BytesPerConnection);
     for (connections, spread) in panel.series.iter_mut().flat_map(|it| &mut it.points) {
-        let mib = |bytes: f64| bytes * *connections / f64::from(1 << 20);
+        let mib = |bytes: f64| bytes * f64::from(*connections) / f64::from(1 << 20);
         *spread = Spread {
             median: mib(spread.median),
             least: mib(spread.least),
@@ -216,36 +192,27 @@ fn total_memory(figures: &Figures) -> Panel {
 
 /// A line over the size of messages, every doubling as wide as the other.
 fn by_size(figures: &Figures, figure: Figure, rate: usize) -> Panel {
-    let sizes = figures
-        .scenarios(figure)
-        .into_iter()
-        .filter_map(|scenario| {
-            let (size, at_a_time) = message(scenario)?;
-            (at_a_time == rate).then_some((scenario, size))
-        });
-    let places: Vec<(Scenario, usize)> = sizes.collect();
-    let place = |size: usize| real(size.max(1)).log2();
-    let at: Vec<(Scenario, f64)> = places
-        .iter()
-        .map(|(it, size)| (*it, place(*size)))
-        .collect();
+    let places = figures.scenarios(figure).into_iter().filter_map(|it| {
+        let (size, at_a_time) = message(it)?;
+        let place = i32::try_from(size.max(1).ilog2()).ok()?;
+        (at_a_time == rate).then(|| (it, place * 100, names::bytes(size)))
+    });
     Panel {
-        kind: Kind::Lines,
         title: format!("{} at a time", names::thousands(rate)),
         x_title: "size of the message (log scale)",
-        y_title: names::figure(figure),
-        ticks: (places.iter())
-            .map(|(_, size)| (place(*size), names::bytes(*size)))
-            .collect(),
-        is_log: false,
-        series: series(figures, figure, &at),
+        ..panel(Kind::Lines, figures, figure, places.collect())
     }
 }
 
-/// Every subject that was measured at one of the places at least.
-fn series(figures: &Figures, figure: Figure, places: &[(Scenario, f64)]) -> Vec<Series> {
+/// What every subject has at these places, which have labels.
+fn panel(
+    kind: Kind,
+    figures: &Figures,
+    figure: Figure,
+    places: Vec<(Scenario, i32, String)>,
+) -> Panel {
     let series = figures.subjects.iter().map(|subject| {
-        let points = places.iter().filter_map(|(scenario, at)| {
+        let points = places.iter().filter_map(|(scenario, at, _)| {
             Some((*at, figures.spread(figure, (subject, *scenario))?))
         });
         Series {
@@ -253,5 +220,16 @@ fn series(figures: &Figures, figure: Figure, places: &[(Scenario, f64)]) -> Vec<
             points: points.collect(),
         }
     });
-    series.filter(|series| !series.points.is_empty()).collect()
+    Panel {
+        kind,
+        title: String::new(),
+        x_title: "",
+        y_title: names::figure(figure),
+        series: series.filter(|it| !it.points.is_empty()).collect(),
+        ticks: places
+            .into_iter()
+            .map(|(_, at, label)| (at, label))
+            .collect(),
+        is_log: false,
+    }
 }
