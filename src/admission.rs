@@ -7,6 +7,7 @@ mod networks;
 #[cfg(test)]
 mod tests;
 
+use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -81,8 +82,8 @@ impl Admission {
         }
         Ok(Permit {
             admission: Arc::clone(self),
-            client: None,
-            pending: true,
+            client: Cell::new(None),
+            pending: Cell::new(true),
         })
     }
 }
@@ -92,40 +93,39 @@ impl Admission {
 pub struct Permit {
     admission: Arc<Admission>,
     /// The key in the table of clients.
-    client: Option<IpAddr>,
-    pending: bool,
+    client: Cell<Option<IpAddr>>,
+    pending: Cell<bool>,
 }
 
 impl Permit {
     /// Applies the limits per client, once the front has told who the client is. After a refusal
     /// the connection still counts in total, until the permit is dropped.
-    pub fn identify(&mut self, client: IpAddr) -> Result<(), Limit> {
+    pub fn identify(&self, client: IpAddr) -> Result<(), Limit> {
         self.leave_client();
         let bounds = self.admission.bounds();
         let client = bounds.key(client);
         let share = bounds.pending_share(self.admission.pending());
         self.admission
             .clients
-            .enter(client, self.pending, share, &bounds)?;
-        self.client = Some(client);
+            .enter(client, self.pending.get(), share, &bounds)?;
+        self.client.set(Some(client));
         Ok(())
     }
 
     /// Ends the pending part: the whole hello is there.
-    pub fn hello_done(&mut self) {
-        if !self.pending {
+    pub fn hello_done(&self) {
+        if !self.pending.replace(false) {
             return;
         }
-        self.pending = false;
         give_back(&self.admission.pending);
-        if let Some(client) = self.client {
+        if let Some(client) = self.client.get() {
             self.admission.clients.hello_done(client);
         }
     }
 
-    fn leave_client(&mut self) {
+    fn leave_client(&self) {
         if let Some(client) = self.client.take() {
-            self.admission.clients.leave(client, self.pending);
+            self.admission.clients.leave(client, self.pending.get());
         }
     }
 }
@@ -133,7 +133,7 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         self.leave_client();
-        if self.pending {
+        if self.pending.get() {
             give_back(&self.admission.pending);
         }
         give_back(&self.admission.connections);

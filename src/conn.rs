@@ -1,5 +1,6 @@
 //! THE STORY: the life of one connection, from accept to its record.
 
+mod connection;
 mod hello;
 mod record;
 mod refuse;
@@ -8,19 +9,20 @@ mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::admission::{Admission, Permit};
+use crate::admission::Admission;
 use crate::dial;
 use crate::net::{Accepted, Leg};
 use crate::outcome::ClosedBy;
-use crate::relay::{Flow, Means, Relay, Resources, Verdict};
+use crate::relay::{Resources, Terms, Verdict};
 use crate::routing::Query;
 use crate::snapshot::Taken;
 use crate::telemetry::{ConnectionLog, Registry};
+pub use connection::Connection;
 use record::Record;
 pub use refuse::Refusal;
 use refuse::refuse;
@@ -36,7 +38,7 @@ pub struct Context {
     /// Buffers, pipes and clock of this worker.
     pub resources: Rc<Resources>,
     /// The live connections of this worker.
-    pub flows: RefCell<Slab<Rc<Flow>>>,
+    pub connections: RefCell<Slab<Rc<Connection>>>,
     /// The number of the next connection, unique in the process.
     pub ids: Cell<u64>,
     /// A drain has ended: connections that still arrive are cut too.
@@ -52,36 +54,37 @@ impl Context {
 
     /// Looks over the live connections; call it once a second.
     pub fn review(&self, now: u32) {
-        let mut flows = self.flows.borrow_mut();
-        for (_, flow) in flows.iter() {
-            flow.review(now);
+        let mut connections = self.connections.borrow_mut();
+        for (_, connection) in connections.iter() {
+            connection.flow.review(now);
         }
         // After a flood the memory goes back.
-        if flows.len() < flows.capacity() / 4 {
-            flows.shrink_to_fit();
+        if connections.len() < connections.capacity() / 4 {
+            connections.shrink_to_fit();
         }
     }
 
-    /// The live connections.
-    pub fn flows(&self) -> Vec<Rc<Flow>> {
-        let flows = self.flows.borrow();
-        flows.iter().map(|(_, flow)| Rc::clone(flow)).collect()
+    /// The live connections. Who looks at them later keeps none of them alive.
+    pub fn connections(&self) -> Vec<Weak<Connection>> {
+        let connections = self.connections.borrow();
+        let connections = connections.iter();
+        connections.map(|(_, one)| Rc::downgrade(one)).collect()
     }
 
     /// Serves on after a drain that did not end.
     pub fn resume(&self) {
         self.cut.set(false);
         self.resources.set_draining(false);
-        for (_, flow) in self.flows.borrow().iter() {
-            flow.resume();
+        for (_, connection) in self.connections.borrow().iter() {
+            connection.flow.resume();
         }
     }
 
     /// Ends every connection, and those that still arrive.
     pub fn cut(&self) {
         self.cut.set(true);
-        for (_, flow) in self.flows.borrow().iter() {
-            flow.end(Verdict::Drained);
+        for (_, connection) in self.connections.borrow().iter() {
+            connection.flow.end(Verdict::Drained);
         }
     }
 }
@@ -95,110 +98,103 @@ pub fn serve<L: 'static>(
     load: L,
 ) -> impl Future<Output = ()> + 'static {
     // What comes before the relay is boxed and gone when it begins: an idle connection is small.
-    let begun = Box::pin(begin(context, accepted, taken, load));
+    let begun = Box::pin(begin(context, accepted, taken));
     async move {
-        let Some(mut live) = begun.await else { return };
-        let end = (&mut live.relay).await;
-        live.record.relayed(end);
+        let Some((record, legs)) = begun.await else {
+            return;
+        };
+        let end = record.relay(legs).await;
+        record.relayed(end);
+        // The connection goes out of the accounts before it goes out of the load.
+        drop(record);
+        drop(load);
     }
 }
 
-/// A connection whose relay runs.
-struct Live<L> {
-    relay: Relay,
-    record: Record,
-    _permit: Permit,
-    _load: L,
+/// Both ends of a connection, and the terms of its backend.
+struct Legs {
+    client: Leg,
+    backend: Leg,
+    terms: Arc<Terms>,
 }
 
 /// From accept to the relay; none if the connection ended before.
-async fn begin<L>(
-    context: Rc<Context>,
-    accepted: Accepted,
-    taken: Taken,
-    load: L,
-) -> Option<Live<L>> {
-    let mut record = Record::open(&context, &accepted, taken);
-    let flow = Rc::clone(record.flow());
+async fn begin(context: Rc<Context>, accepted: Accepted, taken: Taken) -> Option<(Record, Legs)> {
+    let record = Record::open(context, &accepted, taken);
     let client = match Leg::register(accepted.socket) {
         Ok(client) => client,
         Err(error) => {
-            record.failed(&error);
+            record.connection.fail(&error);
             return None;
         }
     };
-    // It is held until a refused client is gone too.
-    let mut permit = None;
-    let begun = flow
-        .unless_ended(pin!(set_up(&client, &context, &mut record, &mut permit)))
-        .await;
+    let flow = &record.connection.flow;
+    let begun = flow.unless_ended(pin!(set_up(&client, &record))).await;
     match begun {
-        Ok(Ok((backend, means))) => Some(Live {
-            relay: Relay::new(client, backend, means),
-            record,
-            _permit: permit?,
-            _load: load,
-        }),
+        Ok(Ok((backend, terms))) => {
+            let legs = Legs {
+                client,
+                backend,
+                terms,
+            };
+            Some((record, legs))
+        }
         Ok(Err(refusal)) => {
             // A drain that ends meanwhile cuts it short; it stays a refusal.
+            let resources = &record.context.resources;
             _ = flow
-                .unless_ended(pin!(refuse(client, &refusal, &context.resources)))
+                .unless_ended(pin!(refuse(client, &refusal, resources)))
                 .await;
             record.refused(refusal);
             None
         }
         Err(verdict) => {
-            record.close(verdict.outcome(), ClosedBy::Portway);
+            let connection = &record.connection;
+            connection.close(verdict.outcome(), ClosedBy::Portway);
             None
         }
     }
 }
 
 /// From a permit to a connected backend. Not a byte of the client is consumed.
-async fn set_up(
-    client: &Leg,
-    context: &Context,
-    record: &mut Record,
-    permit: &mut Option<Permit>,
-) -> Result<(Leg, Means), Refusal> {
-    let snapshot = Arc::clone(record.snapshot());
-    let permit = permit.insert(context.admission.admit()?);
-    if !record.listener().clients.admit(record.client()) {
+async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refusal> {
+    let Record {
+        context,
+        connection,
+    } = record;
+    // It is held until a refused client is gone too.
+    let permit = connection.admit(context.admission.admit()?);
+    let listener = connection.listener();
+    if !listener.clients.admit(connection.client()) {
         return Err(Refusal::client_denied());
     }
-    permit.identify(record.client())?;
+    permit.identify(connection.client())?;
 
-    let hello = hello::peek(client, &snapshot.hello, &context.resources, record).await?;
+    let hello = hello::peek(client, connection, &context.resources).await?;
     permit.hello_done();
+    let hello = record.hello(hello);
 
-    let routed = snapshot.route(&Query {
-        listener: &record.listener().name,
+    let routed = connection.snapshot.route(&Query {
+        listener: &listener.name,
         server_name: hello.server_name.as_ref(),
         alpn: hello.alpn(),
-        client: record.client(),
+        client: connection.client(),
     });
-    let version = hello.version;
-    record.hello(hello);
-    let routed = routed.map_err(|miss| Refusal::missed(miss, version))?;
-    record.routed(&routed);
+    let routed = routed.map_err(|miss| Refusal::missed(miss, hello.version))?;
+    connection.route.set(Some(routed.id));
 
     let backend = routed.backend;
     let request = dial::Request {
         pool: &backend.pool,
-        client: record.client(),
+        client: connection.client(),
         limits: backend.dial,
+        missed: &|attempt| connection.missed(attempt),
     };
     let dialled = tokio::select! {
         biased;
-        dialled = dial::backend(request, record.attempts()) => dialled?,
+        dialled = dial::backend(request) => dialled?,
         () = client.failed() => return Err(Refusal::client_reset()),
     };
-    let dialled = record.dialled(dialled, backend);
-
-    let means = Means {
-        flow: Rc::clone(record.flow()),
-        resources: Rc::clone(&context.resources),
-        terms: Arc::clone(&backend.relay),
-    };
-    Ok((dialled, means))
+    let leg = record.dialled(dialled, hello, backend);
+    Ok((leg, Arc::clone(&backend.relay)))
 }

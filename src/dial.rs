@@ -4,11 +4,14 @@
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
+use std::panic::resume_unwind;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -31,7 +34,7 @@ pub struct Limits {
 const HEAD_START: Duration = Duration::from_millis(50);
 
 /// Whom to dial, for whom, within which limits.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The endpoints to choose from.
     pub pool: &'a Pool,
@@ -39,7 +42,11 @@ pub struct Request<'a> {
     pub client: IpAddr,
     /// The limits.
     pub limits: Limits,
+    /// Told of each attempt that fails, in time for a dial that is given up half way.
+    pub missed: Missed<'a>,
 }
+
+type Missed<'a> = &'a dyn Fn(Attempt);
 
 /// A connected backend.
 #[derive(Debug)]
@@ -61,12 +68,38 @@ pub enum Unreached {
     LocalExhausted,
 }
 
-/// Reaches one of the endpoints. Attempts that failed are added to `attempts`, also when the future
-/// is dropped half way.
-pub async fn backend(
-    request: Request<'_>,
-    attempts: &mut Vec<Attempt>,
-) -> Result<Dialled, Unreached> {
+/// How the attempts of a dial failed, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Failure {
+    /// There was no time for any.
+    Untried,
+    /// For want of a local port or descriptor, which says nothing of an endpoint.
+    Local,
+    /// On the side of an endpoint.
+    Endpoint,
+}
+
+impl Failure {
+    fn of(reason: DialFailure) -> Self {
+        if reason == DialFailure::LocalExhausted {
+            Self::Local
+        } else {
+            Self::Endpoint
+        }
+    }
+}
+
+impl From<Failure> for Unreached {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::Local => Self::LocalExhausted,
+            Failure::Untried | Failure::Endpoint => Self::Unavailable,
+        }
+    }
+}
+
+/// Reaches one of the endpoints.
+pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
     let now = Instant::now();
     let mut candidates = request.pool.candidates(request.client, now);
     if candidates.is_empty() {
@@ -76,21 +109,15 @@ pub async fn backend(
         connect_timeout: request.limits.connect_timeout,
         deadline: now + request.limits.dial_timeout,
     };
+    let missed = request.missed;
     let dialled = if candidates.len() > 1 && candidates.first().is_some_and(Candidate::on_trial) {
         let trial = candidates.remove(0);
         // Rare, and large: boxed, it makes no other dial larger.
-        Box::pin(dial.race(trial, candidates, attempts)).await
+        Box::pin(dial.race(trial, candidates, missed)).await
     } else {
-        dial.each(candidates, attempts).await
+        dial.each(candidates, missed).await
     };
-    dialled.ok_or_else(|| {
-        let local = |attempt: &Attempt| attempt.reason == DialFailure::LocalExhausted;
-        if !attempts.is_empty() && attempts.iter().all(local) {
-            Unreached::LocalExhausted
-        } else {
-            Unreached::Unavailable
-        }
-    })
+    dialled.map_err(Unreached::from)
 }
 
 /// What the attempts of one dial have in common.
@@ -102,13 +129,19 @@ struct Dial {
 
 impl Dial {
     /// Tries the candidates one after the other.
-    async fn each(self, candidates: Vec<Candidate>, failed: &mut Vec<Attempt>) -> Option<Dialled> {
+    async fn each(
+        self,
+        candidates: Vec<Candidate>,
+        missed: Missed<'_>,
+    ) -> Result<Dialled, Failure> {
+        let mut worst = Failure::Untried;
         for candidate in candidates {
-            if let Some(dialled) = self.addresses(&candidate, failed).await {
-                return Some(dialled);
+            match self.addresses(&candidate, missed).await {
+                Ok(dialled) => return Ok(dialled),
+                Err(failure) => worst = worst.max(failure),
             }
         }
-        None
+        Err(worst)
     }
 
     /// Tries an endpoint on trial, and soon the others beside it. If another one wins, the trial goes
@@ -118,41 +151,50 @@ impl Dial {
         self,
         trial: Candidate,
         others: Vec<Candidate>,
-        failed: &mut Vec<Attempt>,
-    ) -> Option<Dialled> {
+        missed: Missed<'_>,
+    ) -> Result<Dialled, Failure> {
         let mut trial = tokio::task::spawn_local(async move {
-            let mut failed = Vec::new();
-            (self.addresses(&trial, &mut failed).await, failed)
+            let late = RefCell::new(Vec::new());
+            let missed = |attempt| late.borrow_mut().push(attempt);
+            let dialled = self.addresses(&trial, &missed).await;
+            (dialled, late.into_inner())
         });
-        let (dialled, mut late) = {
+        let (dialled, late) = {
             let head_start = CancellationToken::new();
             let mut rest = pin!(async {
                 _ = timeout(HEAD_START, head_start.cancelled()).await;
-                self.each(others, failed).await
+                self.each(others, missed).await
             });
             tokio::select! {
-                joined = &mut trial => match joined.unwrap_or_default() {
-                    (None, late) => {
+                ended = &mut trial => match result(ended) {
+                    (Err(failure), late) => {
                         head_start.cancel();
-                        (rest.await, late)
+                        (rest.await.map_err(|other| other.max(failure)), late)
                     }
                     won => won,
                 },
                 dialled = &mut rest => match dialled {
-                    None => trial.await.unwrap_or_default(),
+                    Err(failure) => {
+                        let (dialled, late) = result(trial.await);
+                        (dialled.map_err(|other| other.max(failure)), late)
+                    }
                     won => (won, Vec::new()),
                 },
             }
         };
-        failed.append(&mut late);
+        late.into_iter().for_each(missed);
         dialled
     }
 
     /// Tries the addresses of one endpoint, and tells it the result.
-    async fn addresses(self, candidate: &Candidate, failed: &mut Vec<Attempt>) -> Option<Dialled> {
+    async fn addresses(
+        self,
+        candidate: &Candidate,
+        missed: Missed<'_>,
+    ) -> Result<Dialled, Failure> {
         let endpoint = &candidate.endpoint;
         let in_use = endpoint.enter();
-        let mut blame = false;
+        let mut worst = Failure::Untried;
         for address in candidate.addresses.iter().copied() {
             let began = Instant::now();
             if began >= self.deadline {
@@ -164,29 +206,27 @@ impl Dial {
                     if candidate.addresses.first() != Some(&address) {
                         endpoint.prefer(address);
                     }
-                    return Some(Dialled {
+                    return Ok(Dialled {
                         leg,
                         endpoint: in_use,
                     });
                 }
                 Err(reason) => {
-                    blame |= reason != DialFailure::LocalExhausted;
+                    worst = worst.max(Failure::of(reason));
                     endpoint.stats().dial_failed(reason);
-                    let name = Arc::clone(endpoint.name());
-                    let took = Millis(began.elapsed());
-                    failed.push(Attempt {
-                        endpoint: name,
+                    missed(Attempt {
+                        endpoint: Arc::clone(endpoint.name()),
                         address,
                         reason,
-                        took,
+                        took: Millis(began.elapsed()),
                     });
                 }
             }
         }
-        if blame {
+        if worst == Failure::Endpoint {
             endpoint.failed(Instant::now());
         }
-        None
+        Err(worst)
     }
 
     async fn connect(self, address: SocketAddr, began: Instant) -> Result<Leg, DialFailure> {
@@ -200,4 +240,9 @@ impl Dial {
             Err(TimeIsUp) => Err(DialFailure::Timeout),
         }
     }
+}
+
+/// What a task gave. A panic in it goes on here: the connection ends with it, and counts as an error.
+fn result<T>(ended: Result<T, JoinError>) -> T {
+    ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }

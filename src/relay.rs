@@ -14,7 +14,6 @@ mod tests;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -68,11 +67,11 @@ pub enum Splicing {
 type Watches = EnumMap<Direction, Option<Pin<Box<dyn Future<Output = ()>>>>>;
 
 /// The future that carries bytes both ways.
-pub struct Relay {
+pub struct Relay<'a> {
     client: Leg,
     backend: Leg,
-    flow: Rc<Flow>,
-    resources: Rc<Resources>,
+    flow: &'a Flow,
+    resources: &'a Resources,
     splicing: Splicing,
     /// It has lived long enough to have the options of its legs set.
     settled: bool,
@@ -84,24 +83,16 @@ pub struct Relay {
     ended: Ended,
 }
 
-/// What a relay works with besides its two legs.
-pub struct Means {
-    /// What the connection shares with its worker.
-    pub flow: Rc<Flow>,
-    /// The worker's buffers, pipes and clock.
-    pub resources: Rc<Resources>,
-    /// The backend's limits and counters.
-    pub terms: Arc<Terms>,
-}
-
-impl Relay {
-    /// Joins two connected legs. The limits begin to run.
-    pub fn new(client: Leg, backend: Leg, means: Means) -> Self {
-        let Means {
-            flow,
-            resources,
-            terms,
-        } = means;
+impl<'a> Relay<'a> {
+    /// Joins two connected legs by what the connection shares with its worker, the worker's own
+    /// resources, and the terms of the backend. The limits begin to run.
+    pub fn new(
+        client: Leg,
+        backend: Leg,
+        flow: &'a Flow,
+        resources: &'a Resources,
+        terms: Arc<Terms>,
+    ) -> Self {
         let splicing = terms.limits.splicing;
         flow.begin(terms, resources.now());
         Self {
@@ -141,13 +132,13 @@ impl Relay {
             from,
             to,
             direction,
-            flow: &self.flow,
-            resources: &self.resources,
+            flow: self.flow,
+            resources: self.resources,
             splicing: self.splicing,
         };
         let pump = &mut self.pumps[direction];
         if let Poll::Ready(Ok(())) = pump.poll(cx, &way, turn)
-            && self.ended.direction(direction, &self.flow)
+            && self.ended.direction(direction, self.flow)
         {
             self.flow.half_close(self.resources.now());
             to.shut_down_writing();
@@ -226,7 +217,7 @@ impl Relay {
     fn close(&self) -> End {
         self.client.close_in_order();
         self.backend.close_in_order();
-        self.ended.in_order(&self.flow)
+        self.ended.in_order(self.flow)
     }
 
     /// Ends the connection by a verdict, with a reset unless both directions have ended already.
@@ -272,7 +263,7 @@ impl Relay {
             self.hand_on_rest(side, cx);
             let said_close = self.pumps[side.sends()].has_said_close();
             let unacknowledged = self.receiver(side.sends()).unacknowledged();
-            let end = self.ended.broken(side, broken, said_close, &self.flow);
+            let end = self.ended.broken(side, broken, said_close, self.flow);
             return Poll::Ready(End {
                 unacknowledged,
                 ..end
@@ -291,7 +282,7 @@ impl Relay {
     }
 }
 
-impl Future for Relay {
+impl Future for Relay<'_> {
     type Output = End;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {

@@ -3,11 +3,12 @@
 mod difference;
 
 use std::collections::HashMap;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::Pool;
-use crate::routing::{Miss, Query, Table};
+use crate::routing::{Miss, Query, Route, Table};
 use crate::telemetry::{Counter, Endings, ListenerStats};
 use crate::{admission, dial, relay};
 pub use difference::Difference;
@@ -22,10 +23,10 @@ pub struct Snapshot {
     pub generation: u64,
     /// Limits of the hello.
     pub hello: HelloLimits,
-    /// The listeners; a position names one for the life of the snapshot.
+    /// The listeners, in the order of their numbers.
     pub listeners: Vec<Listener>,
-    /// The position of each address's listener.
-    pub addresses: HashMap<AddressId, usize>,
+    /// The listener of each address.
+    pub addresses: HashMap<AddressId, ListenerId>,
     /// The backends, in the order that routes refer to.
     pub backends: Vec<Backend>,
     /// The routes.
@@ -38,13 +39,38 @@ pub struct Snapshot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AddressId(pub u64);
 
+/// A listener of one snapshot: its position there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ListenerId(pub u32);
+
+/// A route of one snapshot, counted from 1, so that an `Option` is no larger.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RouteId(NonZero<usize>);
+
+impl RouteId {
+    const fn at(position: usize) -> Self {
+        Self(NonZero::<usize>::MIN.saturating_add(position))
+    }
+
+    const fn position(self) -> usize {
+        self.0.get() - 1
+    }
+}
+
 /// What a connection takes on arrival.
 #[derive(Clone, Debug)]
 pub struct Taken {
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
-    /// The position of its listener in it.
-    pub listener: usize,
+    /// Its listener in it.
+    pub listener: ListenerId,
+}
+
+impl Taken {
+    /// The listener.
+    pub fn listener(&self) -> &Listener {
+        self.snapshot.listener(self.listener)
+    }
 }
 
 /// `[limits]` as far as they bound the hello.
@@ -95,35 +121,45 @@ impl Snapshot {
         })
     }
 
-    /// The listener at a position.
-    pub fn listener(&self, position: usize) -> &Listener {
-        &self.listeners[position]
+    /// A listener of this snapshot.
+    pub fn listener(&self, ListenerId(position): ListenerId) -> &Listener {
+        &self.listeners[position as usize]
     }
 
-    /// The counters of connections of a listener that ended with a backend, or before one was chosen.
-    pub fn endings(&self, listener: usize, backend: Option<usize>) -> &Endings {
+    /// The counters of connections of a listener that ended with the backend of a route, or before a
+    /// route was found.
+    pub fn endings(&self, listener: ListenerId, route: Option<RouteId>) -> &Endings {
         let listener = self.listener(listener);
-        let chosen = backend.map(|position| &listener.backend_endings[position]);
-        chosen.unwrap_or(&listener.endings)
+        route.map_or(&*listener.endings, |route| {
+            &listener.backend_endings[self.routed(route).route.backend]
+        })
     }
 
-    /// The backend of the route that a connection takes, by position. Counts the connection.
+    /// A route of this snapshot, and its backend.
+    pub fn routed(&self, id: RouteId) -> Routed<'_> {
+        let route = &self.routes.routes()[id.position()];
+        Routed {
+            id,
+            route,
+            backend: &self.backends[route.backend],
+        }
+    }
+
+    /// The route that a connection takes. Counts the connection.
     pub fn route(&self, query: &Query<'_>) -> Result<Routed<'_>, Miss> {
         let position = self.routes.find(query)?;
-        let route = &self.routes.routes()[position];
         self.route_connections[position].add(1);
-        Ok(Routed {
-            position,
-            backend: &self.backends[route.backend],
-        })
+        Ok(self.routed(RouteId::at(position)))
     }
 }
 
 /// Where a connection goes.
 #[derive(Clone, Copy, Debug)]
 pub struct Routed<'a> {
-    /// The position of the route.
-    pub position: usize,
+    /// The route among those of the snapshot.
+    pub id: RouteId,
+    /// The route.
+    pub route: &'a Route,
     /// The backend.
     pub backend: &'a Backend,
 }

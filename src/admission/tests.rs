@@ -105,7 +105,7 @@ fn a_connection_over_a_total_limit_is_refused_until_another_ends() {
         ..NO_LIMITS
     };
     let admission = admission(&limits);
-    let mut first = admission.admit().unwrap();
+    let first = admission.admit().unwrap();
     let second = admission.admit().unwrap();
     assert_eq!(admission.admit().unwrap_err(), Limit::MaxPendingConnections);
     assert_eq!((admission.connections(), admission.pending()), (2, 2));
@@ -127,14 +127,14 @@ fn a_client_over_its_pending_limit_is_refused_and_others_are_not() {
         ..NO_LIMITS
     });
     let (one, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
-    let mut first = admission.admit().unwrap();
+    let first = admission.admit().unwrap();
     first.identify(one).unwrap();
-    let mut second = admission.admit().unwrap();
+    let second = admission.admit().unwrap();
     assert_eq!(second.identify(one), Err(Limit::MaxPendingPerClient));
     assert_eq!(second.identify(other), Ok(()));
 
     first.hello_done();
-    let mut third = admission.admit().unwrap();
+    let third = admission.admit().unwrap();
     assert_eq!(third.identify(one), Ok(()));
     assert_eq!(admission.counts(one), (2, 1));
 }
@@ -143,7 +143,7 @@ fn a_client_over_its_pending_limit_is_refused_and_others_are_not() {
 fn pending_of(admission: &Arc<Admission>, client: &str) -> Vec<Permit> {
     let mut held = Vec::new();
     loop {
-        let mut permit = admission.admit().unwrap();
+        let permit = admission.admit().unwrap();
         match permit.identify(ip(client)) {
             Ok(()) => held.push(permit),
             Err(limit) => {
@@ -160,14 +160,14 @@ fn by_default_one_client_has_half_of_the_pending_places_and_under_pressure_its_s
         max_pending_connections: Some(40),
         ..NO_LIMITS
     });
-    let mut one = pending_of(&admission, "192.0.2.1");
+    let one = pending_of(&admission, "192.0.2.1");
     assert_eq!(one.len(), 20);
     // A client below its share of a quarter gets more up to it, while there is a place.
     let other = pending_of(&admission, "192.0.2.2");
     assert_eq!(other.len(), 10);
     // Who is over it gets more once there is room again.
     one[0].hello_done();
-    let mut again = admission.admit().unwrap();
+    let again = admission.admit().unwrap();
     assert!(again.identify(ip("192.0.2.1")).is_err());
     drop((other, again));
     assert_eq!(pending_of(&admission, "192.0.2.1").len(), 1);
@@ -191,10 +191,10 @@ fn a_client_over_its_connection_limit_is_refused_and_leaves_no_trace() {
         max_connections_per_client: Some(1),
         ..NO_LIMITS
     });
-    let mut first = admission.admit().unwrap();
+    let first = admission.admit().unwrap();
     first.identify(ip("192.0.2.1")).unwrap();
     first.hello_done();
-    let mut second = admission.admit().unwrap();
+    let second = admission.admit().unwrap();
     assert_eq!(
         second.identify(ip("192.0.2.1")),
         Err(Limit::MaxConnectionsPerClient)
@@ -230,7 +230,7 @@ fn three_thousand_connections_from_one_address_fit_the_defaults() {
     let client = ip("192.0.2.1");
     let permits: Vec<_> = (0..3_000)
         .map(|_| {
-            let mut permit = admission.admit().unwrap();
+            let permit = admission.admit().unwrap();
             permit.identify(client).unwrap();
             permit.hello_done();
             permit
@@ -252,7 +252,7 @@ fn the_table_gives_its_memory_back_after_a_flood() {
     let admission = admission(&limits);
     let mut permits: Vec<_> = (0..50_000_u32)
         .map(|client| {
-            let mut permit = admission.admit().unwrap();
+            let permit = admission.admit().unwrap();
             permit.identify(Ipv4Addr::from_bits(client).into()).unwrap();
             permit
         })
@@ -285,7 +285,7 @@ fn threads_never_pass_a_limit_and_all_counts_return_to_zero() {
                 start.wait();
                 let mut permits = Vec::new();
                 for round in 0..5_000_u32 {
-                    let Ok(mut permit) = admission.admit() else {
+                    let Ok(permit) = admission.admit() else {
                         refused.fetch_add(1, Ordering::SeqCst);
                         held.fetch_sub(permits.len(), Ordering::SeqCst);
                         permits.clear();

@@ -170,7 +170,7 @@ impl Crew {
             admission,
             registry,
             log,
-            flows: RefCell::new(Slab::new()),
+            connections: RefCell::new(Slab::new()),
             ids: Cell::new(position as u64 * IDS_PER_WORKER),
             cut: Cell::new(false),
         })

@@ -4,12 +4,11 @@ use std::pin::pin;
 
 use rustix::io::Errno;
 
-use super::record::Record;
+use super::connection::Connection;
 use super::refuse::Refusal;
 use crate::net::{Leg, Readable, TimeIsUp, set_receive_low_water_mark, until};
 use crate::outcome::Outcome;
-use crate::relay::Resources;
-use crate::snapshot::HelloLimits;
+use crate::relay::{Micros, Resources};
 use crate::tls::{Alpn, Progress, ServerName, Version, read_hello};
 
 /// What routing and the log need of a hello, out of the socket's buffer.
@@ -21,6 +20,8 @@ pub(super) struct Hello {
     alpn: Box<[u8]>,
     /// The highest TLS version offered, as on the wire.
     pub(super) version: Version,
+    /// From accept to the whole hello.
+    pub(super) after: Micros,
 }
 
 impl Hello {
@@ -46,16 +47,16 @@ enum Look {
 /// asks for the whole length: a slow hello costs a wake-up per record, not per byte.
 pub(super) async fn peek(
     client: &Leg,
-    limits: &HelloLimits,
+    connection: &Connection,
     resources: &Resources,
-    record: &mut Record,
 ) -> Result<Hello, Refusal> {
-    let deadline = record.flow().accepted_at() + limits.timeout;
-    let hello = until(deadline, pin!(whole(client, limits, resources, record))).await;
+    let limits = &connection.snapshot.hello;
+    let deadline = connection.flow.accepted_at() + limits.timeout;
+    let hello = until(deadline, pin!(whole(client, connection, resources))).await;
     hello.unwrap_or_else(|TimeIsUp| {
         // Bytes below the low water mark have woken nobody.
-        if let Ok(Look::Partial { have, total }) = look(client, limits, resources) {
-            record.partial_hello(have, total);
+        if let Ok(Look::Partial { have, total }) = look(client, connection, resources) {
+            connection.partial_hello(have, total);
         }
         Err(Refusal::fin(Outcome::HelloTimeout))
     })
@@ -63,14 +64,13 @@ pub(super) async fn peek(
 
 async fn whole(
     client: &Leg,
-    limits: &HelloLimits,
+    connection: &Connection,
     resources: &Resources,
-    record: &mut Record,
 ) -> Result<Hello, Refusal> {
     let mut low_water_mark = 1;
     let mut readable: Option<Readable<'_>> = None;
     loop {
-        match look(client, limits, resources)? {
+        match look(client, connection, resources)? {
             Look::Hello(hello) => {
                 // Above 1, the last bytes of a relay would never wake it.
                 if low_water_mark > 1 {
@@ -79,7 +79,7 @@ async fn whole(
                 return Ok(hello);
             }
             Look::Partial { have, total } => {
-                record.partial_hello(have, total);
+                connection.partial_hello(have, total);
                 if readable.as_ref().is_some_and(Readable::is_closed) {
                     return Err(Refusal::client_closed(Outcome::HelloEof));
                 }
@@ -97,16 +97,16 @@ async fn whole(
 }
 
 /// Peeks and parses, without waiting.
-fn look(client: &Leg, limits: &HelloLimits, resources: &Resources) -> Result<Look, Refusal> {
+fn look(client: &Leg, connection: &Connection, resources: &Resources) -> Result<Look, Refusal> {
     let mut buffer = resources.buffer.borrow_mut();
     let mut scratch = resources.scratch.borrow_mut();
     let peeked = match client.peek(&mut buffer) {
-        Ok(0) | Err(Errno::CONNRESET) => return Err(Refusal::client_closed(Outcome::Probe)),
-        Ok(count) => buffer.get(..count).unwrap_or_default(),
+        Ok([]) | Err(Errno::CONNRESET) => return Err(Refusal::client_closed(Outcome::Probe)),
+        Ok(peeked) => peeked,
         Err(Errno::AGAIN) => return Ok(Look::Partial { have: 0, total: 1 }),
         Err(error) => return Err(std::io::Error::from(error).into()),
     };
-    let hello = match read_hello(peeked, limits.max_size, &mut scratch) {
+    let hello = match read_hello(peeked, connection.snapshot.hello.max_size, &mut scratch) {
         Progress::Hello(hello) => hello,
         Progress::NeedMore { total } => {
             return Ok(Look::Partial {
@@ -120,10 +120,10 @@ fn look(client: &Leg, limits: &HelloLimits, resources: &Resources) -> Result<Loo
         Some(name) => Some(ServerName::parse(name).map_err(|e| Refusal::invalid_name(name, e))?),
         None => None,
     };
-    let alpn = hello.alpn.head().into();
     Ok(Look::Hello(Hello {
         server_name,
-        alpn,
+        alpn: hello.alpn.head().into(),
         version: hello.version,
+        after: Micros::new(connection.flow.accepted_at().elapsed()),
     }))
 }

@@ -106,9 +106,9 @@ impl Refusal {
     pub fn invalid_name(name: &[u8], error: InvalidServerName) -> Self {
         const MOST: usize = 256;
         let answer = Answer::Alert(AlertDescription::UnrecognizedName);
-        let shown = name.get(..name.len().min(MOST)).unwrap_or_default();
+        let shown = name.iter().copied().take(MOST);
         Self {
-            invalid_name: Some(shown.into()),
+            invalid_name: Some(shown.collect()),
             ..Self::new(Outcome::InvalidServerName, answer).because(error.0)
         }
     }
@@ -213,7 +213,8 @@ async fn drain(client: &Leg, resources: &Resources) {
     while drained < DRAIN_BYTES {
         let received = poll_fn(|cx| {
             let mut buffer = resources.buffer.borrow_mut();
-            client.poll_receive(cx, &mut buffer)
+            let received = client.poll_receive(cx, &mut buffer);
+            received.map_ok(<[u8]>::len)
         });
         match received.await {
             Ok(0) | Err(_) => return,

@@ -20,7 +20,7 @@ use crate::net;
 use crate::outcome::Limit;
 use crate::relay::Terms;
 use crate::routing::Route;
-use crate::snapshot::{AddressId, Backend, Difference, Listener, Snapshot};
+use crate::snapshot::{AddressId, Backend, Difference, Listener, ListenerId, Snapshot};
 use crate::telemetry::{ConnectionLog, Registry};
 
 /// The listening sockets of one address.
@@ -143,12 +143,12 @@ impl ChangeBuilder {
         if Fixed::of(&settings) != self.fixed {
             tracing::warn!("workers and admin.bind change at the next start only");
         }
-        let wanted = settings.listeners.iter().enumerate();
-        let wanted = wanted.flat_map(|(position, listener)| {
+        let wanted = (0..).map(ListenerId).zip(&settings.listeners);
+        let wanted = wanted.flat_map(|(id, listener)| {
             let addresses = listener.bind.iter();
-            addresses.map(move |bind| (position, &listener.name, *bind))
+            addresses.map(move |bind| (id, &listener.name, *bind))
         });
-        let wanted: Vec<(usize, &Arc<str>, SocketAddr)> = wanted.collect();
+        let wanted: Vec<(ListenerId, &Arc<str>, SocketAddr)> = wanted.collect();
         // A successor may have closed one: that is bound again.
         let known = self.bound.iter();
         let known = known.filter(|known| known.in_force && known.is_open());
@@ -160,7 +160,7 @@ impl ChangeBuilder {
         let going = self.going(&closed);
         let mut opened = Vec::new();
         let mut addresses = HashMap::new();
-        for (&(position, listener, bind), kept) in wanted.iter().zip(kept) {
+        for (&(listener_id, listener, bind), kept) in wanted.iter().zip(kept) {
             let id = if let Some(id) = kept {
                 id
             } else {
@@ -168,7 +168,7 @@ impl ChangeBuilder {
                 opened.push(open.map_err(|source| failed(listener, bind, source))?);
                 AddressId(self.addresses)
             };
-            addresses.insert(id, position);
+            addresses.insert(id, listener_id);
         }
         // Not before all are bound: what had reached one of them would be reset.
         for (open, known) in &opened {
@@ -277,7 +277,7 @@ impl ChangeBuilder {
     }
 
     /// The snapshot of these settings. What is known of endpoints that stay is kept.
-    fn snapshot(&self, settings: Settings, addresses: HashMap<AddressId, usize>) -> Snapshot {
+    fn snapshot(&self, settings: Settings, addresses: HashMap<AddressId, ListenerId>) -> Snapshot {
         let now = Instant::now();
         let known = self.before.iter().flat_map(|before| &before.backends);
         let known = known.flat_map(|backend| {

@@ -28,6 +28,7 @@ fn pool(endpoints: &[&Arc<Endpoint>]) -> Pool {
 
 /// Dials a pool; whether it was reached, and the attempts that failed.
 fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
+    let attempts = RefCell::new(Vec::new());
     let request = Request {
         pool,
         client: "192.0.2.1".parse().unwrap(),
@@ -35,15 +36,15 @@ fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
             connect_timeout: Duration::from_secs(4),
             dial_timeout: Duration::from_secs(9),
         },
+        missed: &|attempt| attempts.borrow_mut().push(attempt),
     };
-    let mut attempts = Vec::new();
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());
     let dialled = runtime
         .unwrap()
-        .block_on(async { backend(request, &mut attempts).await.map(drop) });
-    (dialled, attempts)
+        .block_on(async { backend(request).await.map(drop) });
+    (dialled, attempts.into_inner())
 }
 
 fn first(pool: &Pool) -> Arc<str> {

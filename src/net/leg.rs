@@ -91,10 +91,10 @@ impl Leg {
     }
 
     /// Looks at received bytes without taking them, and without waiting.
-    pub fn peek(&self, buffer: &mut [u8]) -> rustix::io::Result<usize> {
+    pub fn peek<'b>(&self, buffer: &'b mut [u8]) -> rustix::io::Result<&'b [u8]> {
         loop {
             match recv(self.fd(), &mut *buffer, RecvFlags::PEEK) {
-                Ok((count, _)) => return Ok(count),
+                Ok((count, _)) => return Ok(received(buffer, count)),
                 Err(Errno::INTR) => {}
                 Err(error) => return Err(error),
             }
@@ -146,18 +146,18 @@ impl Leg {
         }
     }
 
-    /// Receives into `buffer`; 0 is the end, and never that of a broken leg.
-    pub fn poll_receive(
+    /// Receives into `buffer`; nothing is the end, and never that of a broken leg.
+    pub fn poll_receive<'b>(
         &self,
         cx: &mut Context<'_>,
-        buffer: &mut [u8],
-    ) -> Poll<Result<usize, Broken>> {
+        buffer: &'b mut [u8],
+    ) -> Poll<Result<&'b [u8], Broken>> {
         loop {
             if let Some(broken) = self.broken.get() {
                 // Nothing more will come, so nothing is waited for: what is queued, then the error.
                 let rest = recv(self.fd(), &mut *buffer, RecvFlags::empty());
                 return Poll::Ready(match rest {
-                    Ok((count @ 1.., _)) => Ok(count),
+                    Ok((count @ 1.., _)) => Ok(received(buffer, count)),
                     Ok((0, _)) | Err(_) => Err(broken),
                 });
             }
@@ -165,14 +165,14 @@ impl Leg {
                 return Poll::Ready(Err(self.fail(Errno::CANCELED)));
             };
             match recv(self.fd(), &mut *buffer, RecvFlags::empty()) {
-                Ok((0, _)) => return Poll::Ready(Ok(0)),
+                Ok((0, _)) => return Poll::Ready(Ok(&[])),
                 Ok((count, _)) => {
                     // A short receive means that nothing is left, and saves the call that says so;
                     // unless it stopped at an urgent byte. A full one must not clear readiness.
                     if count < buffer.len() && !self.has_urgent() {
                         guard.clear_ready();
                     }
-                    return Poll::Ready(Ok(count));
+                    return Poll::Ready(Ok(received(buffer, count)));
                 }
                 Err(Errno::INTR) => {}
                 Err(Errno::AGAIN) => guard.clear_ready(),
@@ -291,6 +291,15 @@ impl Leg {
     fn fd(&self) -> BorrowedFd<'_> {
         self.io.get_ref().as_fd()
     }
+}
+
+/// The part of a buffer that a receive has filled.
+#[expect(
+    clippy::indexing_slicing,
+    reason = "the kernel gives no more bytes than the buffer holds"
+)]
+fn received(buffer: &[u8], count: usize) -> &[u8] {
+    &buffer[..count]
 }
 
 /// Whether something has come to any of the legs: bytes, an end or an error. It asks the kernel, where

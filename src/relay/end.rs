@@ -53,8 +53,8 @@ impl Side {
 pub(super) struct Ended {
     /// The side whose direction ended first, all its bytes handed on.
     first: Option<Side>,
-    /// What the other side had sent by then.
-    sent_by_other: u64,
+    /// What the other side had sent by then, modulo 2^32.
+    sent_by_other: u32,
     /// Both directions have ended.
     both: bool,
 }
@@ -92,7 +92,7 @@ impl Ended {
         match self.first {
             None => {
                 self.first = Some(side);
-                self.sent_by_other = flow.moved(side.other().sends());
+                self.sent_by_other = low(flow.moved(side.other().sends()));
                 true
             }
             Some(first) => {
@@ -102,12 +102,12 @@ impl Ended {
         }
     }
 
-    pub(super) const fn both(&self) -> bool {
+    pub(super) const fn both(self) -> bool {
         self.both
     }
 
     /// Both directions ended in order.
-    pub(super) fn in_order(&self, flow: &Flow) -> End {
+    pub(super) fn in_order(self, flow: &Flow) -> End {
         let first = self.first.unwrap_or(Side::Client);
         let early = first == Side::Backend && flow.moved(Direction::BackendToClient) == 0;
         let outcome = if early {
@@ -126,11 +126,11 @@ impl Ended {
     /// A leg broke. That is ordinary after an orderly close, of TCP or of TLS: a Go client that has
     /// closed answers the backend's last bytes with RST, or sends RST instead of FIN if they came
     /// just before; and a peer that is gone before our last send is no failure.
-    pub(super) fn broken(&self, side: Side, broken: Broken, said_close: bool, flow: &Flow) -> End {
+    pub(super) fn broken(self, side: Side, broken: Broken, said_close: bool, flow: &Flow) -> End {
         let closed_by = self.first.unwrap_or(side).closed_by();
-        let after_a_close = self
-            .first
-            .is_some_and(|first| first == side || flow.moved(side.sends()) == self.sent_by_other);
+        let after_a_close = self.first.is_some_and(|first| {
+            first == side || low(flow.moved(side.sends())) == self.sent_by_other
+        });
         let ordinary = said_close || after_a_close;
         let outcome = match side {
             Side::Client | Side::Backend if ordinary => Outcome::Closed,
@@ -149,4 +149,9 @@ impl Ended {
             unacknowledged: 0,
         }
     }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is meant")]
+const fn low(bytes: u64) -> u32 {
+    bytes as u32
 }

@@ -242,11 +242,10 @@ impl Pump {
         turn: &mut Turn,
     ) -> Poll<Result<(), Broken>> {
         let mut buffer = way.resources.buffer.borrow_mut();
-        let received = ready!(way.from.poll_receive(cx, &mut buffer))?;
-        turn.spend(received);
-        self.bulk = received >= BULK_READ || way.splicing == Splicing::Alternating;
-        self.ended = received == 0;
-        let bytes = buffer.get(..received).unwrap_or_default();
+        let bytes = ready!(way.from.poll_receive(cx, &mut buffer))?;
+        turn.spend(bytes.len());
+        self.bulk = bytes.len() >= BULK_READ || way.splicing == Splicing::Alternating;
+        self.ended = bytes.is_empty();
         self.said_close = ends_with_alert(bytes);
         if bytes.is_empty() {
             return Poll::Ready(Ok(()));

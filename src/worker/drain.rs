@@ -7,7 +7,6 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep_until};
 
 use crate::conn::Context;
-use crate::relay::Flow;
 
 /// Between two looks at the connections whose time has come.
 const STEP: Duration = Duration::from_millis(100);
@@ -17,7 +16,7 @@ const STEP: Duration = Duration::from_millis(100);
 /// has not ended when the drain is over is cut then.
 pub(super) async fn spread(context: Rc<Context>, over: Duration) {
     let begin = Instant::now();
-    let mut waiting: Vec<Rc<Flow>> = context.flows();
+    let mut waiting = context.connections();
     fastrand::shuffle(&mut waiting);
     let count = waiting.len();
     let mut step = begin;
@@ -26,8 +25,8 @@ pub(super) async fn spread(context: Rc<Context>, over: Duration) {
         sleep_until(step).await;
         let left = over.saturating_sub(begin.elapsed());
         let keep = share(count, left, over).min(waiting.len());
-        for flow in waiting.drain(keep..) {
-            flow.drain();
+        for connection in waiting.drain(keep..).filter_map(|one| one.upgrade()) {
+            connection.flow.drain();
         }
     }
 }

@@ -1,0 +1,226 @@
+//! What is known of a live connection.
+
+use std::cell::{Cell, OnceCell};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use super::hello::Hello;
+use super::refuse::Refusal;
+use crate::admission::Permit;
+use crate::backend::InUse;
+use crate::net::Accepted;
+use crate::outcome::{ClosedBy, Direction, Limit, Outcome};
+use crate::relay::{Flow, Micros};
+use crate::snapshot::{Listener, ListenerId, RouteId, Routed, Snapshot, Taken};
+use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time};
+
+/// One accepted client. Its task writes down here what it learns, the worker reviews it, and the
+/// record tells the log of it at the end: nothing is known to the task alone. An idle connection has
+/// it as long as it lives, so it is kept small.
+pub struct Connection {
+    /// The bytes that pass, and what ends them.
+    pub flow: Flow,
+    /// Its place among the connections of the worker.
+    pub(super) key: usize,
+    id: u64,
+    /// The canonical address of the client.
+    client: SocketAddr,
+    /// What it took on arrival.
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) listener: ListenerId,
+    /// Its right to exist, once it is let in.
+    permit: OnceCell<Permit>,
+    /// The hello, once it is whole.
+    hello: OnceCell<Hello>,
+    /// The route, once one is found.
+    pub(super) route: Cell<Option<RouteId>>,
+    /// The backend, once one is connected.
+    reached: OnceCell<Reached>,
+    /// How it ends. An end that nobody has told is a fault of portway.
+    end: Cell<(Outcome, ClosedBy)>,
+    trouble: Cell<Option<Box<Trouble>>>,
+}
+
+/// A connected backend.
+pub(super) struct Reached {
+    /// The endpoint, counted as long as this lives.
+    pub(super) endpoint: InUse,
+    /// Our address on the leg to it.
+    pub(super) local: Option<SocketAddr>,
+    /// From accept to a connected backend.
+    pub(super) after: Micros,
+}
+
+/// What the log tells of a connection in which something went wrong.
+#[derive(Default)]
+struct Trouble {
+    /// Attempts of the dial that failed.
+    attempts: Vec<Attempt>,
+    invalid_name: Option<Box<[u8]>>,
+    alert: Option<u8>,
+    detail: Option<Box<str>>,
+    limit: Option<Limit>,
+    /// Bytes of a hello that is not whole, and bytes that were waited for.
+    partial: Option<(usize, usize)>,
+    /// Bytes that a reset of ours has thrown away, if any.
+    unacknowledged: Option<u64>,
+}
+
+impl Connection {
+    /// A connection that has been accepted.
+    pub(super) fn new(key: usize, id: u64, accepted: &Accepted, taken: Taken) -> Self {
+        Self {
+            flow: Flow::new(accepted.at),
+            key,
+            id,
+            client: accepted.client,
+            snapshot: taken.snapshot,
+            listener: taken.listener,
+            permit: OnceCell::default(),
+            hello: OnceCell::default(),
+            route: Cell::default(),
+            reached: OnceCell::default(),
+            end: Cell::new((Outcome::Error, ClosedBy::Portway)),
+            trouble: Cell::default(),
+        }
+    }
+
+    /// The canonical address of the client.
+    pub(super) const fn client(&self) -> IpAddr {
+        self.client.ip()
+    }
+
+    pub(super) fn listener(&self) -> &Listener {
+        self.snapshot.listener(self.listener)
+    }
+
+    fn routed(&self) -> Option<Routed<'_>> {
+        let route = self.route.get()?;
+        Some(self.snapshot.routed(route))
+    }
+
+    /// How it ends, as far as has been told.
+    pub(super) const fn outcome(&self) -> Outcome {
+        let (outcome, _) = self.end.get();
+        outcome
+    }
+
+    /// It is let in.
+    pub(super) fn admit(&self, permit: Permit) -> &Permit {
+        self.permit.get_or_init(|| permit)
+    }
+
+    /// So many bytes of a hello are there, and so many are waited for.
+    pub(super) fn partial_hello(&self, have: usize, total: usize) {
+        if have > 0 {
+            self.note(|trouble| trouble.partial = Some((have, total)));
+        }
+    }
+
+    /// The hello is whole: what was wrong before is over.
+    pub(super) fn hello(&self, hello: Hello) -> &Hello {
+        self.trouble.take();
+        self.hello.get_or_init(|| hello)
+    }
+
+    /// An attempt to reach a backend has failed.
+    pub(super) fn missed(&self, attempt: Attempt) {
+        self.note(|trouble| trouble.attempts.push(attempt));
+    }
+
+    /// A backend is connected.
+    pub(super) fn reach(&self, reached: Reached) {
+        self.reached.get_or_init(|| reached);
+    }
+
+    /// It is refused.
+    pub(super) fn refuse(&self, refusal: Refusal) {
+        self.close(refusal.outcome, refusal.closed_by);
+        self.note(|trouble| {
+            if !matches!(refusal.outcome, Outcome::HelloTimeout | Outcome::HelloEof) {
+                trouble.partial = None;
+            }
+            trouble.alert = refusal.alert();
+            trouble.detail = refusal.detail;
+            trouble.invalid_name = refusal.invalid_name;
+            trouble.limit = refusal.limit;
+        });
+    }
+
+    /// A system call of ours failed.
+    pub(super) fn fail(&self, error: &io::Error) {
+        self.note(|trouble| trouble.detail = Some(error.to_string().into()));
+    }
+
+    /// A reset of ours has thrown so many bytes away.
+    pub(super) fn lose(&self, unacknowledged: u64) {
+        self.note(|trouble| trouble.unacknowledged = Some(unacknowledged));
+    }
+
+    /// How it ends.
+    pub(super) fn close(&self, outcome: Outcome, closed_by: ClosedBy) {
+        self.end.set((outcome, closed_by));
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Trouble)) {
+        let mut trouble = self.trouble.take().unwrap_or_default();
+        note(&mut trouble);
+        self.trouble.set(Some(trouble));
+    }
+
+    /// Gives `tell` all that is known.
+    pub(super) fn tell(&self, tell: impl FnOnce(&Line<'_>)) {
+        let trouble = self.trouble.take();
+        tell(&self.line(trouble.as_deref()));
+        self.trouble.set(trouble);
+    }
+
+    fn line<'a>(&'a self, trouble: Option<&'a Trouble>) -> Line<'a> {
+        let (outcome, closed_by) = self.end.get();
+        let routed = self.routed();
+        let hello = self.hello.get();
+        let reached = self.reached.get();
+        let hello_after = hello.map(|hello| hello.after.get());
+        let connected_after = reached.map(|reached| reached.after.get());
+        let between = |since: Option<Duration>, until: Option<Duration>| {
+            Some(Millis(until?.saturating_sub(since?)))
+        };
+        let moved = |direction| reached.map(|_| self.flow.moved(direction));
+        let name = hello.and_then(|hello| hello.server_name.as_ref());
+        let name = name.map(|name| name.as_str().as_bytes());
+        let partial = trouble.and_then(|trouble| trouble.partial);
+        Line {
+            time: Time(SystemTime::now()),
+            id: Id(self.id),
+            config: self.snapshot.generation,
+            client: self.client,
+            listener: &self.listener().name,
+            server_name: name
+                .or_else(|| trouble?.invalid_name.as_deref())
+                .map(ClientText),
+            alpn: Protocols(hello.map(Hello::alpn).unwrap_or_default()),
+            tls_offered: hello.map(|hello| hello.version),
+            route: routed.map(|routed| &*routed.route.name),
+            backend: routed.map(|routed| &**routed.backend.pool.name()),
+            endpoint: reached.map(|reached| &**reached.endpoint.endpoint().name()),
+            backend_local: reached.and_then(|reached| reached.local),
+            attempts: trouble.map_or(&[], |trouble| &trouble.attempts),
+            hello_ms: hello_after.map(Millis),
+            dial_ms: between(hello_after, connected_after),
+            first_byte_ms: between(connected_after, self.flow.first_byte()),
+            duration_ms: Millis(self.flow.accepted_at().elapsed()),
+            bytes_client_to_backend: moved(Direction::ClientToBackend),
+            bytes_backend_to_client: moved(Direction::BackendToClient),
+            bytes_unacknowledged: trouble.and_then(|trouble| trouble.unacknowledged),
+            outcome,
+            closed_by,
+            alert: trouble.and_then(|trouble| trouble.alert),
+            detail: trouble.and_then(|trouble| trouble.detail.as_deref()),
+            limit: trouble.and_then(|trouble| trouble.limit),
+            hello_bytes: partial.map(|(have, _)| have),
+            hello_expected: partial.map(|(_, total)| total),
+        }
+    }
+}
