@@ -11,6 +11,7 @@ use std::io::Write;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use portway::net;
 use tempfile::TempDir;
@@ -253,29 +254,29 @@ fn what_is_no_file_and_never_ends_is_refused_by_every_command() {
     let device = ["/dev/zero", "neither a file nor a pipe", "name a file"];
     let parent = [".", "it is a directory", "name the file in it"];
     let endless = ["<(yes)", "is larger than 1 MiB", "name another file"];
-    for (command, status) in [
-        ("check", 78),
-        ("run", 78),
-        ("explain --server-name fleet.example.com", 78),
-        ("healthcheck", 1),
-    ] {
-        for [file, cause, remedy] in [nobody, device, parent, endless] {
-            let output = bash(
-                directory.path(),
-                &format!("$PORTWAY {command} --config {file}"),
-            );
-            let told = String::from_utf8_lossy(&output.stderr);
-            assert_eq!(
-                output.status.code(),
-                Some(status),
-                "{command} {file}: {output:?}"
-            );
-            assert!(
-                told.contains(cause) && told.contains(remedy),
-                "{command} {file}: {told}"
-            );
+    let judge = |command: &str, status, [file, cause, remedy]: [&str; 3]| {
+        let line = format!("$PORTWAY {command} --config {file}");
+        let output = bash(directory.path(), &line);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(status), "{line}: {output:?}");
+        let is_told = told.contains(cause) && told.contains(remedy);
+        assert!(is_told, "{line}: {told}");
+    };
+    // Each waits three seconds for somebody who writes.
+    thread::scope(|scope| {
+        for (command, status) in [
+            ("check", 78),
+            ("run", 78),
+            ("explain --server-name fleet.example.com", 78),
+            ("healthcheck", 1),
+        ] {
+            scope.spawn(move || {
+                for file in [nobody, device, parent, endless] {
+                    judge(command, status, file);
+                }
+            });
         }
-    }
+    });
 }
 
 #[test]

@@ -150,18 +150,15 @@ fn idle_connections_cost_no_system_call() {
     if is_missing() {
         return;
     }
-    let fleet = Fleet::start();
-    let in_ten_seconds = || {
-        let before = fleet.traced.calls();
-        pause(Duration::from_secs(10));
-        let after = fleet.traced.calls();
-        after.len() - before.len()
-    };
-    let without = in_ten_seconds();
-    let idle: Vec<_> = (0..IDLE).map(|_| fleet.establish(&[])).collect();
+    let fleets = [Fleet::start(), Fleet::start()];
+    let idle: Vec<_> = (0..IDLE).map(|_| fleets[1].establish(&[])).collect();
     // The first tick that comes across a connection sets options on its legs, once.
     pause(Duration::from_secs(3));
-    let with = in_ten_seconds();
+    let calls = || fleets.each_ref().map(|fleet| fleet.traced.calls().len());
+    let before = calls();
+    pause(Duration::from_secs(10));
+    let after = calls();
+    let [without, with] = [after[0] - before[0], after[1] - before[1]];
     println!(
         "{without} calls in 10 s, {with} with {} idle connections",
         idle.len()
