@@ -12,6 +12,7 @@ mod it {
     mod delivery;
     mod faults;
     mod fixture;
+    mod held;
     #[expect(
         dead_code,
         reason = "shared with the tests of the parser, which use the rest"

@@ -170,10 +170,24 @@ impl Unanswering {
 
 fn bound() -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    bind(&socket);
     socket
-        .bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into())
-        .unwrap();
-    socket
+}
+
+fn bind(socket: &Socket) {
+    let address = SocketAddr::from(([127, 0, 0, 1], 0));
+    socket.bind(&address.into()).unwrap();
+}
+
+/// An address for a relay that cannot be told to take port 0. A socket keeps it, without listening, for as
+/// long as this process lives: the kernel gives the port to nobody who does not ask for it.
+pub(crate) fn free() -> SocketAddr {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    bind(&socket);
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// Connects a client, with time limits on its reads and writes.

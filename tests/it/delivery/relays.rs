@@ -1,7 +1,7 @@
 //! The relays that are compared: portway, and HAProxy and nginx where the machine has them.
 
 use std::fs;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use crate::it::fixture::{PATIENCE, Portway, config, within};
+use crate::it::peers::free;
 
 /// What may end a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,12 +169,6 @@ impl Drop for Other {
             });
         }
     }
-}
-
-/// An address that nobody has: these relays do not tell which port they got.
-fn free() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap()
 }
 
 fn portway(limit: Limit, backend: SocketAddr) -> String {

@@ -14,8 +14,9 @@ use std::time::Duration;
 use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use tempfile::TempDir;
 
-use super::with_ports;
-use crate::it::fixture::{PATIENCE, Portway, get, message, pause, within};
+use super::{SLOW_DRAIN, with_ports};
+use crate::it::fixture::{NAME, PATIENCE, Portway, get, message, pause, within};
+use crate::it::held::Held;
 use crate::it::peers::Backend;
 
 fn name(file: &Path) -> UnixAddr {
@@ -182,7 +183,7 @@ fn a_process_that_is_told_to_stop_while_it_is_succeeded_lets_its_predecessor_go(
 #[test]
 fn a_process_whose_predecessor_has_ended_is_succeeded_while_it_drains() {
     let backend = Backend::echo();
-    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"1s\"";
+    let limits = "drain_delay = \"600s\"\ndrain_timeout = \"1s\"";
     let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
     before.accepts_no_more();
     within(PATIENCE, "it has the control socket", || {
@@ -197,10 +198,9 @@ fn a_process_whose_predecessor_has_ended_is_succeeded_while_it_drains() {
 #[test]
 fn a_predecessor_that_hangs_has_the_admin_address_for_itself() {
     let backend = Backend::echo();
-    let limits = "drain_timeout = \"60s\"";
-    let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
+    let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), SLOW_DRAIN));
     before.accepts_no_more();
-    let held = portway.relayed();
+    let held = Held::new(&portway, NAME);
     portway.signal(Signal::TERM);
     assert_eq!(line(&mut before.stream), "return");
     tells(&portway, "the predecessor does not answer");
@@ -213,10 +213,10 @@ fn a_predecessor_that_hangs_has_the_admin_address_for_itself() {
 #[test]
 fn a_predecessor_that_answers_late_has_the_admin_address_from_then_on() {
     let backend = Backend::echo();
-    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"60s\"";
+    let limits = "drain_delay = \"600s\"\ndrain_timeout = \"365d\"";
     let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
     before.accepts_no_more();
-    let held = portway.relayed();
+    let held = Held::new(&portway, NAME);
     portway.signal(Signal::TERM);
     assert_eq!(line(&mut before.stream), "return");
     tells(&portway, "the predecessor does not answer");
@@ -230,7 +230,7 @@ fn a_predecessor_that_answers_late_has_the_admin_address_from_then_on() {
 #[test]
 fn a_process_whose_predecessor_ends_instead_of_answering_can_be_succeeded() {
     let backend = Backend::echo();
-    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"1s\"";
+    let limits = "drain_delay = \"600s\"\ndrain_timeout = \"1s\"";
     let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
     before.accepts_no_more();
     portway.signal(Signal::TERM);
@@ -243,9 +243,8 @@ fn a_process_whose_predecessor_ends_instead_of_answering_can_be_succeeded() {
 #[test]
 fn a_predecessor_that_answers_too_late_accepts_again_at_once() {
     let backend = Backend::echo();
-    let limits = "drain_timeout = \"60s\"";
-    let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
-    let held = portway.relayed();
+    let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), SLOW_DRAIN));
+    let held = Held::new(&portway, NAME);
     portway.signal(Signal::TERM);
     tells(&portway, "draining");
     // The listeners are closed by now, or will be before this is read.
@@ -261,7 +260,7 @@ fn a_predecessor_that_answers_too_late_accepts_again_at_once() {
 #[test]
 fn of_two_that_accept_at_the_same_addresses_the_one_with_the_control_socket_goes_on() {
     let backend = Backend::echo();
-    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"60s\"";
+    let limits = "drain_delay = \"600s\"\ndrain_timeout = \"365d\"";
     let mut portway = Portway::start(&with_ports(backend.address(), limits));
     let admin = portway.admin();
     let after = Successor::of(&portway).ready();
@@ -281,9 +280,8 @@ fn of_two_that_accept_at_the_same_addresses_the_one_with_the_control_socket_goes
 #[test]
 fn the_admin_address_is_back_where_the_successor_has_another_one() {
     let backend = Backend::echo();
-    let limits = "drain_timeout = \"60s\"";
-    let portway = Portway::start(&with_ports(backend.address(), limits));
-    let held = portway.relayed();
+    let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
+    let held = Held::new(&portway, NAME);
     let admin = portway.admin();
     let mut after = Successor::of(&portway).ready();
     after.sockets.clear();
@@ -299,9 +297,8 @@ fn the_admin_address_is_back_where_the_successor_has_another_one() {
 #[test]
 fn a_process_without_descriptors_accepts_again_all_the_same() {
     let backend = Backend::echo();
-    let limits = "drain_timeout = \"60s\"";
-    let portway = Portway::start(&with_ports(backend.address(), limits));
-    let held = portway.relayed();
+    let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
+    let held = Held::new(&portway, NAME);
     let admin = portway.admin();
     let after = Successor::of(&portway).ready();
     tells(&portway, "draining");
@@ -324,11 +321,11 @@ fn a_process_without_descriptors_accepts_again_all_the_same() {
 #[test]
 fn a_process_that_is_told_to_stop_while_it_comes_back_answers_or_closes_its_addresses() {
     let backend = Backend::echo();
-    let toml = with_ports(backend.address(), "drain_timeout = \"60s\"");
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
     for delay in (0..20).map(|tenths| Duration::from_micros(tenths * 100)) {
         let portway = Portway::start(&toml);
-        // They end one after the other, so that it drains for a while.
-        let held: Vec<_> = (0..20).map(|_| portway.relayed()).collect();
+        // So that it drains for a while.
+        let held = Held::new(&portway, NAME);
         let admin = portway.admin();
         let mut after = Successor::of(&portway).ready();
         tells(&portway, "draining");

@@ -1,21 +1,19 @@
 //! The page of metrics after a takeover: the successor shows what its predecessor still relays.
 
 use std::collections::BTreeSet;
-use std::io::{BufRead, Read, Write};
+use std::io::BufRead;
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
-use socket2::{Domain, Socket, Type};
 
 use super::between::Predecessor;
-use super::with_ports;
+use super::{SLOW_DRAIN, with_ports};
 use crate::it::fixture::{NAME, PATIENCE, Portway, get, message, route, within};
-use crate::it::hello::Builder;
+use crate::it::held::Held;
 use crate::it::metrics::Metrics;
 use crate::it::peers::Backend;
 
-const SLOW_DRAIN: &str = "drain_timeout = \"365d\"";
 /// How long a scrape waits for the predecessor.
 const BOUND: Duration = Duration::from_millis(500);
 
@@ -66,43 +64,6 @@ fn freeze(portway: &Portway) {
     });
 }
 
-/// A connection that a drain leaves alone: there are always bytes on their way to a client that does not read.
-struct Held {
-    client: TcpStream,
-    sent: Vec<u8>,
-}
-
-impl Held {
-    /// For the route of this server name, whose backend echoes.
-    fn new(portway: &Portway, name: &str) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-        socket.set_recv_buffer_size(32 << 10).unwrap();
-        socket.connect(&portway.address("agents").into()).unwrap();
-        let client = TcpStream::from(socket);
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        let mut held = Self {
-            client,
-            sent: Vec::new(),
-        };
-        held.send(&Builder::new(name).build());
-        held.send(&vec![b'x'; 256 << 10]);
-        held.client.peek(&mut [0]).unwrap();
-        held
-    }
-
-    fn send(&mut self, bytes: &[u8]) {
-        self.client.write_all(bytes).unwrap();
-        self.sent.extend(bytes);
-    }
-
-    /// Reads all that the backend has sent back.
-    fn read(&mut self) {
-        let mut echoed = vec![0; self.sent.len()];
-        self.client.read_exact(&mut echoed).unwrap();
-        assert!(echoed == self.sent);
-    }
-}
-
 /// Each name has one block of lines, and no series comes twice.
 fn assert_valid(page: &Metrics) {
     let lines = || page.page.lines().filter(|line| !line.is_empty());
@@ -118,7 +79,7 @@ fn a_page_shows_the_connections_and_counters_of_the_predecessor_until_it_ends() 
     let toml = with_ports(backend.address(), SLOW_DRAIN) + &route("es", backend.address(), "");
     let mut portway = Portway::start(&toml);
     let mut reader = Held::new(&portway, "es.example");
-    let mut held: Vec<_> = (0..4).map(|_| Held::new(&portway, NAME)).collect();
+    let mut held = Held::many(&portway, 4);
     assert_eq!(portway.count(CONNECTIONS), 0);
     let next = portway.start_beside(&["--takeover"]);
     let page = shows(&next, 5);
@@ -163,7 +124,7 @@ fn a_page_shows_the_connections_and_counters_of_the_predecessor_until_it_ends() 
 fn a_predecessor_that_was_told_to_stop_is_shown_until_it_ends() {
     let backend = Backend::echo();
     let mut portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
-    let held = [(); 3].map(|()| Held::new(&portway, NAME));
+    let held = Held::many(&portway, 3);
     let next = portway.start_beside(&["--takeover"]);
     shows(&next, 3);
     portway.signal(Signal::TERM);
@@ -184,9 +145,9 @@ fn a_predecessor_that_was_told_to_stop_is_shown_until_it_ends() {
 #[test]
 fn a_predecessor_that_drained_already_is_shown_until_it_ends() {
     let backend = Backend::echo();
-    let limits = format!("drain_delay = \"60s\"\n{SLOW_DRAIN}");
+    let limits = format!("drain_delay = \"600s\"\n{SLOW_DRAIN}");
     let mut portway = Portway::start(&with_ports(backend.address(), &limits));
-    let held = [(); 3].map(|()| Held::new(&portway, NAME));
+    let held = Held::many(&portway, 3);
     portway.signal(Signal::TERM);
     tells(&portway, "draining");
     let next = portway.start_beside(&["--takeover"]);
@@ -201,10 +162,10 @@ fn a_predecessor_that_drained_already_is_shown_until_it_ends() {
 fn a_third_generation_shows_the_second() {
     let backend = Backend::echo();
     let first = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
-    let of_first = [(); 5].map(|()| Held::new(&first, NAME));
+    let of_first = Held::many(&first, 5);
     let second = first.start_beside(&["--takeover"]);
     shows(&second, 5);
-    let of_second = [(); 2].map(|()| Held::new(&second, NAME));
+    let of_second = Held::many(&second, 2);
     let third = within(PATIENCE, "the second has the control socket", || {
         let is_reloaded = second.reload().status.success();
         is_reloaded.then(|| second.start_beside(&["--takeover"]))
@@ -219,7 +180,7 @@ fn a_third_generation_shows_the_second() {
 fn a_predecessor_that_hangs_delays_no_page_for_long_and_its_figures_come_again() {
     let backend = Backend::echo();
     let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
-    let held = [(); 3].map(|()| Held::new(&portway, NAME));
+    let held = Held::many(&portway, 3);
     let next = portway.start_beside(&["--takeover"]);
     shows(&next, 3);
     drop(next.relayed());

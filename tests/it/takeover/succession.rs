@@ -1,6 +1,6 @@
 //! A process that has been succeeded accepts again if its successor ends, and somebody always listens.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,22 +9,16 @@ use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::with_ports;
-use crate::it::fixture::{PATIENCE, Portway, get, message, pause, within};
+use super::{SLOW_DRAIN, with_ports};
+use crate::it::fixture::{NAME, PATIENCE, Portway, get, message, pause, within};
+use crate::it::held::Held;
 use crate::it::namespace::in_a_network;
-use crate::it::peers::Backend;
+use crate::it::peers::{Backend, free};
 use crate::it::random::{Random, count, seed};
-
-const SLOW_DRAIN: &str = "drain_timeout = \"60s\"";
 
 fn tells(portway: &Portway, what: &str) {
     let told = |line: &serde_json::Value| message(line).contains(what);
     portway.program.wait(PATIENCE, told);
-}
-
-/// Its connections keep a process alive that has been succeeded.
-fn hold(portway: &Portway) -> Vec<TcpStream> {
-    (0..20).map(|_| portway.relayed()).collect()
 }
 
 fn is_ready(admin: SocketAddr) -> bool {
@@ -72,7 +66,7 @@ fn who_has_been_succeeded_accepts_again_if_the_successor_ends_however_it_ends() 
     for end in [Signal::KILL, Signal::TERM] {
         let backend = Backend::echo();
         let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
-        let mut held = hold(&portway);
+        let mut held = Held::new(&portway, NAME);
         let mut next = portway.start_beside(&["--takeover"]);
         tells(&portway, "draining");
         let connecting = Connecting::start(portway.address("agents"));
@@ -87,11 +81,7 @@ fn who_has_been_succeeded_accepts_again_if_the_successor_ends_however_it_ends() 
         });
         assert_eq!(connecting.finish().0, 0, "refused");
         // Connections have gone on.
-        let alive = |client: &mut TcpStream| {
-            client.write_all(b"x").is_ok() && client.read_exact(&mut [0]).is_ok()
-        };
-        let alive = held.iter_mut().filter_map(|one| alive(one).then_some(()));
-        assert!(alive.count() >= 18);
+        held.finish();
     }
 }
 
@@ -100,7 +90,7 @@ fn a_process_that_was_told_to_stop_does_not_come_back() {
     let backend = Backend::echo();
     let mut portway = Portway::start(&with_ports(backend.address(), "drain_timeout = \"1s\""));
     let address = portway.address("agents");
-    let held = hold(&portway);
+    let held = Held::new(&portway, NAME);
     let mut next = portway.start_beside(&["--takeover"]);
     tells(&portway, "draining");
     portway.signal(Signal::TERM);
@@ -118,11 +108,7 @@ fn a_process_that_was_told_to_stop_does_not_come_back() {
 fn an_address_that_the_successor_leaves_is_closed_in_both() {
     let backend = Backend::echo();
     let toml = with_ports(backend.address(), SLOW_DRAIN);
-    let other = || {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap()
-    };
-    let (unwanted, removed) = (other(), other());
+    let (unwanted, removed) = (free(), free());
     let with = |address| {
         format!(
             "[listeners.l{}]\nbind = [\"{address}\"]\n",
@@ -130,7 +116,7 @@ fn an_address_that_the_successor_leaves_is_closed_in_both() {
         )
     };
     let portway = Portway::start(&format!("{toml}{}{}", with(unwanted), with(removed)));
-    let held = hold(&portway);
+    let held = Held::new(&portway, NAME);
     // One is gone when the successor starts, the other in a reload of it.
     portway.write(&format!("{toml}{}", with(removed)));
     let next = portway.start_beside(&["--takeover"]);
@@ -160,10 +146,10 @@ fn an_address_that_the_successor_leaves_is_closed_in_both() {
 fn the_second_generation_comes_back_for_the_third_and_the_first_does_not() {
     let backend = Backend::echo();
     let first = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
-    let of_first = hold(&first);
+    let of_first = Held::new(&first, NAME);
     let second = first.start_beside(&["--takeover"]);
     tells(&first, "draining");
-    let of_second = hold(&second);
+    let of_second = Held::new(&second, NAME);
     let third = within(PATIENCE, "the second has the control socket", || {
         second
             .reload()
@@ -185,7 +171,7 @@ fn the_second_generation_comes_back_for_the_third_and_the_first_does_not() {
 #[test]
 fn a_process_that_drains_is_succeeded_before_its_listeners_close() {
     let backend = Backend::echo();
-    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"1s\"";
+    let limits = "drain_delay = \"600s\"\ndrain_timeout = \"1s\"";
     let mut portway = Portway::start(&with_ports(backend.address(), limits));
     let connecting = Connecting::start(portway.address("agents"));
     portway.signal(Signal::TERM);
@@ -243,12 +229,12 @@ fn somebody_listens_at_every_moment_whoever_is_killed() {
 fn try_takeovers() {
     let mut random = Random::new(seed(), 0);
     let backend = Backend::echo();
-    let limits = "drain_delay = \"5s\"\ndrain_timeout = \"60s\"\nmax_pending_per_client = 5000";
+    let limits = "drain_delay = \"60s\"\ndrain_timeout = \"365d\"\nmax_pending_per_client = 5000";
     let mut portway = Portway::start(&with_ports(backend.address(), limits));
     let (address, admin) = (portway.address("agents"), portway.admin());
     let connecting = Connecting::start(address);
     let mut ending = Vec::new();
-    let mut held = hold(&portway);
+    let mut held = Held::new(&portway, NAME);
     for turn in 0..count("PORTWAY_TAKEOVERS", 6) {
         let mut next = portway.spawn_beside(&["--takeover"]);
         let signal = if random.percent(50) {
@@ -271,7 +257,7 @@ fn try_takeovers() {
             portway.signal(signal);
             tells(&next, "ready");
             ending.push(std::mem::replace(&mut portway, next));
-            held = hold(&portway);
+            held = Held::new(&portway, NAME);
         } else {
             next.signal(signal);
             next.wait_exit();
