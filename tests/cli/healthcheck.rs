@@ -57,7 +57,7 @@ fn the_running_program_is_alive_and_ready_and_then_gone() {
         .status
         .success()
     {
-        assert!(asked.elapsed() < Duration::from_secs(10));
+        assert!(asked.elapsed() < Duration::from_mins(2));
     }
     let output = portway(directory.path(), "healthcheck");
     assert!(output.status.success(), "{output:?}");
@@ -98,7 +98,7 @@ fn silence_ends_after_two_seconds() {
     let asked = Instant::now();
     let output = portway(directory.path(), "healthcheck");
     assert_eq!(output.status.code(), Some(1));
-    assert!(asked.elapsed() < Duration::from_secs(8));
+    assert!(asked.elapsed() < Duration::from_secs(20));
     let told = String::from_utf8(output.stderr).unwrap();
     assert!(told.ends_with(" has not answered within 2 s\n"), "{told}");
 }
@@ -116,7 +116,7 @@ fn an_endless_answer_ends_by_its_size_or_after_two_seconds() {
         let asked = Instant::now();
         let output = portway(directory.path(), "healthcheck");
         assert_eq!(output.status.code(), Some(1), "{output:?}");
-        assert!(asked.elapsed() < Duration::from_secs(8));
+        assert!(asked.elapsed() < Duration::from_secs(20));
         assert!(output.stderr.len() < 200, "{output:?}");
     }
 }

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::fixture::{PATIENCE, Portway, config, once_more, pause, route, within};
+use super::fixture::{PATIENCE, Portway, config, pause, route, within};
 use super::hello::Builder;
 use super::peers::{Backend, End, connect, fill, read_to_end, reset};
 use super::process;
@@ -65,7 +65,8 @@ fn invariant_5_an_idle_connection_holds_two_sockets_and_little_memory_and_wakes_
     let many = usize::try_from(count("PORTWAY_IDLE", 4500)).unwrap();
     process::raise_descriptors();
     let backend = Backend::holding();
-    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let toml = config(&[backend.address()], "", "");
+    let portway = Portway::start(&format!("workers = 2\n{toml}"));
     let pid = portway.pid();
     let first = portway.client();
     backend.wait_accepted(1);
@@ -88,17 +89,12 @@ fn invariant_5_an_idle_connection_holds_two_sockets_and_little_memory_and_wakes_
     );
     let bytes = process::resident(pid).saturating_sub(resident) / u64::try_from(many).unwrap();
     assert!(bytes < 3 << 10, "{bytes} bytes for an idle connection");
-    once_more("wake-ups with idle connections", || {
-        let before = process::wake_ups(pid);
-        pause(Duration::from_secs(10));
-        let woken = process::wake_ups(pid) - before;
-        // Each thread ticks once a second, which tokio's timer wheel makes two wake-ups.
-        if woken <= 100 {
-            Ok(())
-        } else {
-            Err(format!("{woken} in 10 s"))
-        }
-    });
+    let (before, begin) = (process::wake_ups(pid), Instant::now());
+    pause(Duration::from_secs(10));
+    let woken = process::wake_ups(pid) - before;
+    // Each thread ticks once a second, which tokio's timer wheel makes two wake-ups.
+    let seconds = begin.elapsed().as_secs();
+    assert!(woken <= 10 * seconds, "{woken} in {seconds} s");
     clients.into_iter().for_each(reset);
     until_active(&portway, 0.0);
     within(PATIENCE, "descriptors are given back", || {
@@ -144,19 +140,7 @@ fn invariant_9_stalled_peers_delay_nobody_else() {
         }
     });
     chatty.wait_accepted(50);
-    once_more("a connection beside stalled ones", || {
-        let slowest = (0..50).map(|_| {
-            let begin = Instant::now();
-            drop(portway.relayed());
-            begin.elapsed()
-        });
-        let slowest = slowest.max().unwrap();
-        if slowest < Duration::from_millis(250) {
-            Ok(())
-        } else {
-            Err(format!("{slowest:?}"))
-        }
-    });
+    portway.relays_at_once(50);
     assert_eq!(stalled.len() + filled.len(), 150);
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::fixture::PATIENCE;
 use super::peers::{
     Backend, End, Refusing, Unanswering, connect, error_within, read_to_end, reset,
 };
@@ -53,7 +54,7 @@ fn fin_reset_and_reset_after_fin_are_told_apart() {
     client.write_all(b"b").unwrap();
     assert_eq!(read_to_end(&mut client), (b"x".to_vec(), End::Fin));
     client.write_all(b"r").unwrap();
-    assert!(error_within(&client, Duration::from_secs(5)).is_some());
+    assert!(error_within(&client, PATIENCE).is_some());
 }
 
 #[test]

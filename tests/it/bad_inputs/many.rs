@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::Seen::Alert;
 use super::lane::Lane;
 use crate::it::corpus::captures;
-use crate::it::fixture::{PATIENCE, Portway, config, once_more, pause, route, within};
+use crate::it::fixture::{PATIENCE, Portway, config, pause, route, within};
 use crate::it::hello::Builder;
 use crate::it::peers::{Backend, End, connect, read_to_end};
 use crate::it::process;
@@ -168,24 +168,12 @@ fn b79_a_client_that_reads_nothing_costs_no_memory_and_ends_as_stalled() {
     });
     let grown = process::resident(portway.pid()).saturating_sub(before);
     assert!(grown < 4 << 20, "{grown} bytes for 8 stalled clients");
-    once_more("a connection beside stalled ones", || {
-        let slowest = (0..20).map(|_| {
-            let begin = Instant::now();
-            drop(portway.relayed());
-            begin.elapsed()
-        });
-        let slowest = slowest.max().unwrap();
-        if slowest < Duration::from_millis(100) {
-            Ok(())
-        } else {
-            Err(format!("{slowest:?}"))
-        }
-    });
+    portway.relays_at_once(20);
     for client in &mut clients {
         let line = portway.line_of(client.local_addr().unwrap());
         assert_eq!(line["outcome"], "stalled", "{line}");
         let ms = line["duration_ms"].as_f64().unwrap();
-        assert!((2900.0..8000.0).contains(&ms), "{line}");
+        assert!((2900.0..30_000.0).contains(&ms), "{line}");
         assert_eq!(
             read_to_end(client).1,
             End::Reset,

@@ -28,31 +28,26 @@ fn a_connection_without_a_byte_ends_at_its_idle_timeout() {
     let portway = Portway::start(&config(&[backend.address()], "", limits));
     let mut client = portway.relayed();
     // Busy for longer than the limit, and then silent.
-    for _ in 0..8 {
-        pause(Duration::from_millis(500));
+    for _ in 0..80 {
+        pause(Duration::from_millis(50));
         client.write_all(b"x").unwrap();
         client.read_exact(&mut [0]).unwrap();
     }
     let line = ends(&portway, &mut client, "idle_timeout");
     let ms = line["duration_ms"].as_f64().unwrap();
-    assert!((5900.0..12_000.0).contains(&ms), "{line}");
+    assert!((5900.0..60_000.0).contains(&ms), "{line}");
 }
 
 #[test]
 fn a_half_closed_connection_without_a_byte_ends_at_its_own_timeout() {
-    let backend = Backend::start(|mut stream| {
-        // Neither answers nor closes.
-        drop(read_to_end(&mut stream));
-        drop(stream.read(&mut [0]));
-        pause(Duration::from_secs(20));
-    });
+    let backend = Backend::holding();
     let limits = "half_close_timeout = \"2s\"";
     let portway = Portway::start(&config(&[backend.address()], "", limits));
     let mut client = portway.client();
     client.shutdown(Shutdown::Write).unwrap();
     let line = ends(&portway, &mut client, "half_close_timeout");
     let ms = line["duration_ms"].as_f64().unwrap();
-    assert!((1900.0..8000.0).contains(&ms), "{line}");
+    assert!((1900.0..20_000.0).contains(&ms), "{line}");
 }
 
 /// Seconds until the next keepalive probe of the socket between these addresses.
@@ -127,6 +122,6 @@ fn a_refused_client_that_does_nothing_more_is_let_go() {
         .unwrap();
     let line = portway.line_of(client.local_addr().unwrap());
     let ms = line["duration_ms"].as_f64().unwrap();
-    assert!((900.0..5000.0).contains(&ms), "{line}");
+    assert!((900.0..10_000.0).contains(&ms), "{line}");
     assert_eq!(read_to_end(&mut client).1, End::Fin);
 }

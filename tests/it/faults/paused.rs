@@ -94,7 +94,7 @@ fn a_connection_whose_peer_spoke_in_time_is_not_idle_after_a_pause() {
     let backend = Backend::echo();
     let keys = "idle_timeout = \"2s\"";
     let portway = Portway::start(&config(&[backend.address()], "", keys));
-    let mut clients: Vec<_> = (0..50).map(|_| portway.relayed()).collect();
+    let mut clients: Vec<_> = (0..20).map(|_| portway.relayed()).collect();
     paused(&portway, || {
         for client in &mut clients {
             client.write_all(b"x").unwrap();

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::it::fixture::{Portway, config, hello, pause, route, within};
+use crate::it::fixture::{PATIENCE, Portway, config, hello, pause, route, within};
 use crate::it::hello::Builder;
 use crate::it::metrics::Metrics;
 use crate::it::peers::{Backend, Refusing, connect, reset};
@@ -50,7 +50,7 @@ fn invariant_3_accepted_is_active_plus_outcomes_at_every_scrape() {
         over.store(true, Ordering::Relaxed);
         assert!(scraper.join().unwrap() > 0);
     });
-    let metrics = within(Duration::from_secs(1), "nothing is active", || {
+    let metrics = within(PATIENCE, "nothing is active", || {
         let metrics = portway.metrics();
         (balanced(&metrics) < 0.5).then_some(metrics)
     });
