@@ -5,7 +5,7 @@ mod hello;
 mod record;
 mod refuse;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;

@@ -4,6 +4,8 @@ mod balance;
 mod drain;
 mod listening;
 mod mailbox;
+#[cfg(test)]
+mod tests;
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -84,16 +86,23 @@ pub fn run(plan: Plan) -> io::Result<()> {
         addresses: RefCell::default(),
         spread: RefCell::default(),
     });
-    runtime.block_on(async {
-        let tick = tick(Rc::clone(&worker.context), Arc::clone(&plan.pulse));
-        tokio::task::spawn_local(worker.context.registry.watch("tick", tick));
-        worker.read(plan.mail).await;
-    });
+    runtime.block_on(worker.work(plan.mail, &plan.pulse));
     plan.pulse.end();
     Ok(())
 }
 
 impl Worker {
+    /// Ticks, and reads the mail.
+    async fn work(
+        self: &Rc<Self>,
+        mail: mpsc::UnboundedReceiver<Message>,
+        pulse: &Arc<WorkerStats>,
+    ) {
+        let tick = tick(Rc::clone(&self.context), Arc::clone(pulse));
+        tokio::task::spawn_local(self.context.registry.watch("tick", tick));
+        self.read(mail).await;
+    }
+
     /// Reads the mail until the worker has been told to close and its last connection has ended.
     async fn read(self: &Rc<Self>, mut mail: mpsc::UnboundedReceiver<Message>) {
         loop {

@@ -15,7 +15,8 @@ use crate::snapshot::{HelloLimits, Listener, ListenerId, Snapshot};
 use crate::telemetry::lines::Lines;
 use crate::telemetry::{Format, Logged};
 
-fn context() -> (Context, Taken) {
+/// A worker without backends or routes, and what a connection takes there.
+pub(crate) fn context() -> (Context, Taken) {
     let registry = Registry::new();
     let listener = Listener {
         name: "agents".into(),

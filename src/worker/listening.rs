@@ -14,7 +14,7 @@ use crate::snapshot::{AddressId, Snapshot, Taken};
 /// All addresses of a worker.
 #[derive(Default)]
 pub(super) struct Addresses {
-    open: Vec<Rc<Address>>,
+    pub(super) open: Vec<Rc<Address>>,
     /// Closed ones that may still serve their queues.
     closing: Vec<Weak<Address>>,
     /// Absent before the first swap.
@@ -26,7 +26,7 @@ pub(super) struct Address {
     id: AddressId,
     pub(super) listening: Listening,
     closing: RefCell<CancellationToken>,
-    taken: RefCell<Taken>,
+    pub(super) taken: RefCell<Taken>,
 }
 
 impl Address {

@@ -1,0 +1,91 @@
+//! What only a look from inside can show: a task of the worker that panics, because the test holds what it needs.
+
+use std::net::{SocketAddr, TcpStream};
+
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::*;
+use crate::conn::tests::context;
+use crate::net;
+use crate::snapshot::{AddressId, ListenerId};
+use crate::telemetry::Registry;
+
+/// A worker that listens at an address, and what else it needs.
+struct Fixture {
+    worker: Rc<Worker>,
+    address: SocketAddr,
+    registry: Arc<Registry>,
+    _mailbox: Mailbox,
+}
+
+impl Fixture {
+    async fn start() -> Self {
+        let (context, taken) = context();
+        let registry = Arc::clone(&context.registry);
+        let (mailbox, mail) = Mailbox::new();
+        let worker = Rc::new(Worker {
+            position: 0,
+            loads: Arc::new(Loads::new(1)),
+            mailboxes: Vec::new().into(),
+            context: Rc::new(context),
+            connections: TaskTracker::new(),
+            addresses: RefCell::default(),
+            spread: RefCell::default(),
+        });
+        let (working, pulse) = (Rc::clone(&worker), registry.worker(0));
+        spawn_local(async move { working.work(mail, &pulse).await });
+
+        let socket = net::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = net::local_address(&socket).unwrap();
+        let mut snapshot = Arc::into_inner(taken.snapshot).unwrap();
+        let id = AddressId(1);
+        snapshot.addresses.insert(id, ListenerId(0));
+        mailbox.send(Message::Swap(Arc::new(snapshot)));
+        let (listens, mut listening) = mpsc::unbounded_channel();
+        mailbox.send(Message::Listen {
+            address: id,
+            socket: Arc::new(socket),
+            listens,
+        });
+        listening.recv().await.unwrap().unwrap();
+        Self {
+            worker,
+            address,
+            registry,
+            _mailbox: mailbox,
+        }
+    }
+}
+
+fn local(test: impl Future<Output = ()>) {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        timeout(Duration::from_mins(1), test).await.unwrap();
+    });
+}
+
+#[test]
+fn an_accept_loop_that_panics_is_told() {
+    local(async {
+        let fixture = Fixture::start().await;
+        let open = fixture.worker.addresses.borrow().open.clone();
+        let _held: Vec<_> = open.iter().map(|one| one.taken.borrow_mut()).collect();
+        let _client = TcpStream::connect(fixture.address).unwrap();
+        assert_eq!(fixture.registry.vital().loss().await, "accept loop");
+    });
+}
+
+#[test]
+#[expect(
+    clippy::await_holding_refcell_ref,
+    reason = "it is held so that the tick panics"
+)]
+fn a_tick_that_panics_is_told() {
+    local(async {
+        let fixture = Fixture::start().await;
+        let _held = fixture.worker.context.connections.borrow_mut();
+        assert_eq!(fixture.registry.vital().loss().await, "tick");
+    });
+}
