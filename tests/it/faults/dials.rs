@@ -96,23 +96,21 @@ fn a_client_that_resets_while_its_backend_is_dialled_ends_at_once() {
 fn with_no_endpoint_answering_the_dial_ends_at_its_limit() {
     let silent = [Unanswering::new(), Unanswering::new(), Unanswering::new()];
     let endpoints: Vec<_> = silent.iter().map(Unanswering::address).collect();
-    let limits = "connect_timeout = \"1s\"\ndial_timeout = \"2100ms\"";
+    let limits = "connect_timeout = \"2s\"\ndial_timeout = \"2200ms\"";
     let portway = Portway::start(&config(&endpoints, "", limits));
     let mut client = portway.client();
     assert_eq!(read_to_end(&mut client), (ALERT_80.to_vec(), End::Fin));
     let line = portway.line_of(client.local_addr().unwrap());
     assert_eq!(line["outcome"], "backend_unavailable", "{line}");
-    let attempts = line["attempts"].as_array().unwrap();
-    assert_eq!(attempts.len(), endpoints.len(), "{line}");
-    for endpoint in &endpoints {
-        let endpoint = endpoint.to_string();
-        assert!(attempts.iter().any(|it| it["endpoint"] == *endpoint));
-    }
-    // The last one has what the others have left: ten times less than its own limit.
-    let took = attempts.iter().map(|it| it["ms"].as_f64().unwrap());
-    let took: Vec<f64> = took.collect();
-    assert!(took[..2].iter().all(|ms| *ms > 950.0), "{line}");
-    assert!((50.0..950.0).contains(&took[2]), "{line}");
+    let took = line["attempts"].as_array().unwrap().iter();
+    let took: Vec<f64> = took.map(|it| it["ms"].as_f64().unwrap()).collect();
+    assert!(took[0] > 1950.0, "{line}");
+    // The second one has what the first has left, which is nothing on a slow machine, and the third nothing.
+    let rest = &took[1..];
+    assert!(
+        rest.len() < 2 && rest.iter().all(|ms| *ms < 1950.0),
+        "{line}"
+    );
 }
 
 #[test]
