@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -27,6 +27,8 @@ pub struct Endpoint {
     origin: Instant,
     /// A [`Health`], packed.
     health: AtomicU64,
+    /// The connections of this relay, shared with who shows them.
+    connections: Arc<AtomicU32>,
     stats: Arc<EndpointStats>,
     stale: Notify,
 }
@@ -39,12 +41,15 @@ impl Endpoint {
             Target::Address(address) => vec![*address],
             Target::Name { .. } => Vec::new(),
         };
+        let connections = Arc::default();
+        stats.show_connections(&connections);
         Self {
             name: target.to_string().into(),
             target,
             addresses: ArcSwap::from_pointee(addresses),
             origin: now,
             health: AtomicU64::new(Health::GOOD),
+            connections,
             stats,
             stale: Notify::new(),
         }
@@ -120,13 +125,13 @@ impl Endpoint {
     /// Counts a connection, from before its dial (so that a burst spreads) until the guard is
     /// dropped.
     pub fn enter(self: &Arc<Self>) -> InUse {
-        self.stats.connections.fetch_add(1, Ordering::Relaxed);
+        self.connections.fetch_add(1, Ordering::Relaxed);
         InUse(Arc::clone(self))
     }
 
     /// The connections of this relay to the endpoint, dials under way included.
     pub fn connections(&self) -> u32 {
-        self.stats.connections.load(Ordering::Relaxed)
+        self.connections.load(Ordering::Relaxed)
     }
 
     /// How many ms the endpoint still goes last; 0 if its penalty is over, but no dial has succeeded
@@ -177,7 +182,7 @@ impl InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.0.stats.connections.fetch_sub(1, Ordering::Relaxed);
+        self.0.connections.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -259,6 +259,23 @@ fn least_connections_orders_by_the_connections_held() {
 }
 
 #[test]
+fn the_page_shows_the_connections_that_the_endpoint_itself_counts() {
+    let registry = Registry::new();
+    let stats = registry.endpoint("fleet", A);
+    let target = Target::Address(A.parse().unwrap());
+    let endpoint = Arc::new(Endpoint::new(target, stats, Instant::now()));
+    let shown = |count: u32| {
+        let labels = format!("{{backend=\"fleet\",endpoint=\"{A}\"}}");
+        let line = format!("portway_endpoint_connections{labels} {count}\n");
+        registry.render().contains(&line)
+    };
+    let held = [endpoint.enter(), endpoint.enter()];
+    assert!(shown(2));
+    drop(held);
+    assert!(shown(0));
+}
+
+#[test]
 fn least_connections_shares_ties_at_random_and_a_burst_evenly() {
     let fixture = fixture(Balance::LeastConnections, &[A, B, C]);
     let firsts = firsts(&fixture.pool, fixture.start, 3_000);

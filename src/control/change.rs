@@ -14,7 +14,7 @@ use super::StartError;
 use super::error::remedy;
 use super::inherited::Inherited;
 use crate::admission::Admission;
-use crate::backend::{Endpoint, Pool};
+use crate::backend::{Endpoint, Pool, Target};
 use crate::config::{self, Settings};
 use crate::net;
 use crate::outcome::Limit;
@@ -103,8 +103,10 @@ pub struct ChangeBuilder {
     admission: Arc<Admission>,
     workers: usize,
     fixed: Fixed,
-    /// The snapshot in force.
-    before: Option<Arc<Snapshot>>,
+    /// That of the snapshot in force; 0 before the first.
+    generation: u64,
+    /// The endpoint of each backend's target, as long as a configuration or a connection has it.
+    endpoints: HashMap<(Arc<str>, Target), Weak<Endpoint>>,
     /// Addresses that are bound, and those that still serve their queues.
     bound: Vec<Known>,
     /// Addresses that were bound so far.
@@ -126,7 +128,8 @@ impl ChangeBuilder {
             admission,
             workers,
             fixed: Fixed::of(settings),
-            before: None,
+            generation: 0,
+            endpoints: HashMap::new(),
             bound: Vec::new(),
             addresses: 0,
         }
@@ -186,7 +189,6 @@ impl ChangeBuilder {
         self.limit(&settings);
         self.log.adopt(settings.log);
         let snapshot = Arc::new(self.snapshot(settings, addresses));
-        self.before = Some(Arc::clone(&snapshot));
         Ok(Change {
             snapshot,
             opened,
@@ -276,23 +278,28 @@ impl ChangeBuilder {
         }
     }
 
-    /// The snapshot of these settings. What is known of endpoints that stay is kept.
-    fn snapshot(&self, settings: Settings, addresses: HashMap<AddressId, ListenerId>) -> Snapshot {
+    /// The snapshot of these settings. What is known of endpoints that stay, or come back while
+    /// connections to them are open, is kept.
+    fn snapshot(
+        &mut self,
+        settings: Settings,
+        addresses: HashMap<AddressId, ListenerId>,
+    ) -> Snapshot {
+        self.generation += 1;
         let now = Instant::now();
-        let known = self.before.iter().flat_map(|before| &before.backends);
-        let known = known.flat_map(|backend| {
-            let endpoints = backend.pool.endpoints().iter();
-            endpoints.map(|one| ((backend.pool.name(), one.target()), one))
-        });
-        let known: HashMap<_, _> = known.collect();
         let registry = &self.registry;
+        let known = &mut self.endpoints;
+        known.retain(|_, endpoint| endpoint.strong_count() > 0);
         let backend = |settings: config::Backend| {
             let endpoints = settings.endpoints.into_iter().map(|target| {
-                if let Some(known) = known.get(&(&settings.name, &target)) {
-                    return Arc::clone(known);
-                }
                 let stats = registry.endpoint(&settings.name, &target.to_string());
-                Arc::new(Endpoint::new(target, stats, now))
+                let known = known.entry((Arc::clone(&settings.name), target.clone()));
+                let known = known.or_default();
+                known.upgrade().unwrap_or_else(|| {
+                    let endpoint = Arc::new(Endpoint::new(target, stats, now));
+                    *known = Arc::downgrade(&endpoint);
+                    endpoint
+                })
             });
             let endpoints = endpoints.collect();
             Backend {
@@ -318,7 +325,7 @@ impl ChangeBuilder {
         let routes = settings.routes;
         let connections = |route: &Route| registry.route(&route.name);
         Snapshot {
-            generation: 1 + self.before.as_ref().map_or(0, |before| before.generation),
+            generation: self.generation,
             hello: settings.hello,
             listeners,
             addresses,

@@ -201,6 +201,23 @@ fn invariant_8_what_is_known_of_an_unchanged_endpoint_survives() {
     assert_eq!(failures(), before, "it is still known to be dead");
 }
 
+#[test]
+fn an_endpoint_that_comes_back_counts_the_connections_that_it_has_kept() {
+    let (one, other) = (Backend::echo(), Backend::echo());
+    let alone = config(&[one.address()], "", "");
+    let portway = Portway::start(&alone);
+    let _kept = [portway.relayed(), portway.relayed()];
+    let connections = |backend: &Backend| {
+        let labels = format!("{{backend=\"fleet\",endpoint=\"{}\"}}", backend.address());
+        portway.count(&format!("portway_endpoint_connections{labels}"))
+    };
+    portway.reload_with(&config(&[other.address()], "", ""));
+    portway.reload_with(&config(&[one.address(), other.address()], "", ""));
+    assert_eq!(connections(&one), 2);
+    let _new = [portway.relayed(), portway.relayed()];
+    assert_eq!((connections(&one), connections(&other)), (2, 2));
+}
+
 fn with_unknown_key(toml: &str) -> String {
     toml.replace("[limits]\n", "[limits]\nmax_conections = 5\n")
 }

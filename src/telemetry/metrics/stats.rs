@@ -3,9 +3,10 @@
 mod config;
 mod workers;
 
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
+use arc_swap::ArcSwap;
 use enum_map::EnumMap;
 use metrics::{Gauge, Histogram};
 use strum::VariantArray;
@@ -187,8 +188,8 @@ impl BackendStats {
 /// What is counted of an endpoint.
 #[derive(Debug)]
 pub struct EndpointStats {
-    /// Connections open now.
-    pub connections: AtomicU32,
+    /// The endpoint's own count of its connections.
+    connections: ArcSwap<AtomicU32>,
     shown: Gauge,
     failures: EnumMap<DialFailure, Counter>,
 }
@@ -196,7 +197,7 @@ pub struct EndpointStats {
 impl EndpointStats {
     pub(super) fn new(exporter: &Exporter, backend: &str, endpoint: &str) -> Self {
         Self {
-            connections: AtomicU32::new(0),
+            connections: ArcSwap::default(),
             shown: exporter.gauge(&table::ENDPOINT_CONNECTIONS, [backend, endpoint]),
             failures: EnumMap::from_fn(|reason: DialFailure| {
                 let labels = [backend, endpoint, reason.name()];
@@ -205,13 +206,19 @@ impl EndpointStats {
         }
     }
 
+    /// Shows this count of connections from now on.
+    pub fn show_connections(&self, connections: &Arc<AtomicU32>) {
+        self.connections.store(Arc::clone(connections));
+    }
+
     /// Counts a failed attempt.
     pub fn dial_failed(&self, reason: DialFailure) {
         self.failures[reason].add(1);
     }
 
     pub(super) fn publish(&self) {
-        self.shown.set(self.connections.load(Ordering::Relaxed));
+        self.shown
+            .set(self.connections.load().load(Ordering::Relaxed));
         for counter in self.failures.values() {
             counter.publish();
         }
