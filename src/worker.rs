@@ -237,14 +237,13 @@ impl Worker {
             taken,
             load,
         };
-        let other = self
-            .mailboxes
-            .get(target)
-            .filter(|_| target != self.position);
-        // A worker that has ended gives it back.
-        let kept = match other {
-            Some(mailbox) => mailbox.hand_over(arrival),
-            None => Some(arrival),
+        let kept = if target == self.position {
+            Some(arrival)
+        } else {
+            #[expect(clippy::indexing_slicing, reason = "each worker has a mailbox")]
+            let mailbox = &self.mailboxes[target];
+            // A worker that has ended gives it back.
+            mailbox.hand_over(arrival)
         };
         if let Some(arrival) = kept {
             self.serve(arrival);

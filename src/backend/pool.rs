@@ -83,13 +83,10 @@ impl Pool {
     fn arrange(&self, candidates: &mut [Candidate], now: Instant) {
         candidates.sort_unstable_by_key(|candidate| (candidate.penalty, candidate.rank));
         let good = candidates.partition_point(|candidate| candidate.penalty.is_none());
-        if self.balance == Balance::RoundRobin
-            && let Some(good) = candidates.get_mut(..good)
-            && !good.is_empty()
-        {
+        if self.balance == Balance::RoundRobin && good > 0 {
             // Turning only those in health shares the load of a failed one among all of them.
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-            good.rotate_left(turn % good.len());
+            candidates.split_at_mut(good).0.rotate_left(turn % good);
         }
         self.put_trial_first(candidates, now);
     }
@@ -102,21 +99,14 @@ impl Pool {
             Some(best) if self.balance == Balance::SourceHash => best.rank,
             _ => u64::MAX,
         };
-        for position in 0..candidates.len() {
-            let Some(candidates) = candidates.get_mut(..=position) else {
-                return;
-            };
-            let Some(candidate) = candidates.last_mut() else {
-                return;
-            };
-            if candidate.penalty != Some(0) || candidate.rank > limit {
-                continue;
+        let on_trial = candidates.iter_mut().position(|candidate| {
+            if candidate.penalty == Some(0) && candidate.rank <= limit {
+                candidate.trial = candidate.endpoint.try_trial(now);
             }
-            candidate.trial = candidate.endpoint.try_trial(now);
-            if candidate.trial.is_some() {
-                candidates.rotate_right(1);
-                return;
-            }
+            candidate.trial.is_some()
+        });
+        if let Some(position) = on_trial {
+            candidates.split_at_mut(position + 1).0.rotate_right(1);
         }
     }
 }

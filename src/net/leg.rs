@@ -271,7 +271,8 @@ impl Leg {
             // The kernel goes on counting them, and they reach nobody.
             return 0;
         }
-        let queued = send_queue(self).unwrap_or_default();
+        // The request fails on a socket that listens, and on no other (tcp(7)).
+        let queued = send_queue(self).unwrap_or(0);
         // The kernel counts FIN as a byte until it is acknowledged.
         queued.saturating_sub(u64::from(self.shut_down.get()))
     }

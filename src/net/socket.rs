@@ -108,7 +108,8 @@ pub(super) fn send_queue(socket: impl AsFd) -> rustix::io::Result<u64> {
     // else; the descriptor is open for the whole call since it is borrowed.
     #[expect(unsafe_code, reason = "neither socket2 nor rustix has SIOCOUTQ")]
     let queued = unsafe { ioctl(socket, Getter::<REQUEST, libc::c_int>::new()) };
-    queued.map(|queued| u64::try_from(queued).unwrap_or_default())
+    // A count, though of a type with a sign.
+    queued.map(|queued| u64::from(queued.unsigned_abs()))
 }
 
 /// Sets SO_RCVLOWAT: a socket is readable from so many queued bytes on (or at its end). Each

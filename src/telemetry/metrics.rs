@@ -256,10 +256,10 @@ impl Exporter {
         for metric in TABLE {
             if let Kind::Histogram(bounds) = metric.kind {
                 let matcher = Matcher::Full(metric.name.to_owned());
-                // The only error is an empty list, which the table does not have.
-                builder = builder
-                    .set_buckets_for_metric(matcher, bounds)
-                    .unwrap_or_default();
+                let with_bounds = builder.set_buckets_for_metric(matcher, bounds);
+                #[expect(clippy::expect_used, reason = "else no process starts, and no test")]
+                let with_bounds = with_bounds.expect("a histogram of the table has bounds");
+                builder = with_bounds;
             }
         }
         let recorder = builder.build_recorder();

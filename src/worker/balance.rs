@@ -38,17 +38,13 @@ impl Loads {
 
     /// The worker that serves a connection accepted by worker `own`.
     pub(super) fn place(&self, own: usize) -> usize {
-        let counts = self
-            .connections
-            .iter()
-            .map(|count| count.load(Ordering::Relaxed));
-        let Some((least, fewest)) = counts.enumerate().min_by_key(|&(_, count)| count) else {
-            return own;
+        let counts = self.connections.iter().enumerate();
+        let counts = counts.map(|(worker, count)| (worker, count.load(Ordering::Relaxed)));
+        let mine = self.of(own).load(Ordering::Relaxed);
+        let fewer = |one: (usize, usize), other: (usize, usize)| {
+            if other.1 < one.1 { other } else { one }
         };
-        let mine = self
-            .connections
-            .get(own)
-            .map_or(0, |count| count.load(Ordering::Relaxed));
+        let (least, fewest) = counts.fold((own, mine), fewer);
         // Counted with the new one: of two connections that come to one worker, the other gets one.
         if mine + 1 > fewest + (fewest / 8).max(1) {
             least
@@ -56,27 +52,31 @@ impl Loads {
             own
         }
     }
+
+    #[expect(
+        clippy::indexing_slicing,
+        reason = "workers are counted by their positions, as many as there are"
+    )]
+    fn of(&self, worker: usize) -> &Arc<AtomicUsize> {
+        &self.connections[worker]
+    }
 }
 
 /// One connection in the load of a worker. Each live one has it: a single pointer.
 #[derive(Debug)]
-pub struct Load(Option<Arc<AtomicUsize>>);
+pub struct Load(Arc<AtomicUsize>);
 
 impl Load {
     pub(super) fn new(loads: &Loads, worker: usize) -> Self {
-        let count = loads.connections.get(worker).cloned();
-        if let Some(count) = &count {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        Self(count)
+        let count = loads.of(worker);
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        if let Some(count) = &self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -26,12 +26,16 @@ const PROTOCOL_MAX: usize = 32;
 pub(super) fn line<T: Serialize>(format: Format, line: &T) -> Vec<u8> {
     let mut json = json(line);
     match format {
-        Format::Json => {
-            json.push(b'\n');
-            json
+        Format::Json => {}
+        Format::Text => {
+            // It can be read back, since it was written here; if not, it is better than none.
+            if let Ok(text) = text(&json) {
+                json = text.into_bytes();
+            }
         }
-        Format::Text => text(&json).into_bytes(),
     }
+    json.push(b'\n');
+    json
 }
 
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
@@ -67,9 +71,9 @@ impl serde_json::ser::Formatter for Ascii {
     }
 }
 
-/// Turns a JSON line into `time key=value key=value`.
-fn text(json: &[u8]) -> String {
-    let Pairs(pairs) = serde_json::from_slice(json).unwrap_or_default();
+/// Turns JSON into `time key=value key=value`.
+fn text(json: &[u8]) -> serde_json::Result<String> {
+    let Pairs(pairs) = serde_json::from_slice(json)?;
     let mut text = String::with_capacity(json.len());
     for (key, value) in pairs {
         let value = words(&value);
@@ -78,13 +82,12 @@ fn text(json: &[u8]) -> String {
             "time" => write!(text, "{value}"),
             _ if !value.is_empty() && value.bytes().all(is_plain) => write!(text, " {key}={value}"),
             _ => {
-                let quoted = String::from_utf8(self::json(&value)).unwrap_or_default();
-                write!(text, " {key}={quoted}")
+                let quoted = self::json(&value);
+                write!(text, " {key}={}", String::from_utf8_lossy(&quoted))
             }
         };
     }
-    text.push('\n');
-    text
+    Ok(text)
 }
 
 fn words(value: &Value) -> String {
@@ -102,7 +105,6 @@ fn words(value: &Value) -> String {
 }
 
 /// An object with its fields in the order of the line, which `serde_json::Map` does not keep.
-#[derive(Default)]
 pub(super) struct Pairs(pub(super) Vec<(String, Value)>);
 
 impl<'de> Deserialize<'de> for Pairs {
