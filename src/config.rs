@@ -1,8 +1,8 @@
 //! routes.toml: the file, its faults, and the settings that the program runs on.
 //!
-//! The file has two shapes: its mirror (`file`), and [`Settings`], in which everything is checked
-//! and every default filled in. A fault of syntax or type ends the reading at the first; unknown
-//! keys and faults of meaning are collected and reported all at once.
+//! The file has two shapes: the tree that `toml` makes, of which [`keys`] says what may be in it, and
+//! [`Settings`], in which everything is checked and every default filled in. A fault of syntax ends the
+//! reading at the first; unknown keys, faults of type and of meaning are collected and reported all at once.
 
 use std::io::ErrorKind;
 use std::net::SocketAddr;
@@ -11,8 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use toml::de::{DeTable, Deserializer};
+use toml::de::DeTable;
 
 use crate::{admission, backend, dial, net, relay, routing, snapshot, telemetry};
 
@@ -20,14 +19,15 @@ mod build;
 mod checks;
 mod extent;
 mod faults;
-mod file;
 pub mod keys;
 mod lost;
 mod notes;
 mod path;
 mod place;
 mod schema;
+mod section;
 mod types;
+mod unknown;
 mod values;
 
 use faults::Fault;
@@ -125,13 +125,13 @@ pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
     let text = read(path)?;
     extent::fault(&text).map_or(Ok(()), |fault| Err(Faults::one(&name, &text, fault)))?;
     let (mut tree, _) = DeTable::parse_recoverable(&text);
-    let known = tree.get_mut();
-    *known = known.remove_entry("admin").into_iter().collect();
-    keys::take_unknown(known);
-    let file = file::File::deserialize(Deserializer::from(tree))
-        .map_err(|error| Faults::one(&name, &text, fault(&error, &text)))?;
-    let mut notes = notes::Notes::new(&text, lost::Lost::default());
-    let admin = build::admin(&file, &mut notes);
+    let tree = tree.get_mut();
+    *tree = tree.remove_entry("admin").into_iter().collect();
+    unknown::take_unknown(tree);
+    let mut lost = lost::Lost::default();
+    types::take_wrong(tree, &mut lost);
+    let mut notes = notes::Notes::new(tree, lost);
+    let admin = build::admin(&mut notes);
     if notes.faults.is_empty() {
         Ok(admin)
     } else {
@@ -196,17 +196,10 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
         return Err(one(fault));
     }
     let mut tree = DeTable::parse(text).map_err(|error| one(fault(&error, text)))?;
-    let mut lost = keys::take_unknown(tree.get_mut());
+    let mut lost = unknown::take_unknown(tree.get_mut());
     types::take_wrong(tree.get_mut(), &mut lost);
-    let file = match file::File::deserialize(Deserializer::from(tree)) {
-        Ok(file) => file,
-        Err(error) => {
-            lost.faults.add(fault(&error, text));
-            return Err(Faults::new(file_name, text, lost.faults));
-        }
-    };
-    let mut notes = notes::Notes::new(text, lost);
-    let settings = build::settings(&file, &mut notes);
+    let mut notes = notes::Notes::new(tree.get_ref(), lost);
+    let settings = build::settings(&mut notes);
     checks::settings(&settings, &mut notes);
     let (faults, warnings) = (notes.faults, notes.warnings);
     if faults.is_empty() {
@@ -220,7 +213,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     }
 }
 
-/// An error of syntax or type.
+/// An error of syntax.
 fn fault(error: &toml::de::Error, text: &str) -> Fault {
     let span = error.span().unwrap_or_default();
     // What follows has errors of its own, which nobody asked for, each with its own memory. So has the rest of
@@ -244,19 +237,12 @@ fn fault(error: &toml::de::Error, text: &str) -> Fault {
     let span = error.span().unwrap_or_default();
     let path = path::Path::at(tree.get_ref(), &span);
     Fault {
-        help: keys::example(&path).map(|example| format!("write, for example, {example}")),
+        help: keys::example(path.keys()).map(|example| format!("write, for example, {example}")),
         span,
         path,
-        message: plain(error.message()),
+        message: error.message().to_owned(),
         other: None,
     }
-}
-
-/// The words of TOML's documentation instead of those of Rust.
-fn plain(message: &str) -> String {
-    (message.replace("expected a sequence", "expected an array"))
-        .replace("expected a map", "expected a table")
-        .replace("expected i64", "expected a whole number")
 }
 
 #[cfg(test)]
@@ -282,7 +268,7 @@ mod tests {
                 let (_, all) = DeTable::parse_recoverable(&text);
                 prop_assert!(told.span.start <= error.span().unwrap_or_default().start);
                 let is_told = |one: &toml::de::Error| {
-                    one.span() == Some(told.span.clone()) && plain(one.message()) == told.message
+                    one.span() == Some(told.span.clone()) && one.message() == told.message
                 };
                 prop_assert!(all.iter().any(is_told), "{told:?} {all:?}");
             }

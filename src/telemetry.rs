@@ -15,8 +15,11 @@ pub use metrics::{
 };
 pub use vital::Vital;
 
+use strum::{EnumString, VariantNames};
+
 /// Which connections get a line in the connection log: `log.connections`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Logged {
     /// Every one but probes.
     #[default]

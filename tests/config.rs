@@ -7,11 +7,14 @@
     reason = "helpers of tests fail by panicking"
 )]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use portway::backend::Target;
-use portway::config::{self, Loaded, Settings, keys};
+use portway::config::keys::{self, Absent, Kind, Under};
+use portway::config::{self, Loaded, Settings};
 use proptest::prelude::*;
 
 #[path = "config/large.rs"]
@@ -103,43 +106,112 @@ fn every_file_in_the_documentation_is_fine() {
     }
 }
 
-fn leaves(table: keys::Table, prefix: &str, found: &mut Vec<String>) {
-    for (name, under) in table {
-        match under {
-            keys::Keys::Value(_) => found.push(format!("{prefix}{name}")),
-            keys::Keys::Table(table) => leaves(table, &format!("{prefix}{name}."), found),
-            keys::Keys::Named(table) => leaves(table, &format!("{prefix}{name}.N."), found),
-        }
-    }
+/// Every key that has a value, as docs/routes.md writes it.
+fn leaves(table: keys::Table, prefix: &str) -> Vec<(String, &'static keys::Key)> {
+    let under = |key: &'static keys::Key| match &key.under {
+        Under::Value(..) => vec![(format!("{prefix}{}", key.name), key)],
+        Under::Table(table) => leaves(table, &format!("{prefix}{}.", key.name)),
+        Under::Named(table, _) => leaves(table, &format!("{prefix}{}.N.", key.name)),
+    };
+    table.iter().flat_map(under).collect()
+}
+
+/// The rows of docs/routes.md: the key, the default, the rest.
+fn documented() -> BTreeMap<&'static str, [&'static str; 2]> {
+    let rows = include_str!("../docs/routes.md").lines();
+    let row = |line: &'static str| {
+        let (key, rest) = line.strip_prefix("| `")?.split_once("` | ")?;
+        let (default, what) = rest.split_once(" | ")?;
+        Some((key, [default, what]))
+    };
+    rows.filter_map(row).collect()
 }
 
 #[test]
 fn the_reference_documents_exactly_the_keys_that_work() {
-    let mut known = Vec::new();
-    leaves(keys::ROOT, "", &mut known);
-    let reference = include_str!("../docs/routes.md");
-    let mut documented: Vec<String> = reference
-        .lines()
-        .filter_map(|line| line.strip_prefix("| `")?.split_once('`'))
-        .map(|(key, _)| key.to_owned())
-        .collect();
+    let mut known: Vec<String> = leaves(keys::ROOT, "").into_iter().map(|(k, _)| k).collect();
     known.sort();
-    documented.sort();
+    let documented: Vec<&str> = documented().into_keys().collect();
     assert_eq!(documented, known);
+}
+
+#[test]
+fn the_reference_says_what_holds_where_a_key_is_left_out() {
+    let documented = documented();
+    for (path, key) in leaves(keys::ROOT, "") {
+        let [stated, _] = documented[&*path];
+        let Under::Value(kind, absent) = &key.under else {
+            panic!("{path}");
+        };
+        let is_right = match absent {
+            Absent::Default(value) => stated == format!("`{}`", kind.written(value)),
+            Absent::Required(_) => stated == "required",
+            Absent::RequiredOrNext(_) => stated == "required, or the next",
+            Absent::Example(_) => match key.about.split_once("Default: ") {
+                Some((_, words)) => words.starts_with(&stated.replace('`', "")),
+                None => stated == "none",
+            },
+        };
+        assert!(is_right, "{path}: {stated}: {absent:?}, {:?}", key.about);
+    }
+}
+
+/// A range as readers are told it; none of what all times and all numbers of connections have.
+fn range(kind: &Kind) -> Option<String> {
+    let unit = |value: u64, units: &[(u64, &str)]| {
+        let (size, name) = units.iter().find(|(size, _)| value >= *size).unwrap();
+        format!("{} {name}", value / size)
+    };
+    let size = |value| {
+        unit(
+            value,
+            &[(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")],
+        )
+    };
+    let time = |value: Duration| unit(value.as_secs(), &[(3600, "h"), (1, "s")]);
+    let year = Duration::from_hours(8766);
+    let [least, most] = match kind {
+        Kind::Count(range) if *range.end() < 100_000_000 => {
+            [range.start(), range.end()].map(i64::to_string)
+        }
+        Kind::Size(range) => [*range.start(), *range.end()].map(size),
+        Kind::Duration(range) if *range.end() < year => [*range.start(), *range.end()].map(time),
+        Kind::Count(_)
+        | Kind::Duration(_)
+        | Kind::Choice(_)
+        | Kind::Boolean
+        | Kind::AddressOrFalse
+        | Kind::Text(_)
+        | Kind::Texts(_) => return None,
+    };
+    Some(format!("{least} to {most}"))
+}
+
+#[test]
+fn the_range_of_a_key_is_the_one_that_is_told() {
+    let documented = documented();
+    let mut seen = 0;
+    for (path, key) in leaves(keys::ROOT, "") {
+        let Under::Value(kind, _) = &key.under else {
+            panic!("{path}");
+        };
+        let Some(range) = range(kind) else { continue };
+        seen += 1;
+        let [_, what] = documented[&*path];
+        assert!(what.contains(&range), "{path}: {range}: {what}");
+        // The schema has the range of a number by itself.
+        let is_number = matches!(kind, Kind::Count(_));
+        assert!(is_number || key.about.contains(&range), "{path}: {range}");
+    }
+    assert_eq!(seen, 5);
 }
 
 #[test]
 fn the_file_with_every_key_has_every_key() {
     let text = include_str!("config/valid/every_key.toml");
-    let mut known = Vec::new();
-    leaves(keys::ROOT, "", &mut known);
-    for key in known {
-        let name = key.rsplit('.').next().unwrap();
-        assert!(
-            text.lines()
-                .any(|line| line.split(" = ").next() == Some(name)),
-            "{key}"
-        );
+    for (path, key) in leaves(keys::ROOT, "") {
+        let mut names = text.lines().map(|line| line.split(" = ").next());
+        assert!(names.any(|name| name == Some(key.name)), "{path}");
     }
 }
 

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
+use strum::{EnumString, VariantNames};
+
 /// Where an endpoint is: `host:port` or an address.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
@@ -36,7 +38,8 @@ pub const fn is_forbidden(address: IpAddr) -> bool {
 }
 
 /// How an endpoint is chosen among several.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
 pub enum Balance {
     /// The endpoint with the fewest connections of this relay, ties at random.
     #[default]

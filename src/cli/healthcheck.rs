@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 
 use super::colours;
-use crate::config;
+use crate::config::{self, keys};
 
 /// For connecting and the whole answer.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -49,7 +49,8 @@ impl Healthcheck {
             Some(bound) if bound.port() != 0 => reachable(bound),
             Some(_) => return Err("admin.bind has port 0, which nobody can know: write one".into()),
             None => {
-                let remedy = "write an address, such as \"127.0.0.1:9355\"";
+                let address = keys::default_of(&["admin", "bind"]);
+                let remedy = format!("write an address, such as {address}");
                 return Err(format!("admin.bind is off, so nobody answers: {remedy}"));
             }
         };

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::keys;
 use super::notes::Notes;
 use super::path::Path;
 use super::{Listener, Settings};
@@ -187,13 +188,15 @@ fn unused(settings: &Settings, notes: &mut Notes<'_>) {
 }
 
 fn unwise(settings: &Settings, notes: &mut Notes<'_>) {
+    let default = keys::default_of(&["backends", "", "idle_timeout"]);
+    let check_in = humantime::format_duration(CHECK_IN);
     for backend in &settings.backends {
         if backend.relay.idle_timeout < CHECK_IN {
             notes.warn(
                 &Path::of(&["backends", &backend.name, "idle_timeout"]),
                 "cuts agents that wait for their next check-in, silent for 5 minutes or more"
                     .to_owned(),
-                "write at least \"11m\"; the default is \"75m\"",
+                format!("write at least \"{check_in}\"; the default is {default}"),
             );
         }
     }

@@ -47,10 +47,22 @@ pub struct Faults {
 pub(super) struct Found {
     first: Vec<Fault>,
     more: usize,
+    /// Where the last of the first begins, once there are that many.
+    last: Option<usize>,
 }
 
 impl Found {
-    pub(super) fn add(&mut self, mut fault: Fault) {
+    pub(super) fn add(&mut self, fault: Fault) {
+        self.add_at(fault.span.start, || fault);
+    }
+
+    /// Adds the fault of a place. It is made only if it may be among the first: a file may have half a million.
+    pub(super) fn add_at(&mut self, start: usize, fault: impl FnOnce() -> Fault) {
+        if self.last.is_some_and(|last| last <= start) {
+            self.more += 1;
+            return;
+        }
+        let mut fault = fault();
         shorten(&mut fault.message, LONGEST_TEXT);
         if let Some(help) = &mut fault.help {
             shorten(help, LONGEST_TEXT);
@@ -69,6 +81,13 @@ impl Found {
         self.first.sort_by_key(|fault| fault.span.start);
         self.more += self.first.len().saturating_sub(SHOWN);
         self.first.truncate(SHOWN);
+        let last = self.first.get(SHOWN - 1);
+        self.last = last.map(|fault| fault.span.start);
+    }
+
+    /// How many there are.
+    pub(super) const fn count(&self) -> usize {
+        self.first.len() + self.more
     }
 }
 

@@ -1,245 +1,167 @@
-//! The keys of routes.toml as a tree: for unknown keys with a suggestion, and for the examples
-//! that faults of type show. The mirror refuses what this tree has and the mirror has not.
+//! Every key of routes.toml, once: its name, its values, its default, and what it is for. Reading
+//! ([`section`](super::section)), the faults of keys and types, and the JSON Schema follow from this table;
+//! docs/routes.md and README.md are tested against it.
 
-use std::ops::Range;
+mod table;
 
-use toml::de::{DeTable, DeValue};
+use std::ops::RangeInclusive;
+use std::time::Duration;
 
-use super::faults::Fault;
-use super::lost::Lost;
-use super::path::Path;
-use super::values::{self, Wrong};
+pub use table::ROOT;
+
+/// The keys of one table.
+pub type Table = &'static [Key];
+
+/// One key.
+#[derive(Debug)]
+pub struct Key {
+    /// As it is written.
+    pub name: &'static str,
+    /// What stands under it.
+    pub under: Under,
+    /// What it is for: editors show it.
+    pub about: &'static str,
+}
 
 /// What may stand under a key.
 #[derive(Debug)]
-pub enum Keys {
-    /// A value; the text is an example of one.
-    Value(&'static str),
+pub enum Under {
+    /// A value, and what holds without it.
+    Value(Kind, Absent),
     /// A table of fixed keys.
     Table(Table),
-    /// Tables of the same keys under names that the user chooses.
-    Named(Table),
+    /// Tables of the same keys under names that the user chooses, and what one of them is.
+    Named(Table, &'static str),
 }
 
-/// Keys and what stands under them.
-pub type Table = &'static [(&'static str, Keys)];
-
-/// Every key of routes.toml. `docs/routes.md` is tested against it.
-pub const ROOT: Table = &[
-    ("workers", Keys::Value("4")),
-    (
-        "admin",
-        Keys::Table(&[("bind", Keys::Value(r#""127.0.0.1:9355""#))]),
-    ),
-    (
-        "limits",
-        Keys::Table(&[
-            ("max_connections", Keys::Value("20000")),
-            ("max_pending_connections", Keys::Value("5000")),
-            ("max_pending_per_client", Keys::Value("1000")),
-            ("max_connections_per_client", Keys::Value("2000")),
-            ("client_ipv6_prefix", Keys::Value("64")),
-            ("client_hello_timeout", Keys::Value(r#""10s""#)),
-            ("max_client_hello", Keys::Value(r#""64KiB""#)),
-            ("drain_delay", Keys::Value(r#""0s""#)),
-            ("drain_timeout", Keys::Value(r#""20s""#)),
-        ]),
-    ),
-    (
-        "log",
-        Keys::Table(&[("connections", Keys::Value(r#""all""#))]),
-    ),
-    (
-        "listeners",
-        Keys::Named(&[
-            ("bind", Keys::Value(r#"["[::]:443"]"#)),
-            ("allow_clients", Keys::Value(r#"["10.0.0.0/8"]"#)),
-            ("deny_clients", Keys::Value(r#"["10.66.0.0/16"]"#)),
-        ]),
-    ),
-    (
-        "backends",
-        Keys::Named(&[
-            ("endpoints", Keys::Value(r#"["fleet-1.internal:8220"]"#)),
-            ("balance", Keys::Value(r#""least_connections""#)),
-            ("connect_timeout", Keys::Value(r#""4s""#)),
-            ("dial_timeout", Keys::Value(r#""9s""#)),
-            ("idle_timeout", Keys::Value(r#""75m""#)),
-            ("half_close_timeout", Keys::Value(r#""60s""#)),
-            ("stall_timeout", Keys::Value(r#""10m""#)),
-            ("keepalive", Keys::Value(r#""60s""#)),
-            ("max_unsent", Keys::Value(r#""1MiB""#)),
-        ]),
-    ),
-    (
-        "routes",
-        Keys::Named(&[
-            ("server_names", Keys::Value(r#"["fleet.example.com"]"#)),
-            ("no_server_name", Keys::Value("true")),
-            ("listeners", Keys::Value(r#"["agents"]"#)),
-            ("alpn", Keys::Value(r#"["h2"]"#)),
-            ("clients", Keys::Value(r#"["10.0.0.0/8"]"#)),
-            ("backend", Keys::Value(r#""fleet""#)),
-        ]),
-    ),
-];
-
-/// Takes the unknown keys out of the file, with a fault for each.
-pub(super) fn take_unknown(file: &mut DeTable<'_>) -> Lost {
-    let mut lost = Lost::default();
-    take_from(file, ROOT, &Path::default(), &mut lost);
-    lost
+/// Which values a key takes.
+#[derive(Debug)]
+pub enum Kind {
+    /// A whole number.
+    Count(RangeInclusive<i64>),
+    /// A string such as `"75m"`.
+    Duration(RangeInclusive<Duration>),
+    /// A string such as `"64KiB"`, in bytes.
+    Size(RangeInclusive<u64>),
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// true or false.
+    Boolean,
+    /// An address in quotes, or false.
+    AddressOrFalse,
+    /// A string.
+    Text(Text),
+    /// An array of strings.
+    Texts(Text),
 }
 
-fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost) {
-    let names = known.iter().map(|(name, _)| *name);
-    let strange: Vec<String> = (file.keys())
-        .filter(|key| !names.clone().any(|name| name == key.get_ref()))
-        .map(|key| key.get_ref().to_string())
-        .collect();
-    for key in &strange {
-        if let Some((place, value)) = file.remove_entry(key.as_str()) {
-            let meant = nearest(key, names.clone());
-            lost.add(path, meant);
-            // What refers to a table in it is no fault of its own.
-            if let (Some(meant), DeValue::Table(tables)) = (meant, value.get_ref()) {
-                let path = path.key(meant);
-                for name in tables.keys() {
-                    lost.add(&path, Some(name.get_ref()));
-                }
-            }
-            lost.faults
-                .add(unknown(path.key(key), place.span(), meant, names.clone()));
-        }
-    }
-    for (key, value) in file.iter_mut() {
-        let path = path.key(key.as_ref());
-        let under = known.iter().find(|(name, _)| *name == key.as_ref());
-        match (under.map(|(_, keys)| keys), value.get_mut()) {
-            (Some(Keys::Table(keys)), DeValue::Table(table)) => {
-                take_from(table, keys, &path, lost);
-            }
-            (Some(Keys::Named(keys)), DeValue::Table(tables)) => {
-                take_long(tables, &path, lost);
-                take_dotted(tables, keys, &path, lost);
-                for (name, table) in tables.iter_mut() {
-                    if let DeValue::Table(table) = table.get_mut() {
-                        take_from(table, keys, &path.key(name.as_ref()), lost);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
+/// What a string is.
+#[derive(Clone, Copy, Debug)]
+pub enum Text {
+    /// The name of a listener, backend or route.
+    Name,
+    /// An address that listens.
+    Bind,
+    /// `host:port` to dial.
+    Endpoint,
+    /// A network of clients.
+    Network,
+    /// A pattern of server names.
+    ServerName,
+    /// A protocol of ALPN.
+    Protocol,
 }
 
-/// Takes out tables whose names are too long. Each fault below such a table would repeat its name.
-fn take_long(tables: &mut DeTable<'_>, path: &Path, lost: &mut Lost) {
-    let long: Vec<String> = (tables.keys())
-        .filter(|name| name.get_ref().len() > values::LONGEST_NAME)
-        .map(|name| name.get_ref().to_string())
-        .collect();
-    for name in &long {
-        if let Some((place, _)) = tables.remove_entry(name.as_str())
-            && let Err(Wrong { message, help }) = values::name(name)
-        {
-            lost.add(path, Some(name));
-            lost.faults.add(Fault {
-                span: place.span(),
-                path: path.key(name),
-                message,
-                help: Some(help),
-                other: None,
-            });
-        }
-    }
+/// What holds if a key is left out. The texts are values without quotes and brackets.
+#[derive(Debug)]
+pub enum Absent {
+    /// This value.
+    Default(&'static str),
+    /// What the reference says; this is an example of a value.
+    Example(&'static str),
+    /// It must be there, such as this.
+    Required(&'static str),
+    /// It or the next key must be there, such as this.
+    RequiredOrNext(&'static str),
 }
 
-/// Takes out what was meant as one name with a dot: `[backends.a.b]` is a table b in a table a.
-fn take_dotted(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost) {
-    let is_dotted = |table: &DeValue<'_>| {
-        table.as_table().is_some_and(|table| {
-            let is_known = |key: &str| known.iter().any(|(name, _)| *name == key);
-            let mut keys = table.iter();
-            !table.is_empty()
-                && keys.all(|(key, value)| !is_known(key.as_ref()) && value.get_ref().is_table())
-        })
-    };
-    let dotted = tables
-        .iter()
-        .filter(|(_, table)| is_dotted(table.get_ref()));
-    let dotted: Vec<String> = dotted.map(|(name, _)| name.get_ref().to_string()).collect();
-    for name in &dotted {
-        let table = tables.remove(name.as_str());
-        let under = table.iter().filter_map(|table| table.get_ref().as_table());
-        for key in under.flat_map(DeTable::keys) {
-            let whole = format!("{name}.{}", key.get_ref());
-            lost.add(path, Some(&whole));
-            lost.faults.add(Fault {
-                span: key.span(),
-                path: path.key(name).key(key.as_ref()),
-                message: "unknown key".to_owned(),
-                help: Some(format!(
-                    "write [{}] if the dot is a part of the name",
-                    path.key(&whole)
-                )),
-                other: None,
-            });
-        }
-    }
-}
-
-fn unknown(
-    path: Path,
-    span: Range<usize>,
-    meant: Option<&str>,
-    known: impl Iterator<Item = &'static str>,
-) -> Fault {
-    let help = match meant {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => format!("write one of {}", known.collect::<Vec<_>>().join(", ")),
-    };
-    Fault {
-        span,
-        path,
-        message: "unknown key".to_owned(),
-        help: Some(help),
-        other: None,
-    }
-}
-
-/// The known word that was probably meant. A caller with many known words bounds how often it asks.
-pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    if word.len() > values::LONGEST_NAME {
-        return None;
-    }
-    let most = |name: &str| 1.max(name.len() / 3);
-    let length = word.chars().count();
-    known
-        .filter(|name| name.chars().count().abs_diff(length) <= most(name))
-        .map(|name| (strsim::osa_distance(word, name), name))
-        .filter(|(distance, name)| *distance <= most(name))
-        .min()
-        .map(|(_, name)| name)
-}
-
-/// An example of the value at a path.
-pub(super) fn example(path: &Path) -> Option<String> {
-    let mut table = ROOT;
-    let mut steps = path.keys();
+/// The value of this path; under a name that the user chooses, whatever it is.
+pub(super) fn find<'p>(
+    mut path: impl Iterator<Item = &'p str>,
+) -> Option<(&'static str, &'static Kind, &'static Absent)> {
+    let mut known = ROOT;
     loop {
-        let key = steps.next()?;
-        match table
-            .iter()
-            .find(|(name, _)| *name == key)
-            .map(|(_, keys)| keys)?
-        {
-            Keys::Value(example) => return Some(format!("{key} = {example}")),
-            Keys::Table(keys) => table = keys,
-            Keys::Named(keys) => {
-                steps.next()?;
-                table = keys;
+        let name = path.next()?;
+        let key = known.iter().find(|key| key.name == name)?;
+        match &key.under {
+            Under::Value(kind, absent) => return Some((key.name, kind, absent)),
+            Under::Table(keys) => known = keys,
+            Under::Named(keys, _) => {
+                path.next()?;
+                known = keys;
             }
         }
+    }
+}
+
+impl Kind {
+    /// A value as it is written in the file.
+    pub fn written(&self, value: &str) -> String {
+        match self {
+            Self::Count(_) | Self::Boolean => value.to_owned(),
+            Self::Texts(_) => format!("[{value:?}]"),
+            Self::Duration(_)
+            | Self::Size(_)
+            | Self::Choice(_)
+            | Self::AddressOrFalse
+            | Self::Text(_) => {
+                format!("{value:?}")
+            }
+        }
+    }
+}
+
+/// An example of the key and value at a path.
+pub(super) fn example<'p>(path: impl Iterator<Item = &'p str>) -> Option<String> {
+    let (name, kind, absent) = find(path)?;
+    let (Absent::Default(value)
+    | Absent::Example(value)
+    | Absent::Required(value)
+    | Absent::RequiredOrNext(value)) = absent;
+    // Nobody writes what holds anyway.
+    let value = if matches!(kind, Kind::Boolean) {
+        "true"
+    } else {
+        value
+    };
+    Some(format!("{name} = {}", kind.written(value)))
+}
+
+/// The default at a path as it is written in the file; empty if there is none.
+pub fn default_of(path: &[&str]) -> String {
+    match find(path.iter().copied()) {
+        Some((_, kind, Absent::Default(value))) => kind.written(value),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::backend::Balance;
+    use crate::config;
+    use crate::net::LegOptions;
+    use crate::telemetry::Logged;
+
+    #[test]
+    fn a_default_that_a_module_has_itself_is_that_of_the_table() {
+        let parsed = config::parse(include_str!("../../routes.toml"), "routes.toml");
+        let settings = parsed.map(|loaded| loaded.settings).ok();
+        let backends = settings.iter().flat_map(|settings| &settings.backends);
+        for backend in backends.clone() {
+            assert_eq!(backend.balance, Balance::default());
+            assert_eq!(backend.relay.leg, LegOptions::DEFAULT);
+        }
+        assert_eq!(settings.as_ref().map(|it| it.log), Some(Logged::default()));
+        assert!(backends.count() > 0);
     }
 }

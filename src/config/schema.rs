@@ -1,15 +1,15 @@
-//! The JSON Schema of routes.toml, for editors and linters: keys and descriptions come from the
-//! mirror, how a value is written stands here.
+//! The JSON Schema of routes.toml, for editors and linters: from the table of keys.
 //!
 //! It takes every file that `portway check` takes and that is written as docs/routes.md says. What
 //! needs more than a pattern to see, or two keys, is left to `check`.
 
-use schemars::generate::SchemaSettings;
-use schemars::transform::RecursiveTransform;
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
-use super::file::File;
+use super::keys::{Absent, Key, Kind, ROOT, Table, Text, Under};
+
+const ABOUT: &str = "A routes.toml of portway: where it listens, which connections it takes, and where they \
+                     lead. docs/routes.md is the reference; portway check also finds what takes more than \
+                     one key to see.";
 
 const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
 
@@ -34,89 +34,117 @@ const SERVER_NAME: &str = r"^(\*\*|(\*\*?\.)?[^\s*:/.]+(\.[^\s*:/.]+)*)$";
 
 /// The schema as text.
 pub fn schema() -> String {
-    let settings = SchemaSettings::draft2020_12().with_transform(RecursiveTransform(tidy));
-    let schema = settings.into_generator().into_root_schema_for::<File>();
-    format!("{:#}\n", schema.as_value())
+    let mut definitions = Map::new();
+    let mut root = table(ROOT, ABOUT, &mut definitions);
+    root.extend([
+        (
+            "$schema".to_owned(),
+            json!("https://json-schema.org/draft/2020-12/schema"),
+        ),
+        ("title".to_owned(), json!("routes.toml")),
+        ("$defs".to_owned(), Value::Object(definitions)),
+    ]);
+    format!("{:#}\n", Value::Object(root))
 }
 
-/// Takes out what is true of the mirror and not of the file: that a key left out is null or an empty
-/// list, how wide its numbers are, and where the lines of its comments end.
-fn tidy(schema: &mut Schema) {
-    if let Some(Value::String(description)) = schema.get_mut("description") {
-        *description = description.replace('\n', " ");
+fn table(known: Table, about: &str, definitions: &mut Map<String, Value>) -> Map<String, Value> {
+    let properties: Map<String, Value> = (known.iter())
+        .map(|key| (key.name.to_owned(), property(key, definitions)))
+        .collect();
+    let mut schema = Map::from_iter([
+        ("type".to_owned(), json!("object")),
+        ("description".to_owned(), json!(about)),
+        ("additionalProperties".to_owned(), json!(false)),
+        ("properties".to_owned(), Value::Object(properties)),
+    ]);
+    let required = known.iter().filter(|key| {
+        matches!(
+            key.under,
+            Under::Named(..) | Under::Value(_, Absent::Required(_))
+        )
+    });
+    let required: Vec<&str> = required.map(|key| key.name).collect();
+    if !required.is_empty() {
+        schema.insert("required".to_owned(), json!(required));
     }
-    let default = schema.get("default");
-    if default.is_some_and(|it| it.is_null() || it.as_array().is_some_and(Vec::is_empty)) {
-        schema.remove("default");
+    for pair in known.windows(2) {
+        if let [
+            Key {
+                name,
+                under: Under::Value(_, Absent::RequiredOrNext(_)),
+                ..
+            },
+            next,
+        ] = pair
+        {
+            let either = json!([{ "required": [name] }, { "required": [next.name] }]);
+            schema.insert("anyOf".to_owned(), either);
+        }
     }
-    schema.remove("format");
+    schema
 }
 
-/// Tables of one kind under names that the user chooses.
-pub(super) fn named<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "type": "object",
-        "minProperties": 1,
-        "propertyNames": { "pattern": NAME },
-        "additionalProperties": generator.subschema_for::<T>(),
-    })
+fn property(key: &Key, definitions: &mut Map<String, Value>) -> Value {
+    let mut refer = |known, about| {
+        let name = key.name.strip_suffix('s').filter(|_| about != key.about);
+        let (first, rest) = name.unwrap_or(key.name).split_at(1);
+        let name = first.to_uppercase() + rest;
+        let reference = format!("#/$defs/{name}");
+        let definition = table(known, about, definitions);
+        definitions.insert(name, Value::Object(definition));
+        json!({ "$ref": reference })
+    };
+    let mut schema = Map::from_iter([("description".to_owned(), json!(key.about))]);
+    let of_value = match &key.under {
+        Under::Table(known) => refer(known, key.about),
+        Under::Named(known, about) => json!({
+            "type": "object",
+            "minProperties": 1,
+            "propertyNames": { "pattern": NAME },
+            "additionalProperties": refer(known, about),
+        }),
+        Under::Value(kind, absent) => {
+            if let Absent::Default(default) = absent {
+                let written = kind.written(default);
+                let default = written.parse().unwrap_or_else(|_| json!(default));
+                schema.insert("default".to_owned(), default);
+            }
+            value(kind)
+        }
+    };
+    if let Value::Object(of_value) = of_value {
+        schema.extend(of_value);
+    }
+    Value::Object(schema)
 }
 
-/// `admin.bind`.
-pub(super) fn address_or_false(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({
-        "anyOf": [
-            { "type": "string", "pattern": BIND },
-            { "type": "boolean", "enum": [false] },
-        ],
-    })
+fn value(kind: &Kind) -> Value {
+    match kind {
+        Kind::Count(range) => {
+            json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() })
+        }
+        Kind::Duration(_) => json!({ "type": "string", "pattern": DURATION }),
+        Kind::Size(_) => json!({ "type": "string", "pattern": SIZE }),
+        Kind::Choice(words) => json!({ "type": "string", "enum": words }),
+        Kind::Boolean => json!({ "type": "boolean" }),
+        Kind::AddressOrFalse => {
+            json!({ "anyOf": [text(Text::Bind), { "type": "boolean", "enum": [false] }] })
+        }
+        Kind::Text(what) => text(*what),
+        Kind::Texts(what) => {
+            json!({ "type": "array", "items": text(*what), "minItems": 1, "uniqueItems": true })
+        }
+    }
 }
 
-pub(super) fn duration(_: &mut SchemaGenerator) -> Schema {
-    text(DURATION)
-}
-
-pub(super) fn size(_: &mut SchemaGenerator) -> Schema {
-    text(SIZE)
-}
-
-pub(super) fn name(_: &mut SchemaGenerator) -> Schema {
-    text(NAME)
-}
-
-pub(super) fn names(_: &mut SchemaGenerator) -> Schema {
-    list(&text(NAME))
-}
-
-pub(super) fn binds(_: &mut SchemaGenerator) -> Schema {
-    list(&text(BIND))
-}
-
-pub(super) fn endpoints(_: &mut SchemaGenerator) -> Schema {
-    list(&text(ENDPOINT))
-}
-
-pub(super) fn networks(_: &mut SchemaGenerator) -> Schema {
-    list(&text(NETWORK))
-}
-
-pub(super) fn server_names(_: &mut SchemaGenerator) -> Schema {
-    list(&text(SERVER_NAME))
-}
-
-pub(super) fn protocols(_: &mut SchemaGenerator) -> Schema {
-    list(&json_schema!({ "type": "string", "minLength": 1, "maxLength": 255 }))
-}
-
-/// The words of a closed list.
-pub(super) fn words<T>(choices: &[(&'static str, T)]) -> Vec<&'static str> {
-    choices.iter().map(|(word, _)| *word).collect()
-}
-
-fn text(pattern: &str) -> Schema {
-    json_schema!({ "type": "string", "pattern": pattern })
-}
-
-fn list(item: &Schema) -> Schema {
-    json_schema!({ "type": "array", "items": item, "uniqueItems": true })
+fn text(what: Text) -> Value {
+    let pattern = match what {
+        Text::Name => NAME,
+        Text::Bind => BIND,
+        Text::Endpoint => ENDPOINT,
+        Text::Network => NETWORK,
+        Text::ServerName => SERVER_NAME,
+        Text::Protocol => return json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
+    };
+    json!({ "type": "string", "pattern": pattern })
 }

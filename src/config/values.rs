@@ -5,12 +5,14 @@ mod tests;
 mod unicode;
 
 use std::net::{IpAddr, SocketAddr};
-use std::ops::RangeInclusive;
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use ipnet::IpNet;
 
+use super::keys::Kind;
+use super::unknown::nearest;
 use crate::backend::{Target, is_forbidden};
 use crate::routing::Pattern;
 use crate::tls::ServerName;
@@ -33,46 +35,77 @@ fn wrong<T>(message: String, help: impl Into<String>) -> Result<T, Wrong> {
     })
 }
 
-pub(super) fn count(value: i64, range: &RangeInclusive<i64>) -> Result<usize, Wrong> {
-    match usize::try_from(value) {
-        Ok(count) if range.contains(&value) => Ok(count),
-        Ok(_) | Err(_) => wrong(
-            format!("{value} is out of range"),
-            format!("write a number from {} to {}", range.start(), range.end()),
-        ),
+pub(super) fn count<T: TryFrom<i64>>(text: &str, kind: &Kind) -> Result<T, Wrong> {
+    match (text.parse(), kind) {
+        (Ok(count), Kind::Count(range)) if range.contains(&count) => {
+            T::try_from(count).or_else(|_| out_of_range(text, kind))
+        }
+        _ => out_of_range(text, kind),
     }
 }
 
-pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Wrong> {
-    match humantime::parse_duration(text) {
-        Ok(duration) if range.contains(&duration) => Ok(duration),
-        Ok(_) => wrong(
-            format!("{text:?} is out of range"),
-            format!(
-                "write a duration from {} to {}",
-                humantime::format_duration(*range.start()),
-                humantime::format_duration(*range.end())
-            ),
-        ),
-        Err(error) => wrong(
+pub(super) fn duration(text: &str, kind: &Kind) -> Result<Duration, Wrong> {
+    match (humantime::parse_duration(text), kind) {
+        (Ok(duration), Kind::Duration(range)) if range.contains(&duration) => Ok(duration),
+        (Ok(_), _) => out_of_range(&format!("{text:?}"), kind),
+        (Err(error), _) => wrong(
             format!("{text:?} is no duration: {error}"),
             "write a number with a unit, such as \"500ms\", \"5s\" or \"75m\"",
         ),
     }
 }
 
-pub(super) fn size(text: &str, range: &RangeInclusive<u64>) -> Result<usize, Wrong> {
-    let bounds = || {
-        let [least, most] = [range.start(), range.end()].map(|size| size >> 10);
-        format!("write a size from \"{least}KiB\" to \"{most}KiB\", such as \"64KiB\"")
-    };
-    match text.parse::<ByteSize>() {
-        Ok(ByteSize(size)) if range.contains(&size) => match usize::try_from(size) {
-            Ok(size) => Ok(size),
-            Err(_) => wrong(format!("{text:?} is out of range"), bounds()),
-        },
-        Ok(_) => wrong(format!("{text:?} is out of range"), bounds()),
-        Err(_) => wrong(format!("{text:?} is no size"), bounds()),
+pub(super) fn size<T: TryFrom<u64>>(text: &str, kind: &Kind) -> Result<T, Wrong> {
+    match (text.parse(), kind) {
+        (Ok(ByteSize(size)), Kind::Size(range)) if range.contains(&size) => {
+            T::try_from(size).or_else(|_| out_of_range(&format!("{text:?}"), kind))
+        }
+        (Ok(_), _) => out_of_range(&format!("{text:?}"), kind),
+        (Err(_), _) => wrong(format!("{text:?} is no size"), what_to_write(kind)),
+    }
+}
+
+pub(super) fn boolean(text: &str, kind: &Kind) -> Result<bool, Wrong> {
+    text.parse().or_else(|_| out_of_range(text, kind))
+}
+
+/// One of the words of a closed list.
+pub(super) fn choice<T: FromStr>(text: &str, kind: &Kind) -> Result<T, Wrong> {
+    (text.parse()).or_else(|_| {
+        let meant = if let Kind::Choice(words) = kind {
+            nearest(text, words.iter().copied())
+        } else {
+            None
+        };
+        let help = meant.map_or_else(
+            || what_to_write(kind),
+            |word| format!("did you mean {word:?}?"),
+        );
+        wrong(format!("{text:?} is not among the choices"), help)
+    })
+}
+
+fn out_of_range<T>(value: &str, kind: &Kind) -> Result<T, Wrong> {
+    wrong(format!("{value} is out of range"), what_to_write(kind))
+}
+
+fn what_to_write(kind: &Kind) -> String {
+    match kind {
+        Kind::Count(range) => {
+            format!("write a number from {} to {}", range.start(), range.end())
+        }
+        Kind::Duration(range) => {
+            let [least, most] = [*range.start(), *range.end()].map(humantime::format_duration);
+            format!("write a duration from {least} to {most}")
+        }
+        Kind::Size(range) => {
+            let [least, most] = [range.start(), range.end()].map(|size| size >> 10);
+            format!("write a size from \"{least}KiB\" to \"{most}KiB\", such as \"64KiB\"")
+        }
+        Kind::Choice(words) => format!("write one of {}", words.join(", ")),
+        Kind::Boolean | Kind::AddressOrFalse | Kind::Text(_) | Kind::Texts(_) => {
+            "write another value".to_owned()
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use portway::config::keys::{Keys, ROOT, Table};
+use portway::config::keys::{Key, ROOT, Table, Under};
 use serde_json::Value;
 
 use super::{directory, portway};
@@ -65,11 +65,11 @@ fn at<'s>(root: &'s Value, reference: &str) -> &'s Value {
 }
 
 fn keys(table: Table, prefix: &str, found: &mut BTreeSet<String>) {
-    for (name, under) in table {
+    for Key { name, under, .. } in table {
         match under {
-            Keys::Value(_) => drop(found.insert(format!("{prefix}{name}"))),
-            Keys::Table(table) => keys(table, &format!("{prefix}{name}."), found),
-            Keys::Named(table) => keys(table, &format!("{prefix}{name}.N."), found),
+            Under::Value(..) => drop(found.insert(format!("{prefix}{name}"))),
+            Under::Table(table) => keys(table, &format!("{prefix}{name}."), found),
+            Under::Named(table, _) => keys(table, &format!("{prefix}{name}.N."), found),
         }
     }
 }

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use crate::config::file::{self, File};
-use crate::config::keys;
 use crate::config::lost::Lost;
-use crate::config::notes::{Notes, Section};
+use crate::config::notes::Notes;
 use crate::config::path::Path;
+use crate::config::section::Section;
+use crate::config::unknown::nearest;
 use crate::config::values::{self, Wrong};
 use crate::config::{Backend, Listener};
 use crate::routing::{Route, Table, Tie};
@@ -25,13 +25,9 @@ struct Names<'s> {
     comparisons: Cell<usize>,
 }
 
-pub(super) fn routes(
-    file: &File,
-    listeners: &[Listener],
-    backends: &[Backend],
-    notes: &mut Notes<'_>,
-) -> Table {
-    if file.routes.is_empty() && notes.lost.is_whole(&Path::of(&["routes"])) {
+pub(super) fn routes(listeners: &[Listener], backends: &[Backend], notes: &mut Notes<'_>) -> Table {
+    let routes = notes.names("routes");
+    if routes.is_empty() && notes.lost.is_whole(&Path::of(&["routes"])) {
         notes.fault(
             &Path::default(),
             "there are no routes".to_owned(),
@@ -49,11 +45,11 @@ pub(super) fn routes(
     let listeners = names("listener", listeners.collect());
     let backends = backends.iter().map(|backend| &backend.name);
     let backends = names("backend", backends.collect());
-    let routes = file.routes.iter().filter_map(|(name, file)| {
+    let routes = routes.into_iter().filter_map(|name| {
         let mut section = notes.section(&["routes", name]);
         section.check_name(name);
-        let route = route(name, file, [&listeners, &backends], &mut section);
-        has_its_conditions(&route, file, &section).then_some(route)
+        let route = route(name, [&listeners, &backends], &mut section);
+        has_its_conditions(&route, &section).then_some(route)
     });
     let routes = routes.collect();
     Table::build(routes).unwrap_or_else(|ties| {
@@ -66,46 +62,41 @@ pub(super) fn routes(
 
 fn route(
     name: &str,
-    file: &file::Route,
     [listeners, backends]: [&Names<'_>; 2],
     section: &mut Section<'_, '_>,
 ) -> Route {
-    let no_server_name = file.no_server_name.unwrap_or(false);
-    let is_lost = section.notes.lost.has(&section.path.key("no_server_name"));
-    if file.server_names.is_none() && !no_server_name && !is_lost {
-        section.required("server_names", "takes no connection");
+    let no_server_name = section.read("no_server_name", values::boolean);
+    let no_server_name = no_server_name.unwrap_or_default();
+    if section.value("server_names").is_none()
+        && !no_server_name
+        && !section.is_lost("no_server_name")
+    {
+        section.require("server_names", "takes no connection");
     }
-    if file.backend.is_none() {
-        section.required("backend", "leads nowhere");
-    }
-    let backend =
-        (file.backend.as_ref()).and_then(|name| section.check("backend", backends.position(name)));
+    section.require("backend", "leads nowhere");
+    let backend = section.read("backend", |name, _| backends.position(name));
     Route {
         name: Arc::from(name),
-        server_names: section.list(
-            "server_names",
-            file.server_names.as_deref(),
-            values::server_name,
-        ),
+        server_names: section.list("server_names", values::server_name),
         no_server_name,
-        listeners: section.list("listeners", file.listeners.as_deref(), |name| {
+        listeners: section.list("listeners", |name| {
             listeners.position(name).map(|_| Arc::from(name))
         }),
-        alpn: section.list("alpn", file.alpn.as_deref(), values::alpn),
-        clients: section.list("clients", file.clients.as_deref(), values::network),
+        alpn: section.list("alpn", values::alpn),
+        clients: section.list("clients", values::network),
         backend: backend.unwrap_or(0),
     }
 }
 
 /// Whether a route has every condition that it has in the file. One that has not would tie with routes that
 /// the condition keeps apart from it.
-fn has_its_conditions(route: &Route, file: &file::Route, section: &Section<'_, '_>) -> bool {
-    let is_gone = |texts: &Option<Vec<String>>, is_empty| texts.is_some() && is_empty;
+fn has_its_conditions(route: &Route, section: &Section<'_, '_>) -> bool {
+    let is_gone = |key, is_empty| section.value(key).is_some() && is_empty;
     let keys = ["listeners", "alpn", "clients"];
     !section.notes.lost.may_have(&section.path, &keys)
-        && !is_gone(&file.listeners, route.listeners.is_empty())
-        && !is_gone(&file.alpn, route.alpn.is_empty())
-        && !is_gone(&file.clients, route.clients.is_empty())
+        && !is_gone("listeners", route.listeners.is_empty())
+        && !is_gone("alpn", route.alpn.is_empty())
+        && !is_gone("clients", route.clients.is_empty())
 }
 
 impl Names<'_> {
@@ -135,7 +126,7 @@ impl Names<'_> {
     fn nearest(&self, name: &str) -> Option<&str> {
         let left = self.comparisons.get().checked_sub(self.all.len())?;
         self.comparisons.set(left);
-        keys::nearest(name, self.all.iter().map(|known| &***known))
+        nearest(name, self.all.iter().map(|known| &***known))
     }
 }
 

@@ -1,0 +1,150 @@
+//! One table of the file: its values as the table of keys says, with their defaults.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::Hash;
+use std::time::Duration;
+
+use toml::de::{DeTable, DeValue};
+
+use super::keys::{self, Absent, Kind};
+use super::notes::Notes;
+use super::path::Path;
+use super::values::{self, Wrong};
+
+/// One table of the file, and where its faults go.
+pub(super) struct Section<'n, 't> {
+    pub(super) notes: &'n mut Notes<'t>,
+    pub(super) path: Path,
+    /// `None` if the file does not have it.
+    pub(super) table: Option<&'t DeTable<'t>>,
+}
+
+impl<'t> Section<'_, 't> {
+    /// The value, or a fault and nothing.
+    pub(super) fn check<T>(&mut self, key: &str, value: Result<T, Wrong>) -> Option<T> {
+        value
+            .map_err(|Wrong { message, help }| {
+                self.notes.fault(&self.path.key(key), message, help);
+            })
+            .ok()
+    }
+
+    /// A fault if a key that must be there is not, unless it was taken out with a fault.
+    pub(super) fn require(&mut self, key: &str, message: &str) {
+        let is_empty = |value: &DeValue<'_>| value.as_array().is_some_and(|list| list.is_empty());
+        if self.value(key).is_some_and(|value| !is_empty(value)) || self.is_lost(key) {
+            return;
+        }
+        let help = keys::example(self.path.keys().chain([key]));
+        let help = help.map_or_else(String::new, |example| {
+            format!("write, for example, {example}")
+        });
+        self.notes.fault(&self.path, message.to_owned(), help);
+    }
+
+    /// The name of the table itself.
+    pub(super) fn check_name(&mut self, name: &str) {
+        if let Err(Wrong { message, help }) = values::name(name) {
+            self.notes.fault(&self.path, message, help);
+        }
+    }
+
+    /// Whether a key was taken out with a fault.
+    pub(super) fn is_lost(&self, key: &str) -> bool {
+        self.notes.lost.has(&self.path.key(key))
+    }
+
+    /// What the file has under a key.
+    pub(super) fn value(&self, key: &str) -> Option<&'t DeValue<'t>> {
+        Some(self.table?.get(key)?.get_ref())
+    }
+
+    /// The same as text without quotes; a number in decimal.
+    pub(super) fn text(&self, key: &str) -> Option<Cow<'t, str>> {
+        match self.value(key)? {
+            DeValue::String(text) => Some(Cow::Borrowed(text)),
+            DeValue::Integer(number) => {
+                let decimal = i64::from_str_radix(number.as_str(), number.radix());
+                let decimal = decimal.map(|number| number.to_string());
+                Some(Cow::Owned(decimal.unwrap_or_else(|_| number.to_string())))
+            }
+            DeValue::Boolean(switch) => Some(Cow::Owned(switch.to_string())),
+            DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
+                None
+            }
+        }
+    }
+
+    /// The value of a key: what is written, or else its default. A wrong value is a fault, and then the
+    /// default is used, so that the rest is checked too.
+    pub(super) fn read<T>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&str, &Kind) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let (_, kind, absent) = keys::find(self.path.keys().chain([key]))?;
+        let written = self.text(key);
+        let written = written.and_then(|text| self.check(key, read(&text, kind)));
+        written.or_else(|| match absent {
+            Absent::Default(text) => read(text, kind).ok(),
+            Absent::Example(_) | Absent::Required(_) | Absent::RequiredOrNext(_) => None,
+        })
+    }
+
+    pub(super) fn duration(&mut self, key: &str) -> Duration {
+        self.read(key, values::duration).unwrap_or_default()
+    }
+
+    /// The values of an array that are fine. A value that stands in it twice is a fault, and so is an
+    /// array without a value: it could mean all or none.
+    pub(super) fn list<T: Clone + Eq + Hash>(
+        &mut self,
+        key: &str,
+        read: impl Fn(&str) -> Result<T, Wrong>,
+    ) -> Vec<T> {
+        let Some(texts) = self.value(key).and_then(DeValue::as_array) else {
+            return Vec::new();
+        };
+        let known = keys::find(self.path.keys().chain([key]));
+        let is_required = matches!(known, Some((.., Absent::Required(_))));
+        if texts.is_empty() && !is_required {
+            self.notes.fault(
+                &self.path.key(key),
+                "an empty list".to_owned(),
+                "leave the key out, or write a value",
+            );
+        }
+        let texts = texts.iter().filter_map(|text| text.get_ref().as_str());
+        let mut seen = HashMap::new();
+        let (mut values, mut left) = (Vec::new(), Vec::new());
+        for (index, text) in texts.clone().enumerate() {
+            match read(text) {
+                Ok(value) => match seen.entry(value) {
+                    Entry::Vacant(entry) => {
+                        values.push(entry.key().clone());
+                        left.push(index);
+                        entry.insert(index);
+                    }
+                    Entry::Occupied(entry) => {
+                        let path = self.path.key(key);
+                        self.notes.clash(
+                            [&path.index(index), &path.index(*entry.get())],
+                            format!("{text:?} is here twice"),
+                            "leave one out",
+                        );
+                    }
+                },
+                Err(Wrong { message, help }) => {
+                    let path = self.path.key(key).index(index);
+                    self.notes.fault(&path, message, help);
+                }
+            }
+        }
+        if left.len() < texts.count() {
+            self.notes.left.insert(self.path.key(key), left);
+        }
+        values
+    }
+}

@@ -1,0 +1,150 @@
+//! The keys of a file that routes.toml does not have, each with the key that was probably meant.
+
+use std::ops::Range;
+
+use toml::de::{DeTable, DeValue};
+
+use super::faults::Fault;
+use super::keys::{ROOT, Table, Under};
+use super::lost::Lost;
+use super::path::Path;
+use super::values::{self, Wrong};
+
+/// Takes the unknown keys out of the file, with a fault for each.
+pub(super) fn take_unknown(file: &mut DeTable<'_>) -> Lost {
+    let mut lost = Lost::default();
+    take_from(file, ROOT, &Path::default(), &mut lost);
+    lost
+}
+
+fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost) {
+    let names = known.iter().map(|key| key.name);
+    let strange: Vec<String> = (file.keys())
+        .filter(|key| !names.clone().any(|name| name == key.get_ref()))
+        .map(|key| key.get_ref().to_string())
+        .collect();
+    for key in &strange {
+        if let Some((place, value)) = file.remove_entry(key.as_str()) {
+            let meant = nearest(key, names.clone());
+            lost.add(path, meant);
+            // What refers to a table in it is no fault of its own.
+            if let (Some(meant), DeValue::Table(tables)) = (meant, value.get_ref()) {
+                let path = path.key(meant);
+                for name in tables.keys() {
+                    lost.add(&path, Some(name.get_ref()));
+                }
+            }
+            lost.faults
+                .add(unknown(path.key(key), place.span(), meant, names.clone()));
+        }
+    }
+    for (key, value) in file.iter_mut() {
+        let path = path.key(key.as_ref());
+        let known = known.iter().find(|known| known.name == key.as_ref());
+        match (known.map(|known| &known.under), value.get_mut()) {
+            (Some(Under::Table(keys)), DeValue::Table(table)) => {
+                take_from(table, keys, &path, lost);
+            }
+            (Some(Under::Named(keys, _)), DeValue::Table(tables)) => {
+                take_long(tables, &path, lost);
+                take_dotted(tables, keys, &path, lost);
+                for (name, table) in tables.iter_mut() {
+                    if let DeValue::Table(table) = table.get_mut() {
+                        take_from(table, keys, &path.key(name.as_ref()), lost);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Takes out tables whose names are too long. Each fault below such a table would repeat its name.
+fn take_long(tables: &mut DeTable<'_>, path: &Path, lost: &mut Lost) {
+    let long: Vec<String> = (tables.keys())
+        .filter(|name| name.get_ref().len() > values::LONGEST_NAME)
+        .map(|name| name.get_ref().to_string())
+        .collect();
+    for name in &long {
+        if let Some((place, _)) = tables.remove_entry(name.as_str())
+            && let Err(Wrong { message, help }) = values::name(name)
+        {
+            lost.add(path, Some(name));
+            lost.faults.add(Fault {
+                span: place.span(),
+                path: path.key(name),
+                message,
+                help: Some(help),
+                other: None,
+            });
+        }
+    }
+}
+
+/// Takes out what was meant as one name with a dot: `[backends.a.b]` is a table b in a table a.
+fn take_dotted(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost) {
+    let is_dotted = |table: &DeValue<'_>| {
+        table.as_table().is_some_and(|table| {
+            let is_known = |key: &str| known.iter().any(|known| known.name == key);
+            let mut keys = table.iter();
+            !table.is_empty()
+                && keys.all(|(key, value)| !is_known(key.as_ref()) && value.get_ref().is_table())
+        })
+    };
+    let dotted = tables
+        .iter()
+        .filter(|(_, table)| is_dotted(table.get_ref()));
+    let dotted: Vec<String> = dotted.map(|(name, _)| name.get_ref().to_string()).collect();
+    for name in &dotted {
+        let table = tables.remove(name.as_str());
+        let under = table.iter().filter_map(|table| table.get_ref().as_table());
+        for key in under.flat_map(DeTable::keys) {
+            let whole = format!("{name}.{}", key.get_ref());
+            lost.add(path, Some(&whole));
+            lost.faults.add(Fault {
+                span: key.span(),
+                path: path.key(name).key(key.as_ref()),
+                message: "unknown key".to_owned(),
+                help: Some(format!(
+                    "write [{}] if the dot is a part of the name",
+                    path.key(&whole)
+                )),
+                other: None,
+            });
+        }
+    }
+}
+
+fn unknown(
+    path: Path,
+    span: Range<usize>,
+    meant: Option<&str>,
+    known: impl Iterator<Item = &'static str>,
+) -> Fault {
+    let help = match meant {
+        Some(name) => format!("did you mean `{name}`?"),
+        None => format!("write one of {}", known.collect::<Vec<_>>().join(", ")),
+    };
+    Fault {
+        span,
+        path,
+        message: "unknown key".to_owned(),
+        help: Some(help),
+        other: None,
+    }
+}
+
+/// The known word that was probably meant. A caller with many known words bounds how often it asks.
+pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    if word.len() > values::LONGEST_NAME {
+        return None;
+    }
+    let most = |name: &str| 1.max(name.len() / 3);
+    let length = word.chars().count();
+    known
+        .filter(|name| name.chars().count().abs_diff(length) <= most(name))
+        .map(|name| (strsim::osa_distance(word, name), name))
+        .filter(|(distance, name)| *distance <= most(name))
+        .min()
+        .map(|(_, name)| name)
+}
