@@ -56,10 +56,17 @@ impl Found {
         self.add_at(fault.span.start, || fault);
     }
 
-    /// Adds the fault of a place. It is made only if it may be among the first: a file may have half a million.
+    /// Counts a fault of this place if it is behind the first. It need not be made then: a file may have
+    /// half a million.
+    pub(super) fn only_counts(&mut self, start: usize) -> bool {
+        let is_behind = self.last.is_some_and(|last| last <= start);
+        self.more += usize::from(is_behind);
+        is_behind
+    }
+
+    /// Adds the fault of a place.
     pub(super) fn add_at(&mut self, start: usize, fault: impl FnOnce() -> Fault) {
-        if self.last.is_some_and(|last| last <= start) {
-            self.more += 1;
+        if self.only_counts(start) {
             return;
         }
         let mut fault = fault();

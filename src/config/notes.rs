@@ -66,6 +66,11 @@ impl<'t> Notes<'t> {
         self.warnings.add(warning);
     }
 
+    /// Counts a fault of this path if it is behind the first, and need not be made.
+    pub(super) fn only_counts(&mut self, path: &Path) -> bool {
+        self.faults.only_counts(path.span(self.file).start)
+    }
+
     /// A fault of two places.
     pub(super) fn clash(&mut self, [path, other]: [&Path; 2], message: String, help: &str) {
         let mut fault = self.note(path, message, Some(help.to_owned()));

@@ -116,33 +116,36 @@ impl<'t> Section<'_, 't> {
                 "leave the key out, or write a value",
             );
         }
-        let texts = texts.iter().filter_map(|text| text.get_ref().as_str());
         let mut seen = HashMap::new();
         let (mut values, mut left) = (Vec::new(), Vec::new());
-        for (index, text) in texts.clone().enumerate() {
-            match read(text) {
-                Ok(value) => match seen.entry(value) {
-                    Entry::Vacant(entry) => {
-                        values.push(entry.key().clone());
-                        left.push(index);
-                        entry.insert(index);
-                    }
-                    Entry::Occupied(entry) => {
-                        let path = self.path.key(key);
-                        self.notes.clash(
-                            [&path.index(index), &path.index(*entry.get())],
-                            format!("{text:?} is here twice"),
-                            "leave one out",
-                        );
-                    }
-                },
-                Err(Wrong { message, help }) => {
-                    let path = self.path.key(key).index(index);
-                    self.notes.fault(&path, message, help);
+        for (index, text) in texts.iter().enumerate() {
+            let start = text.span().start;
+            let text = text.get_ref().as_str().unwrap_or_default();
+            let other = match read(text).map(|value| seen.entry(value)) {
+                Ok(Entry::Vacant(entry)) => {
+                    values.push(entry.key().clone());
+                    left.push(index);
+                    entry.insert(index);
+                    continue;
                 }
+                Ok(Entry::Occupied(entry)) => Ok(*entry.get()),
+                Err(wrong) => Err(wrong),
+            };
+            if self.notes.faults.only_counts(start) {
+                continue;
+            }
+            let list = self.path.key(key);
+            let path = list.index(index);
+            match other {
+                Ok(other) => self.notes.clash(
+                    [&path, &list.index(other)],
+                    format!("{text:?} is here twice"),
+                    "leave one out",
+                ),
+                Err(Wrong { message, help }) => self.notes.fault(&path, message, help),
             }
         }
-        if left.len() < texts.count() {
+        if left.len() < texts.len() {
             self.notes.left.insert(self.path.key(key), left);
         }
         values

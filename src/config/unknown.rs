@@ -34,8 +34,9 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
                     lost.add(&path, Some(name.get_ref()));
                 }
             }
-            lost.faults
-                .add(unknown(path.key(key), place.span(), meant, names.clone()));
+            lost.faults.add_at(place.span().start, || {
+                unknown(path.key(key), place.span(), meant, names.clone())
+            });
         }
     }
     for (key, value) in file.iter_mut() {

@@ -132,16 +132,21 @@ impl Names<'_> {
 
 fn report_tie(tie: &Tie, notes: &mut Notes<'_>) {
     let [first, second] = &tie.routes;
-    let (key, what) = match &tie.pattern {
-        Some(pattern) => ("server_names", format!("\"{pattern}\"")),
-        None => (
-            "no_server_name",
-            "a connection without a server name".to_owned(),
-        ),
+    let key = match tie.pattern {
+        Some(_) => "server_names",
+        None => "no_server_name",
     };
     let path = |name| Path::of(&["routes", name, key]);
+    let second_path = path(second);
+    if notes.only_counts(&second_path) {
+        return;
+    }
+    let what = match &tie.pattern {
+        Some(pattern) => format!("\"{pattern}\""),
+        None => "a connection without a server name".to_owned(),
+    };
     notes.clash(
-        [&path(second), &path(first)],
+        [&second_path, &path(first)],
         format!("the routes {first:?} and {second:?} could both take {what}"),
         "leave it out of one of them, or give one more conditions: listeners, alpn or clients",
     );
