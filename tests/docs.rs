@@ -363,6 +363,94 @@ fn the_defaults_in_the_readme_are_those_of_the_reference() {
     assert!(README.contains(&stated), "{stated}");
 }
 
+/// Where other pages repeat a default, with its key in braces: as it is written, or with ~ as sentences have it.
+const REPEATED: [(&str, &str); 19] = [
+    ("docs/metrics.md", "(default `{admin.bind}`)"),
+    (
+        "docs/migrating.md",
+        "timeout client {backends.N.idle_timeout}\n",
+    ),
+    (
+        "docs/migrating.md",
+        "timeout server {backends.N.idle_timeout}\n",
+    ),
+    (
+        "docs/migrating.md",
+        "client-fin {backends.N.half_close_timeout}\n",
+    ),
+    (
+        "docs/migrating.md",
+        "server-fin {backends.N.half_close_timeout}\n",
+    ),
+    (
+        "docs/migrating.md",
+        "timeout connect {backends.N.connect_timeout}\n",
+    ),
+    (
+        "docs/migrating.md",
+        "inspect-delay {limits.client_hello_timeout}\n",
+    ),
+    (
+        "docs/migrating.md",
+        "preread_timeout {limits.client_hello_timeout};",
+    ),
+    (
+        "docs/migrating.md",
+        "proxy_connect_timeout {backends.N.connect_timeout};",
+    ),
+    (
+        "docs/migrating.md",
+        "proxy_next_upstream_timeout {backends.N.dial_timeout};",
+    ),
+    (
+        "docs/migrating.md",
+        "proxy_timeout {backends.N.idle_timeout};",
+    ),
+    ("docs/migrating.md", "so_keepalive={backends.N.keepalive}:"),
+    (
+        "docs/migrating.md",
+        "Here it is {~backends.N.idle_timeout}utes, of silence",
+    ),
+    (
+        "docs/migrating.md",
+        "ends it after {~backends.N.stall_timeout}utes.",
+    ),
+    (
+        "SECURITY.md",
+        "to the whole hello | {~limits.client_hello_timeout} |",
+    ),
+    ("SECURITY.md", "say so | {~limits.max_client_hello} |"),
+    (
+        "SECURITY.md",
+        "keepalive | {~backends.N.idle_timeout}, {~backends.N.keepalive} |",
+    ),
+    ("SECURITY.md", "meanwhile | {~backends.N.stall_timeout} |"),
+    (
+        "SECURITY.md",
+        "`half_close_timeout` | {~backends.N.half_close_timeout} |",
+    ),
+];
+
+#[test]
+fn a_default_that_another_page_repeats_is_that_of_the_reference() {
+    let defaults = defaults();
+    for (page, repeated) in REPEATED {
+        let mut said = repeated.to_owned();
+        for (key, default) in &defaults {
+            let plain = default.trim_matches(['`', '"']);
+            let unit = plain.find(char::is_alphabetic).unwrap_or(plain.len());
+            let prose = match plain.split_at(unit) {
+                (number, "m") => format!("{number} min"),
+                (number, unit) => format!("{number} {unit}"),
+            };
+            said = said.replace(&format!("{{{key}}}"), plain);
+            said = said.replace(&format!("{{~{key}}}"), &prose);
+        }
+        let text = fs::read_to_string(root().join(page)).unwrap();
+        assert!(text.contains(&said), "{page}: {said}");
+    }
+}
+
 /// All of the settings but the arrangement of the routes for look-up.
 fn shown(text: &str) -> String {
     let Settings {
