@@ -236,13 +236,8 @@ fn fault(error: &toml::de::Error, text: &str) -> Fault {
         .unwrap_or(error);
     let span = error.span().unwrap_or_default();
     let path = path::Path::at(tree.get_ref(), &span);
-    Fault {
-        help: keys::example(path.keys()).map(|example| format!("write, for example, {example}")),
-        span,
-        path,
-        message: error.message().to_owned(),
-        other: None,
-    }
+    let help = keys::example(path.keys()).map(|example| format!("write, for example, {example}"));
+    Fault::new(span, path, error.message().to_owned(), help)
 }
 
 #[cfg(test)]

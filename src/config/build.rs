@@ -11,7 +11,6 @@ use toml::de::DeValue;
 
 use super::keys;
 use super::notes::Notes;
-use super::path::Path;
 use super::section::Section;
 use super::values::{self, Wrong};
 use super::{Backend, Drain, Listener, Settings};
@@ -113,14 +112,8 @@ fn time_limits(section: &mut Section<'_, '_>) -> (HelloLimits, Drain) {
 }
 
 fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
-    let names = notes.names("listeners");
-    if names.is_empty() && notes.lost.is_whole(&Path::of(&["listeners"])) {
-        notes.fault(
-            &Path::default(),
-            "there are no listeners".to_owned(),
-            "write [listeners.agents] and bind = [\"[::]:443\"]",
-        );
-    }
+    let help = "write [listeners.agents] and bind = [\"[::]:443\"]";
+    let names = notes.names("listeners", help);
     let listener = |name| {
         let mut section = notes.section(&["listeners", name]);
         section.check_name(name);
@@ -138,14 +131,8 @@ fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
 }
 
 fn backends(notes: &mut Notes<'_>) -> Vec<Backend> {
-    let names = notes.names("backends");
-    if names.is_empty() && notes.lost.is_whole(&Path::of(&["backends"])) {
-        notes.fault(
-            &Path::default(),
-            "there are no backends".to_owned(),
-            "write [backends.fleet] and endpoints = [\"fleet-1.internal:8220\"]",
-        );
-    }
+    let help = "write [backends.fleet] and endpoints = [\"fleet-1.internal:8220\"]";
+    let names = notes.names("backends", help);
     let backend = |name| backend(name, &mut notes.section(&["backends", name]));
     names.into_iter().map(backend).collect()
 }

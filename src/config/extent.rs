@@ -19,13 +19,8 @@ pub(super) fn fault(text: &str) -> Option<Fault> {
     let mut seen = Seen::new();
     let too_much = |token: toml_parser::lexer::Token| {
         let [message, help] = seen.next(token.kind())?;
-        Some(Fault {
-            span: token.span().start()..token.span().end(),
-            path: Path::default(),
-            message,
-            help: Some(help),
-            other: None,
-        })
+        let span = token.span().start()..token.span().end();
+        Some(Fault::new(span, Path::default(), message, Some(help)))
     };
     toml_parser::Source::new(text).lex().find_map(too_much)
 }

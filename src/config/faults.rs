@@ -28,6 +28,24 @@ pub(super) struct Fault {
     pub(super) other: Option<(Range<usize>, String)>,
 }
 
+impl Fault {
+    /// Of one place.
+    pub(super) fn new(
+        span: Range<usize>,
+        path: Path,
+        message: String,
+        help: Option<String>,
+    ) -> Self {
+        Self {
+            span,
+            path,
+            message,
+            help,
+            other: None,
+        }
+    }
+}
+
 /// The faults of one file, or its warnings, in the order of their places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
@@ -131,18 +149,11 @@ impl Faults {
         help: Option<String>,
         hash: Option<u32>,
     ) -> Self {
-        let fault = Fault {
-            span: 0..0,
-            path: Path::default(),
-            message,
-            help,
-            other: None,
-        };
         Self {
             file: file.to_owned(),
             text: None,
             hash,
-            first: vec![fault],
+            first: vec![Fault::new(0..0, Path::default(), message, help)],
             more: 0,
         }
     }

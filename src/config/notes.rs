@@ -42,10 +42,14 @@ impl<'t> Notes<'t> {
         }
     }
 
-    /// The names of the tables under a key, in their order.
-    pub(super) fn names(&self, key: &str) -> Vec<&'t str> {
+    /// The names of the tables under a key, in their order. That there are none is a fault.
+    pub(super) fn names(&mut self, key: &str, help: &str) -> Vec<&'t str> {
         let tables = self.table(&[key]).into_iter().flat_map(DeTable::keys);
-        tables.map(|name| &**name.get_ref()).collect()
+        let names: Vec<&str> = tables.map(|name| &**name.get_ref()).collect();
+        if names.is_empty() && self.lost.is_whole(&Path::of(&[key])) {
+            self.fault(&Path::default(), format!("there are no {key}"), help);
+        }
+        names
     }
 
     fn table(&self, path: &[&str]) -> Option<&'t DeTable<'t>> {
@@ -87,12 +91,6 @@ impl<'t> Notes<'t> {
     }
 
     fn note(&self, path: &Path, message: String, help: Option<String>) -> Fault {
-        Fault {
-            span: path.span(self.file),
-            path: path.clone(),
-            message,
-            help,
-            other: None,
-        }
+        Fault::new(path.span(self.file), path.clone(), message, help)
     }
 }

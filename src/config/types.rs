@@ -128,11 +128,6 @@ fn wrong_type(value: &Spanned<DeValue<'_>>, wanted: &str, path: Path) -> Fault {
         Some(example) => format!("write, for example, {example}"),
         None => format!("write a table [{path}]"),
     };
-    Fault {
-        span: value.span(),
-        message: format!("invalid type: {found}, expected {wanted}"),
-        help: Some(help),
-        path,
-        other: None,
-    }
+    let message = format!("invalid type: {found}, expected {wanted}");
+    Fault::new(value.span(), path, message, Some(help))
 }

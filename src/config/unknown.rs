@@ -35,7 +35,14 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
                 }
             }
             lost.faults.add_at(place.span().start, || {
-                unknown(path.key(key), place.span(), meant, names.clone())
+                let help = match meant {
+                    Some(name) => format!("did you mean `{name}`?"),
+                    None => format!(
+                        "write one of {}",
+                        names.clone().collect::<Vec<_>>().join(", ")
+                    ),
+                };
+                unknown(path.key(key), place.span(), help)
             });
         }
     }
@@ -71,13 +78,8 @@ fn take_long(tables: &mut DeTable<'_>, path: &Path, lost: &mut Lost) {
             && let Err(Wrong { message, help }) = values::name(name)
         {
             lost.add(path, Some(name));
-            lost.faults.add(Fault {
-                span: place.span(),
-                path: path.key(name),
-                message,
-                help: Some(help),
-                other: None,
-            });
+            let path = path.key(name);
+            (lost.faults).add(Fault::new(place.span(), path, message, Some(help)));
         }
     }
 }
@@ -102,37 +104,16 @@ fn take_dotted(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut L
         for key in under.flat_map(DeTable::keys) {
             let whole = format!("{name}.{}", key.get_ref());
             lost.add(path, Some(&whole));
-            lost.faults.add(Fault {
-                span: key.span(),
-                path: path.key(name).key(key.as_ref()),
-                message: "unknown key".to_owned(),
-                help: Some(format!(
-                    "write [{}] if the dot is a part of the name",
-                    path.key(&whole)
-                )),
-                other: None,
-            });
+            let help = path.key(&whole);
+            let help = format!("write [{help}] if the dot is a part of the name");
+            let path = path.key(name).key(key.as_ref());
+            lost.faults.add(unknown(path, key.span(), help));
         }
     }
 }
 
-fn unknown(
-    path: Path,
-    span: Range<usize>,
-    meant: Option<&str>,
-    known: impl Iterator<Item = &'static str>,
-) -> Fault {
-    let help = match meant {
-        Some(name) => format!("did you mean `{name}`?"),
-        None => format!("write one of {}", known.collect::<Vec<_>>().join(", ")),
-    };
-    Fault {
-        span,
-        path,
-        message: "unknown key".to_owned(),
-        help: Some(help),
-        other: None,
-    }
+fn unknown(path: Path, span: Range<usize>, help: String) -> Fault {
+    Fault::new(span, path, "unknown key".to_owned(), Some(help))
 }
 
 /// The known word that was probably meant. A caller with many known words bounds how often it asks.

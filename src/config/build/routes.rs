@@ -26,14 +26,10 @@ struct Names<'s> {
 }
 
 pub(super) fn routes(listeners: &[Listener], backends: &[Backend], notes: &mut Notes<'_>) -> Table {
-    let routes = notes.names("routes");
-    if routes.is_empty() && notes.lost.is_whole(&Path::of(&["routes"])) {
-        notes.fault(
-            &Path::default(),
-            "there are no routes".to_owned(),
-            "write [routes.fleet], server_names = [\"fleet.example.com\"] and backend = \"fleet\"",
-        );
-    }
+    let routes = notes.names(
+        "routes",
+        "write [routes.fleet], server_names = [\"fleet.example.com\"] and backend = \"fleet\"",
+    );
     let lost = Rc::clone(&notes.lost);
     let names = |kind, all| Names {
         kind,
