@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use arc_swap::{ArcSwap, Guard};
 
 use crate::outcome::Limit;
-pub use bounds::{Bounds, Limits};
+pub use bounds::{Bounds, Quotas};
 use clients::Clients;
 pub use machine::Machine;
 pub use networks::Networks;
@@ -32,10 +32,10 @@ pub struct Admission {
 
 impl Admission {
     /// The limits of routes.toml, with defaults that fit the machine.
-    pub fn new(limits: &Limits, machine: Machine) -> Self {
+    pub fn new(quotas: &Quotas, machine: Machine) -> Self {
         Self {
             machine,
-            bounds: ArcSwap::from_pointee(Bounds::new(limits, machine)),
+            bounds: ArcSwap::from_pointee(Bounds::new(quotas, machine)),
             connections: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
             clients: Clients::new(),
@@ -43,9 +43,9 @@ impl Admission {
     }
 
     /// Takes other limits. They hold for new connections; who is in stays in.
-    pub fn adopt(&self, limits: &Limits) {
+    pub fn adopt(&self, quotas: &Quotas) {
         self.bounds
-            .store(Arc::new(Bounds::new(limits, self.machine)));
+            .store(Arc::new(Bounds::new(quotas, self.machine)));
     }
 
     /// The limits in force.
@@ -73,10 +73,10 @@ impl Admission {
     /// until [`Permit::hello_done`].
     pub fn admit(self: &Arc<Self>) -> Result<Permit, Limit> {
         let bounds = self.bounds();
-        if !take(&self.connections, bounds.max_connections) {
+        if !count_one(&self.connections, bounds.max_connections) {
             return Err(Limit::MaxConnections);
         }
-        if !take(&self.pending, bounds.max_pending_connections) {
+        if !count_one(&self.pending, bounds.max_pending_connections) {
             give_back(&self.connections);
             return Err(Limit::MaxPendingConnections);
         }
@@ -142,7 +142,7 @@ impl Drop for Permit {
 
 /// Counts one more unless that would pass `max`. Adding first and taking back would refuse others
 /// in between.
-fn take(count: &AtomicUsize, max: usize) -> bool {
+fn count_one(count: &AtomicUsize, max: usize) -> bool {
     count
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
             (count < max).then(|| count.saturating_add(1))

@@ -52,7 +52,7 @@ pub struct Settings {
     /// `admin.bind`; `None` is off.
     pub admin: Option<SocketAddr>,
     /// Limits of admission.
-    pub limits: admission::Limits,
+    pub limits: admission::Quotas,
     /// Limits of the hello.
     pub hello: snapshot::HelloLimits,
     /// Limits of the drain.
@@ -97,9 +97,9 @@ pub struct Backend {
     /// The choice among them.
     pub balance: backend::Balance,
     /// Limits of the dial.
-    pub dial: dial::Limits,
+    pub dial: dial::Timeouts,
     /// Limits of the relay.
-    pub relay: relay::Limits,
+    pub relay: relay::Rules,
 }
 
 /// A routes.toml that is fine.

@@ -187,7 +187,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     let request = dial::Request {
         pool: &backend.pool,
         client: connection.client(),
-        limits: backend.dial,
+        timeouts: backend.dial,
         missed: &|attempt| connection.missed(attempt),
     };
     let dialled = tokio::select! {

@@ -20,9 +20,9 @@ use crate::net::{Leg, TimeIsUp, begin_connect, until};
 use crate::outcome::DialFailure;
 use crate::telemetry::{Attempt, Millis};
 
-/// The limits of a dial.
+/// The time limits of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Timeouts {
     /// One attempt.
     pub connect_timeout: Duration,
     /// All attempts together.
@@ -40,8 +40,8 @@ pub struct Request<'a> {
     pub pool: &'a Pool,
     /// The canonical address of the client, for `source_hash`.
     pub client: IpAddr,
-    /// The limits.
-    pub limits: Limits,
+    /// The time limits.
+    pub timeouts: Timeouts,
     /// Told of each attempt that fails, in time for a dial that is given up half way.
     pub missed: Missed<'a>,
 }
@@ -106,8 +106,8 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
         return Err(Unreached::Unresolved);
     }
     let dial = Dial {
-        connect_timeout: request.limits.connect_timeout,
-        deadline: now + request.limits.dial_timeout,
+        connect_timeout: request.timeouts.connect_timeout,
+        deadline: now + request.timeouts.dial_timeout,
     };
     let missed = request.missed;
     let dialled = if candidates.len() > 1 && candidates.first().is_some_and(Candidate::on_trial) {

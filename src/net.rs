@@ -16,5 +16,5 @@ pub use descriptors::{DESCRIPTORS_PER_MESSAGE, Peer, peer, receive_descriptors, 
 pub use file::{read, read_regular};
 pub use leg::{Broken, Leg, Readable, any_readable};
 pub use listening::{Accepted, Listening, adopt, bind, bind_group, is_busy, listen};
-pub use pipe::{Pipe, Pool};
+pub use pipe::{Pipe, PipePool};
 pub use socket::{LegOptions, begin_connect, local_address, set_receive_low_water_mark};

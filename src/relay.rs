@@ -33,9 +33,9 @@ pub use terms::{Terms, Verdict};
 use crate::net::{Broken, Leg, LegOptions, any_readable};
 use crate::outcome::Direction;
 
-/// The limits of a relay.
+/// What a relay goes by: its limits, and how it carries bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Rules {
     /// No byte in either direction.
     pub idle_timeout: Duration,
     /// No byte in the open direction once the other has closed.
@@ -93,7 +93,7 @@ impl<'a> Relay<'a> {
         resources: &'a Resources,
         terms: Arc<Terms>,
     ) -> Self {
-        let splicing = terms.limits.splicing;
+        let splicing = terms.rules.splicing;
         flow.begin(terms, resources.now());
         Self {
             client,

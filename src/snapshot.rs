@@ -103,7 +103,7 @@ pub struct Backend {
     /// Its endpoints and the choice among them.
     pub pool: Pool,
     /// Limits of the dial.
-    pub dial: dial::Limits,
+    pub dial: dial::Timeouts,
     /// Limits of the relay, and the backend's counters.
     pub relay: Arc<relay::Terms>,
 }
@@ -114,7 +114,7 @@ pub struct Backend {
 )]
 impl Snapshot {
     /// What a connection at an address takes; none if this snapshot does not have the address.
-    pub fn take(this: &Arc<Self>, address: AddressId) -> Option<Taken> {
+    pub fn take_at(this: &Arc<Self>, address: AddressId) -> Option<Taken> {
         Some(Taken {
             listener: *this.addresses.get(&address)?,
             snapshot: Arc::clone(this),

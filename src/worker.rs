@@ -46,7 +46,7 @@ const WARNING: Duration = Duration::from_secs(10);
 const LONGEST_QUEUE: u32 = 1 << 17;
 
 /// What makes a worker.
-pub struct Plan {
+pub struct Equipment {
     /// The position among the workers.
     pub position: usize,
     /// The connections of every worker.
@@ -74,20 +74,20 @@ struct Worker {
 }
 
 /// Runs a worker on this thread until it has been told to close and its last connection has ended.
-pub fn run(plan: Plan) -> io::Result<()> {
+pub fn run(equipment: Equipment) -> io::Result<()> {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(LocalOptions::default())?;
     let worker = Rc::new(Worker {
-        position: plan.position,
-        loads: plan.loads,
-        mailboxes: plan.mailboxes,
-        context: Rc::new((plan.context)()),
+        position: equipment.position,
+        loads: equipment.loads,
+        mailboxes: equipment.mailboxes,
+        context: Rc::new((equipment.context)()),
         connections: TaskTracker::new(),
         addresses: RefCell::default(),
         spread: RefCell::default(),
     });
-    runtime.block_on(worker.work(plan.mail, &plan.pulse));
-    plan.pulse.end();
+    runtime.block_on(worker.work(equipment.mail, &equipment.pulse));
+    equipment.pulse.end();
     Ok(())
 }
 
@@ -108,14 +108,14 @@ impl Worker {
         loop {
             tokio::select! {
                 biased;
-                Some(message) = mail.recv() => self.take(message),
+                Some(message) = mail.recv() => self.follow(message),
                 () = self.connections.wait() => {
                     // A connection that was handed over just now still counts and is told of. After
                     // `close` no other one can come, and no word of control: it is cut.
                     mail.close();
                     self.context.cut();
                     while let Ok(message) = mail.try_recv() {
-                        self.take(message);
+                        self.follow(message);
                     }
                     self.connections.wait().await;
                     return;
@@ -124,7 +124,8 @@ impl Worker {
         }
     }
 
-    fn take(self: &Rc<Self>, message: Message) {
+    /// Does what a message says.
+    fn follow(self: &Rc<Self>, message: Message) {
         match message {
             Message::Listen {
                 address,
@@ -205,7 +206,7 @@ impl Worker {
     async fn empty(&self, address: &Address) {
         // No more than the longest queue: somebody may connect faster than it empties.
         for _ in 0..LONGEST_QUEUE {
-            match address.listening.take() {
+            match address.listening.accept_now() {
                 Ok(accepted) => self.place(accepted, address.taken()),
                 Err(Errno::AGAIN) => return,
                 Err(error) => {

@@ -16,7 +16,7 @@ const CEILING: u64 = 1_000_000;
 
 /// `[limits]` as far as they bound counts. `None` takes the default that depends on the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct Quotas {
     /// `max_connections`.
     pub max_connections: Option<usize>,
     /// `max_pending_connections`: without a whole hello.
@@ -54,7 +54,7 @@ pub struct Bounds {
 
 impl Bounds {
     /// Fills the defaults in.
-    pub fn new(limits: &Limits, machine: Machine) -> Self {
+    pub fn new(limits: &Quotas, machine: Machine) -> Self {
         let (allowed, bound_by) = machine_max_connections(machine);
         let (max_connections, bound_by) = match limits.max_connections {
             Some(max) => (max.max(1), "routes.toml"),

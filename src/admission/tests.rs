@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const NO_LIMITS: Limits = Limits {
+const NO_LIMITS: Quotas = Quotas {
     max_connections: None,
     max_pending_connections: None,
     max_pending_per_client: None,
@@ -20,7 +20,7 @@ const MACHINE: Machine = Machine {
     memory_max: None,
 };
 
-fn admission(limits: &Limits) -> Arc<Admission> {
+fn admission(limits: &Quotas) -> Arc<Admission> {
     Arc::new(Admission::new(limits, MACHINE))
 }
 
@@ -46,7 +46,7 @@ fn max_connections_is_what_the_scarcest_of_the_machine_bears() {
 
 #[test]
 fn each_default_is_a_quarter_of_the_limit_above_it_and_at_least_one() {
-    let with = |limits: Limits| {
+    let with = |limits: Quotas| {
         let bounds = Bounds::new(&limits, MACHINE);
         (
             bounds.max_pending_connections,
@@ -55,21 +55,21 @@ fn each_default_is_a_quarter_of_the_limit_above_it_and_at_least_one() {
     };
     assert_eq!(with(NO_LIMITS), (2_492, 623));
     assert_eq!(
-        with(Limits {
+        with(Quotas {
             max_connections: Some(2),
             ..NO_LIMITS
         }),
         (1, 1)
     );
     assert_eq!(
-        with(Limits {
+        with(Quotas {
             max_pending_connections: Some(100),
             ..NO_LIMITS
         }),
         (100, 25)
     );
     assert_eq!(
-        with(Limits {
+        with(Quotas {
             max_pending_per_client: Some(9),
             ..NO_LIMITS
         }),
@@ -84,7 +84,7 @@ fn each_default_is_a_quarter_of_the_limit_above_it_and_at_least_one() {
 #[test]
 fn a_limit_of_routes_toml_holds_even_above_what_the_machine_bears() {
     let bounds = Bounds::new(
-        &Limits {
+        &Quotas {
             max_connections: Some(50_000),
             ..NO_LIMITS
         },
@@ -99,7 +99,7 @@ fn a_limit_of_routes_toml_holds_even_above_what_the_machine_bears() {
 
 #[test]
 fn a_connection_over_a_total_limit_is_refused_until_another_ends() {
-    let limits = Limits {
+    let limits = Quotas {
         max_connections: Some(3),
         max_pending_connections: Some(2),
         ..NO_LIMITS
@@ -122,7 +122,7 @@ fn a_connection_over_a_total_limit_is_refused_until_another_ends() {
 
 #[test]
 fn a_client_over_its_pending_limit_is_refused_and_others_are_not() {
-    let admission = admission(&Limits {
+    let admission = admission(&Quotas {
         max_pending_per_client: Some(1),
         ..NO_LIMITS
     });
@@ -156,7 +156,7 @@ fn pending_of(admission: &Arc<Admission>, client: &str) -> Vec<Permit> {
 
 #[test]
 fn by_default_one_client_has_half_of_the_pending_places_and_under_pressure_its_share() {
-    let admission = admission(&Limits {
+    let admission = admission(&Quotas {
         max_pending_connections: Some(40),
         ..NO_LIMITS
     });
@@ -177,7 +177,7 @@ fn by_default_one_client_has_half_of_the_pending_places_and_under_pressure_its_s
 
 #[test]
 fn a_written_share_counts_always() {
-    let admission = admission(&Limits {
+    let admission = admission(&Quotas {
         max_pending_connections: Some(40),
         max_pending_per_client: Some(10),
         ..NO_LIMITS
@@ -187,7 +187,7 @@ fn a_written_share_counts_always() {
 
 #[test]
 fn a_client_over_its_connection_limit_is_refused_and_leaves_no_trace() {
-    let admission = admission(&Limits {
+    let admission = admission(&Quotas {
         max_connections_per_client: Some(1),
         ..NO_LIMITS
     });
@@ -208,7 +208,7 @@ fn a_client_over_its_connection_limit_is_refused_and_leaves_no_trace() {
 #[test]
 fn a_client_is_an_ipv4_address_or_an_ipv6_network() {
     let with_prefix = |prefix| {
-        let admission = admission(&Limits {
+        let admission = admission(&Quotas {
             client_ipv6_prefix: prefix,
             ..NO_LIMITS
         });
@@ -244,7 +244,7 @@ fn three_thousand_connections_from_one_address_fit_the_defaults() {
 
 #[test]
 fn the_table_gives_its_memory_back_after_a_flood() {
-    let limits = Limits {
+    let limits = Quotas {
         max_connections: Some(50_000),
         max_pending_connections: Some(50_000),
         ..NO_LIMITS
@@ -268,7 +268,7 @@ fn the_table_gives_its_memory_back_after_a_flood() {
 fn threads_never_pass_a_limit_and_all_counts_return_to_zero() {
     const MAX: usize = 20;
     const PENDING: usize = 10;
-    let limits = Limits {
+    let limits = Quotas {
         max_connections: Some(MAX),
         max_pending_connections: Some(PENDING),
         max_pending_per_client: Some(3),
@@ -354,7 +354,7 @@ fn address(client: u8, step: usize) -> IpAddr {
 proptest! {
     #[test]
     fn counts_and_refusals_equal_those_of_a_list_of_permits(steps in steps(), written: bool) {
-        let limits = Limits {
+        let limits = Quotas {
             max_connections: Some(6),
             max_pending_connections: Some(4),
             max_pending_per_client: written.then_some(2),

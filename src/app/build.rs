@@ -28,7 +28,7 @@ use crate::worker::{self, Loads, Mailbox};
 const IDS_PER_WORKER: u64 = 1 << 48;
 
 /// Of a worker beside its listening sockets: epoll, wake-up and the like, and two for each pipe.
-const DESCRIPTORS_PER_WORKER: usize = 4 + 2 * net::Pool::MOST;
+const DESCRIPTORS_PER_WORKER: usize = 4 + 2 * net::PipePool::MOST;
 
 /// More workers than this gain nothing measurable by default.
 const MOST_WORKERS: usize = 8;
@@ -137,7 +137,7 @@ impl Crew {
         let mut workers = Vec::new();
         for (position, mail) in mail.into_iter().enumerate() {
             let (ended, end) = oneshot::channel::<()>();
-            let plan = worker::Plan {
+            let equipment = worker::Equipment {
                 position,
                 loads: Arc::clone(loads),
                 mailboxes: Arc::clone(&mailboxes),
@@ -148,7 +148,7 @@ impl Crew {
             thread::Builder::new()
                 .name(format!("portway-{position}"))
                 .spawn(move || {
-                    if let Err(error) = worker::run(plan) {
+                    if let Err(error) = worker::run(equipment) {
                         let remedy = remedy(&error);
                         tracing::error!(worker = position, %error, remedy, "a worker cannot run");
                     }

@@ -62,9 +62,9 @@ pub(super) fn admin(notes: &mut Notes<'_>) -> Option<SocketAddr> {
     }
 }
 
-fn admission_limits(section: &mut Section<'_, '_>) -> admission::Limits {
+fn admission_limits(section: &mut Section<'_, '_>) -> admission::Quotas {
     let mut count = |key| section.read(key, values::count);
-    let limits = admission::Limits {
+    let limits = admission::Quotas {
         max_connections: count("max_connections"),
         max_pending_connections: count("max_pending_connections"),
         max_pending_per_client: count("max_pending_per_client"),
@@ -147,7 +147,7 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
         endpoints,
         balance: balance.unwrap_or_default(),
         dial: dial_limits(section),
-        relay: relay::Limits {
+        relay: relay::Rules {
             idle_timeout: section.duration("idle_timeout"),
             half_close_timeout: section.duration("half_close_timeout"),
             stall_timeout: section.duration("stall_timeout"),
@@ -160,9 +160,9 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     }
 }
 
-fn dial_limits(section: &mut Section<'_, '_>) -> dial::Limits {
+fn dial_limits(section: &mut Section<'_, '_>) -> dial::Timeouts {
     let faults = section.notes.faults.count();
-    let limits = dial::Limits {
+    let limits = dial::Timeouts {
         connect_timeout: section.duration("connect_timeout"),
         dial_timeout: section.duration("dial_timeout"),
     };

@@ -8,7 +8,7 @@ use socket2::SockRef;
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::*;
-use crate::admission::{Limits, Machine};
+use crate::admission::{Machine, Quotas};
 use crate::net;
 use crate::routing::Table;
 use crate::snapshot::{HelloLimits, Listener, ListenerId, Snapshot};
@@ -37,7 +37,7 @@ pub(crate) fn context() -> (Context, Taken) {
         routes: Table::default(),
         route_connections: Vec::new(),
     };
-    let limits = Limits {
+    let quotas = Quotas {
         max_connections: None,
         max_pending_connections: None,
         max_pending_per_client: None,
@@ -55,7 +55,7 @@ pub(crate) fn context() -> (Context, Taken) {
         listener: ListenerId(0),
     };
     let context = Context {
-        admission: Arc::new(Admission::new(&limits, machine)),
+        admission: Arc::new(Admission::new(&quotas, machine)),
         log: Arc::new(ConnectionLog::new(
             lines,
             Format::Json,

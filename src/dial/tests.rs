@@ -32,7 +32,7 @@ fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
     let request = Request {
         pool,
         client: "192.0.2.1".parse().unwrap(),
-        limits: Limits {
+        timeouts: Timeouts {
             connect_timeout: Duration::from_secs(4),
             dial_timeout: Duration::from_secs(9),
         },

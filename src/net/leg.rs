@@ -244,7 +244,7 @@ impl Leg {
 
     /// Takes the bytes of a pipe that cannot be spliced into this socket.
     pub fn reclaim(&self, pipe: &mut Pipe) -> Result<Vec<u8>, Broken> {
-        pipe.take().map_err(|error| self.fail(error))
+        pipe.take_bytes().map_err(|error| self.fail(error))
     }
 
     /// Sends what fits, without waiting: for an alert, which is lost if it does not.

@@ -49,7 +49,7 @@ impl Listening {
     pub async fn accept(&self) -> rustix::io::Result<Accepted> {
         loop {
             let mut guard = self.0.readable().await.map_err(|_gone| Errno::CANCELED)?;
-            match self.take() {
+            match self.accept_now() {
                 Err(Errno::AGAIN) => guard.clear_ready(),
                 result => return result,
             }
@@ -57,7 +57,7 @@ impl Listening {
     }
 
     /// Takes a connection that waits in the queue, or fails with EAGAIN.
-    pub fn take(&self) -> rustix::io::Result<Accepted> {
+    pub fn accept_now(&self) -> rustix::io::Result<Accepted> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, address) = rustix::net::acceptfrom_with(self.0.get_ref(), flags)?;
         let client = address.and_then(|address| SocketAddr::try_from(address).ok());

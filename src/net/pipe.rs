@@ -26,7 +26,7 @@ const CHUNK: usize = 1 << 20;
 pub struct Pipe {
     ends: Rc<Ends>,
     held: usize,
-    pool: Rc<Pool>,
+    pool: Rc<PipePool>,
 }
 
 #[derive(Debug)]
@@ -73,7 +73,7 @@ impl Pipe {
     }
 
     /// Reads all bytes out of the pipe.
-    pub fn take(&mut self) -> rustix::io::Result<Vec<u8>> {
+    pub fn take_bytes(&mut self) -> rustix::io::Result<Vec<u8>> {
         let mut bytes = vec![0; self.held];
         let mut read = 0;
         while let Some(rest) = bytes.get_mut(read..).filter(|rest| !rest.is_empty()) {
@@ -101,16 +101,16 @@ impl Drop for Pipe {
 
 /// The pipes of one worker, lent only while they have bytes.
 #[derive(Debug, Default)]
-pub struct Pool {
+pub struct PipePool {
     idle: RefCell<Vec<Rc<Ends>>>,
     /// Pipes lent and idle.
     open: Cell<usize>,
-    /// A failed creation is remembered until [`Pool::retry`]: trying each time costs 13 to 20 % CPU.
+    /// A failed creation is remembered until [`PipePool::retry`]: trying each time costs 13 to 20 % CPU.
     failed: Cell<bool>,
     fallbacks: Cell<u64>,
 }
 
-impl Pool {
+impl PipePool {
     /// The most pipes of a worker. They are scarce for an ordinary user (64 MiB in all), and each
     /// takes two descriptors. Beside 64 downloads eight do as well as 16 or 64, and cost 0.8 of four.
     pub const MOST: usize = 8;

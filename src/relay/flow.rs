@@ -144,7 +144,7 @@ impl Flow {
     /// The options of the legs, once the connection has lived long enough to need them.
     pub(super) fn leg_options(&self) -> Option<LegOptions> {
         let terms = self.terms.get().filter(|_| self.settled.get())?;
-        Some(terms.limits.leg)
+        Some(terms.rules.leg)
     }
 
     /// Bytes of a direction that the kernel has taken for its receiver so far.

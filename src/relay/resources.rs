@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use crate::net::Pool;
+use crate::net::PipePool;
 
 /// What all connections of a worker use one after the other.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub struct Resources {
     /// Takes the joined message of a hello that came in several records.
     pub scratch: RefCell<Box<[u8]>>,
     /// Pipes for bulk flows.
-    pub pipes: Rc<Pool>,
+    pub pipes: Rc<PipePool>,
     /// Seconds since the worker began, as of its last turn.
     clock: Cell<u32>,
     /// How often a relay had the thread.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Limits;
+use super::Rules;
 use crate::outcome::Outcome;
 use crate::telemetry::BackendStats;
 
@@ -41,15 +41,15 @@ pub(super) struct Seconds {
 }
 
 impl Seconds {
-    fn new(limits: &Limits) -> Self {
+    fn new(rules: &Rules) -> Self {
         let seconds = |limit: Duration| {
             let whole = limit.as_secs() + u64::from(limit.subsec_nanos() > 0);
             u32::try_from(whole).unwrap_or(u32::MAX)
         };
         Self {
-            idle: seconds(limits.idle_timeout),
-            half_close: seconds(limits.half_close_timeout),
-            stall: seconds(limits.stall_timeout),
+            idle: seconds(rules.idle_timeout),
+            half_close: seconds(rules.half_close_timeout),
+            stall: seconds(rules.stall_timeout),
         }
     }
 }
@@ -57,19 +57,19 @@ impl Seconds {
 /// What all relays to a backend have in common.
 #[derive(Debug)]
 pub struct Terms {
-    /// The limits.
-    pub limits: Limits,
+    /// The rules.
+    pub rules: Rules,
     /// The backend's counters.
     pub stats: Arc<BackendStats>,
     pub(super) seconds: Seconds,
 }
 
 impl Terms {
-    /// Limits, and the counters of the backend.
-    pub fn new(limits: Limits, stats: Arc<BackendStats>) -> Self {
+    /// Rules, and the counters of the backend.
+    pub fn new(rules: Rules, stats: Arc<BackendStats>) -> Self {
         Self {
-            seconds: Seconds::new(&limits),
-            limits,
+            seconds: Seconds::new(&rules),
+            rules,
             stats,
         }
     }

@@ -17,9 +17,9 @@ use crate::telemetry::Registry;
 /// What a test waits for at most.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn limits(splicing: Splicing) -> Limits {
+fn limits(splicing: Splicing) -> Rules {
     let hour = Duration::from_hours(1);
-    Limits {
+    Rules {
         idle_timeout: hour,
         half_close_timeout: hour,
         stall_timeout: hour,
@@ -82,7 +82,7 @@ fn means(splicing: Splicing) -> Means {
     }
 }
 
-fn terms(limits: Limits) -> Arc<Terms> {
+fn terms(limits: Rules) -> Arc<Terms> {
     Arc::new(Terms::new(limits, Registry::new().backend("backend")))
 }
 
@@ -426,7 +426,7 @@ fn invariant_5_an_idle_flow_has_given_its_pipe_back() {
 /// A flow whose relay began at second 100.
 fn flow() -> Flow {
     let flow = Flow::new(std::time::Instant::now());
-    let limits = Limits {
+    let limits = Rules {
         idle_timeout: Duration::from_mins(1),
         half_close_timeout: Duration::from_secs(10),
         stall_timeout: Duration::from_millis(1_500),

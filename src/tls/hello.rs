@@ -237,7 +237,7 @@ const fn is_grease(value: u16) -> bool {
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], Rejection> {
+    fn take_bytes(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], Rejection> {
         let (taken, rest) = self.0.split_at_checked(count).ok_or(undecodable(field))?;
         self.0 = rest;
         Ok(taken)
@@ -255,12 +255,12 @@ impl<'a> Reader<'a> {
 
     fn vector8(&mut self, field: &'static str) -> Result<&'a [u8], Rejection> {
         let length = self.u8(field)?;
-        self.take(usize::from(length), field)
+        self.take_bytes(usize::from(length), field)
     }
 
     fn vector16(&mut self, field: &'static str) -> Result<&'a [u8], Rejection> {
         let length = self.u16(field)?;
-        self.take(usize::from(length), field)
+        self.take_bytes(usize::from(length), field)
     }
 
     const fn end(&self, field: &'static str) -> Result<(), Rejection> {

@@ -50,7 +50,8 @@ impl Addresses {
         id: AddressId,
         socket: Arc<Socket>,
     ) -> io::Result<Option<Rc<Address>>> {
-        let taken = self.snapshot.as_ref().and_then(|it| Snapshot::take(it, id));
+        let snapshot = self.snapshot.as_ref();
+        let taken = snapshot.and_then(|it| Snapshot::take_at(it, id));
         let taken = taken.ok_or_else(|| io::Error::other("no snapshot has the address"))?;
         let mut closing = self.closing.iter().filter_map(Weak::upgrade);
         if let Some(address) = closing.find(|one| one.id == id && one.listening.is_of(&socket)) {
@@ -88,7 +89,7 @@ impl Addresses {
     /// Connections that arrive from now on take `snapshot`.
     pub(super) fn swap(&mut self, snapshot: &Arc<Snapshot>) {
         for address in &self.open {
-            if let Some(taken) = Snapshot::take(snapshot, address.id) {
+            if let Some(taken) = Snapshot::take_at(snapshot, address.id) {
                 address.taken.replace(taken);
             }
         }

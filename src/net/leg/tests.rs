@@ -8,7 +8,7 @@ use socket2::SockRef;
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::*;
-use crate::net::Pool;
+use crate::net::PipePool;
 
 fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -28,7 +28,7 @@ fn an_error_that_a_splice_swallows_is_found() {
         // The first part of what the pipe holds fills it.
         SockRef::from(&target).set_send_buffer_size(1).unwrap();
         sender.write_all(&vec![1; 60_000]).unwrap();
-        let mut pipe = Rc::new(Pool::default()).lend().unwrap();
+        let mut pipe = Rc::new(PipePool::default()).lend().unwrap();
         let filled = pipe.fill(&source, 60_000).unwrap();
         // It is closed: each byte that comes is answered with RST, while the splice still runs.
         drop(peer);
