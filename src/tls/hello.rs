@@ -116,7 +116,7 @@ fn parse(body: &[u8], size: usize) -> Result<ClientHello<'_>, Rejection> {
     if version <= Version::SSL_3 {
         return Err(Rejection::UnsupportedVersion);
     }
-    body.take(32, "random")?;
+    body.take_bytes(32, "random")?;
     if body.vector8("session id")?.len() > 32 {
         return Err(undecodable("session id"));
     }

@@ -46,7 +46,7 @@ pub(crate) struct Done {
     pub(crate) connections: u64,
     /// Bytes that open ones sent and got back.
     pub(crate) transferred: u64,
-    /// Open ones that ended after a silence, which only a slow machine makes: a drain may end those.
+    /// Those that ended after a silence, which only a slow machine makes: a drain may end those.
     pub(crate) silent: u64,
     /// Everything else.
     pub(crate) faults: Vec<String>,
@@ -102,7 +102,8 @@ impl Load {
                 }
                 while let Some(ended) = short.join_next().await {
                     match ended.unwrap() {
-                        Ok(()) => done.connections += 1,
+                        Ok(true) => done.connections += 1,
+                        Ok(false) => done.silent += 1,
                         Err(fault) => done.faults.push(format!("new: {fault}")),
                     }
                 }
@@ -168,8 +169,14 @@ async fn close(mut stream: TcpStream) -> std::io::Result<()> {
     }
 }
 
-async fn once(relay: SocketAddr) -> std::io::Result<()> {
-    timeout(PATIENCE, async { close(relayed(relay).await?).await }).await?
+/// A new connection and its end. False if it was ended in a silence.
+async fn once(relay: SocketAddr) -> std::io::Result<bool> {
+    let begun = Instant::now();
+    let ended = async { close(relayed(relay).await?).await };
+    match timeout(PATIENCE, ended).await? {
+        Err(_) if begun.elapsed() > SILENCE => Ok(false),
+        ended => ended.map(|()| true),
+    }
 }
 
 /// Sends and gets back until the end; what comes back is what was sent. False if it was ended in a silence.
