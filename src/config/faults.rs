@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::path::Path;
+use super::path::{Path, shorten};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 /// More faults than anybody repairs in one go; a file of garbage has thousands. The rest is counted.
@@ -113,13 +113,6 @@ impl Found {
     /// How many there are.
     pub(super) const fn count(&self) -> usize {
         self.first.len() + self.more
-    }
-}
-
-pub(super) fn shorten(text: &mut String, longest: usize) {
-    if let Some((end, _)) = text.char_indices().nth(longest) {
-        text.truncate(end);
-        text.push('…');
     }
 }
 

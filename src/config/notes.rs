@@ -9,7 +9,6 @@ use toml::de::DeTable;
 use super::faults::{Fault, Found};
 use super::lost::Lost;
 use super::path::Path;
-use super::section::Section;
 
 /// What was found so far in one file.
 pub(super) struct Notes<'t> {
@@ -34,14 +33,6 @@ impl<'t> Notes<'t> {
         }
     }
 
-    pub(super) fn section(&mut self, path: &[&str]) -> Section<'_, 't> {
-        Section {
-            table: self.table(path),
-            path: Path::of(path),
-            notes: self,
-        }
-    }
-
     /// The names of the tables under a key, in their order. That there are none is a fault.
     pub(super) fn names(&mut self, key: &str, help: &str) -> Vec<&'t str> {
         let tables = self.table(&[key]).into_iter().flat_map(DeTable::keys);
@@ -52,7 +43,7 @@ impl<'t> Notes<'t> {
         names
     }
 
-    fn table(&self, path: &[&str]) -> Option<&'t DeTable<'t>> {
+    pub(super) fn table(&self, path: &[&str]) -> Option<&'t DeTable<'t>> {
         let mut table = self.file;
         for key in path {
             table = table.get(*key)?.get_ref().as_table()?;
@@ -84,7 +75,7 @@ impl<'t> Notes<'t> {
         self.faults.add(fault);
     }
 
-    /// The path of a value that [`Section::list`] has left.
+    /// The path of a value that `Section::list` has left.
     pub(super) fn element(&self, list: &Path, index: usize) -> Path {
         let left = self.left.get(list).and_then(|left| left.get(index));
         list.index(left.copied().unwrap_or(index))

@@ -6,8 +6,6 @@ use std::sync::Arc;
 
 use toml::de::{DeTable, DeValue};
 
-use super::faults::shorten;
-
 /// Characters of a key, which are fewer wherever the key is right.
 const LONGEST_KEY: usize = 64;
 
@@ -133,5 +131,13 @@ impl fmt::Display for Path {
             }
         }
         Ok(())
+    }
+}
+
+/// Cuts a text behind so many characters.
+pub(super) fn shorten(text: &mut String, longest: usize) {
+    if let Some((end, _)) = text.char_indices().nth(longest) {
+        text.truncate(end);
+        text.push('…');
     }
 }

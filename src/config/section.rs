@@ -21,6 +21,17 @@ pub(super) struct Section<'n, 't> {
     pub(super) table: Option<&'t DeTable<'t>>,
 }
 
+impl<'t> Notes<'t> {
+    /// The section at this path, whose values are read with what is wrong with them.
+    pub(super) fn section(&mut self, path: &[&str]) -> Section<'_, 't> {
+        Section {
+            table: self.table(path),
+            path: Path::of(path),
+            notes: self,
+        }
+    }
+}
+
 impl<'t> Section<'_, 't> {
     /// The value, or a fault and nothing.
     pub(super) fn check<T>(&mut self, key: &str, value: Result<T, Wrong>) -> Option<T> {

@@ -25,7 +25,7 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
         .collect();
     for key in &strange {
         if let Some((place, value)) = file.remove_entry(key.as_str()) {
-            let meant = nearest(key, names.clone());
+            let meant = values::nearest(key, names.clone());
             lost.add(path, meant);
             // What refers to a table in it is no fault of its own.
             if let (Some(meant), DeValue::Table(tables)) = (meant, value.get_ref()) {
@@ -114,19 +114,4 @@ fn take_dotted(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut L
 
 fn unknown(path: Path, span: Range<usize>, help: String) -> Fault {
     Fault::new(span, path, "unknown key".to_owned(), Some(help))
-}
-
-/// The known word that was probably meant. A caller with many known words bounds how often it asks.
-pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
-    if word.len() > values::LONGEST_NAME {
-        return None;
-    }
-    let most = |name: &str| 1.max(name.len() / 3);
-    let length = word.chars().count();
-    known
-        .filter(|name| name.chars().count().abs_diff(length) <= most(name))
-        .map(|name| (strsim::osa_distance(word, name), name))
-        .filter(|(distance, name)| *distance <= most(name))
-        .min()
-        .map(|(_, name)| name)
 }

@@ -12,7 +12,6 @@ use bytesize::ByteSize;
 use ipnet::IpNet;
 
 use super::keys::Kind;
-use super::unknown::nearest;
 use crate::backend::{Target, is_forbidden};
 use crate::routing::Pattern;
 use crate::tls::ServerName;
@@ -311,4 +310,19 @@ fn canonical_network(network: IpNet) -> IpNet {
         }
         _ => network,
     }
+}
+
+/// The known word that was probably meant. A caller with many known words bounds how often it asks.
+pub(super) fn nearest<'w>(word: &str, known: impl Iterator<Item = &'w str>) -> Option<&'w str> {
+    if word.len() > LONGEST_NAME {
+        return None;
+    }
+    let most = |name: &str| 1.max(name.len() / 3);
+    let length = word.chars().count();
+    known
+        .filter(|name| name.chars().count().abs_diff(length) <= most(name))
+        .map(|name| (strsim::osa_distance(word, name), name))
+        .filter(|(distance, name)| *distance <= most(name))
+        .min()
+        .map(|(_, name)| name)
 }

@@ -6,7 +6,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use super::hello::Hello;
 use super::refuse::Refusal;
 use crate::admission::Permit;
 use crate::backend::InUse;
@@ -15,6 +14,7 @@ use crate::outcome::{ClosedBy, Direction, Limit, Outcome};
 use crate::relay::{Flow, Micros};
 use crate::snapshot::{Listener, ListenerId, RouteId, Routed, Snapshot, Taken};
 use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time};
+use crate::tls::{Alpn, ServerName, Version};
 
 /// One accepted client. Its task writes down here what it learns, the worker reviews it, and the
 /// record tells the log of it at the end: nothing is known to the task alone. An idle connection has
@@ -41,6 +41,26 @@ pub struct Connection {
     /// How it ends. An end that nobody has told is a fault of portway.
     end: Cell<(Outcome, ClosedBy)>,
     trouble: Cell<Option<Box<Trouble>>>,
+}
+
+/// What routing and the log need of a hello, out of the socket's buffer.
+#[derive(Debug)]
+pub(super) struct Hello {
+    /// The checked name, if the hello has one.
+    pub(super) server_name: Option<ServerName>,
+    /// The head of the ALPN list, as on the wire.
+    pub(super) alpn: Box<[u8]>,
+    /// The highest TLS version offered, as on the wire.
+    pub(super) version: Version,
+    /// From accept to the whole hello.
+    pub(super) after: Micros,
+}
+
+impl Hello {
+    /// The protocols offered.
+    pub(super) fn alpn(&self) -> Alpn<'_> {
+        Alpn::new(&self.alpn)
+    }
 }
 
 /// A connected backend.

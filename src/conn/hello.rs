@@ -4,32 +4,12 @@ use std::pin::pin;
 
 use rustix::io::Errno;
 
-use super::connection::Connection;
+use super::connection::{Connection, Hello};
 use super::refuse::Refusal;
 use crate::net::{Leg, Readable, TimeIsUp, set_receive_low_water_mark, until};
 use crate::outcome::Outcome;
 use crate::relay::{Micros, Resources};
-use crate::tls::{Alpn, Progress, ServerName, Version, read_hello};
-
-/// What routing and the log need of a hello, out of the socket's buffer.
-#[derive(Debug)]
-pub(super) struct Hello {
-    /// The checked name, if the hello has one.
-    pub(super) server_name: Option<ServerName>,
-    /// The head of the ALPN list, as on the wire.
-    alpn: Box<[u8]>,
-    /// The highest TLS version offered, as on the wire.
-    pub(super) version: Version,
-    /// From accept to the whole hello.
-    pub(super) after: Micros,
-}
-
-impl Hello {
-    /// The protocols offered.
-    pub(super) fn alpn(&self) -> Alpn<'_> {
-        Alpn::new(&self.alpn)
-    }
-}
+use crate::tls::{Progress, ServerName, read_hello};
 
 /// What one look at the received bytes showed.
 enum Look {

@@ -2,8 +2,7 @@
 
 use std::rc::Rc;
 
-use super::connection::{Connection, Reached};
-use super::hello::Hello;
+use super::connection::{Connection, Hello, Reached};
 use super::refuse::Refusal;
 use super::{Context, Legs};
 use crate::dial::Dialled;

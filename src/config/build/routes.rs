@@ -8,7 +8,6 @@ use crate::config::lost::Lost;
 use crate::config::notes::Notes;
 use crate::config::path::Path;
 use crate::config::section::Section;
-use crate::config::unknown::nearest;
 use crate::config::values::{self, Wrong};
 use crate::config::{Backend, Listener};
 use crate::routing::{Route, Table, Tie};
@@ -122,7 +121,7 @@ impl Names<'_> {
     fn nearest(&self, name: &str) -> Option<&str> {
         let left = self.comparisons.get().checked_sub(self.all.len())?;
         self.comparisons.set(left);
-        nearest(name, self.all.iter().map(|known| &***known))
+        values::nearest(name, self.all.iter().map(|known| &***known))
     }
 }
 
