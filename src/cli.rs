@@ -6,6 +6,9 @@
 use std::io::{self, IsTerminal, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -20,6 +23,8 @@ mod report;
 
 const BAD_USAGE: u8 = 2;
 const BAD_CONFIGURATION: u8 = 78;
+/// What a reader of the faults of the first file may take.
+const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A Layer-4 relay for Elastic fleets: it routes TLS connections by server name, and never
 /// terminates TLS.
@@ -158,7 +163,13 @@ impl Run {
             watch: self.watch,
             take_over: self.takeover,
         };
-        app::run(options).or_else(|faults| tell(&faults))
+        app::run(options).or_else(|faults| {
+            // No signal ends the process any more, so somebody who does not read must not hold it up.
+            let (teller, told) = mpsc::channel();
+            thread::Builder::new().spawn(move || drop(teller.send(tell(&faults))))?;
+            let told = told.recv_timeout(TELL_TIMEOUT);
+            told.unwrap_or(Ok(ExitCode::from(BAD_CONFIGURATION)))
+        })
     }
 }
 

@@ -326,6 +326,22 @@ fn a_pipe_that_is_not_closed_is_told() {
 }
 
 #[test]
+fn a_bad_file_ends_run_also_if_nobody_reads_its_faults() {
+    let directory = directory();
+    fs::write(directory.path().join("bad.toml"), "workers = 0\n".repeat(2)).unwrap();
+    let (_reader, mut writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while writer.write(&[b' '; 512]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let mut command = Command::new("timeout");
+    command.current_dir(directory.path()).stderr(writer);
+    command.args(["60", env!("CARGO_BIN_EXE_portway")]);
+    let status = command.args(["run", "--config", "bad.toml"]).status();
+    let status = status.unwrap();
+    assert_eq!(status.code(), Some(78));
+}
+
+#[test]
 fn check_opens_no_socket() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let directory = directory();
