@@ -42,7 +42,7 @@ pub struct Request<'a> {
     pub client: IpAddr,
     /// The time limits.
     pub timeouts: Timeouts,
-    /// Told of each attempt that fails, in time for a dial that is given up half way.
+    /// Told of each attempt that fails, also if the dial is given up later; of those of a trial once it has ended.
     pub missed: Missed<'a>,
 }
 
@@ -169,7 +169,8 @@ impl Dial {
                 ended = &mut trial => match result(ended) {
                     (Err(failure), late) => {
                         head_start.cancel();
-                        (rest.await.map_err(|other| other.max(failure)), late)
+                        late.into_iter().for_each(missed);
+                        (rest.await.map_err(|other| other.max(failure)), Vec::new())
                     }
                     won => won,
                 },
