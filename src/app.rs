@@ -157,7 +157,7 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
     let file = options.file.clone();
     finish(runtime, async {
         let mut early = EarlyRequests::new();
-        spawn_local(registry.watch("signals", signals.pass_on(early.requests.clone())));
+        spawn_local(registry.vital_task("signals", signals.pass_on(early.requests.clone())));
         let loaded = match begin_to_load(file.clone()) {
             Ok(loaded) => early.unless_stopped(loaded).await,
             Err(error) => return Ok(failed(&error, &file)),
@@ -176,9 +176,9 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
             }
             Ok(Stopped::Lost(what)) => {
                 tracing::error!(
-                    what,
-                    "this has ended by itself, and portway cannot do without it: portway ends, so that it is \
-                     started again; please report the lines of the log before this one"
+                    part = what,
+                    "a part that portway cannot do without has ended, so portway stops and must be started \
+                     again: the lines before this one say why"
                 );
                 ExitCode::FAILURE
             }
@@ -247,14 +247,14 @@ async fn relay(
     // Before sockets come that may be more than the soft limit allows.
     let machine = Machine::read();
     let mut inherited = Inherited::from_systemd().map_err(StartError::Inherited)?;
-    let mut predecessor = None;
+    let mut giver = None;
     if options.take_over {
         let taken = takeover::take_over(&options.file, &loaded.settings, &mut inherited);
         let Some(taken) = early.unless_stopped(taken).await else {
             return Ok(Stopped::Drained);
         };
-        predecessor = taken?;
-        if predecessor.is_none() {
+        giver = taken?;
+        if giver.is_none() {
             tracing::info!("no portway runs with this file here: there is nothing to take over");
         }
     }
@@ -264,7 +264,7 @@ async fn relay(
         file: Some(control::File {
             path: options.file,
             watch: options.watch,
-            predecessor,
+            giver,
         }),
         inherited,
         machine,

@@ -39,7 +39,7 @@ pub use schema::schema;
 const MAX_FILE: u64 = 1 << 20;
 
 /// What is read of a larger file, in bytes: what `control` hashes to watch it, so that both know it by one hash.
-const MOST_READ: u64 = 1 << 21;
+pub const MOST_READ: u64 = 1 << 21;
 
 /// What is looked at of the line behind an error, in bytes.
 const LONGEST_REST: usize = 1000;

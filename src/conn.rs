@@ -65,7 +65,7 @@ impl Context {
     }
 
     /// The live connections. Who looks at them later keeps none of them alive.
-    pub fn connections(&self) -> Vec<Weak<Connection>> {
+    pub fn live(&self) -> Vec<Weak<Connection>> {
         let connections = self.connections.borrow();
         let connections = connections.iter();
         connections.map(|(_, one)| Rc::downgrade(one)).collect()

@@ -139,15 +139,15 @@ impl Control {
         let admin = setup.admin.map(TcpListener::from_std).transpose()?;
         let registry = Arc::clone(&setup.registry);
         let upkeep = upkeep(Arc::clone(&registry), setup.log);
-        spawn_local(registry.watch("upkeep", upkeep));
+        spawn_local(registry.vital_task("upkeep", upkeep));
         let watchdog = service::watchdog(Arc::clone(&registry));
-        spawn_local(registry.watch("watchdog", watchdog));
+        spawn_local(registry.vital_task("watchdog", watchdog));
         let first = setup.first;
         // The predecessor answers at its admin address until we accept.
         let mut file = setup.file;
         let path = file.as_ref().map_or(Path::new(""), |file| &file.path);
         let steps = Steps::new(path, setup.builder);
-        let given = file.as_mut().and_then(|file| file.predecessor.take());
+        let given = file.as_mut().and_then(|file| file.giver.take());
         if given.is_some() {
             setup.state.await_predecessor();
         }
@@ -209,7 +209,7 @@ impl Control {
             self.leave_admin = Some(leave.clone());
             let (admin, state) = (Arc::clone(admin), Arc::clone(&self.state));
             let serve = admin::serve(admin, state, leave);
-            spawn_local(self.registry.watch("admin", serve));
+            spawn_local(self.registry.vital_task("admin", serve));
         }
     }
 
@@ -225,7 +225,7 @@ impl Control {
         if let Some((file, requests)) = &self.file {
             let (file, requests) = (file.path.clone(), requests.clone());
             let serve = socket::serve(file, before, requests, Arc::clone(&self.registry));
-            let serve = self.registry.watch("control socket", serve);
+            let serve = self.registry.vital_task("control socket", serve);
             self.socket = Some(spawn_local(serve).abort_handle());
         }
     }
@@ -237,11 +237,11 @@ impl Control {
         {
             let (tried, registry) = (Rc::clone(&self.tried), Arc::clone(&self.registry));
             let watch = watch::watch(file.path.clone(), tried, registry, requests.clone());
-            spawn_local(self.registry.watch("watch", watch));
+            spawn_local(self.registry.vital_task("watch of the file", watch));
         }
     }
 
-    /// Does what is asked for until a request, or the loss of a worker, ends that. Whatever takes time is
+    /// Does what is asked for until a request, or the loss of something vital, ends that. Whatever takes time is
     /// waited for here and nowhere else, so that a request to stop is heard at once.
     async fn serve(&mut self) -> io::Result<Ended> {
         loop {
@@ -290,7 +290,7 @@ impl Control {
     }
 }
 
-/// Waits until something ends that portway cannot do without. It has been told why.
+/// Waits until something ends that portway cannot do without. The log has said why.
 async fn lost(workers: &mut Workers, registry: &Registry) -> &'static str {
     tokio::select! {
         _ = workers.join_next() => "worker",

@@ -99,7 +99,7 @@ impl Worker {
         pulse: &Arc<WorkerStats>,
     ) {
         let tick = tick(Rc::clone(&self.context), Arc::clone(pulse));
-        tokio::task::spawn_local(self.context.registry.watch("tick", tick));
+        tokio::task::spawn_local(self.context.registry.vital_task("tick", tick));
         self.read(mail).await;
     }
 
@@ -137,7 +137,7 @@ impl Worker {
                     let Some(address) = address else { return };
                     let accepting = Accepting::new(&self.loads);
                     let accept = Rc::clone(self).accept(address, accepting);
-                    let accept = self.context.registry.watch("accept loop", accept);
+                    let accept = self.context.registry.vital_task("accept loop", accept);
                     self.connections.spawn_local(accept);
                 });
                 // Control waits for it, unless it has ended.

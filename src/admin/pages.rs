@@ -156,7 +156,7 @@ impl State {
             .iter()
             .map(|worker| format!("worker {worker} has not turned for {} s\n", LATE.as_secs()));
         let lost = self.registry.vital().lost();
-        let lost = lost.map(|task| format!("{task}: the task has panicked, and portway ends\n"));
+        let lost = lost.map(|task| format!("{task}: the task has failed, and portway ends\n"));
         verdict(lines.chain(lost).collect())
     }
 

@@ -161,13 +161,13 @@ async fn livez_fails_once_a_vital_task_has_panicked() {
 
     let registry = Registry::new();
     let state = State::new(Arc::clone(&registry));
-    let panics = tokio::spawn(registry.watch("upkeep", async { panic!("as if broken") }));
+    let panics = tokio::spawn(registry.vital_task("upkeep", async { panic!("as if broken") }));
     assert!(panics.await.unwrap_err().is_panic());
     let livez = Request::builder().uri("/livez").body(()).unwrap();
     let ill = state.answer(&livez, Reply::Nobody, Instant::now()).await;
     assert_eq!(ill.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body = ill.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(body, "upkeep: the task has panicked, and portway ends\n");
+    assert_eq!(body, "upkeep: the task has failed, and portway ends\n");
 }
 
 #[tokio::test]

@@ -65,7 +65,7 @@ pub struct Faults {
 pub(super) struct Found {
     first: Vec<Fault>,
     more: usize,
-    /// Where the last of the first begins, once there are that many.
+    /// Where the last of those that are shown begins, once there are so many.
     last: Option<usize>,
 }
 
@@ -74,7 +74,7 @@ impl Found {
         self.add_at(fault.span.start, || fault);
     }
 
-    /// Counts a fault of this place if it is behind the first. It need not be made then: a file may have
+    /// Counts a fault of this place if it is behind those that are shown. It need not be made then: a file may have
     /// half a million.
     pub(super) fn only_counts(&mut self, start: usize) -> bool {
         let is_behind = self.last.is_some_and(|last| last <= start);

@@ -14,7 +14,7 @@ use super::path::Path;
 pub(super) struct Notes<'t> {
     /// What can be read of the file.
     file: &'t DeTable<'t>,
-    /// What the file has beside it.
+    /// What was taken out of it, with the faults of that.
     pub(super) lost: Rc<Lost>,
     /// Where the values that are left of a list stand in it, if some are not.
     pub(super) left: HashMap<Path, Vec<usize>>,
@@ -36,7 +36,9 @@ impl<'t> Notes<'t> {
     /// The names of the tables under a key, in their order. That there are none is a fault.
     pub(super) fn names(&mut self, key: &str, help: &str) -> Vec<&'t str> {
         let tables = self.table(&[key]).into_iter().flat_map(DeTable::keys);
-        let names: Vec<&str> = tables.map(|name| &**name.get_ref()).collect();
+        let mut names: Vec<&str> = tables.map(|name| &**name.get_ref()).collect();
+        // They are looked for by halves.
+        names.sort_unstable();
         if names.is_empty() && self.lost.is_whole(&Path::of(&[key])) {
             self.fault(&Path::default(), format!("there are no {key}"), help);
         }

@@ -1,4 +1,4 @@
-//! What only a look from inside can show: a connection whose task panics.
+//! What only a look from inside can show: a connection whose task panics, and what is known of a live one.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -188,7 +188,7 @@ async fn told(
     client.write_all(words).unwrap();
     let connection = loop {
         tokio::task::yield_now().await;
-        let connection = context.connections().pop();
+        let connection = context.live().pop();
         let has_come = |one: &Rc<Connection>| {
             let mut bytes = None;
             one.tell(|line| bytes = line.hello_bytes);

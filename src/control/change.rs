@@ -13,7 +13,7 @@ use strum::VariantArray;
 use super::StartError;
 use super::error::remedy;
 use super::inherited::Inherited;
-use crate::admission::Admission;
+use crate::admission::{Admission, Quotas};
 use crate::backend::{Endpoint, Pool, Target};
 use crate::config::{self, Settings};
 use crate::net;
@@ -95,7 +95,7 @@ impl Known {
 }
 
 /// Makes one configuration after the other. A reload works on a copy, which takes the place of this one
-/// if all goes well.
+/// if all goes well. Only limits and `log.connections` are in force from the moment at which a change is ready.
 #[derive(Clone)]
 pub struct ChangeBuilder {
     registry: Arc<Registry>,
@@ -185,10 +185,10 @@ impl ChangeBuilder {
         self.bound.retain(Known::is_open);
         let (opened, known): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
         self.bound.extend(known);
-        let drain = settings.drain;
-        self.limit(&settings);
-        self.log.adopt(settings.log);
+        let (drain, log, quotas) = (settings.drain, settings.log, settings.limits.clone());
         let snapshot = Arc::new(self.snapshot(settings, addresses));
+        self.limit(&quotas);
+        self.log.adopt(log);
         Ok(Change {
             snapshot,
             opened,
@@ -253,8 +253,8 @@ impl ChangeBuilder {
     }
 
     /// Puts the limits in force and makes them known.
-    fn limit(&self, settings: &Settings) {
-        self.admission.adopt(&settings.limits);
+    fn limit(&self, quotas: &Quotas) {
+        self.admission.adopt(quotas);
         let bounds = self.admission.bounds();
         for &limit in Limit::VARIANTS {
             let value = bounds.get(limit).map(|value| value as u64);
@@ -288,16 +288,16 @@ impl ChangeBuilder {
         self.generation += 1;
         let now = Instant::now();
         let registry = &self.registry;
-        let known = &mut self.endpoints;
-        known.retain(|_, endpoint| endpoint.strong_count() > 0);
+        let endpoints = &mut self.endpoints;
+        endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
         let backend = |settings: config::Backend| {
             let endpoints = settings.endpoints.into_iter().map(|target| {
                 let stats = registry.endpoint(&settings.name, &target.to_string());
-                let known = known.entry((Arc::clone(&settings.name), target.clone()));
-                let known = known.or_default();
-                known.upgrade().unwrap_or_else(|| {
+                let entry = endpoints.entry((Arc::clone(&settings.name), target.clone()));
+                let entry = entry.or_default();
+                entry.upgrade().unwrap_or_else(|| {
                     let endpoint = Arc::new(Endpoint::new(target, stats, now));
-                    *known = Arc::downgrade(&endpoint);
+                    *entry = Arc::downgrade(&endpoint);
                     endpoint
                 })
             });

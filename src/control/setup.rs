@@ -49,5 +49,5 @@ pub struct File {
     /// Whether changes are to be noticed.
     pub watch: bool,
     /// The process whose listening sockets were taken over.
-    pub predecessor: Option<socket::Giver>,
+    pub giver: Option<socket::Giver>,
 }

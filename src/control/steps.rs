@@ -1,5 +1,5 @@
 //! The steps of a reload, each of which may block: the file is read, its text is checked, and the change is
-//! made ready. None of them changes what is in force.
+//! made ready. What fails leaves everything as it was.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use crate::config::{self, Faults, Loaded};
 pub(super) struct Steps {
     /// Empty where the settings came without a file: nobody asks then.
     file: Arc<Path>,
-    builder: ChangeBuilder,
+    builder: Arc<ChangeBuilder>,
     /// Where each step waits for its test.
     #[cfg(test)]
     pub(super) gates: Arc<Gates>,
@@ -28,7 +28,7 @@ impl Steps {
     pub(super) fn new(file: &Path, builder: ChangeBuilder) -> Self {
         Self {
             file: file.into(),
-            builder,
+            builder: Arc::new(builder),
             #[cfg(test)]
             gates: Arc::default(),
         }
@@ -57,13 +57,11 @@ impl Steps {
             tracing::warn!("{warning}");
         }
         let Loaded { settings, hash, .. } = loaded;
-        match self
-            .builder
-            .change(settings, hash, &mut Inherited::default())
-        {
-            Ok(change) => Ok((self, change)),
-            Err(error) => Err(Rejected::unfit(&self.file, hash, &error)),
-        }
+        let mut builder = ChangeBuilder::clone(&self.builder);
+        let change = builder.change(settings, hash, &mut Inherited::default());
+        let change = change.map_err(|error| Rejected::unfit(&self.file, hash, &error))?;
+        self.builder = Arc::new(builder);
+        Ok((self, change))
     }
 }
 

@@ -147,7 +147,7 @@ impl Fixture {
             file: Some(File {
                 path: directory.path().join("routes.toml"),
                 watch: false,
-                predecessor: None,
+                giver: None,
             }),
             admin: None,
             mailboxes: [mailbox].into(),
@@ -216,7 +216,7 @@ fn a_vital_task_that_panics_ends_portway_also_after_a_takeover() {
             spawn_local(
                 fixture
                     .registry
-                    .watch("tick", async { panic!("as if broken") }),
+                    .vital_task("tick", async { panic!("as if broken") }),
             );
             // Behind the panic in the queue of the runtime.
             if is_succeeded {

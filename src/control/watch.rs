@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{sleep, timeout};
 
 use super::{Reloaded, Request, Requests};
+use crate::config::MOST_READ;
 use crate::net;
 use crate::outcome::WatchMode;
 use crate::telemetry::Registry;
@@ -26,8 +27,6 @@ const RARE_POLL: Duration = Duration::from_mins(1);
 pub(super) const RETRY: Duration = Duration::from_secs(2);
 /// What follows within this time belongs to the same change.
 const SETTLED: Duration = Duration::from_millis(100);
-/// More than any routes.toml may have.
-const LARGEST: u64 = 1 << 21;
 /// A directory in which something happens all the time must not hold a change up.
 const LONGEST: u32 = 10;
 
@@ -122,7 +121,7 @@ async fn settle(changed: &Notify) {
 
 /// CRC-32 of the file's content; none if it cannot be read, or only once.
 pub(super) fn hash(path: &Path) -> Option<u32> {
-    let content = net::read_regular(path, LARGEST).ok()?;
+    let content = net::read_regular(path, MOST_READ).ok()?;
     Some(crc32fast::hash(&content))
 }
 

@@ -109,7 +109,7 @@ pub(super) fn send_queue(socket: impl AsFd) -> rustix::io::Result<u64> {
     #[expect(unsafe_code, reason = "neither socket2 nor rustix has SIOCOUTQ")]
     let queued = unsafe { ioctl(socket, Getter::<REQUEST, libc::c_int>::new()) };
     // A count, though of a type with a sign.
-    queued.map(|queued| u64::from(queued.unsigned_abs()))
+    queued.map(|queued| u64::from(queued.max(0).unsigned_abs()))
 }
 
 /// Sets SO_RCVLOWAT: a socket is readable from so many queued bytes on (or at its end). Each

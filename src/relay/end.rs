@@ -53,7 +53,8 @@ impl Side {
 pub(super) struct Ended {
     /// The side whose direction ended first, all its bytes handed on.
     first: Option<Side>,
-    /// What the other side had sent by then, modulo 2^32.
+    /// What the other side had sent by then, modulo 2^32: the future stays small, and who sends a multiple of
+    /// 4 GiB more before a reset passes for somebody who has sent nothing more.
     sent_by_other: u32,
     /// Both directions have ended.
     both: bool,

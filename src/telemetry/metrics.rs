@@ -37,7 +37,7 @@ pub struct Registry {
     config: ConfigStats,
     pipes: ShownPipes,
     predecessor_connections: Gauge,
-    vital: Vital,
+    pub(super) vital: Vital,
     /// From accept to a whole client hello, in seconds.
     pub client_hello_seconds: Histogram,
     /// Connection log lines that were summed up.

@@ -16,7 +16,7 @@ const STEP: Duration = Duration::from_millis(100);
 /// has not ended when the drain is over is cut then.
 pub(super) async fn spread(context: Rc<Context>, over: Duration) {
     let begin = Instant::now();
-    let mut waiting = context.connections();
+    let mut waiting = context.live();
     fastrand::shuffle(&mut waiting);
     let count = waiting.len();
     let mut step = begin;
