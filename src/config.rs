@@ -51,7 +51,7 @@ pub struct Settings {
     pub workers: Option<NonZeroUsize>,
     /// `admin.bind`; `None` is off.
     pub admin: Option<SocketAddr>,
-    /// Limits of admission.
+    /// Quotas of admission.
     pub limits: admission::Quotas,
     /// Limits of the hello.
     pub hello: snapshot::HelloLimits,
@@ -96,9 +96,9 @@ pub struct Backend {
     pub endpoints: Vec<backend::Target>,
     /// The choice among them.
     pub balance: backend::Balance,
-    /// Limits of the dial.
+    /// Timeouts of the dial.
     pub dial: dial::Timeouts,
-    /// Limits of the relay.
+    /// Rules of the relay.
     pub relay: relay::Rules,
 }
 

@@ -15,8 +15,8 @@ pub use difference::Difference;
 
 /// What a connection works with. A reload swaps it as a whole; connections keep the one they took.
 ///
-/// Listeners, routes and backends refer to each other by position. `config` makes all of them from one file, so
-/// a position is always that of an item here; one that is not is a fault of portway, and panics.
+/// Listeners, routes and backends refer to each other by position. `control::change` makes all of them
+/// from one file, so a position is always that of an item here; one that is not is a fault of portway, and panics.
 #[derive(Debug)]
 pub struct Snapshot {
     /// Counts the configurations of this process, from 1.
@@ -102,9 +102,9 @@ pub struct Listener {
 pub struct Backend {
     /// Its endpoints and the choice among them.
     pub pool: Pool,
-    /// Limits of the dial.
+    /// Timeouts of the dial.
     pub dial: dial::Timeouts,
-    /// Limits of the relay, and the backend's counters.
+    /// Rules of the relay, and the backend's counters.
     pub relay: Arc<relay::Terms>,
 }
 

@@ -17,7 +17,7 @@ use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time};
 use crate::tls::{Alpn, ServerName, Version};
 
 /// One accepted client. Its task writes down here what it learns, the worker reviews it, and the
-/// record tells the log of it at the end: nothing is known to the task alone. An idle connection has
+/// record tells the log of it at the end: only the endpoint of a dial under way is known to the task alone. An idle connection has
 /// it as long as it lives, so it is kept small.
 pub struct Connection {
     /// The bytes that pass, and what ends them.

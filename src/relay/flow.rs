@@ -1,4 +1,4 @@
-//! What a connection shares with its worker: counts, the time of the last byte, a verdict.
+//! What a relay tells and is told while it runs: counts, the time of the last byte, a verdict.
 //!
 //! The worker sees only what portway's own calls have moved. A limit that seems to have passed is
 //! therefore a question to the relay, which looks at its sockets: bytes that the peer has not
@@ -68,7 +68,7 @@ impl Default for Since {
     }
 }
 
-/// One connection, from accept to its end. The worker looks over its flows once a second: idle,
+/// The bytes of one connection, from accept to its end. The worker looks over its flows once a second: idle,
 /// half-close and stall limits and the drain come by one door, and no timer is reset per read.
 pub struct Flow {
     accepted_at: Instant,

@@ -1,4 +1,4 @@
-//! The limits that a relay works under, and what they lead to.
+//! The rules that a relay works under, and what they lead to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Verdict {
     }
 }
 
-/// The limits of a relay in seconds of the worker's clock, rounded up.
+/// The rules of a relay in seconds of the worker's clock, rounded up.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Seconds {
     pub(super) idle: u32,
