@@ -1,5 +1,5 @@
 //! Every key of routes.toml, once: its name, its values, its default, and what it is for. Reading
-//! ([`section`](super::section)), the faults of keys and types, and the JSON Schema follow from this table;
+//! (`section`), the faults of keys and types, and the JSON Schema follow from this table;
 //! docs/routes.md and README.md are tested against it.
 
 mod table;
