@@ -5,9 +5,10 @@ use std::net::{Shutdown, TcpStream};
 
 use socket2::{Domain, Socket, Type};
 
-use super::fixture::{NAME, PATIENCE, Portway};
+use super::fixture::{NAME, PATIENCE, Portway, within};
 use super::hello::Builder;
 use super::peers::{End, read_to_end};
+use super::process::descriptors;
 
 /// A client that has not read what a backend has echoed: bytes are always on their way to it. A drain may end a
 /// connection at once that has been silent for two seconds, and a test may be held up for so long.
@@ -20,6 +21,22 @@ impl Held {
     /// So many, for the route of [`NAME`].
     pub(crate) fn many(portway: &Portway, count: usize) -> Vec<Self> {
         (0..count).map(|_| Self::new(portway, NAME)).collect()
+    }
+
+    /// So many that this process serves, and not the one before it, which may accept for a moment longer. Beside
+    /// other connections one of them may be taken for one that it serves.
+    pub(crate) fn served_by(portway: &Portway, count: usize) -> Vec<Self> {
+        let mut served = Vec::new();
+        within(PATIENCE, "it serves connections", || {
+            let before = descriptors(portway.pid());
+            let one = Self::new(portway, NAME);
+            // Its two sockets.
+            if descriptors(portway.pid()) >= before + 2 {
+                served.push(one);
+            }
+            (served.len() == count).then_some(())
+        });
+        served
     }
 
     /// For the route of this server name, whose backend echoes.

@@ -149,7 +149,7 @@ fn the_second_generation_comes_back_for_the_third_and_the_first_does_not() {
     let of_first = Held::new(&first, NAME);
     let second = first.start_beside(&["--takeover"]);
     tells(&first, "draining");
-    let of_second = Held::new(&second, NAME);
+    let of_second = Held::served_by(&second, 1);
     let third = within(PATIENCE, "the second has the control socket", || {
         second
             .reload()
@@ -234,7 +234,7 @@ fn try_takeovers() {
     let (address, admin) = (portway.address("agents"), portway.admin());
     let connecting = Connecting::start(address);
     let mut ending = Vec::new();
-    let mut held = Held::new(&portway, NAME);
+    let mut held = Held::served_by(&portway, 5);
     for turn in 0..count("PORTWAY_TAKEOVERS", 6) {
         let mut next = portway.spawn_beside(&["--takeover"]);
         let signal = if random.percent(50) {
@@ -257,7 +257,7 @@ fn try_takeovers() {
             portway.signal(signal);
             tells(&next, "ready");
             ending.push(std::mem::replace(&mut portway, next));
-            held = Held::new(&portway, NAME);
+            held = Held::served_by(&portway, 5);
         } else {
             next.signal(signal);
             next.wait_exit();
