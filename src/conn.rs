@@ -64,7 +64,7 @@ impl Context {
         }
     }
 
-    /// The live connections. Who looks at them later keeps none of them alive.
+    /// The live connections, by references that keep none of them alive.
     pub fn live(&self) -> Vec<Weak<Connection>> {
         let connections = self.connections.borrow();
         let connections = connections.iter();

@@ -108,8 +108,8 @@ impl<'t> Section<'_, 't> {
         self.read(key, values::duration).unwrap_or_default()
     }
 
-    /// The values of an array that are fine. A value that stands in it twice is a fault, and so is an
-    /// array without a value: it could mean all or none.
+    /// The values of an array that are fine. Writing a value twice is a fault, and so is an empty array: it could
+    /// mean all or none.
     pub(super) fn list<T: Clone + Eq + Hash>(
         &mut self,
         key: &str,

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::TcpStream;
+use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::time::timeout;
 
 use super::*;
 use crate::admission::{Machine, Quotas};
@@ -28,7 +30,7 @@ pub(crate) fn context() -> (Context, Taken) {
     let snapshot = Snapshot {
         generation: 1,
         hello: HelloLimits {
-            timeout: std::time::Duration::from_secs(10),
+            timeout: Duration::from_secs(10),
             max_size: 1 << 16,
         },
         listeners: vec![listener],
@@ -71,6 +73,15 @@ pub(crate) fn context() -> (Context, Taken) {
     (context, taken)
 }
 
+/// Runs a test on this thread, for a minute at most.
+pub(crate) fn local(test: impl Future<Output = ()>) {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().build_local(LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        timeout(Duration::from_mins(1), test).await.unwrap();
+    });
+}
+
 fn listening() -> (net::Listening, std::net::SocketAddr) {
     let socket = net::bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address = net::local_address(&socket).unwrap();
@@ -79,10 +90,7 @@ fn listening() -> (net::Listening, std::net::SocketAddr) {
 
 #[test]
 fn f29_and_invariant_3_a_task_that_panics_is_counted_once_and_ends_alone() {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default());
-    runtime.unwrap().block_on(async {
+    local(async {
         let (context, taken) = context();
         let context = Rc::new(context);
         let (listening, address) = listening();
@@ -128,10 +136,7 @@ fn f29_and_invariant_3_a_task_that_panics_is_counted_once_and_ends_alone() {
 
 #[test]
 fn invariant_5_the_future_of_an_idle_connection_stays_small() {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default());
-    runtime.unwrap().block_on(async {
+    local(async {
         let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let accepted = Accepted {
             client: socket.local_addr().unwrap(),
@@ -150,10 +155,7 @@ fn invariant_5_the_future_of_an_idle_connection_stays_small() {
 
 #[test]
 fn a_connection_that_arrives_after_the_end_of_a_drain_is_cut_and_counted() {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default());
-    runtime.unwrap().block_on(async {
+    local(async {
         let (context, taken) = context();
         let context = Rc::new(context);
         let (listening, address) = listening();
@@ -205,10 +207,7 @@ async fn told(
 
 #[test]
 fn what_is_known_of_a_live_connection_can_be_told_beside_its_task_and_again() {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default());
-    runtime.unwrap().block_on(async {
+    local(async {
         let (context, taken) = context();
         let context = Rc::new(context);
         let begun = b"\x16\x03\x01\x02\x00";
@@ -227,10 +226,7 @@ fn what_is_known_of_a_live_connection_can_be_told_beside_its_task_and_again() {
 
 #[test]
 fn a_drain_that_waits_with_a_connection_keeps_nothing_of_it_when_it_ends() {
-    let runtime = Builder::new_current_thread()
-        .enable_all()
-        .build_local(LocalOptions::default());
-    runtime.unwrap().block_on(async {
+    local(async {
         let (context, taken) = context();
         let context = Rc::new(context);
         let (client, connection, task) = told(&context, &taken, b"\x16\x03\x01").await;

@@ -2,7 +2,9 @@
 
 use std::net::TcpListener;
 
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::yield_now;
 
 use super::*;
 use crate::backend::{Balance, Endpoint, Target};
@@ -67,8 +69,8 @@ fn a_dial_that_succeeds_gives_the_endpoint_its_turn_back() {
 }
 
 /// Bound and not listening: refused, and nobody else gets the port meanwhile.
-fn closed_port() -> (socket2::Socket, SocketAddr) {
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+fn closed_port() -> (Socket, SocketAddr) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     socket.bind(&any.into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
@@ -103,4 +105,52 @@ fn a_dial_that_fails_sends_the_endpoint_back_and_tells_why() {
     assert_eq!(attempts.len(), 1);
     assert_eq!(attempts[0].reason, DialFailure::Refused);
     assert_eq!(first(&both), *busy.name());
+}
+
+/// Listens with a full queue: whoever connects gets no answer.
+fn silent() -> ([Socket; 3], SocketAddr) {
+    let [listener, one, other] =
+        [(); 3].map(|()| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
+    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    listener.bind(&any.into()).unwrap();
+    listener.listen(0).unwrap();
+    let address = listener.local_addr().unwrap();
+    for client in [&one, &other] {
+        client.set_nonblocking(true).unwrap();
+        drop(client.connect(&address));
+    }
+    ([listener, one, other], address.as_socket().unwrap())
+}
+
+#[test]
+fn the_attempts_of_a_trial_are_told_while_the_other_endpoints_are_tried() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        let (_closed, refused) = closed_port();
+        let (_queue, silent) = silent();
+        let [trial, other] = [refused, silent].map(|address| {
+            let pool = pool(&[&endpoint(address)]);
+            let mut candidates = pool.candidates("192.0.2.1".parse().unwrap(), Instant::now());
+            candidates.remove(0)
+        });
+        let hour = Duration::from_hours(1);
+        let dial = Dial {
+            connect_timeout: hour,
+            deadline: Instant::now() + hour,
+        };
+        let attempts = RefCell::new(Vec::new());
+        let missed = |attempt: Attempt| attempts.borrow_mut().push(attempt.address);
+        let told = async {
+            while attempts.borrow().is_empty() {
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            dialled = dial.race(trial, vec![other], &missed) => panic!("{:?}", dialled.map(drop)),
+            told = timeout(Duration::from_mins(1), told) => told.unwrap(),
+        }
+        assert_eq!(*attempts.borrow(), [refused]);
+    });
 }

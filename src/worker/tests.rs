@@ -3,10 +3,9 @@
 use std::net::{SocketAddr, TcpStream};
 
 use tokio::task::spawn_local;
-use tokio::time::timeout;
 
 use super::*;
-use crate::conn::tests::context;
+use crate::conn::tests::{context, local};
 use crate::net;
 use crate::snapshot::{AddressId, ListenerId};
 use crate::telemetry::Registry;
@@ -56,14 +55,6 @@ impl Fixture {
             _mailbox: mailbox,
         }
     }
-}
-
-fn local(test: impl Future<Output = ()>) {
-    let mut builder = Builder::new_current_thread();
-    let runtime = builder.enable_all().build_local(LocalOptions::default());
-    runtime.unwrap().block_on(async {
-        timeout(Duration::from_mins(1), test).await.unwrap();
-    });
 }
 
 #[test]
