@@ -1,7 +1,7 @@
 //! Both directions of a connection, until both sides have closed.
 //!
-//! One hand-written future for both directions: two async pumps under a `select!` make a future of
-//! 1,000 bytes, this one is a fifth of it, and it has one waker.
+//! One hand-written future serves both directions. Two async pumps under a `select!` make a future
+//! of 1,000 bytes; this one takes a fifth of that, and has one waker.
 
 mod end;
 mod flow;
@@ -33,25 +33,25 @@ pub use terms::{Terms, Verdict};
 use crate::net::{Broken, Leg, LegOptions, any_readable};
 use crate::outcome::Direction;
 
-/// What a relay goes by: its limits, and how it carries bytes.
+/// The rules of a relay: its limits, and how it carries bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rules {
-    /// No byte in either direction.
+    /// Longest time without a byte in either direction.
     pub idle_timeout: Duration,
-    /// No byte in the open direction once the other has closed.
+    /// Longest time without a byte in the open direction once the other has closed.
     pub half_close_timeout: Duration,
-    /// A peer takes no byte while bytes wait for it, here or in the kernel.
+    /// Longest time in which a peer takes no byte while bytes wait for it, here or in the kernel.
     pub stall_timeout: Duration,
     /// Options of both legs.
     pub leg: LegOptions,
-    /// When a direction splices. Not a key of routes.toml.
+    /// When a direction splices. It is not a key of routes.toml.
     pub splicing: Splicing,
 }
 
-/// When a direction splices instead of copying: the default, or what a test wants.
+/// When a direction splices instead of copying. Only tests choose other values than the default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Splicing {
-    /// While it reads in large pieces, and has moved more than socket buffers can swallow for a peer
+    /// While it reads in large pieces, and has moved more than socket buffers can absorb for a peer
     /// that reads nothing.
     #[default]
     Bulk,
@@ -73,19 +73,19 @@ pub struct Relay<'a> {
     flow: &'a Flow,
     resources: &'a Resources,
     splicing: Splicing,
-    /// It has lived long enough to have the options of its legs set.
+    /// The options of its legs have been set, because it has lived long enough.
     settled: bool,
     pumps: EnumMap<Direction, Pump>,
-    /// Which turn of its worker this relay had last.
+    /// The number of this relay's last turn among all turns of its worker.
     last_turn: u32,
-    /// Present while a leg is not read; boxed, because mostly both are.
+    /// Present while a leg is not read; boxed, because both are read most of the time.
     watches: Option<Box<Watches>>,
     ended: Ended,
 }
 
 impl<'a> Relay<'a> {
-    /// Joins two connected legs by what the connection shares with its worker, the worker's own
-    /// resources, and the terms of the backend. The limits begin to run.
+    /// Joins two connected legs. It uses the flow that the connection shares with its worker, the
+    /// worker's resources, and the terms of the backend. The limits begin to run.
     pub fn new(
         client: Leg,
         backend: Leg,
@@ -109,8 +109,8 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Sets the options of the legs once the worker has come across the flow; the client's leg has
-    /// the default ones from its listener.
+    /// Sets the options of the legs once the worker has reviewed the flow. The client's leg has the
+    /// default ones from its listener already.
     fn settle(&mut self) {
         let Some(options) = self.flow.leg_options().filter(|_| !self.settled) else {
             return;
@@ -145,8 +145,8 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Watches each leg that nobody reads: its pump is blocked, or has ended. A reset of such a leg
-    /// is told by nothing else.
+    /// Watches each leg that nobody reads, because its pump is blocked or has ended. Nothing else
+    /// reports a reset of such a leg.
     fn watch(&mut self, cx: &mut Context<'_>) {
         if self.pumps.values().all(Pump::is_reading) {
             self.watches = None;
@@ -200,9 +200,9 @@ impl<'a> Relay<'a> {
         seen
     }
 
-    /// What is still on its way though both directions have ended, if the end has to wait for it: a
-    /// process that ends with its last connection may take the kernel's queues with it, as the last
-    /// one of a container does.
+    /// What is still on its way although both directions have ended, if the end has to wait for it.
+    /// A process that ends with its last connection may take the kernel's queues with it, as the
+    /// last process of a container does.
     fn unfinished(&self) -> Option<Seen> {
         let seen = self.resources.is_draining().then(|| self.look())?;
         if !seen.is_any_unacknowledged() {
@@ -213,14 +213,14 @@ impl<'a> Relay<'a> {
         Some(seen)
     }
 
-    /// Both directions have ended: the kernel delivers what it still holds.
+    /// Closes both legs after both directions have ended: the kernel delivers what it still holds.
     fn close(&self) -> End {
         self.client.close_in_order();
         self.backend.close_in_order();
         self.ended.in_order(self.flow)
     }
 
-    /// Ends the connection by a verdict, with a reset unless both directions have ended already.
+    /// Ends the connection with a verdict, by a reset unless both directions have ended already.
     fn cut(&self, verdict: Verdict, seen: &Seen) -> End {
         if self.ended.both() {
             self.close()
@@ -229,13 +229,13 @@ impl<'a> Relay<'a> {
         }
     }
 
-    /// Hands on what a broken leg had received, without waiting: the reset that follows throws the
-    /// send queue away in any case, and must not wait for a stuck reader.
+    /// Passes on what a broken leg had received, without waiting. The reset that follows discards
+    /// the send queue in any case, and must not wait for a stuck reader.
     fn hand_on_rest(&mut self, side: Side, cx: &mut Context<'_>) {
         self.pump(side.sends(), &mut Turn::unlimited(), cx);
     }
 
-    /// Both directions have a turn.
+    /// Gives both directions a turn.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
         if let Some(verdict) = self.flow.poll_verdict(cx) {
             return Poll::Ready(self.cut(verdict, &self.look()));
@@ -256,7 +256,7 @@ impl<'a> Relay<'a> {
             }
         }
         self.watch(cx);
-        // Once both have ended, what is left of the other one is still delivered.
+        // Once both have ended, a broken leg does not matter: the rest for the other one is delivered.
         if seen.is_none()
             && let Some((side, broken)) = self.broken()
         {
@@ -275,7 +275,7 @@ impl<'a> Relay<'a> {
             return Poll::Ready(self.cut(verdict, &seen));
         }
         if is_used_up {
-            // `wake_by_ref` would run this task up to 61 times before epoll is looked at.
+            // `wake_by_ref` would run this task up to 61 times before the runtime looks at epoll.
             _ = pin!(yield_now()).poll(cx);
         }
         Poll::Pending
@@ -287,8 +287,8 @@ impl Future for Relay<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
         let this = self.get_mut();
-        // A turn has its own bound. tokio's, of 128 reads and writes for each time that a task has the
-        // thread, could be used up by the first direction alone, every time.
+        // A turn has its own bound. tokio's budget is 128 reads and writes for each time that a task
+        // has the thread; the first direction alone could use it up every time.
         pin!(unconstrained(poll_fn(|cx| this.turn(cx)))).poll(cx)
     }
 }

@@ -13,13 +13,14 @@ use crate::telemetry::{Counter, Endings, ListenerStats};
 use crate::{admission, dial, relay};
 pub use difference::Difference;
 
-/// What a connection works with. A reload swaps it as a whole; connections keep the one they took.
+/// The configuration that a connection works with. A reload swaps it as a whole; connections keep the
+/// one that they took.
 ///
-/// Listeners, routes and backends refer to each other by position. `control::change` makes all of them
-/// from one file, so a position is always that of an item here; one that is not is a fault of portway, and panics.
+/// Listeners, routes and backends refer to each other by position. `control::change` builds all of them
+/// from one file, so each position has an item here. A position without one is a fault of portway, and panics.
 #[derive(Debug)]
 pub struct Snapshot {
-    /// Counts the configurations of this process, from 1.
+    /// The number of this configuration in the process, from 1.
     pub generation: u64,
     /// Limits of the hello.
     pub hello: HelloLimits,
@@ -31,11 +32,11 @@ pub struct Snapshot {
     pub backends: Vec<Backend>,
     /// The routes.
     pub routes: Table,
-    /// Connections by position of the route.
+    /// Counters of connections, by position of the route.
     pub route_connections: Vec<Arc<Counter>>,
 }
 
-/// A bound address, for as long as it is bound: reloads that keep it keep its number.
+/// The number of a bound address. Reloads that keep the address keep its number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AddressId(pub u64);
 
@@ -43,7 +44,7 @@ pub struct AddressId(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ListenerId(pub u32);
 
-/// A route of one snapshot, counted from 1, so that an `Option` is no larger.
+/// A route of one snapshot, counted from 1, so that an `Option` takes no more space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteId(NonZero<usize>);
 
@@ -73,12 +74,12 @@ impl Taken {
     }
 }
 
-/// `[limits]` as far as they bound the hello.
+/// The part of `[limits]` that bounds the hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HelloLimits {
-    /// From accept to a whole hello.
+    /// Longest time from accept to a whole hello.
     pub timeout: Duration,
-    /// Bytes of the hello with its record headers.
+    /// Most bytes of a hello, with its record headers.
     pub max_size: usize,
 }
 
@@ -87,7 +88,7 @@ pub struct HelloLimits {
 pub struct Listener {
     /// The name in routes.toml.
     pub name: Arc<str>,
-    /// Who may connect.
+    /// The networks that may connect.
     pub clients: admission::Networks,
     /// Connections accepted.
     pub stats: Arc<ListenerStats>,
@@ -100,9 +101,9 @@ pub struct Listener {
 /// One backend.
 #[derive(Debug)]
 pub struct Backend {
-    /// Its endpoints and the choice among them.
+    /// Its endpoints, and the choice among them.
     pub pool: Pool,
-    /// Timeouts of the dial.
+    /// Timeouts of a dial.
     pub dial: dial::Timeouts,
     /// Rules of the relay, and the backend's counters.
     pub relay: Arc<relay::Terms>,
@@ -113,7 +114,7 @@ pub struct Backend {
     reason = "positions are those of this snapshot"
 )]
 impl Snapshot {
-    /// What a connection at an address takes; none if this snapshot does not have the address.
+    /// What a connection at an address takes; `None` if this snapshot does not have the address.
     pub fn take_at(this: &Arc<Self>, address: AddressId) -> Option<Taken> {
         Some(Taken {
             listener: *this.addresses.get(&address)?,
@@ -126,8 +127,8 @@ impl Snapshot {
         &self.listeners[position as usize]
     }
 
-    /// The counters of connections of a listener that ended with the backend of a route, or before a
-    /// route was found.
+    /// The counters of a listener for connections that ended with the backend of `route`, or before
+    /// they had a route.
     pub fn endings(&self, listener: ListenerId, route: Option<RouteId>) -> &Endings {
         let listener = self.listener(listener);
         route.map_or(&*listener.endings, |route| {
@@ -145,7 +146,7 @@ impl Snapshot {
         }
     }
 
-    /// The route that a connection takes. Counts the connection.
+    /// Finds the route that a connection takes, and counts the connection.
     pub fn route(&self, query: &Query<'_>) -> Result<Routed<'_>, Miss> {
         let position = self.routes.find(query)?;
         self.route_connections[position].add(1);
@@ -153,7 +154,7 @@ impl Snapshot {
     }
 }
 
-/// Where a connection goes.
+/// The route and backend of a connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Routed<'a> {
     /// The route among those of the snapshot.

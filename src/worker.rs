@@ -32,32 +32,32 @@ use balance::{Accepting, Load};
 use listening::{Address, Addresses};
 pub use mailbox::{Arrival, Mailbox, Message};
 
-/// How often a worker looks over its connections and shows that it turns.
+/// How often a worker reviews its connections and shows that it is alive.
 const TICK: Duration = Duration::from_secs(1);
 
-/// The pause of an accept loop that ran out of descriptors or memory: the kernel keeps the queue,
-/// and spinning would take the thread from the connections that could free some.
+/// The pause of an accept loop that ran out of descriptors or memory. The kernel keeps the queue,
+/// and spinning would take the thread from connections whose end could free some.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// Between two warnings of it at least.
+/// Shortest time between two warnings about that.
 const WARNING: Duration = Duration::from_secs(10);
 
-/// More than any queue of a listening socket holds.
+/// More connections than the queue of any listening socket holds.
 const LONGEST_QUEUE: u32 = 1 << 17;
 
-/// What makes a worker.
+/// What a worker starts with.
 pub struct Equipment {
-    /// The position among the workers.
+    /// Its position among the workers.
     pub position: usize,
     /// The connections of every worker.
     pub loads: Arc<Loads>,
     /// The mailboxes of every worker.
     pub mailboxes: Arc<[Mailbox]>,
-    /// Its own mail.
+    /// The receiver of its own mailbox.
     pub mail: mpsc::UnboundedReceiver<Message>,
-    /// Makes the context on the worker's thread.
+    /// Builds the context on the worker's thread.
     pub context: Box<dyn FnOnce() -> Context + Send>,
-    /// Shows that the worker turns.
+    /// Shows that the worker is alive.
     pub pulse: Arc<WorkerStats>,
 }
 
@@ -69,11 +69,11 @@ struct Worker {
     context: Rc<Context>,
     connections: TaskTracker,
     addresses: RefCell<Addresses>,
-    /// What ends idle connections, if a drain has begun.
+    /// The task that ends idle connections, once a drain has begun.
     spread: RefCell<Option<AbortHandle>>,
 }
 
-/// Runs a worker on this thread until it has been told to close and its last connection has ended.
+/// Runs a worker on this thread until it has received `Close` and its last connection has ended.
 pub fn run(equipment: Equipment) -> io::Result<()> {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(LocalOptions::default())?;
@@ -92,7 +92,7 @@ pub fn run(equipment: Equipment) -> io::Result<()> {
 }
 
 impl Worker {
-    /// Ticks, and reads the mail.
+    /// Starts the tick, and reads the mail.
     async fn work(
         self: &Rc<Self>,
         mail: mpsc::UnboundedReceiver<Message>,
@@ -103,15 +103,16 @@ impl Worker {
         self.read(mail).await;
     }
 
-    /// Reads the mail until the worker has been told to close and its last connection has ended.
+    /// Reads the mail until the worker has received `Close` and its last connection has ended.
     async fn read(self: &Rc<Self>, mut mail: mpsc::UnboundedReceiver<Message>) {
         loop {
             tokio::select! {
                 biased;
                 Some(message) = mail.recv() => self.follow(message),
                 () = self.connections.wait() => {
-                    // A connection that was handed over just now still counts and is told of. After
-                    // `close` no other one can come, and no word of control: it is cut.
+                    // A connection that was handed over just now must still be counted and logged.
+                    // Once the mailbox is closed nothing else can come, from workers or control:
+                    // so that connection is cut.
                     mail.close();
                     self.context.cut();
                     while let Ok(message) = mail.try_recv() {
@@ -124,7 +125,7 @@ impl Worker {
         }
     }
 
-    /// Does what a message says.
+    /// Carries out a message.
     fn follow(self: &Rc<Self>, message: Message) {
         match message {
             Message::Listen {
@@ -140,7 +141,7 @@ impl Worker {
                     let accept = self.context.registry.vital_task("accept loop", accept);
                     self.connections.spawn_local(accept);
                 });
-                // Control waits for it, unless it has ended.
+                // Control waits for this result, unless it has ended.
                 drop(listens.send(listening));
             }
             Message::Unlisten { address } => self.addresses.borrow_mut().close(address),
@@ -167,7 +168,7 @@ impl Worker {
         }
     }
 
-    /// Accepts connections of an address until it closes for good.
+    /// Accepts connections at an address until it closes for good.
     async fn accept(self: Rc<Self>, address: Rc<Address>, _accepting: Accepting) {
         while !address.closing().is_cancelled() {
             self.accept_until_closing(&address).await;
@@ -187,7 +188,7 @@ impl Worker {
             match accepted {
                 Ok(accepted) => self.place(accepted, address.taken()),
                 Err(error) => {
-                    // An error of one connection in the queue does not concern the next one.
+                    // Without a remedy the error concerns one connection in the queue, not the next.
                     if let Some(remedy) = self.count_failure(error) {
                         if last_warning.is_none_or(|at: Instant| at.elapsed() >= WARNING) {
                             last_warning = Some(Instant::now());
@@ -197,14 +198,14 @@ impl Worker {
                     }
                 }
             }
-            // A burst must not hold up the connections that are there.
+            // A burst must not hold up existing connections.
             consume_budget().await;
         }
     }
 
-    /// Takes what the queue of an address still has: closing a listening socket resets it.
+    /// Accepts what is left in the queue of an address: closing a listening socket would reset it.
     async fn empty(&self, address: &Address) {
-        // No more than the longest queue: somebody may connect faster than it empties.
+        // No more than the longest queue, because clients may connect faster than it empties.
         for _ in 0..LONGEST_QUEUE {
             match address.listening.accept_now() {
                 Ok(accepted) => self.place(accepted, address.taken()),
@@ -222,14 +223,14 @@ impl Worker {
         }
     }
 
-    /// Counts an accept that failed; a remedy means that the next one fails too.
+    /// Counts an accept that failed. If there is a remedy, the next accept would fail too.
     fn count_failure(&self, error: Errno) -> Option<&'static str> {
         let reason = AcceptFailure::from_errno(error.raw_os_error());
         self.context.registry.accepts().failed(reason);
         reason.remedy()
     }
 
-    /// Keeps a new connection, or hands it to the worker with the fewest.
+    /// Keeps a new connection, or hands it to the worker that has the fewest.
     fn place(&self, accepted: Accepted, taken: Taken) {
         let target = self.loads.place(self.position);
         let load = Load::new(&self.loads, target);
@@ -243,7 +244,7 @@ impl Worker {
         } else {
             #[expect(clippy::indexing_slicing, reason = "each worker has a mailbox")]
             let mailbox = &self.mailboxes[target];
-            // A worker that has ended gives it back.
+            // If that worker has ended, the connection comes back.
             mailbox.hand_over(arrival)
         };
         if let Some(arrival) = kept {
@@ -266,7 +267,7 @@ impl Worker {
     }
 }
 
-/// Turns the coarse clock on and looks over the connections, once a second.
+/// Advances the coarse clock and reviews the connections, once a second.
 async fn tick(context: Rc<Context>, pulse: Arc<WorkerStats>) -> Infallible {
     let began = Instant::now();
     let mut ticks = tokio::time::interval(TICK);

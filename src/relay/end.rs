@@ -48,13 +48,13 @@ impl Side {
     }
 }
 
-/// What is known of the end of a relay; at last its outcome.
+/// What is known of the end of a relay while it comes, and its outcome at last.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ended {
-    /// The side whose direction ended first, all its bytes handed on.
+    /// The side whose direction ended first, with all its bytes passed on.
     first: Option<Side>,
-    /// What the other side had sent by then, modulo 2^32: the future stays small, and who sends a multiple of
-    /// 4 GiB more before a reset passes for somebody who has sent nothing more.
+    /// Bytes that the other side had sent by then, modulo 2^32, so that the future stays small. A side that
+    /// sends exactly a multiple of 4 GiB more before a reset looks as if it had sent nothing more.
     sent_by_other: u32,
     /// Both directions have ended.
     both: bool,
@@ -69,12 +69,12 @@ pub struct End {
     pub closed_by: ClosedBy,
     /// The error, if it is not a reset: a peer that no longer answers keepalive times out.
     pub error: Option<Errno>,
-    /// Bytes that portway's reset has thrown away: sent towards a peer that has not acknowledged them.
+    /// Bytes that portway's reset has discarded: sent towards a peer that had not acknowledged them.
     pub unacknowledged: u64,
 }
 
 impl End {
-    /// A limit or the drain ended it.
+    /// The end by a limit or by the drain.
     pub(super) fn cut(verdict: Verdict, seen: &Seen) -> Self {
         Self {
             outcome: verdict.outcome(),
@@ -86,8 +86,8 @@ impl End {
 }
 
 impl Ended {
-    /// Notes that a direction has ended; `true` if its FIN is to be passed on now. The last one
-    /// needs no shutdown: closing the socket sends it.
+    /// Notes that a direction has ended; `true` if its FIN must be passed on now. The second
+    /// direction needs no shutdown: closing the socket sends the FIN.
     pub(super) fn direction(&mut self, direction: Direction, flow: &Flow) -> bool {
         let side = Side::of(direction);
         match self.first {
@@ -107,7 +107,7 @@ impl Ended {
         self.both
     }
 
-    /// Both directions ended in order.
+    /// The end after both directions have ended in order.
     pub(super) fn in_order(self, flow: &Flow) -> End {
         let first = self.first.unwrap_or(Side::Client);
         let early = first == Side::Backend && flow.moved(Direction::BackendToClient) == 0;
@@ -124,9 +124,9 @@ impl Ended {
         }
     }
 
-    /// A leg broke. That is ordinary after an orderly close, of TCP or of TLS: a Go client that has
-    /// closed answers the backend's last bytes with RST, or sends RST instead of FIN if they came
-    /// just before; and a peer that is gone before our last send is no failure.
+    /// The end after a leg broke. A break is ordinary after an orderly close of TCP or TLS: a Go
+    /// client that has closed answers the backend's last bytes with RST, or sends RST instead of FIN
+    /// if they came just before. A peer that is gone before our last send is not a failure either.
     pub(super) fn broken(self, side: Side, broken: Broken, said_close: bool, flow: &Flow) -> End {
         let closed_by = self.first.unwrap_or(side).closed_by();
         let after_a_close = self.first.is_some_and(|first| {

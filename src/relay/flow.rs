@@ -1,8 +1,8 @@
-//! What a relay tells and is told while it runs: counts, the time of the last byte, a verdict.
+//! What a relay shares with its worker while it runs: counts, the time of the last byte, a verdict.
 //!
-//! The worker sees only what portway's own calls have moved. A limit that seems to have passed is
-//! therefore a question to the relay, which looks at its sockets: bytes that the peer has not
-//! acknowledged are on their way, and bytes that have come and that nobody has read are there.
+//! The worker sees only what portway's own calls have moved. If a limit seems to have passed, it
+//! therefore asks the relay, which looks at its sockets: there may be bytes that the peer has not
+//! acknowledged yet, or bytes that have arrived and that nobody has read.
 
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
@@ -20,25 +20,25 @@ use super::terms::{Seconds, Terms, Verdict};
 use crate::net::LegOptions;
 use crate::outcome::Direction;
 
-/// Microseconds from accept to something in the set-up: at least one, so that an `Option` is no larger,
-/// and 71 minutes at most.
+/// Microseconds from accept to a step of the set-up: at least one, so that an `Option` takes no more
+/// space, and 71 minutes at most.
 #[derive(Clone, Copy, Debug)]
 pub struct Micros(NonZero<u32>);
 
 impl Micros {
-    /// Of a time.
+    /// Converts a duration.
     pub fn new(time: Duration) -> Self {
         let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
         Self(NonZero::new(micros).unwrap_or(NonZero::<u32>::MIN))
     }
 
-    /// As a time.
+    /// The duration.
     pub const fn get(self) -> Duration {
         Duration::from_micros(self.0.get() as u64)
     }
 }
 
-/// A second of the worker's clock at which something began that has not ended; or none.
+/// The second of the worker's clock at which something began, or none if it is not under way.
 #[derive(Debug)]
 struct Since(Cell<u32>);
 
@@ -52,7 +52,7 @@ impl Since {
         }
     }
 
-    /// It begins, unless it has begun before.
+    /// Notes the start, unless it has started before.
     fn begin(&self, now: u32) {
         self.0.set(self.0.get().min(now));
     }
@@ -68,29 +68,29 @@ impl Default for Since {
     }
 }
 
-/// The bytes of one connection, from accept to its end. The worker looks over its flows once a second: idle,
-/// half-close and stall limits and the drain come by one door, and no timer is reset per read.
+/// The bytes of one connection, from accept to its end. The worker reviews its flows once a second. That
+/// covers the idle, half-close and stall limits and the drain, and no read has to reset a timer.
 pub struct Flow {
     accepted_at: Instant,
     /// From accept to the backend's first byte.
     first_byte: Cell<Option<Micros>>,
     /// Absent before the relay begins.
     terms: OnceCell<Arc<Terms>>,
-    /// The worker has come across it since.
+    /// Set by the worker's first review of this relay.
     settled: Cell<bool>,
     moved: EnumMap<Direction, Cell<u64>>,
     moved_at: Cell<u32>,
-    /// Since when the receiver of a direction has taken no byte while bytes wait for it, here or in
-    /// the kernel's send queue.
+    /// Since when the receiver of a direction has taken no byte although bytes wait for it, here or
+    /// in the kernel's send queue.
     waiting: EnumMap<Direction, Since>,
     /// The bytes of a direction that its receiver had acknowledged at the last look, modulo 2^32.
     acknowledged: EnumMap<Direction, Cell<u32>>,
     /// Since when a direction has held the same pipe.
     lent: EnumMap<Direction, Since>,
     half_closed: Since,
-    /// Directions that are shown as stalled.
+    /// Directions that the metrics show as stalled.
     stalled: EnumMap<Direction, Cell<bool>>,
-    /// The relay is asked to look at its sockets.
+    /// The relay shall look at its sockets.
     asked: Cell<bool>,
     /// The drain has come to this connection: it ends once it is idle.
     draining: Cell<bool>,
@@ -99,12 +99,11 @@ pub struct Flow {
 }
 
 impl Flow {
-    /// A receiver that has taken nothing for so many seconds is shown as stalled, and a pipe that has
-    /// been held for so long goes back to those who move. A second less could be no time at all on
-    /// the coarse clock.
+    /// Seconds without a byte taken after which a receiver is shown as stalled, and after which a held
+    /// pipe goes back to the pool. One second could be no time at all on the coarse clock.
     const LONG: u32 = 2;
 
-    /// A connection that was accepted just now.
+    /// The flow of a connection that was accepted just now.
     pub fn new(accepted_at: Instant) -> Self {
         Self {
             accepted_at,
@@ -135,7 +134,7 @@ impl Flow {
         self.first_byte.get().map(Micros::get)
     }
 
-    /// The relay begins.
+    /// Marks the start of the relay.
     pub(super) fn begin(&self, terms: Arc<Terms>, now: u32) {
         self.terms.get_or_init(|| terms);
         self.moved_at.set(now);
@@ -147,12 +146,12 @@ impl Flow {
         Some(terms.rules.leg)
     }
 
-    /// Bytes of a direction that the kernel has taken for its receiver so far.
+    /// Bytes of a direction that the kernel has accepted for its receiver so far.
     pub fn moved(&self, direction: Direction) -> u64 {
         self.moved[direction].get()
     }
 
-    /// Counts bytes that the kernel took for the receiver of a direction.
+    /// Counts bytes that the kernel has accepted for the receiver of a direction.
     pub(super) fn add(&self, direction: Direction, bytes: u64, now: u32) {
         let moved = &self.moved[direction];
         if direction == Direction::BackendToClient && moved.get() == 0 {
@@ -178,7 +177,7 @@ impl Flow {
         self.lent[direction].begin(now);
     }
 
-    /// Notes that a direction holds no pipe any more.
+    /// Notes that a direction no longer holds a pipe.
     pub(super) fn give_back(&self, direction: Direction) {
         self.lent[direction].end();
     }
@@ -194,9 +193,9 @@ impl Flow {
         self.half_closed.begin(now);
     }
 
-    /// Shows the directions that have stalled, asks for pipes that are overdue, and asks the relay to
-    /// look where a limit seems to have passed or bytes wait. A limit never comes early, and up to two
-    /// seconds late: `moved_at` is a coarse time, and this is called once a second.
+    /// Shows the directions that have stalled, and wakes the relay if a pipe is overdue. Asks the relay
+    /// to look at its sockets if a limit seems to have passed or bytes wait. A limit never strikes early,
+    /// and at most two seconds late: `moved_at` is a coarse time, and this is called once a second.
     pub fn review(&self, now: u32) {
         let Some(Terms { seconds, .. }) = self.terms.get().map(|terms| &**terms) else {
             return;
@@ -216,7 +215,7 @@ impl Flow {
         }
     }
 
-    /// The limit that has passed as far as portway's own calls tell, except that of a stall.
+    /// The limit that has passed as far as portway's own calls show, except the stall limit.
     fn overstayed(&self, seconds: &Seconds, now: u32) -> Option<Verdict> {
         let moved_at = self.moved_at.get();
         let still = now.saturating_sub(moved_at);
@@ -232,14 +231,14 @@ impl Flow {
         }
     }
 
-    /// Whether the relay has been asked to look; tells it once.
+    /// Whether the relay has been asked to look. Asking resets it.
     pub(super) fn is_asked(&self) -> bool {
         self.asked.replace(false)
     }
 
-    /// Judges by what the relay has seen at its sockets. A connection whose receiver goes on taking
-    /// what waits for it is neither idle nor stalled, however slow it is; the clock of each limit
-    /// runs anew from what it took last.
+    /// Decides by what the relay has seen at its sockets. While a receiver goes on taking bytes that
+    /// wait for it, the connection is neither idle nor stalled, however slow the receiver is: each
+    /// limit starts again from the last byte that it took.
     pub(super) fn judge(&self, seen: &Seen, now: u32) -> Option<Verdict> {
         let Terms { seconds, .. } = &**self.terms.get()?;
         let mut on_their_way = false;
@@ -272,7 +271,7 @@ impl Flow {
         }
     }
 
-    /// Shows a direction as stalled, or not any more.
+    /// Shows in the metrics whether a direction is stalled.
     fn show_stalled(&self, direction: Direction, stalled: bool) {
         if self.stalled[direction].replace(stalled) != stalled
             && let Some(terms) = self.terms.get()
@@ -287,25 +286,25 @@ impl Flow {
         }
     }
 
-    /// The drain has come to this connection: it ends as soon as no byte passes or is on its way.
+    /// Drains this connection: it ends as soon as no byte passes or is on its way.
     pub fn drain(&self) {
         self.draining.set(true);
         self.asked.set(true);
         self.wake();
     }
 
-    /// The drain is over: the connection goes on.
+    /// Ends the drain: the connection goes on.
     pub fn resume(&self) {
         self.draining.set(false);
     }
 
-    /// Ends the connection at once, whatever is on its way; the first verdict holds.
+    /// Ends the connection at once, whatever is on its way. The first verdict counts.
     pub fn end(&self, verdict: Verdict) {
         self.verdict.set(self.verdict.get().or(Some(verdict)));
         self.wake();
     }
 
-    /// The verdict, or none, and a promise to wake the task when there is one.
+    /// The verdict if there is one; otherwise the task is woken when one comes.
     pub(super) fn poll_verdict(&self, cx: &Context<'_>) -> Option<Verdict> {
         if let Some(verdict) = self.verdict.get() {
             return Some(verdict);
@@ -317,8 +316,8 @@ impl Flow {
         None
     }
 
-    /// Runs a future unless a verdict comes first. It stays where it is: taken by value it would be in
-    /// the caller's future twice.
+    /// Runs a future unless a verdict comes first. It takes a pinned reference: by value the future
+    /// would be in the caller's future twice.
     pub async fn unless_ended<T>(
         &self,
         mut future: Pin<&mut impl Future<Output = T>>,

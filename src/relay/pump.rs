@@ -9,30 +9,30 @@ use crate::net::{Broken, Leg, Pipe};
 use crate::outcome::Direction;
 use crate::tls::ends_with_alert;
 
-/// More than socket buffers can swallow for a peer that reads nothing: a flow that moved so much has
-/// a reader, and deserves a pipe.
+/// More than socket buffers can absorb for a peer that reads nothing. A flow that has moved that much
+/// has a reader, and deserves a pipe.
 const BULK_AFTER: u64 = 16 << 20;
 
-/// A read of this size makes a flow bulk: above it a pipe costs less than copying, below it more
-/// (the crossover lies between 4 and 16 KiB).
+/// A read of this size makes a flow bulk. Above it a pipe costs less than copying, below it more
+/// (the crossover is between 4 and 16 KiB).
 const BULK_READ: usize = 16 << 10;
 
-/// What a pump may move before the relay lets others have the thread.
+/// Bytes that a pump may move before the relay lets others have the thread.
 #[derive(Debug)]
 pub(super) struct Turn(usize);
 
 impl Turn {
-    /// What up to four relays that want the thread move each way before it is the first one's turn
-    /// again. It bounds how long a message waits behind them: 4 MiB take a millisecond.
+    /// Bytes that up to four busy relays together move each way before the first one has its next
+    /// turn. That bounds how long a message waits behind them: 4 MiB take a millisecond.
     const ROUND: usize = 4 << 20;
 
-    /// Below it the change of turns costs more than it gives.
+    /// Shorter turns cost more by changing than they gain.
     const LEAST: usize = 1 << 20;
 
-    /// The turn of a relay if others had so many turns since its last one. Alone it is long: each
-    /// change of turns lets both peers fall asleep, and waking them is what a relay spends most CPU
-    /// on. Bulk both ways costs in turns of 4 MiB two thirds to three quarters of what it costs in
-    /// turns of 1 MiB.
+    /// The turn of a relay if other relays had `others` turns since its last one. A relay alone gets
+    /// a long turn: at each change of turns both peers fall asleep, and waking them takes most of a
+    /// relay's CPU. Bulk both ways in turns of 4 MiB costs two thirds to three quarters of what it
+    /// costs in turns of 1 MiB.
     pub(super) fn among(others: u32) -> Self {
         let all = usize::try_from(others).map_or(usize::MAX, |others| others.saturating_add(1));
         Self((Self::ROUND / all).max(Self::LEAST))
@@ -42,7 +42,7 @@ impl Turn {
         Self(usize::MAX)
     }
 
-    /// Whether what is left is less than a large read: spliced, that would pass for a small one.
+    /// Whether less than a large read is left: a splice of that size would look like a small read.
     pub(super) const fn is_used_up(&self) -> bool {
         self.0 < BULK_READ
     }
@@ -63,25 +63,25 @@ pub(super) struct Way<'a> {
 }
 
 impl Way<'_> {
-    /// Counts bytes that the receiver took.
+    /// Counts bytes that the receiver has taken.
     fn moved(&self, bytes: usize) {
         self.flow
             .add(self.direction, bytes as u64, self.resources.now());
     }
 }
 
-/// What came of a splice out of a socket.
+/// The result of a splice out of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Spliced {
-    /// A pipe has bytes.
+    /// A pipe holds bytes.
     Bytes,
-    /// Receive to learn more.
+    /// Nothing was spliced; a receive tells more.
     Nothing,
-    /// The flow deserves a pipe, and there was none.
+    /// The flow deserves a pipe, but none was free.
     NoPipe,
 }
 
-/// What one side has sent and the other has not taken.
+/// Bytes that one side has sent and the other has not taken.
 #[derive(Debug)]
 enum Held {
     Bytes(Bytes),
@@ -89,7 +89,7 @@ enum Held {
 }
 
 impl Held {
-    /// Hands everything on.
+    /// Passes everything on.
     fn poll_send(&mut self, cx: &mut Context<'_>, way: &Way<'_>) -> Poll<Result<(), Broken>> {
         loop {
             match self {
@@ -109,28 +109,28 @@ impl Held {
     }
 }
 
-/// One direction. Only with nothing held is more read, so that each EAGAIN has one meaning: of a
-/// read that the sender has nothing, of a write that the receiver is full. An idle pump holds
-/// neither a pipe nor a buffer.
+/// One direction. It reads only while it holds nothing, so that each EAGAIN has one meaning: from a
+/// read, that the sender has sent nothing; from a write, that the receiver is full. An idle pump
+/// holds neither a pipe nor a buffer.
 #[derive(Debug, Default)]
 pub(super) struct Pump {
     held: Option<Box<Held>>,
-    /// What had been moved, in [`Pump::PROOF_UNIT`], when it lost a pipe that it kept for too long:
-    /// it has to prove itself again.
+    /// How much had been moved, in [`Pump::PROOF_UNIT`], when it lost a pipe that it had kept for too
+    /// long. From there it has to qualify for a pipe again.
     unproven: u32,
-    /// The last read was large: the next one is better spliced.
+    /// The last read was large, so the next one is better spliced.
     bulk: bool,
-    /// The last read ended with an alert: the sender has said that it closes.
+    /// The last read ended with an alert: the sender has announced that it closes.
     said_close: bool,
     ended: bool,
 }
 
 impl Pump {
-    /// Bytes in which the proof of a flow is counted.
+    /// The unit, in bytes, of [`Pump::unproven`].
     const PROOF_UNIT: u64 = 64 << 10;
 
-    /// Moves bytes until it has to wait, the turn is used up, or the end has come and all before it
-    /// is handed on. A broken leg is an error; the leg remembers it.
+    /// Moves bytes until it has to wait, the turn is used up, or it has read the end and passed on
+    /// everything before it. A broken leg is an error; the leg remembers it.
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
@@ -164,8 +164,8 @@ impl Pump {
         }
     }
 
-    /// Whether the sender has said that it closes, and what it said is handed on. Bytes that went
-    /// through a pipe were not seen: an alert right behind bulk data goes unnoticed.
+    /// Whether the sender has announced that it closes, and the announcement has been passed on.
+    /// portway does not see bytes in a pipe, so an alert right behind bulk data goes unnoticed.
     pub(super) const fn has_said_close(&self) -> bool {
         self.said_close && self.held.is_none()
     }
@@ -175,18 +175,18 @@ impl Pump {
         self.held.is_some()
     }
 
-    /// Whether it waits for its sender: an error of that leg then wakes it.
+    /// Whether it waits for its sender. An error of that leg then wakes it.
     pub(super) const fn is_reading(&self) -> bool {
         self.held.is_none() && !self.ended
     }
 
-    /// Takes the bytes out of a pipe that has been held for too long, so that others can have it.
-    /// Pending if there is none to give back.
+    /// Takes the bytes out of a pipe that has been held for too long, so that others can use the
+    /// pipe. Pending if there is no such pipe.
     fn poll_give_back(&mut self, way: &Way<'_>) -> Poll<Result<(), Broken>> {
         if !way.flow.is_overdue(way.direction, way.resources.now()) {
             return Poll::Pending;
         }
-        // Also where a splice that did not work has taken the bytes out before.
+        // Also if a failed splice has moved the bytes out of the pipe before.
         way.flow.give_back(way.direction);
         let Some(Held::Pipe(pipe)) = self.held.as_deref_mut() else {
             return Poll::Pending;
@@ -215,7 +215,7 @@ impl Pump {
         way: &Way<'_>,
         turn: &mut Turn,
     ) -> Poll<Spliced> {
-        // Only a receive gives the last bytes of a broken leg, of which no readiness tells.
+        // The last bytes of a broken leg come only from a receive; readiness does not report them.
         if way.from.broken().is_some() || !self.deserves_pipe(way) {
             return Poll::Ready(Spliced::Nothing);
         }
@@ -234,7 +234,7 @@ impl Pump {
         Poll::Ready(Spliced::Bytes)
     }
 
-    /// Receives into the worker's buffer, sends at once, and holds what was not taken.
+    /// Receives into the worker's buffer, sends at once, and holds what the receiver did not take.
     fn poll_copy(
         &mut self,
         cx: &mut Context<'_>,

@@ -5,18 +5,18 @@ use std::rc::Rc;
 
 use crate::net::PipePool;
 
-/// What all connections of a worker use one after the other.
+/// Resources that the connections of a worker use one after the other.
 #[derive(Debug)]
 pub struct Resources {
-    /// Takes one read of a pump, or a peeked hello; never held across a wait.
+    /// For one read of a pump, or a peeked hello. It is never borrowed across an await.
     pub buffer: RefCell<Box<[u8]>>,
-    /// Takes the joined message of a hello that came in several records.
+    /// For the joined message of a hello that came in several records.
     pub scratch: RefCell<Box<[u8]>>,
     /// Pipes for bulk flows.
     pub pipes: Rc<PipePool>,
-    /// Seconds since the worker began, as of its last turn.
+    /// Seconds since the worker began, as of its last tick.
     clock: Cell<u32>,
-    /// How often a relay had the thread.
+    /// Turns of all relays so far.
     turns: Cell<u32>,
     /// The process may end with its last connection.
     draining: Cell<bool>,
@@ -41,7 +41,7 @@ impl Resources {
         }
     }
 
-    /// Makes room for hellos of this size, unless there is.
+    /// Makes room for hellos of this size, if there is too little.
     pub fn grow(&self, max_client_hello: usize) {
         if self.scratch.borrow().len() < max_client_hello {
             let largest = Self::READ.max(max_client_hello + Self::RECORD_HEADER);
@@ -50,12 +50,12 @@ impl Resources {
         }
     }
 
-    /// The worker's coarse clock, in seconds: reading it is no system call.
+    /// The worker's coarse clock, in seconds. Reading it takes no system call.
     pub const fn now(&self) -> u32 {
         self.clock.get()
     }
 
-    /// Says whether the process may end with its last connection.
+    /// Sets whether the process may end with its last connection.
     pub fn set_draining(&self, draining: bool) {
         self.draining.set(draining);
     }
@@ -64,8 +64,8 @@ impl Resources {
         self.draining.get()
     }
 
-    /// A relay takes the thread; `last` is the number of its last turn, and becomes that of this one.
-    /// Tells how many turns others had in between.
+    /// Counts a turn of a relay, and returns how many turns others had since its last one. `last` is
+    /// the number of that turn, and becomes the number of this one.
     pub(super) fn take_turn(&self, last: &mut u32) -> u32 {
         let turn = self.turns.get().wrapping_add(1);
         self.turns.set(turn);
@@ -74,7 +74,7 @@ impl Resources {
         others
     }
 
-    /// Turns the clock on, once a second.
+    /// Sets the clock; called once a second.
     pub fn tick(&self, now: u32) {
         self.clock.set(now);
         self.pipes.retry();

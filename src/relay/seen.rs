@@ -1,4 +1,4 @@
-//! What a look at the sockets of a relay shows.
+//! What a relay sees when it looks at its sockets.
 
 use enum_map::EnumMap;
 
@@ -11,7 +11,7 @@ pub(super) struct Seen {
     pub(super) unacknowledged: EnumMap<Direction, u64>,
     /// Whether the relay itself holds bytes of a direction.
     pub(super) held: EnumMap<Direction, bool>,
-    /// Something has come from a side that is being read: bytes, an end or an error.
+    /// Something has arrived from a side that is being read: bytes, an end or an error.
     pub(super) arrived: bool,
 }
 

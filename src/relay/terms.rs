@@ -1,4 +1,4 @@
-//! The rules that a relay works under, and what they lead to.
+//! The rules that a relay works under, and the verdicts that they lead to.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// The outcome of a connection that ends so.
+    /// The outcome of a connection that ends with this verdict.
     pub const fn outcome(self) -> Outcome {
         match self {
             Self::Idle => Outcome::IdleTimeout,
@@ -65,7 +65,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Rules, and the counters of the backend.
+    /// Joins rules and the counters of the backend.
     pub fn new(rules: Rules, stats: Arc<BackendStats>) -> Self {
         Self {
             seconds: Seconds::new(&rules),

@@ -1,4 +1,4 @@
-//! Relays between real sockets, one end of each pair played by a thread.
+//! Relays between real sockets. A thread plays the other end of each pair.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -14,7 +14,7 @@ use super::*;
 use crate::outcome::{ClosedBy, Outcome};
 use crate::telemetry::Registry;
 
-/// What a test waits for at most.
+/// The longest time that a test waits for something.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn limits(splicing: Splicing) -> Rules {
@@ -33,7 +33,7 @@ fn pair() -> (TcpStream, TcpStream) {
     pair_with(|_| {})
 }
 
-/// The same with further options of both sockets, set before they are connected.
+/// The same with further options, set on both sockets before they are connected.
 fn pair_with(options: impl Fn(SockRef<'_>)) -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     options(SockRef::from(&listener));
@@ -49,7 +49,7 @@ fn pair_with(options: impl Fn(SockRef<'_>)) -> (TcpStream, TcpStream) {
     (peer, ours)
 }
 
-/// Relays between two peers that `script` plays; gives the end and what the script says.
+/// Relays between two peers that `script` plays. Returns the end and the result of the script.
 fn relay<T: Send + 'static>(
     splicing: Splicing,
     script: impl FnOnce(TcpStream, TcpStream) -> T + Send + 'static,
@@ -67,7 +67,7 @@ fn relay<T: Send + 'static>(
     (end, script.join().unwrap())
 }
 
-/// What a relay works with besides its two legs.
+/// What a relay needs besides its two legs.
 struct Means {
     flow: Rc<Flow>,
     resources: Rc<Resources>,
@@ -112,7 +112,7 @@ fn reset(peer: TcpStream) {
     drop(peer);
 }
 
-/// Reads to the end; how many bytes, and whether it was a reset.
+/// Reads to the end. Returns the number of bytes, and whether the end was a reset.
 fn read_out(mut peer: &TcpStream) -> (usize, bool) {
     let mut count = 0;
     let mut buffer = vec![0; 1 << 16];
@@ -208,13 +208,13 @@ fn a_reset_of_a_side_that_is_not_read_is_noticed() {
                 thread::park_timeout(Duration::from_millis(5));
             }
             reset(client);
-            // A read would let the relay go on, and find the reset so.
-            assert!(is_broken(&backend), "nobody watches");
+            // A read would let the relay go on, and so find the reset.
+            assert!(is_broken(&backend), "nobody watches the leg");
             (sent, read_out(&backend))
         });
         let (sent, (received, was_reset)) = seen;
         assert!(was_reset && received <= sent, "{received} of {sent}");
-        // The reset towards the backend has thrown away what it did not read.
+        // The reset towards the backend has discarded what it did not read.
         assert!(ended.unacknowledged > 0);
         assert_eq!(ended.outcome, Outcome::ClientReset);
     }
@@ -241,7 +241,7 @@ fn a_reset_after_a_fin_is_noticed_though_the_other_side_is_silent() {
             reset(client);
             is_broken(&backend)
         });
-        assert!(seen, "it is passed on");
+        assert!(seen, "the reset is not passed on");
         assert_eq!(ended, end(Outcome::Closed, ClosedBy::Client));
     }
 }
@@ -255,7 +255,7 @@ fn a_reset_after_a_fin_is_noticed_and_ordinary() {
         backend.write_all(b"response").unwrap();
         read_exactly(&client, 8);
         reset(client);
-        // Nothing but the reset can end this.
+        // Only the reset can end this.
         loop {
             match backend.write_all(&[0; 64]) {
                 Ok(()) => thread::park_timeout(Duration::from_millis(5)),
@@ -285,7 +285,7 @@ fn a_reset_behind_a_close_notify_is_ordinary() {
             reset(client);
             read_out(&backend)
         });
-        assert_eq!(seen, (0, true), "it is passed on as a reset all the same");
+        assert_eq!(seen, (0, true), "not passed on as a reset");
         assert_eq!(ended, end(outcome, ClosedBy::Client));
     }
 }
@@ -345,7 +345,7 @@ fn a_verdict_resets_both_sides() {
 
 #[test]
 fn bytes_that_came_before_a_reset_are_all_handed_on() {
-    // Several turns of a relay, where the host allows such buffers.
+    // Enough for several turns of a relay, if the host allows such buffers.
     let roomy = |socket: SockRef<'_>| {
         socket.set_recv_buffer_size(4 << 20).unwrap();
         socket.set_send_buffer_size(4 << 20).unwrap();
@@ -360,7 +360,7 @@ fn bytes_that_came_before_a_reset_are_all_handed_on() {
         reset(client);
         assert!(is_broken(&queue));
         let queued = rustix::io::ioctl_fionread(&queue).unwrap();
-        // The first send towards the client is what tells of the reset.
+        // The first send towards the client reports the reset.
         backend.write_all(b"x").unwrap();
         let means = means(splicing);
         let flow = Rc::clone(&means.flow);
@@ -393,7 +393,7 @@ fn bytes_count_once_the_receiver_has_taken_them() {
                 let turn = Duration::from_millis(1);
                 _ = tokio::time::timeout(turn, &mut relay).await;
             }
-            // The rest is in the relay, and gone with it.
+            // The rest is in the relay, and is lost when it is dropped.
         });
         let moved = flow.moved(Direction::ClientToBackend);
         assert!(moved < SIZE as u64, "{moved} of {SIZE}");
@@ -439,20 +439,20 @@ fn flow() -> Flow {
 const UP: Direction = Direction::ClientToBackend;
 const DOWN: Direction = Direction::BackendToClient;
 
-/// What a review at this second leads to if the relay then sees this at its sockets.
+/// The verdict of a review at `second` if the relay then sees `seen` at its sockets.
 fn reviewed(flow: &Flow, seen: &Seen, second: u32) -> Option<Verdict> {
     flow.review(second);
     flow.is_asked().then(|| flow.judge(seen, second)).flatten()
 }
 
-/// What is seen where so many bytes of a direction are on their way.
+/// What the relay sees while `bytes` of a direction are on their way.
 fn on_their_way(direction: Direction, bytes: u64) -> Seen {
     let mut seen = Seen::default();
     seen.unacknowledged[direction] = bytes;
     seen
 }
 
-/// What is seen where the relay holds bytes that the kernel does not take.
+/// What the relay sees while it also holds bytes that the kernel does not take.
 fn held(direction: Direction, bytes: u64) -> Seen {
     let mut seen = on_their_way(direction, bytes);
     seen.held[direction] = true;
@@ -511,7 +511,7 @@ fn nothing_ends_a_flow_while_its_receiver_goes_on_taking_what_is_on_its_way() {
         flow.add(DOWN, 900_000, 100);
         prepare(&flow);
         let mut left = 900_000;
-        // Long after each limit has passed for portway's own calls.
+        // By portway's own calls alone, each limit has passed long ago.
         for second in 170..260 {
             left -= 10_000;
             let seen = on_their_way(DOWN, left);
@@ -576,7 +576,7 @@ fn invariant_11_a_flow_stalls_only_while_its_peer_takes_no_byte() {
     assert_eq!(reviewed(&stuck, &held(DOWN, 900), 103), None);
     let ended = reviewed(&stuck, &held(DOWN, 900), 104);
     assert_eq!(ended, Some(Verdict::Stalled));
-    // Its socket stays full, but not with the same bytes.
+    // The socket of a slow peer stays full, but not with the same bytes.
     let slow = blocked();
     for second in 102..200 {
         let left = 1000 - u64::from(second);
@@ -584,8 +584,8 @@ fn invariant_11_a_flow_stalls_only_while_its_peer_takes_no_byte() {
     }
 }
 
-/// tokio lets a task make 128 reads and writes before others have the thread: one long turn copies as
-/// much, and each time the other direction would get nothing.
+/// tokio lets a task make 128 reads and writes before others have the thread. One long turn makes as
+/// many, and each time the other direction would get nothing.
 #[test]
 fn both_directions_move_though_the_runtime_leaves_no_budget() {
     let (mut client, client_leg) = pair();
@@ -595,7 +595,7 @@ fn both_directions_move_though_the_runtime_leaves_no_budget() {
     let means = means(Splicing::Never);
     block_on(async {
         let mut relay = pin!(joined(client_leg, backend_leg, &means));
-        // Their sockets are ready when epoll has been looked at.
+        // The sockets are ready once the runtime has looked at epoll.
         yield_now().await;
         while tokio::task::coop::has_budget_remaining() {
             tokio::task::coop::consume_budget().await;
@@ -648,7 +648,7 @@ fn a_pipe_that_is_held_for_long_goes_to_those_who_move_and_no_byte_is_lost() {
         resources.tick(1);
         flow.review(1);
         yield_now().await;
-        assert_eq!(resources.pipes.lent(), 1, "a second may be no time at all");
+        assert_eq!(resources.pipes.lent(), 1, "one second may be no time at all");
 
         resources.tick(2);
         flow.review(2);
@@ -659,13 +659,13 @@ fn a_pipe_that_is_held_for_long_goes_to_those_who_move_and_no_byte_is_lost() {
             backend.read_to_end(&mut received).unwrap();
             received
         });
-        assert!(received.await.unwrap() == sent, "bytes are not those sent");
+        assert!(received.await.unwrap() == sent, "the bytes differ");
         drop(sender.await.unwrap());
         tokio::time::timeout(wait, relay).await.unwrap().unwrap();
     });
 }
 
-/// Where splice fails the bytes leave the pipe at once, and the flow must not pass for its holder.
+/// If splice fails, the bytes leave the pipe at once, and the flow must not count as its holder.
 #[test]
 fn a_flow_that_lost_its_pipe_and_cannot_splice_any_more_holds_none() {
     const PART: u64 = 200_000;
@@ -685,8 +685,8 @@ fn a_flow_that_lost_its_pipe_and_cannot_splice_any_more_holds_none() {
         let (flow, resources) = (Rc::clone(&means.flow), Rc::clone(&means.resources));
         let _relay =
             tokio::task::spawn_local(async move { joined(client_leg, backend_leg, &means).await });
-        // Until so many pipes are lent, and the flow passes for a holder or not. Each look takes so
-        // many seconds of the worker's clock.
+        // Waits until `lent` pipes are lent, and the flow counts as a holder or not. Each look moves the
+        // worker's clock on by `seconds`.
         let until = async |lent: usize, holds: bool, seconds: u32| {
             let wait = async {
                 while (resources.pipes.lent(), flow.is_overdue(up, u32::MAX)) != (lent, holds) {
@@ -707,7 +707,7 @@ fn a_flow_that_lost_its_pipe_and_cannot_splice_any_more_holds_none() {
         until(1, true, 0).await;
         until(0, false, 2).await;
 
-        // The kernel refuses to splice into such a socket, with EINVAL; a send does not mind.
+        // The kernel refuses to splice into such a socket, with EINVAL; a send still works.
         let flags = fcntl_getfl(&socket).unwrap() | OFlags::APPEND;
         fcntl_setfl(&socket, flags).unwrap();
         let receive = |backend: TcpStream, limit: u64| {
@@ -723,7 +723,7 @@ fn a_flow_that_lost_its_pipe_and_cannot_splice_any_more_holds_none() {
 
         let (rest, _backend) = receive(backend, u64::MAX).await.unwrap();
         received.extend(rest);
-        assert!(received == sent, "bytes are not those sent");
+        assert!(received == sent, "the bytes differ");
         drop(sender.await.unwrap());
     });
 }
@@ -741,7 +741,7 @@ fn a_stalled_direction_shows_while_it_lasts() {
     let down = Direction::BackendToClient;
     flow.block(down, 100);
     flow.review(101);
-    assert!(shown(0), "a second may be no time at all");
+    assert!(shown(0), "one second may be no time at all");
     flow.review(102);
     flow.review(103);
     assert!(shown(1));
@@ -750,9 +750,9 @@ fn a_stalled_direction_shows_while_it_lasts() {
     flow.block(down, 103);
     flow.review(105);
     assert!(shown(1));
-    // The kernel has no room yet, but the peer has taken something.
+    // The kernel still has no room, but the peer has taken something.
     assert_eq!(flow.judge(&held(down, 10), 105), None);
     assert!(shown(0));
     drop(flow);
-    assert!(shown(0), "it has ended");
+    assert!(shown(0), "the flow has ended");
 }

@@ -1,22 +1,22 @@
-//! What a reload changes of the bound addresses.
+//! What a reload changes about the bound addresses.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 
 use super::AddressId;
 
-/// The difference of two configurations as to bound addresses.
+/// The difference between the bound addresses of two configurations.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Difference {
-    /// For each wanted address the bound one that stays; none is to be bound.
+    /// For each wanted address, the bound one that stays, or `None` if it must be bound.
     pub kept: Vec<Option<AddressId>>,
-    /// Bound ones that nobody wants any more.
+    /// Bound addresses that are no longer wanted.
     pub closed: Vec<AddressId>,
 }
 
 impl Difference {
-    /// Between the bound addresses, as their configuration wrote them, and the wanted ones. Port 0 may
-    /// be there several times, each for a port of its own.
+    /// Compares the bound addresses, as their configuration wrote them, with the wanted ones. Port 0
+    /// may occur several times, each for its own port.
     pub fn new(bound: &[(AddressId, SocketAddr)], wanted: &[SocketAddr]) -> Self {
         let mut left: HashMap<&SocketAddr, VecDeque<AddressId>> = HashMap::new();
         for (id, address) in bound {

@@ -1,23 +1,24 @@
 //! Which worker serves a new connection.
 //!
-//! The kernel spreads connections over the listening sockets by hash; alone that left two workers
-//! with 37 and 63 of 100. Handing over only where a worker has clearly more than the least loaded
-//! one gives 52 and 48 at most. A connection that is handed over costs a third more CPU.
+//! The kernel spreads connections over the listening sockets by hash. That alone left two workers
+//! with 37 and 63 of 100. If a worker hands connections over only while it has clearly more than the
+//! least loaded one, the result is 52 and 48 at worst. Handing a connection over costs a third more
+//! CPU.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What the workers have to do.
+/// How many connections the workers have, and whether more can come.
 #[derive(Debug)]
 pub struct Loads {
     /// The connections of each worker.
     connections: Box<[Arc<AtomicUsize>]>,
-    /// Listening sockets that are accepted at, or whose queues are still being emptied.
+    /// Listening sockets that a worker accepts at, or whose queues it is still emptying.
     accepting: AtomicUsize,
 }
 
 impl Loads {
-    /// Of `count` workers, none of which has a connection.
+    /// The loads of `count` workers without a connection.
     pub fn new(count: usize) -> Self {
         Self {
             connections: (0..count).map(|_| Arc::default()).collect(),
@@ -25,10 +26,10 @@ impl Loads {
         }
     }
 
-    /// Whether there is no connection, and none can come: the queue of each listening socket has been
-    /// emptied, and nobody accepts any more.
+    /// Whether there is no connection, and none can come: the queue of each listening socket is
+    /// empty, and no worker accepts any more.
     pub fn are_over(&self) -> bool {
-        // A connection counts before the socket that it came from does not: hence this order.
+        // A connection is counted before its listening socket stops counting: hence this order.
         self.accepting.load(Ordering::Acquire) == 0
             && self
                 .connections
@@ -45,7 +46,7 @@ impl Loads {
             if other.1 < one.1 { other } else { one }
         };
         let (least, fewest) = counts.fold((own, mine), fewer);
-        // Counted with the new one: of two connections that come to one worker, the other gets one.
+        // The new connection counts too: if two come to one of two idle workers, each gets one.
         if mine + 1 > fewest + (fewest / 8).max(1) {
             least
         } else {
@@ -62,7 +63,7 @@ impl Loads {
     }
 }
 
-/// One connection in the load of a worker. Each live one has it: a single pointer.
+/// One connection in the load of a worker. Each live connection has one; it is a single pointer.
 #[derive(Debug)]
 pub struct Load(Arc<AtomicUsize>);
 
@@ -80,7 +81,7 @@ impl Drop for Load {
     }
 }
 
-/// One listening socket that is accepted at.
+/// One listening socket that a worker accepts at.
 pub(super) struct Accepting(Arc<Loads>);
 
 impl Accepting {

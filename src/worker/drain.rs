@@ -1,5 +1,5 @@
-//! The end of idle connections in a drain: spread over its time, so that thousands of agents do not
-//! all come back to the next relay in one second.
+//! Ends idle connections in a drain, spread over its time, so that thousands of agents do not all
+//! connect to the next relay within one second.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -8,12 +8,12 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::conn::Context;
 
-/// Between two looks at the connections whose time has come.
+/// Time between two rounds of connections.
 const STEP: Duration = Duration::from_millis(100);
 
-/// Lets the drain come to the connections of the worker in random order, to each at a time of its own
-/// within `over`. From then on it ends as soon as no byte passes or is on its way to a peer. What
-/// has not ended when the drain is over is cut then.
+/// Drains the connections of the worker in random order, each at its own time within `over`. From
+/// that time on, a connection ends as soon as no byte passes or is on its way to a peer. Connections
+/// that have not ended when the drain is over are cut then.
 pub(super) async fn spread(context: Rc<Context>, over: Duration) {
     let begin = Instant::now();
     let mut waiting = context.live();
@@ -31,7 +31,7 @@ pub(super) async fn spread(context: Rc<Context>, over: Duration) {
     }
 }
 
-/// How many of `count` connections still have time when `left` of `over` is left.
+/// How many of `count` connections are not drained yet when `left` of `over` is left.
 fn share(count: usize, left: Duration, over: Duration) -> usize {
     let millis = |time: Duration| time.as_millis().max(1);
     let share = count as u128 * left.as_millis() / millis(over);

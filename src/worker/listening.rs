@@ -1,4 +1,4 @@
-//! The addresses that a worker accepts connections at, and the snapshot that these take.
+//! The addresses at which a worker accepts connections, and the snapshot that these connections take.
 
 use std::cell::RefCell;
 use std::io;
@@ -15,7 +15,7 @@ use crate::snapshot::{AddressId, Snapshot, Taken};
 #[derive(Default)]
 pub(super) struct Addresses {
     pub(super) open: Vec<Rc<Address>>,
-    /// Closed ones that may still serve their queues.
+    /// Closed addresses that may still serve their queues.
     closing: Vec<Weak<Address>>,
     /// Absent before the first swap.
     snapshot: Option<Arc<Snapshot>>,
@@ -30,21 +30,21 @@ pub(super) struct Address {
 }
 
 impl Address {
-    /// Cancelled when no more connections are to be waited for.
+    /// Cancelled when the accept loop should no longer wait for connections.
     pub(super) fn closing(&self) -> CancellationToken {
         self.closing.borrow().clone()
     }
 
-    /// What a connection that arrives now takes. An address that closes keeps the last snapshot that
-    /// had it.
+    /// What a connection that arrives now takes. A closing address keeps the last snapshot that
+    /// contained it.
     pub(super) fn taken(&self) -> Taken {
         self.taken.borrow().clone()
     }
 }
 
 impl Addresses {
-    /// Registers a socket of an address that the snapshot has. None if the socket was about to close: its
-    /// accept loop goes on.
+    /// Registers a socket of an address that the snapshot contains. `None` if the socket was about to
+    /// close: then its accept loop goes on.
     pub(super) fn open(
         &mut self,
         id: AddressId,
@@ -86,7 +86,7 @@ impl Addresses {
         }
     }
 
-    /// Connections that arrive from now on take `snapshot`.
+    /// Gives `snapshot` to connections that arrive from now on.
     pub(super) fn swap(&mut self, snapshot: &Arc<Snapshot>) {
         for address in &self.open {
             if let Some(taken) = Snapshot::take_at(snapshot, address.id) {

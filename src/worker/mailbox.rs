@@ -1,4 +1,4 @@
-//! The only way by which another thread reaches a worker.
+//! The mailbox of a worker: the only way in which another thread reaches it.
 
 use std::io;
 use std::sync::Arc;
@@ -12,24 +12,24 @@ use super::balance::Load;
 use crate::net::Accepted;
 use crate::snapshot::{AddressId, Snapshot, Taken};
 
-/// What a worker is told.
+/// A message to a worker.
 #[derive(Debug)]
 pub enum Message {
-    /// Accept connections at an address, which the snapshot of the last swap has.
+    /// Accept connections at an address that the snapshot of the last swap contains.
     Listen {
         /// The address.
         address: AddressId,
         /// One of its listening sockets.
         socket: Arc<Socket>,
-        /// Told once the worker listens, or why not.
+        /// Receives the result once the worker listens, or the error.
         listens: mpsc::UnboundedSender<io::Result<()>>,
     },
-    /// Accept what the queue of an address still has, then close it.
+    /// Accept what is left in the queue of an address, then close it.
     Unlisten {
         /// The address.
         address: AddressId,
     },
-    /// What new connections take from now on.
+    /// Give this snapshot to new connections from now on.
     Swap(Arc<Snapshot>),
     /// Serve a connection that another worker has accepted.
     Serve(Arrival),
@@ -42,7 +42,7 @@ pub enum Message {
     },
     /// End every connection now.
     Cut,
-    /// Serve on: what `Spread` and `Cut` have begun is over.
+    /// Go on serving: stop what `Spread` and `Cut` have begun.
     Resume,
 }
 
@@ -57,23 +57,23 @@ pub struct Arrival {
     pub load: Load,
 }
 
-/// Sends to one worker, without waiting.
+/// Sends messages to one worker, without waiting.
 #[derive(Clone, Debug)]
 pub struct Mailbox(mpsc::UnboundedSender<Message>);
 
 impl Mailbox {
-    /// A mailbox and its reader.
+    /// Creates a mailbox and its receiver.
     pub fn new() -> (Self, mpsc::UnboundedReceiver<Message>) {
         let (sender, receiver) = mpsc::unbounded_channel();
         (Self(sender), receiver)
     }
 
-    /// Sends a message. A worker that has ended needs none.
+    /// Sends a message. If the worker has ended, it needs none.
     pub fn send(&self, message: Message) {
         drop(self.0.send(message));
     }
 
-    /// Hands a connection over; gives it back if the worker has ended.
+    /// Hands a connection over, or returns it if the worker has ended.
     pub(super) fn hand_over(&self, arrival: Arrival) -> Option<Arrival> {
         match self.0.send(Message::Serve(arrival)) {
             Err(SendError(Message::Serve(arrival))) => Some(arrival),

@@ -1,4 +1,4 @@
-//! What only a look from inside can show: a task of the worker that panics, because the test holds what it needs.
+//! Tests that need access from inside: they make a task of the worker panic by holding what it needs.
 
 use std::net::{SocketAddr, TcpStream};
 
@@ -10,7 +10,7 @@ use crate::net;
 use crate::snapshot::{AddressId, ListenerId};
 use crate::telemetry::Registry;
 
-/// A worker that listens at an address, and what else it needs.
+/// A worker that listens at an address, and what it needs for that.
 struct Fixture {
     worker: Rc<Worker>,
     address: SocketAddr,
@@ -71,7 +71,7 @@ fn an_accept_loop_that_panics_is_told() {
 #[test]
 #[expect(
     clippy::await_holding_refcell_ref,
-    reason = "it is held so that the tick panics"
+    reason = "holding it makes the tick panic"
 )]
 fn a_tick_that_panics_is_told() {
     local(async {
