@@ -1,4 +1,4 @@
-//! May this connection exist: limits, permits and the table of clients.
+//! Decides whether a connection may exist: limits, permits, per-client counts.
 
 mod bounds;
 mod clients;
@@ -20,7 +20,7 @@ use clients::Clients;
 pub use machine::Machine;
 pub use networks::Networks;
 
-/// Who may come in, shared by all workers. It counts; it knows no socket.
+/// The counts and limits of connections, shared by all workers. It has nothing to do with sockets.
 #[derive(Debug)]
 pub struct Admission {
     machine: Machine,
@@ -31,7 +31,7 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// The limits of routes.toml, with defaults that fit the machine.
+    /// Applies the limits of routes.toml, with defaults that fit the machine.
     pub fn new(quotas: &Quotas, machine: Machine) -> Self {
         Self {
             machine,
@@ -42,7 +42,7 @@ impl Admission {
         }
     }
 
-    /// Takes other limits. They hold for new connections; who is in stays in.
+    /// Applies other limits. They hold for new connections; existing ones stay.
     pub fn adopt(&self, quotas: &Quotas) {
         self.bounds
             .store(Arc::new(Bounds::new(quotas, self.machine)));
@@ -53,24 +53,24 @@ impl Admission {
         self.bounds.load()
     }
 
-    /// Connections that hold a permit.
+    /// The number of connections that hold a permit.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// Those of them without a whole hello.
+    /// The number of those without a whole hello.
     pub fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
     }
 
-    /// Connections and pending ones of a client.
+    /// The numbers of connections and of pending ones of a client.
     #[cfg(test)]
     fn counts(&self, client: IpAddr) -> (usize, usize) {
         self.clients.counts(self.bounds().key(client))
     }
 
-    /// Lets in a connection that was just accepted, or says which limit it met. It counts as pending
-    /// until [`Permit::hello_done`].
+    /// Admits a connection that was just accepted, or returns the limit that it reached. It counts as
+    /// pending until [`Permit::hello_done`].
     pub fn admit(self: &Arc<Self>) -> Result<Permit, Limit> {
         let bounds = self.bounds();
         if !count_one(&self.connections, bounds.max_connections) {
@@ -88,7 +88,7 @@ impl Admission {
     }
 }
 
-/// The right of one connection to exist. Dropping it frees all that it holds.
+/// The permission for one connection to exist. Dropping it frees everything that it holds.
 #[derive(Debug)]
 pub struct Permit {
     admission: Arc<Admission>,
@@ -98,8 +98,8 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Applies the limits per client, once the front has told who the client is. After a refusal
-    /// the connection still counts in total, until the permit is dropped.
+    /// Applies the limits per client, once the client's real address is known. After a refusal the
+    /// connection still counts in the totals, until the permit is dropped.
     pub fn identify(&self, client: IpAddr) -> Result<(), Limit> {
         self.leave_client();
         let bounds = self.admission.bounds();
@@ -112,7 +112,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Ends the pending part: the whole hello is there.
+    /// Ends the pending phase, because the whole hello has arrived.
     pub fn hello_done(&self) {
         if !self.pending.replace(false) {
             return;
@@ -140,8 +140,8 @@ impl Drop for Permit {
     }
 }
 
-/// Counts one more unless that would pass `max`. Adding first and taking back would refuse others
-/// in between.
+/// Counts one more, unless that would exceed `max`. Adding first and subtracting on failure would
+/// refuse others in between.
 fn count_one(count: &AtomicUsize, max: usize) -> bool {
     count
         .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {

@@ -1,5 +1,5 @@
-//! Sockets, their options, pipes and splice: every system call that tokio does not make. The only
-//! place where `unsafe` is allowed, for what neither socket2 nor rustix has a safe way.
+//! Sockets, their options, pipes and splice: every system call that tokio does not make. This is the
+//! only place where `unsafe` is allowed, where neither socket2 nor rustix has a safe way.
 
 mod allocator;
 mod deadline;

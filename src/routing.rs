@@ -1,4 +1,4 @@
-//! Which route a connection takes: patterns, conditions and precedence. Pure.
+//! Chooses the route of a connection by patterns, conditions and precedence. Pure.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -16,14 +16,14 @@ mod ties;
 pub use pattern::{Pattern, Suffix};
 pub use table::{Candidate, Consideration, Precedence, Table, Tie};
 
-/// One `[routes.N]` with its conditions checked.
+/// One `[routes.N]`, with its conditions checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// The name in routes.toml.
     pub name: Arc<str>,
     /// The server names, any of which may match.
     pub server_names: Vec<Pattern>,
-    /// Takes connections without a server name.
+    /// Whether it takes connections without a server name.
     pub no_server_name: bool,
     /// Names of listeners; empty means any.
     pub listeners: Vec<Arc<str>>,
@@ -35,14 +35,14 @@ pub struct Route {
     pub backend: usize,
 }
 
-/// What is known of a connection when its route is looked up.
+/// What is known about a connection when its route is looked up.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
     /// The name of the listener.
     pub listener: &'a str,
     /// The name in the hello, if there is one.
     pub server_name: Option<&'a ServerName>,
-    /// What the hello offers by ALPN.
+    /// The protocols that the hello offers by ALPN.
     pub alpn: Alpn<'a>,
     /// The canonical address of the client.
     pub client: IpAddr,
@@ -51,23 +51,23 @@ pub struct Query<'a> {
 /// Why no route was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Miss {
-    /// No server name, and no route takes that here.
+    /// There is no server name, and no route takes such a connection here.
     NoServerName,
-    /// No route for the name, or none for this listener or ALPN.
+    /// No route takes the name, or none takes it on this listener or with this ALPN.
     NoRoute,
-    /// Routed on this listener and with this ALPN, but not for this client's network.
+    /// A route takes the name on this listener and with this ALPN, but not from this client's network.
     ClientDenied,
 }
 
-/// The first condition of a route that does not hold, in the order of this list: `Client` says
-/// that the others do.
+/// The first condition of a route that does not hold, in the order of this list. `Client` means that
+/// the others hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unmet {
-    /// Another listener.
+    /// The route is for other listeners.
     Listener,
-    /// None of the protocols is offered.
+    /// The client offers none of the route's protocols.
     Alpn,
-    /// Another network.
+    /// The route is for other client networks.
     Client,
 }
 
@@ -79,7 +79,7 @@ impl Route {
             + usize::from(!self.clients.is_empty())
     }
 
-    /// The prefix length of the longest of its networks that the client is in.
+    /// The longest prefix among the route's networks that contain the client.
     fn client_prefix(&self, client: IpAddr) -> Option<u8> {
         (self.clients.iter())
             .filter(|network| network.contains(&client))

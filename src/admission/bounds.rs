@@ -1,30 +1,30 @@
-//! The limits in force: what routes.toml says, else what the machine can bear.
+//! The limits in force: those of routes.toml, or else what the machine can carry.
 
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Machine;
 use crate::outcome::Limit;
 
-/// Descriptors for all but connections: listeners, admin, epoll, the log, pipes in use.
+/// Descriptors for everything except connections: listeners, admin, epoll, the log, pipes in use.
 const RESERVED_DESCRIPTORS: u64 = 64;
 /// A relayed connection has two sockets.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
-/// What a connection costs in the kernel and here, while little is under way.
+/// Bytes that a connection takes in the kernel and in portway, while little is under way.
 const MEMORY_PER_CONNECTION: u64 = 10 * 1024;
-/// No default is higher.
+/// The highest default.
 const CEILING: u64 = 1_000_000;
 
-/// `[limits]` as far as they bound counts. `None` takes the default that depends on the machine.
+/// The part of `[limits]` that bounds counts. `None` means the default, which depends on the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Quotas {
     /// `max_connections`.
     pub max_connections: Option<usize>,
-    /// `max_pending_connections`: without a whole hello.
+    /// `max_pending_connections`: connections without a whole hello.
     pub max_pending_connections: Option<usize>,
-    /// `max_pending_per_client`; `None` counts only while more than half of `max_pending_connections`
-    /// is in use.
+    /// `max_pending_per_client`; the default applies only while more than half of
+    /// `max_pending_connections` is in use.
     pub max_pending_per_client: Option<usize>,
-    /// `max_connections_per_client`; `None` is no limit.
+    /// `max_connections_per_client`; `None` means no limit.
     pub max_connections_per_client: Option<usize>,
     /// The prefix that makes IPv6 addresses one client.
     pub client_ipv6_prefix: u8,
@@ -37,23 +37,24 @@ pub struct Bounds {
     pub max_connections: usize,
     /// What set `max_connections`: `routes.toml`, `nofile`, `memory.max` or `ceiling`.
     pub bound_by: &'static str,
-    /// What `max_connections` would be by default: a higher one in routes.toml may run out of
+    /// The default of `max_connections`. With a higher value in routes.toml, portway may run out of
     /// descriptors or memory.
     pub machine_max_connections: usize,
     /// Connections without a whole hello.
     pub max_pending_connections: usize,
-    /// Those of one client.
+    /// Connections of one client without a whole hello.
     pub max_pending_per_client: usize,
-    /// `max_pending_per_client` counts while more connections than this are pending: 0 if it is
-    /// written, so that a site behind one address comes back at once while there is room.
+    /// `max_pending_per_client` applies while more connections than this are pending. It is 0 if
+    /// routes.toml sets that limit. By default it lets a site behind one address come back at once
+    /// while there is room.
     pub pending_share_above: usize,
-    /// Connections of one client; `None` is no limit.
+    /// Connections of one client; `None` means no limit.
     pub max_connections_per_client: Option<usize>,
     client_ipv6_prefix: u8,
 }
 
 impl Bounds {
-    /// Fills the defaults in.
+    /// Fills in the defaults.
     pub fn new(limits: &Quotas, machine: Machine) -> Self {
         let (allowed, bound_by) = machine_max_connections(machine);
         let (max_connections, bound_by) = match limits.max_connections {
@@ -80,7 +81,7 @@ impl Bounds {
         }
     }
 
-    /// What counts as one client: an IPv4 address, or an IPv6 network of `client_ipv6_prefix`.
+    /// The key of a client: an IPv4 address, or an IPv6 network of `client_ipv6_prefix`.
     pub(super) fn key(&self, client: IpAddr) -> IpAddr {
         let others = 128_u32.saturating_sub(self.client_ipv6_prefix.into());
         let mask = u128::MAX.checked_shl(others).unwrap_or(0);
@@ -90,7 +91,7 @@ impl Bounds {
         }
     }
 
-    /// Pending connections of one client while so many of all are pending.
+    /// Most pending connections of one client while `pending` are pending in total.
     pub(super) const fn pending_share(&self, pending: usize) -> usize {
         if pending > self.pending_share_above {
             self.max_pending_per_client
@@ -99,7 +100,7 @@ impl Bounds {
         }
     }
 
-    /// The limit's value; `None` is no limit.
+    /// The limit's value; `None` means no limit.
     pub const fn get(&self, limit: Limit) -> Option<usize> {
         match limit {
             Limit::MaxConnections => Some(self.max_connections),

@@ -1,5 +1,5 @@
-//! How many connections each client has. A client is in the table only while it has one, so the
-//! table is never larger than `max_connections`.
+//! Counts the connections of each client. A client is in the table only while it has a connection,
+//! so the table never has more entries than `max_connections`.
 
 use std::collections::HashMap;
 use std::collections::hash_map::{Entry, RandomState};
@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::Bounds;
 use crate::outcome::Limit;
 
-/// So many locks, so that workers seldom meet, and so many parts to grow one by one.
+/// Parts of the table, each with its own lock and its own growth, so that workers seldom contend.
 const SHARDS: usize = 16;
 /// A shard with room for fewer clients is not worth shrinking.
 const SMALL: usize = 64;
@@ -32,7 +32,7 @@ struct Counts {
 
 impl Clients {
     pub(super) fn new() -> Self {
-        // Clients choose their addresses: the hash has a random key.
+        // Clients choose their addresses, so the hash has a random key.
         let hasher = RandomState::new();
         Self {
             shards: std::array::from_fn(|_| Mutex::new(Shard::with_hasher(hasher.clone()))),
@@ -40,8 +40,8 @@ impl Clients {
         }
     }
 
-    /// Counts a connection of the client with this [`Bounds::key`], of which at most `most_pending` may be
-    /// pending.
+    /// Counts a connection of the client with this [`Bounds::key`]. At most `most_pending` of its
+    /// connections may be pending.
     pub(super) fn enter(
         &self,
         key: IpAddr,
@@ -84,7 +84,8 @@ impl Clients {
             return;
         }
         entry.remove();
-        // After a flood the memory goes back. At a quarter, so that it is paid for by the removals.
+        // Frees the memory after a flood. The threshold is a quarter, so that the removals before it
+        // outweigh the cost of shrinking.
         if shard.capacity() > SMALL && shard.len() < shard.capacity() / 4 {
             let room = shard.len().saturating_mul(2);
             shard.shrink_to(room);
@@ -92,14 +93,14 @@ impl Clients {
     }
 
     fn shard(&self, key: IpAddr) -> MutexGuard<'_, Shard> {
-        // Within a shard the map goes by the lowest and the highest bits of the same hash.
+        // Within a shard the map uses the lowest and the highest bits of the same hash.
         let position = (self.hasher.hash_one(key) >> 32) as usize % SHARDS;
         #[expect(clippy::indexing_slicing, reason = "a remainder is below SHARDS")]
         let shard = &self.shards[position];
         shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Clients in the table, and the number for which it has room.
+    /// The number of clients in the table, and the number for which it has room.
     #[cfg(test)]
     pub(super) fn size(&self) -> (usize, usize) {
         let shards = self.shards.iter().map(|shard| shard.lock().unwrap());
@@ -108,7 +109,7 @@ impl Clients {
         })
     }
 
-    /// Connections and pending ones of a client.
+    /// The numbers of connections and of pending ones of a client.
     #[cfg(test)]
     pub(super) fn counts(&self, key: IpAddr) -> (usize, usize) {
         let counts = self.shard(key).get(&key).copied().unwrap_or_default();

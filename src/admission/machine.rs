@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 pub struct Machine {
     /// Open descriptors: the soft `RLIMIT_NOFILE`.
     pub nofile: u64,
-    /// Bytes of memory, by the cgroups that the process is in; `None` is no limit.
+    /// Bytes of memory, by the cgroups that the process is in; `None` means no limit.
     pub memory_max: Option<u64>,
 }
 
@@ -23,7 +23,7 @@ impl Machine {
         }
     }
 
-    /// The same without so many descriptors, which are for something else than connections.
+    /// The same machine with `count` descriptors less, which are not for connections.
     #[must_use]
     pub const fn without_descriptors(self, count: usize) -> Self {
         Self {
@@ -35,7 +35,7 @@ impl Machine {
 
 fn raise_nofile() -> u64 {
     let before = getrlimit(Resource::Nofile);
-    // A refusal is no fault: the limit in force is read back and logged with what it bounds.
+    // A refusal is not a fault: the limit in force is read back, and logged with what it bounds.
     let _refused_or_raised = setrlimit(
         Resource::Nofile,
         Rlimit {
@@ -54,9 +54,9 @@ fn memory_max() -> Option<u64> {
         .min()
 }
 
-/// The files with memory limits that hold for a process with this `/proc/self/cgroup` (see
-/// cgroups(7)): of its own cgroup and of those above. In a container the path may be the host's,
-/// while only the root is mounted; so a file may be missing.
+/// The files with the memory limits of a process with this `/proc/self/cgroup` (see cgroups(7)):
+/// those of its own cgroup and of all above it. In a container the path may be the host's while only
+/// the root is mounted, so a file may be missing.
 fn limit_files(own: &str) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for line in own.lines() {
@@ -85,7 +85,7 @@ fn limit_files(own: &str) -> Vec<PathBuf> {
     files
 }
 
-/// A limit in bytes; `None` for `max`. The "no limit" of version 1 is a number above all others.
+/// A limit in bytes; `None` for `max`. Version 1 writes "no limit" as a huge number.
 fn parse_limit(content: &str) -> Option<u64> {
     content.trim().parse().ok()
 }

@@ -1,4 +1,4 @@
-//! Which networks may connect to a listener.
+//! The networks that may connect to a listener.
 
 use std::net::IpAddr;
 
@@ -9,7 +9,7 @@ use ipnet::IpNet;
 pub struct Networks {
     /// Networks that may connect; empty means all.
     pub allow: Vec<IpNet>,
-    /// Networks that may not; wins.
+    /// Networks that may not connect; they win over `allow`.
     pub deny: Vec<IpNet>,
 }
 

@@ -139,7 +139,7 @@ fn a_client_over_its_pending_limit_is_refused_and_others_are_not() {
     assert_eq!(admission.counts(one), (2, 1));
 }
 
-/// Pending connections of one client until one is refused.
+/// Opens pending connections of one client until one is refused, and returns them.
 fn pending_of(admission: &Arc<Admission>, client: &str) -> Vec<Permit> {
     let mut held = Vec::new();
     loop {
@@ -162,10 +162,10 @@ fn by_default_one_client_has_half_of_the_pending_places_and_under_pressure_its_s
     });
     let one = pending_of(&admission, "192.0.2.1");
     assert_eq!(one.len(), 20);
-    // A client below its share of a quarter gets more up to it, while there is a place.
+    // A client below its share of a quarter gets more, up to that share, while there is a place.
     let other = pending_of(&admission, "192.0.2.2");
     assert_eq!(other.len(), 10);
-    // Who is over it gets more once there is room again.
+    // A client above its share gets more once there is room again.
     one[0].hello_done();
     let again = admission.admit().unwrap();
     assert!(again.identify(ip("192.0.2.1")).is_err());
@@ -304,7 +304,7 @@ fn threads_never_pass_a_limit_and_all_counts_return_to_zero() {
                     assert!(connections <= 5 && pending <= 3);
                     permits.push(permit);
                 }
-                // Counted out before the permits end, so that `held` is never above the truth.
+                // Subtracted before the permits end, so that `held` is never too high.
                 held.fetch_sub(permits.len(), Ordering::SeqCst);
             });
         }
@@ -361,7 +361,7 @@ proptest! {
             max_connections_per_client: Some(3),
             client_ipv6_prefix: 64,
         };
-        // By default a quarter, which counts while more than half are pending.
+        // The default is a quarter, which applies while more than half are pending.
         let (share, above) = if written { (2, 0) } else { (1, 2) };
         let admission = admission(&limits);
         let mut permits: Vec<(Permit, Modelled)> = Vec::new();

@@ -1,4 +1,4 @@
-//! Time limits of what waits for a socket.
+//! Time limits for waiting on a socket.
 
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
@@ -7,15 +7,15 @@ use std::time::Instant;
 
 use tokio::task::yield_now;
 
-/// The time was up, and what was waited for had not come.
+/// The deadline passed before the future was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TimeIsUp;
 
-/// Runs a future until a deadline, and once more after epoll has been looked at again: what has come
-/// by then counts. A process that was stopped or frozen past the deadline finds its timers first,
-/// because a signal ends `epoll_wait` without an event.
+/// Runs a future until a deadline, and once more after the runtime has looked at epoll again: events
+/// that have come by then still count. A process that was stopped or frozen past the deadline finds
+/// its timers first, because a signal ends `epoll_wait` without an event.
 ///
-/// The future stays where it is: taken by value it would be in the caller's future twice.
+/// It takes a pinned reference: by value the future would be in the caller's future twice.
 pub async fn until<T>(
     deadline: Instant,
     mut future: Pin<&mut impl Future<Output = T>>,

@@ -1,5 +1,5 @@
-//! Unix sockets: who is at the other end, and passing open descriptors there. See SO_PEERCRED and
-//! SCM_RIGHTS in unix(7).
+//! Unix sockets: identifying the process at the other end, and passing it open descriptors. See
+//! SO_PEERCRED and SCM_RIGHTS in unix(7).
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -10,12 +10,12 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-/// Descriptors in one message; the kernel takes 253.
+/// Most descriptors in one message; the kernel accepts 253.
 pub const DESCRIPTORS_PER_MESSAGE: usize = 64;
 
 const SPACE: usize = rustix::cmsg_space!(ScmRights(DESCRIPTORS_PER_MESSAGE));
 
-/// Sends one byte, and with it descriptors: at most [`DESCRIPTORS_PER_MESSAGE`].
+/// Sends one byte together with descriptors, at most [`DESCRIPTORS_PER_MESSAGE`].
 pub fn send_descriptors(
     socket: impl AsFd,
     byte: u8,
@@ -30,7 +30,7 @@ pub fn send_descriptors(
     sendmsg(socket, &[IoSlice::new(&[byte])], &mut control, flags).map(drop)
 }
 
-/// Receives one byte, and the descriptors that come with it; no byte at the end.
+/// Receives one byte, and the descriptors that come with it. At the end there is no byte.
 pub fn receive_descriptors(socket: impl AsFd) -> rustix::io::Result<(Option<u8>, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); SPACE];
     let mut control = RecvAncillaryBuffer::new(&mut space);
@@ -38,7 +38,7 @@ pub fn receive_descriptors(socket: impl AsFd) -> rustix::io::Result<(Option<u8>,
     let mut into = [IoSliceMut::new(&mut byte)];
     let flags = RecvFlags::CMSG_CLOEXEC;
     let received = recvmsg(socket, &mut into, &mut control, flags)?;
-    // Those that found no place have been closed.
+    // The kernel has closed the descriptors for which there was no space.
     if received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(rustix::io::Errno::MFILE);
     }
@@ -55,22 +55,22 @@ pub fn receive_descriptors(socket: impl AsFd) -> rustix::io::Result<(Option<u8>,
 /// The process at the other end of a Unix socket, as it was at connect or listen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer {
-    /// Its number; 0 if it is in a namespace of its own, as in another container.
+    /// Its process id; 0 if it is in another PID namespace, as in another container.
     pub pid: i32,
-    /// Its user.
+    /// Its user id.
     pub user: u32,
 }
 
-/// Who is at the other end.
+/// The process at the other end.
 pub fn peer(socket: impl AsFd) -> io::Result<Peer> {
     let mut credentials = libc::ucred {
         pid: 0,
         uid: 0,
         gid: 0,
     };
-    #[expect(clippy::cast_possible_truncation, reason = "it is 12")]
+    #[expect(clippy::cast_possible_truncation, reason = "the size is 12")]
     let mut length = size_of::<libc::ucred>() as libc::socklen_t;
-    // SAFETY: the descriptor is open for the whole call since it is borrowed, and the pointers describe
+    // SAFETY: the descriptor is borrowed, so it is open for the whole call. The pointers describe
     // `credentials` and `length`, which live until the call returns.
     #[expect(
         unsafe_code,
@@ -128,7 +128,7 @@ mod tests {
         second.write_all(b"x").unwrap();
         let mut byte = [0];
         (&pairs[1].1).read_exact(&mut byte).unwrap();
-        assert_eq!(byte, *b"x", "it is the same socket");
+        assert_eq!(byte, *b"x", "not the same socket");
         assert_eq!(receive_descriptors(&other).unwrap().1.len(), 1);
         let (byte, descriptors) = receive_descriptors(&other).unwrap();
         assert_eq!((byte, descriptors.len()), (Some(b'c'), 0));

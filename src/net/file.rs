@@ -1,4 +1,4 @@
-//! Reads a small file that a user names, which may be a pipe or something that never ends.
+//! Reads a small file that the user names. It may be a pipe, or something that never ends.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
-/// What the writer of a pipe may take. Less than a reload waits for its file.
+/// Longest time that the writer of a pipe may take: less than a reload waits for its file.
 const PIPE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// The first `most` bytes of a file, or of a pipe that ends soon: a named one, `/dev/stdin` or that of
-/// a process substitution. A pipe without a byte is refused, and so is anything else.
+/// Reads the first `most` bytes of a file, or of a pipe that ends soon: a named pipe, `/dev/stdin` or a
+/// process substitution. It refuses an empty pipe and everything else.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     let kind = file.metadata()?.file_type();
@@ -29,7 +29,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// The first `most` bytes of a file that can be read again: a pipe gives its bytes only once.
+/// Reads the first `most` bytes of a file that can be read again: a pipe delivers its bytes only once.
 pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
     if file.metadata()?.is_file() {
@@ -39,7 +39,7 @@ pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Without O_NONBLOCK, to open a named pipe would wait for its writer. Files do not mind it.
+/// Opens with O_NONBLOCK: without it, opening a named pipe would wait for a writer. Files ignore it.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).custom_flags(libc::O_NONBLOCK);
@@ -52,8 +52,8 @@ fn whole(file: &File, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A pipe without a writer is at its end, but the writer may be yet to come: so its first byte is waited
-/// for.
+/// A pipe without a writer reads as ended, but the writer may still be to come. So this waits for the
+/// first byte.
 fn read_pipe(pipe: &File, most: u64) -> io::Result<Vec<u8>> {
     let end = Instant::now() + PIPE_TIMEOUT;
     let mut bytes = Vec::new();
@@ -81,7 +81,7 @@ fn wait(pipe: &File, end: Instant, late: &str) -> io::Result<()> {
         let time = Timespec::try_from(left()).map_err(io::Error::other)?;
         match poll(&mut [PollFd::new(pipe, PollFlags::IN)], Some(&time)) {
             Ok(1..) => return Ok(()),
-            // A signal in the first moments is served later.
+            // If a signal arrives this early, it is handled later.
             Ok(0) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }

@@ -21,7 +21,7 @@ use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
 use super::socket::{register, send_queue};
 use super::{LegOptions, Pipe};
 
-/// The first error that a leg was told.
+/// The first error that a socket call reported for a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken(pub Errno);
 
@@ -30,34 +30,34 @@ pub struct Broken(pub Errno);
 pub struct Readable<'a>(AsyncFdReadyGuard<'a, OwnedFd>);
 
 impl Readable<'_> {
-    /// Whether the peer has closed its direction or reset. Ask before the peek: a peek does not see
-    /// a FIN behind bytes. It is never taken back.
+    /// Whether the peer has closed its direction or reset. Ask before you peek, because a peek does
+    /// not see a FIN behind bytes. Once true, it stays true.
     pub fn is_closed(&self) -> bool {
         self.0.ready().is_read_closed()
     }
 
-    /// The peek has shown too little: wait for more. A peek that succeeds does not clear readiness,
-    /// so a loop of peeks would spin; and cleared before the bytes are received, nothing would tell
-    /// of them.
+    /// Clears readiness after a peek that showed too little, to wait for more. A peek that succeeds
+    /// does not clear it, so a loop of peeks would spin. Do not clear it when the bytes are to be
+    /// received next: nothing would report them again.
     pub fn wait_for_more(mut self) {
         self.0.clear_ready();
     }
 }
 
-/// A socket with the first error that it was told.
+/// A socket and the first error that it reported.
 ///
-/// The kernel reports an error of a socket once, to whichever call comes first: if the send of one
+/// The kernel reports an error of a socket once, to whichever call comes first. If the send of one
 /// direction takes the ECONNRESET, the receive of the other then reads a clean end. So every call
-/// goes through `fail`, and an end on a failed leg is none.
+/// goes through `fail`, and an end on a failed leg does not count as an end.
 ///
-/// Dropped, a leg is reset (SO_LINGER 0) unless [`Leg::close_in_order`] was called: an error, a time
-/// limit, a drain, a dropped task and a panic all end so, and truncation stays visible.
+/// Dropping a leg resets it (SO_LINGER 0) unless [`Leg::close_in_order`] was called. An error, a time
+/// limit, a drain, a dropped task and a panic all end this way, so truncation stays visible.
 #[derive(Debug)]
 pub struct Leg {
     io: Rc<AsyncFd<OwnedFd>>,
     broken: Cell<Option<Broken>>,
     in_order: Cell<bool>,
-    /// FIN has been sent, or waits behind the bytes in the send queue.
+    /// A FIN has been sent, or waits behind the bytes in the send queue.
     shut_down: Cell<bool>,
 }
 
@@ -73,17 +73,17 @@ impl Leg {
         })
     }
 
-    /// The first error that this leg was told.
+    /// The first error of this leg.
     pub const fn broken(&self) -> Option<Broken> {
         self.broken.get()
     }
 
-    /// Lets the drop of this leg end with FIN, after the bytes that the kernel still holds.
+    /// Makes the drop of this leg send FIN, after the bytes that the kernel still holds.
     pub fn close_in_order(&self) {
         self.in_order.set(true);
     }
 
-    /// Sets options; one that the kernel refuses is not worth a connection.
+    /// Sets options. If the kernel refuses one, it logs that and keeps the connection.
     pub fn set_options(&self, options: LegOptions) {
         if let Err(error) = options.apply(self) {
             tracing::warn!(%error, "cannot set the options of a socket");
@@ -106,18 +106,18 @@ impl Leg {
         self.io.readable().await.map(Readable)
     }
 
-    /// Waits until the socket is connected or has failed to.
+    /// Waits until the socket is connected or has failed to connect.
     pub async fn connected(&self) -> io::Result<()> {
         let guard = self.io.writable().await?;
-        // A connect that failed raises EPOLLERR and EPOLLHUP; one that did not needs no system call
-        // more.
+        // A connect that failed raises EPOLLERR and EPOLLHUP; one that succeeded needs no further
+        // system call.
         if guard.ready().is_write_closed() {
             self.take_error()?;
         }
         Ok(())
     }
 
-    /// Asks for the error of the socket, and remembers it.
+    /// Reads the error of the socket (SO_ERROR), and remembers it.
     fn take_error(&self) -> io::Result<()> {
         let error = sockopt::socket_error(self.fd()).and_then(|result| result);
         error.map_err(|error| io::Error::from(self.fail(error).0))
@@ -125,12 +125,12 @@ impl Leg {
 
     /// Waits until the socket has an error.
     pub async fn failed(&self) {
-        // An error of the wait means that the runtime is going away, and with it the connection.
+        // If the wait fails, the runtime is shutting down, and the connection ends with it.
         drop(self.io.ready(Interest::ERROR).await);
     }
 
-    /// Resolves once the socket has an error: the only way to hear of a reset on a leg that nobody
-    /// reads. It owns what it needs, so that it can be kept beside the leg.
+    /// Resolves once the socket has an error. This is the only way to notice a reset on a leg that
+    /// nobody reads. It owns what it needs, so that it can be stored beside the leg.
     pub fn watch(&self) -> Pin<Box<dyn Future<Output = ()>>> {
         let io = Rc::clone(&self.io);
         Box::pin(async move {
@@ -138,15 +138,15 @@ impl Leg {
         })
     }
 
-    /// Called when a watch has told of an error: makes sure that the leg knows one. If nobody has
-    /// been told it, a splice that moved something has swallowed it.
+    /// Makes sure that the leg has an error after a watch has reported one. If no call has returned
+    /// it, a splice that moved something has swallowed it.
     pub fn fail_watched(&self) {
         if self.broken.get().is_none() && self.take_error().is_ok() {
             self.fail(Errno::CONNRESET);
         }
     }
 
-    /// Receives into `buffer`; nothing is the end, and never that of a broken leg.
+    /// Receives into `buffer`. An empty result is the end; a broken leg never returns it.
     pub fn poll_receive<'b>(
         &self,
         cx: &mut Context<'_>,
@@ -154,7 +154,7 @@ impl Leg {
     ) -> Poll<Result<&'b [u8], Broken>> {
         loop {
             if let Some(broken) = self.broken.get() {
-                // Nothing more will come, so nothing is waited for: what is queued, then the error.
+                // Nothing more will arrive, so do not wait: return what is queued, then the error.
                 let rest = recv(self.fd(), &mut *buffer, RecvFlags::empty());
                 return Poll::Ready(match rest {
                     Ok((count @ 1.., _)) => Ok(received(buffer, count)),
@@ -167,8 +167,8 @@ impl Leg {
             match recv(self.fd(), &mut *buffer, RecvFlags::empty()) {
                 Ok((0, _)) => return Poll::Ready(Ok(&[])),
                 Ok((count, _)) => {
-                    // A short receive means that nothing is left, and saves the call that says so;
-                    // unless it stopped at an urgent byte. A full one must not clear readiness.
+                    // A short receive means that nothing is left, unless it stopped at an urgent byte.
+                    // That saves a call. A full receive must not clear readiness.
                     if count < buffer.len() && !self.has_urgent() {
                         guard.clear_ready();
                     }
@@ -181,7 +181,7 @@ impl Leg {
         }
     }
 
-    /// Sends from `bytes`, at least one.
+    /// Sends at least one of `bytes`, and returns how many.
     pub fn poll_send(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<Result<usize, Broken>> {
         loop {
             let Ok(mut guard) = ready!(self.io.poll_write_ready(cx)) else {
@@ -201,8 +201,8 @@ impl Leg {
         }
     }
 
-    /// Splices from the socket into an empty pipe once the socket is readable. 0 says nothing:
-    /// receive to learn more.
+    /// Splices from the socket into an empty pipe once the socket is readable. 0 has no meaning by
+    /// itself: receive to learn more.
     pub fn poll_fill(&self, cx: &mut Context<'_>, pipe: &mut Pipe, limit: usize) -> Poll<usize> {
         drop(ready!(self.io.poll_read_ready(cx)));
         Poll::Ready(pipe.fill(self.fd(), limit).unwrap_or_else(|error| {
@@ -212,15 +212,15 @@ impl Leg {
     }
 
     /// Splices from a pipe that is not empty into the socket. 0 means that splice does not work
-    /// here: take the bytes out of the pipe with [`Leg::reclaim`] and send them.
+    /// here: then take the bytes out of the pipe with [`Leg::reclaim`] and send them.
     pub fn poll_drain(&self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<usize, Broken>> {
         let mut moved = 0;
         loop {
             let Ok(mut guard) = ready!(self.io.poll_write_ready(cx)) else {
                 return Poll::Ready(Err(self.fail(Errno::CANCELED)));
             };
-            // A splice that moved something swallows an error of the socket: after a short one the
-            // next call says EAGAIN or the error. It must not wait for the runtime's leave.
+            // A splice that moved something swallows an error of the socket. After a short splice the
+            // next call returns EAGAIN or that error, so make it now and do not wait for readiness.
             while pipe.held() > 0 {
                 match pipe.drain(self.fd()) {
                     Ok(count) => moved += count,
@@ -242,19 +242,19 @@ impl Leg {
         }
     }
 
-    /// Takes the bytes of a pipe that cannot be spliced into this socket.
+    /// Takes the bytes out of a pipe that cannot be spliced into this socket.
     pub fn reclaim(&self, pipe: &mut Pipe) -> Result<Vec<u8>, Broken> {
         pipe.take_bytes().map_err(|error| self.fail(error))
     }
 
-    /// Sends what fits, without waiting: for an alert, which is lost if it does not.
+    /// Sends what fits, without waiting. It is for an alert, which is lost if it does not fit.
     pub fn send_now(&self, bytes: &[u8]) {
         if let Err(error) = send(self.fd(), bytes, SendFlags::NOSIGNAL) {
             self.fail(error);
         }
     }
 
-    /// Sends FIN behind what was sent, once.
+    /// Sends FIN after what was sent, once.
     pub fn shut_down_writing(&self) {
         if self.shut_down.replace(true) {
             return;
@@ -264,27 +264,27 @@ impl Leg {
         }
     }
 
-    /// Bytes of the send queue that the peer has not acknowledged, sent or not. What it has
-    /// acknowledged its kernel has, and keeps for its reader also after a reset (Linux).
+    /// Bytes of the send queue that the peer has not acknowledged, sent or not. Acknowledged bytes
+    /// are in the peer's kernel, which keeps them for its reader even after a reset (Linux).
     pub fn unacknowledged(&self) -> u64 {
         if self.broken.get().is_some() {
-            // The kernel goes on counting them, and they reach nobody.
+            // The kernel goes on counting them, but they never arrive.
             return 0;
         }
-        // The request fails on a socket that listens, and on no other (tcp(7)).
+        // The request fails only on a listening socket (tcp(7)).
         let queued = send_queue(self).unwrap_or(0);
-        // The kernel counts FIN as a byte until it is acknowledged.
+        // The kernel counts a FIN as a byte until it is acknowledged.
         queued.saturating_sub(u64::from(self.shut_down.get()))
     }
 
-    /// Remembers an error if it is the first; gives the first.
+    /// Remembers an error if it is the first, and returns the first.
     fn fail(&self, error: Errno) -> Broken {
         let first = self.broken.get().unwrap_or(Broken(error));
         self.broken.set(Some(first));
         first
     }
 
-    /// Whether urgent data has been announced; once true it stays so.
+    /// Whether urgent data has been announced. Once true, it stays true.
     fn has_urgent(&self) -> bool {
         self.io.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
     }
@@ -297,14 +297,14 @@ impl Leg {
 /// The part of a buffer that a receive has filled.
 #[expect(
     clippy::indexing_slicing,
-    reason = "the kernel gives no more bytes than the buffer holds"
+    reason = "the kernel returns no more bytes than the buffer holds"
 )]
 fn received(buffer: &[u8], count: usize) -> &[u8] {
     &buffer[..count]
 }
 
-/// Whether something has come to any of the legs: bytes, an end or an error. It asks the kernel, where
-/// the readiness that the runtime knows may be behind: a process that was paused hears of its timers
+/// Whether something has arrived at any of the legs: bytes, an end or an error. It asks the kernel,
+/// because the runtime's readiness may be out of date: a process that was paused sees its timers
 /// first.
 pub fn any_readable<'a>(legs: impl Iterator<Item = &'a Leg>) -> bool {
     let mut legs: Vec<_> = legs.map(|leg| PollFd::new(leg, PollFlags::IN)).collect();
@@ -320,7 +320,7 @@ impl AsFd for Leg {
 impl Drop for Leg {
     fn drop(&mut self) {
         if !self.in_order.get() {
-            // It fails only on a descriptor that is no socket; the close then ends as it may.
+            // It fails only on a descriptor that is not a socket, and then the close does not matter.
             _ = sockopt::set_socket_linger(self.fd(), Some(Duration::ZERO));
         }
     }

@@ -1,4 +1,4 @@
-//! Listening sockets and what they accept.
+//! Listening sockets, and the connections that they accept.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -40,12 +40,12 @@ impl Listening {
         register(socket, Interest::READABLE).map(Self)
     }
 
-    /// Whether it is this socket.
+    /// Whether it listens on this socket.
     pub fn is_of(&self, socket: &Arc<Socket>) -> bool {
         Arc::ptr_eq(self.0.get_ref(), socket)
     }
 
-    /// Waits for a connection and takes it.
+    /// Waits for a connection and accepts it.
     pub async fn accept(&self) -> rustix::io::Result<Accepted> {
         loop {
             let mut guard = self.0.readable().await.map_err(|_gone| Errno::CANCELED)?;
@@ -56,7 +56,7 @@ impl Listening {
         }
     }
 
-    /// Takes a connection that waits in the queue, or fails with EAGAIN.
+    /// Accepts a connection that waits in the queue, or fails with EAGAIN.
     pub fn accept_now(&self) -> rustix::io::Result<Accepted> {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let (socket, address) = rustix::net::acceptfrom_with(self.0.get_ref(), flags)?;
@@ -71,18 +71,19 @@ impl Listening {
     }
 }
 
-/// One listening socket. `[::]` takes IPv4 too; where the host has no IPv6 it becomes `0.0.0.0`.
+/// Binds one listening socket. `[::]` takes IPv4 too; if the host has no IPv6, it becomes `0.0.0.0`.
 pub fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = open(address, false)?;
     listen(&socket)?;
     Ok(socket)
 }
 
-/// `count` sockets at one address that are to [`listen`], among which the kernel spreads new connections.
+/// Binds `count` sockets at one address, which do not [`listen`] yet. The kernel will spread new
+/// connections among them.
 ///
-/// SO_REUSEPORT alone would share the address in silence with any other process of the same user,
-/// so the address is first bound once without it: in use by whomever is an error. Not so if
-/// `beside_own`: a socket of our own that is about to close has the port too.
+/// SO_REUSEPORT alone would silently share the address with any other process of the same user. So the
+/// address is first bound once without it, which fails if any process uses it. `beside_own` skips that,
+/// because a socket of our own that is about to close still has the port.
 pub fn bind_group(address: SocketAddr, count: usize, beside_own: bool) -> io::Result<Vec<Socket>> {
     let bound = if beside_own {
         address
@@ -92,12 +93,12 @@ pub fn bind_group(address: SocketAddr, count: usize, beside_own: bool) -> io::Re
     (0..count).map(|_| open(bound, true)).collect()
 }
 
-/// Whether another socket has an address that is to be bound.
+/// Whether another socket has an address that we want to bind.
 pub fn is_busy(address: SocketAddr) -> bool {
     try_open(address, false).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
-/// A listening socket that another process has opened: it gets the options of our own.
+/// Adopts a listening socket that another process has opened: sets the options of our own sockets.
 pub fn adopt(socket: Socket) -> io::Result<Socket> {
     if !socket.is_listener()? {
         return Err(io::Error::other(
@@ -111,7 +112,7 @@ pub fn adopt(socket: Socket) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Lets a bound socket listen.
+/// Makes a bound socket listen.
 pub fn listen(socket: &Socket) -> io::Result<()> {
     socket.listen(BACKLOG)
 }
@@ -137,8 +138,8 @@ fn try_open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
         Type::STREAM,
         Some(Protocol::TCP),
     )?;
-    // Without it a restart fails for a minute on connections in TIME_WAIT; it does not let two
-    // listening sockets share an address.
+    // Without SO_REUSEADDR a restart fails for a minute because of connections in TIME_WAIT. It does
+    // not let two listening sockets share an address.
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(false)?;

@@ -16,12 +16,12 @@ const SMALLEST: usize = 64 << 10;
 /// Sizes to ask for. The first is the default of `pipe-max-size`.
 const SIZES: [usize; 2] = [1 << 20, 256 << 10];
 
-/// Bytes asked of one splice. A pipe has slots, not bytes: 16 slots of large segments hold several
-/// times its nominal size, so this is no measure of the pipe.
+/// Most bytes of one splice. A pipe has slots, not bytes: 16 slots of large segments hold several
+/// times its nominal size, so this does not depend on the pipe.
 const CHUNK: usize = 1 << 20;
 
-/// A pipe on loan and the count of bytes in it. On drop it goes back to its pool if it is empty;
-/// otherwise it is closed, so that no byte of one connection ever reaches another.
+/// A pipe on loan, and the number of bytes in it. When dropped, it goes back to its pool if it is
+/// empty. Otherwise it is closed, so that no byte of one connection ever reaches another.
 #[derive(Debug)]
 pub struct Pipe {
     ends: Rc<Ends>,
@@ -37,8 +37,8 @@ struct Ends {
 
 impl Pipe {
     /// Moves bytes from a socket into the empty pipe. `Ok(0)` says nothing about the socket: at
-    /// urgent data splice says EAGAIN, or 0 with a FIN behind it, while bytes remain. Only a receive
-    /// may say empty or end. An error is the socket's, and told only once.
+    /// urgent data splice returns EAGAIN, or 0 with a FIN behind it, although bytes remain. Only a
+    /// receive can tell "empty" from "end". An error belongs to the socket, which reports it once.
     pub fn fill(&mut self, socket: impl AsFd, limit: usize) -> rustix::io::Result<usize> {
         match splice(
             socket,
@@ -58,7 +58,7 @@ impl Pipe {
     }
 
     /// Moves bytes from the pipe into a socket; EAGAIN means that the socket is full. After a short
-    /// one call again: a splice that moved something swallows an error of the socket.
+    /// move, call it again: a splice that moved something swallows an error of the socket.
     pub fn drain(&mut self, socket: impl AsFd) -> rustix::io::Result<usize> {
         // SPLICE_F_MORE would delay the last chunk by 200 ms.
         let flags = SpliceFlags::NONBLOCK;
@@ -99,23 +99,23 @@ impl Drop for Pipe {
     }
 }
 
-/// The pipes of one worker, lent only while they have bytes.
+/// The pipes of one worker, lent only while they hold bytes.
 #[derive(Debug, Default)]
 pub struct PipePool {
     idle: RefCell<Vec<Rc<Ends>>>,
-    /// Pipes lent and idle.
+    /// Pipes that exist, lent and idle.
     open: Cell<usize>,
-    /// A failed creation is remembered until [`PipePool::retry`]: trying each time costs 13 to 20 % CPU.
+    /// Creating a pipe has failed since the last [`PipePool::retry`]: trying each time costs 13 to 20 % CPU.
     failed: Cell<bool>,
     fallbacks: Cell<u64>,
 }
 
 impl PipePool {
-    /// The most pipes of a worker. They are scarce for an ordinary user (64 MiB in all), and each
-    /// takes two descriptors. Beside 64 downloads eight do as well as 16 or 64, and cost 0.8 of four.
+    /// Most pipes of a worker. They are scarce for an ordinary user (64 MiB in all), and each takes two
+    /// descriptors. With 64 downloads, eight do as well as 16 or 64, and cost 0.8 of what four cost.
     pub const MOST: usize = 8;
 
-    /// An empty pipe, or none: then copy.
+    /// Lends an empty pipe. If there is none, copy instead.
     pub fn lend(self: &Rc<Self>) -> Option<Pipe> {
         let idle = self.idle.borrow_mut().pop();
         let ends = idle.or_else(|| self.create().map(Rc::new))?;
@@ -131,22 +131,22 @@ impl PipePool {
         self.failed.set(false);
     }
 
-    /// Pipes that wait to be lent.
+    /// The number of pipes that wait to be lent.
     pub fn idle(&self) -> usize {
         self.idle.borrow().len()
     }
 
-    /// Pipes that hold bytes.
+    /// The number of pipes that are lent.
     pub fn lent(&self) -> usize {
         self.open.get() - self.idle()
     }
 
-    /// A read was copied because there was none to lend.
+    /// Counts a read that was copied because there was no pipe to lend.
     pub fn fell_back(&self) {
         self.fallbacks.set(self.fallbacks.get() + 1);
     }
 
-    /// How often a read was copied because there was none to lend.
+    /// How often a read was copied because there was no pipe to lend.
     pub const fn fallbacks(&self) -> u64 {
         self.fallbacks.get()
     }
@@ -165,11 +165,11 @@ impl PipePool {
     }
 }
 
-/// Gives a pipe the largest size that it may have; false if that is too small to be of use.
+/// Gives a pipe the largest size that it may have. Returns false if that is too small to be useful.
 ///
-/// With the 4 KiB fragments of a network card a pipe moves its nominal size in one call: one of
-/// 256 KiB costs 0.69, one of 1 MiB 0.5 of the CPU of one of 64 KiB. An ordinary user may have
-/// `pipe-user-pages-soft` of them, in all of its processes, 64 MiB: then EPERM.
+/// With the 4 KiB fragments of a network card a pipe moves its nominal size in one call. Compared with
+/// 64 KiB, a pipe of 256 KiB takes 0.69 of the CPU, and one of 1 MiB takes 0.5. All processes of an
+/// ordinary user share `pipe-user-pages-soft`, 64 MiB; beyond that the kernel answers EPERM.
 fn enlarge(pipe: &OwnedFd) -> bool {
     SIZES
         .into_iter()

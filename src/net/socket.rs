@@ -13,20 +13,20 @@ use socket2::{SockRef, Socket};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
-/// What a backend sets for both legs of its connections. Short connections do without: five calls are
-/// some percent of what one costs.
+/// Socket options that a backend sets for both legs of its connections. Short connections go without
+/// them: five calls are a few percent of the cost of such a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LegOptions {
-    /// Idle time before TCP probes. Then three probes, ten seconds apart: a peer that vanished is
-    /// noticed half a minute after the idle time.
+    /// Idle time before TCP probes. Three probes follow, ten seconds apart, so a peer that vanished
+    /// is noticed half a minute after the idle time.
     pub keepalive: Duration,
-    /// Bytes that may wait in the send queue without having been sent (TCP_NOTSENT_LOWAT): what a
-    /// peer that does not read costs in kernel memory, which the whole host shares.
+    /// Unsent bytes that may wait in the send queue (TCP_NOTSENT_LOWAT). It bounds the kernel memory,
+    /// shared by the whole host, that a peer costs if it does not read.
     pub max_unsent: u32,
 }
 
 impl LegOptions {
-    /// Those of listening sockets, which accepted ones inherit.
+    /// The options of listening sockets, which accepted sockets inherit.
     pub const DEFAULT: Self = Self {
         keepalive: Duration::from_mins(1),
         max_unsent: 1 << 20,
@@ -34,7 +34,7 @@ impl LegOptions {
     const PROBES: u32 = 3;
     const INTERVAL: Duration = Duration::from_secs(10);
 
-    /// Sets the options on a socket; one that is accepted has those of its listener.
+    /// Sets the options on a socket. An accepted socket has those of its listener.
     pub fn apply(self, socket: impl AsFd) -> io::Result<()> {
         let socket = socket.as_fd();
         sockopt::set_tcp_keepidle(socket, self.keepalive)?;
@@ -45,16 +45,16 @@ impl LegOptions {
     }
 }
 
-/// What every leg has: no Nagle, since the relay never holds back a byte that another one would
-/// join; urgent bytes in line, since otherwise the kernel takes them out of the stream.
+/// Sets the options that every leg has. Nagle's algorithm is off, because the relay sends everything
+/// it has at once. Urgent bytes stay in line, because otherwise the kernel takes them out of the stream.
 pub(super) fn set_stream_options(socket: BorrowedFd<'_>) -> rustix::io::Result<()> {
     sockopt::set_tcp_nodelay(socket, true)?;
     sockopt::set_socket_oobinline(socket, true)
 }
 
-/// A socket whose connect to `address` is under way or done; [`Leg::connected`](super::Leg::connected)
-/// tells how it went. It must not be registered with epoll before: a socket that is not connecting is
-/// hung up to epoll, and tokio would latch that.
+/// Opens a socket and begins to connect it to `address`; [`Leg::connected`](super::Leg::connected)
+/// waits for the result. The socket must not be registered with epoll before the connect begins: epoll
+/// would report it as hung up, and tokio would remember that.
 pub fn begin_connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
@@ -64,8 +64,8 @@ pub fn begin_connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     set_stream_options(socket.as_fd())?;
-    // The ACK that ends the handshake rides on the hello: two segments of twenty less. The kernel
-    // goes back to its own judgement by itself.
+    // The ACK that ends the handshake goes with the hello, which saves two segments of twenty. The
+    // kernel later returns to its own choice by itself.
     sockopt::set_tcp_quickack(&socket, false)?;
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
@@ -73,15 +73,15 @@ pub fn begin_connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-/// What owns, alone or with others, one open descriptor as long as it lives.
+/// A type that owns one open descriptor, alone or with others, as long as it lives.
 pub(super) trait Owned: AsRawFd {}
 impl Owned for OwnedFd {}
 impl Owned for Arc<Socket> {}
 
 /// Registers a socket with the epoll of this thread's runtime.
 pub(super) fn register<T: Owned>(socket: T, interest: Interest) -> io::Result<AsyncFd<T>> {
-    // SAFETY: an `Owned` has an open descriptor, always gives the same one, and keeps it open until
-    // it is dropped; the `AsyncFd` owns it, and no caller takes it out.
+    // SAFETY: an `Owned` has an open descriptor, always returns the same one, and keeps it open until
+    // it is dropped. The `AsyncFd` owns the `Owned`, and no caller takes it out.
     #[expect(
         unsafe_code,
         reason = "AsyncFd has no safe constructor that is not deprecated"
@@ -99,28 +99,28 @@ pub fn local_address(socket: impl AsFd) -> io::Result<SocketAddr> {
 }
 
 /// Bytes in the send queue of a connected socket that the peer has not acknowledged, sent or not
-/// (SIOCOUTQ, tcp(7)); FIN counts as one.
+/// (SIOCOUTQ, tcp(7)); a FIN counts as one.
 pub(super) fn send_queue(socket: impl AsFd) -> rustix::io::Result<u64> {
     // TIOCOUTQ is the name of the same request in libc.
     #[expect(clippy::cast_possible_truncation, reason = "a request has 32 bits")]
     const REQUEST: Opcode = libc::TIOCOUTQ as Opcode;
-    // SAFETY: the request writes one int through the pointer that the getter gives it, and nothing
-    // else; the descriptor is open for the whole call since it is borrowed.
+    // SAFETY: the request writes one int through the pointer that the getter passes, and nothing
+    // else. The descriptor is borrowed, so it is open for the whole call.
     #[expect(unsafe_code, reason = "neither socket2 nor rustix has SIOCOUTQ")]
     let queued = unsafe { ioctl(socket, Getter::<REQUEST, libc::c_int>::new()) };
-    // A count, though of a type with a sign.
+    // The value is a count, although its type is signed.
     queued.map(|queued| u64::from(queued.max(0).unsigned_abs()))
 }
 
-/// Sets SO_RCVLOWAT: a socket is readable from so many queued bytes on (or at its end). Each
-/// setting raises an edge, so it is set only when it changes; and it grows the receive buffer, so
-/// the caller bounds it. It must be 1 before the relay begins, or the last bytes never wake it.
+/// Sets SO_RCVLOWAT: the socket is readable once that many bytes are queued, or at its end. Each
+/// setting raises an edge, so set it only when it changes. It grows the receive buffer, so the caller
+/// must bound it. It must be 1 before the relay begins, or the last bytes never wake the relay.
 pub fn set_receive_low_water_mark(socket: impl AsFd, bytes: usize) -> io::Result<()> {
-    #[expect(clippy::cast_possible_truncation, reason = "it is 4")]
+    #[expect(clippy::cast_possible_truncation, reason = "the size is 4")]
     const LENGTH: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
     let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
-    // SAFETY: the descriptor is open for the whole call since it is borrowed, and the pointer and
-    // the length describe `value`, which lives until the call returns.
+    // SAFETY: the descriptor is borrowed, so it is open for the whole call. The pointer and the
+    // length describe `value`, which lives until the call returns.
     #[expect(unsafe_code, reason = "neither socket2 nor rustix sets SO_RCVLOWAT")]
     let result = unsafe {
         libc::setsockopt(

@@ -648,7 +648,11 @@ fn a_pipe_that_is_held_for_long_goes_to_those_who_move_and_no_byte_is_lost() {
         resources.tick(1);
         flow.review(1);
         yield_now().await;
-        assert_eq!(resources.pipes.lent(), 1, "one second may be no time at all");
+        assert_eq!(
+            resources.pipes.lent(),
+            1,
+            "one second may be no time at all"
+        );
 
         resources.tick(2);
         flow.review(2);

@@ -1,4 +1,4 @@
-//! The server names that a route takes.
+//! Patterns for the server names that a route takes.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,8 +7,8 @@ use crate::tls::{InvalidServerName, ServerName};
 
 /// One entry of `routes.N.server_names`.
 ///
-/// Patterns are ordered by precedence: of two that match one name, the greater one wins. An exact
-/// name beats the longest `*.`, that the longest `**.`, and that `**`.
+/// Patterns are ordered by precedence: if two match the same name, the greater one wins. An exact
+/// name beats the longest `*.`, which beats the longest `**.`, which beats `**`.
 ///
 /// ```
 /// use portway::routing::Pattern;
@@ -31,13 +31,13 @@ pub enum Pattern {
     Exact(ServerName),
 }
 
-/// The name behind the wildcard. Longer is greater: of the suffixes of one name, the longer one
-/// has more labels.
+/// The name after the wildcard. A longer suffix is greater: among suffixes of the same name, it has
+/// more labels.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Suffix(ServerName);
 
 impl Pattern {
-    /// Reads a pattern in A-labels; upper case is lowered.
+    /// Parses a pattern in A-labels, and converts upper case to lower case.
     pub fn parse(text: &str) -> Result<Self, InvalidServerName> {
         let suffix = |name: &str| ServerName::parse(name.as_bytes()).map(Suffix);
         if text == "**" {
@@ -57,7 +57,7 @@ impl Pattern {
 }
 
 impl Suffix {
-    /// The name behind the wildcard and its dot.
+    /// The name after the wildcard and its dot.
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }

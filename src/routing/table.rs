@@ -1,4 +1,4 @@
-//! The look-up: a few probes into hash tables, however many routes there are.
+//! The look-up of a route: a few probes into hash tables, however many routes there are.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,8 +9,8 @@ use crate::tls::ServerName;
 
 /// All routes, arranged for look-up.
 ///
-/// A look-up allocates nothing and costs one probe a label of the name. Only routes of one and the
-/// same pattern are looked at one by one.
+/// A look-up allocates nothing and costs one probe per label of the name. Only routes that share a
+/// pattern are examined one by one.
 #[derive(Debug, Default)]
 pub struct Table {
     routes: Vec<Route>,
@@ -21,26 +21,26 @@ pub struct Table {
     no_name: Option<Group>,
 }
 
-/// The routes of one pattern; `None` is that of connections without a server name.
+/// The routes of one pattern; `None` stands for connections without a server name.
 #[derive(Debug)]
 struct Group {
     pattern: Option<Pattern>,
     routes: Vec<usize>,
 }
 
-/// Two routes that one connection could take with equal right.
+/// Two routes that match one connection with the same precedence.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tie {
     /// The names of the routes, sorted.
     pub routes: [Arc<str>; 2],
-    /// What both match; `None` is a connection without a server name.
+    /// The pattern that both have; `None` stands for a connection without a server name.
     pub pattern: Option<Pattern>,
 }
 
-/// Which of the routes that match wins: the greatest. Independent of the order of the file.
+/// The rank of a route that matches: the greatest one wins, whatever the order of the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Precedence<'t> {
-    /// What matched; `None` is a connection without a server name.
+    /// The pattern that matched; `None` stands for a connection without a server name.
     pub pattern: Option<&'t Pattern>,
     /// How many of `listeners`, `alpn` and `clients` the route has.
     pub conditions: usize,
@@ -48,7 +48,7 @@ pub struct Precedence<'t> {
     pub client_prefix: u8,
 }
 
-/// A route that takes the name of a connection, and whether its conditions hold.
+/// A route that takes the name of a connection, with the condition that does not hold, if any.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Candidate<'t> {
     /// The position of the route.
@@ -62,20 +62,21 @@ pub struct Candidate<'t> {
 /// A look-up with its reasons.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Consideration<'t> {
-    /// What [`Table::find`] returns.
+    /// The result of [`Table::find`].
     pub taken: Result<usize, Miss>,
-    /// Every route that takes the name, the highest precedence first.
+    /// Every route that takes the name, with the highest precedence first.
     pub candidates: Vec<Candidate<'t>>,
 }
 
 impl Table {
-    /// Arranges the routes, or names for each pattern every route that could tie with an earlier one,
-    /// with the first such. Their number is bounded by that of the patterns, not of the pairs.
+    /// Arranges the routes. If routes could tie, it returns for each pattern every route that could
+    /// tie with an earlier one, together with the first such route. So the number of ties is bounded
+    /// by the number of patterns, not of pairs.
     ///
     /// Two routes could tie if they share a pattern, have the same number of conditions, and no
-    /// condition keeps them apart. Listeners do if they have none in common. Client networks do if
-    /// no network stands in both: of nested ones the longer prefix wins. ALPN never does, since a
-    /// client offers several protocols at once.
+    /// condition keeps them apart. Listeners keep them apart if they have none in common. Client
+    /// networks do if no network is in both: if networks are nested, the longer prefix wins. ALPN
+    /// never does, because a client offers several protocols at once.
     pub fn build(routes: Vec<Route>) -> Result<Self, Vec<Tie>> {
         let mut table = Self::default();
         for (index, route) in routes.iter().enumerate() {
@@ -111,13 +112,13 @@ impl Table {
 
     /// The position of the route that the connection takes.
     ///
-    /// A route whose conditions do not hold is passed over: an exact route for one listener leaves
-    /// the name to a wildcard route on the others.
+    /// It skips a route whose conditions do not hold: an exact route for one listener leaves the name
+    /// to a wildcard route on the other listeners.
     pub fn find(&self, query: &Query<'_>) -> Result<usize, Miss> {
         decide(query, self.candidates(query))
     }
 
-    /// The same look-up with every candidate and why it was passed over: for people.
+    /// The same look-up with every candidate and why it was skipped, to show to people.
     pub fn consider<'t>(&'t self, query: &Query<'t>) -> Consideration<'t> {
         let mut candidates: Vec<Candidate<'t>> = self.candidates(query).collect();
         candidates.sort_by(|a, b| b.precedence.cmp(&a.precedence));
@@ -156,8 +157,8 @@ impl Table {
             .chain(&self.no_name)
     }
 
-    /// The groups that a name falls into, the highest precedence first; each is looked up when it
-    /// is asked for.
+    /// The groups that a name falls into, with the highest precedence first. Each is looked up only
+    /// when the iterator reaches it.
     fn matching<'t>(&'t self, name: Option<&'t ServerName>) -> impl Iterator<Item = &'t Group> {
         let name = name.map(ServerName::as_str);
         let parent = |name: &'t str| name.split_once('.').map(|(_, parent)| parent);
@@ -194,7 +195,7 @@ impl Table {
     }
 }
 
-/// Takes the greatest candidate whose conditions hold. The candidates come in falling order of
+/// Chooses the greatest candidate whose conditions hold. The candidates come in descending order of
 /// their patterns.
 fn decide<'t>(
     query: &Query<'_>,

@@ -303,7 +303,7 @@ fn fit(pattern: &str, name: &str) -> Option<(u8, usize)> {
     }
 }
 
-/// What the documentation says, without tables: every route, every pattern, the greatest key.
+/// What the documentation says, without hash tables: try every route and pattern, take the greatest key.
 fn reference(routes: &[Route], arrival: &Arrival) -> Result<Arc<str>, Miss> {
     let offered: Vec<&[u8]> = Alpn::new(&arrival.alpn).iter().collect();
     let mut best = None;
@@ -412,7 +412,7 @@ fn any_arrival() -> impl Strategy<Value = Arrival> {
         })
 }
 
-/// Whether any value fits both conditions: an empty one takes any.
+/// Whether some value fits both conditions. An empty condition takes any value.
 fn overlap<T: PartialEq>(one: &[T], other: &[T]) -> bool {
     one.is_empty() || other.is_empty() || one.iter().any(|value| other.contains(value))
 }
@@ -436,7 +436,7 @@ fn crowded() -> impl Strategy<Value = Route> {
     })
 }
 
-/// What [`Table::build`] says of ties, without an index: the pattern, the first route, the route.
+/// The ties that [`Table::build`] should report, found without an index: the pattern, the first route, the route.
 fn naive_ties(routes: &[Route]) -> Vec<(Option<Pattern>, [Arc<str>; 2])> {
     let ties = |one: &Route, other: &Route| {
         one.conditions() == other.conditions()

@@ -1,4 +1,4 @@
-//! Finds routes that one connection could take with equal right, without comparing each with each.
+//! Finds routes that match one connection with the same precedence, without comparing every pair.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,11 +7,11 @@ use ipnet::IpNet;
 
 use super::Route;
 
-/// Of each group of routes that share a pattern: every route that ties with an earlier one, behind the first
-/// such. Both come with the position of their group. Groups have positions of `routes`, in rising order.
+/// Returns every route that ties with an earlier one of its group, after the first such route and with the
+/// position of the group. A group holds routes that share a pattern: positions in `routes`, in ascending order.
 ///
-/// A value of a route, a pattern or a condition, costs a walk over the earlier routes that have it too, 64 in
-/// one step. So a file takes at most as many steps as it has values, times a 64th of its routes.
+/// Each value of a route, a pattern or a condition, costs a walk over the earlier routes that have it too, 64
+/// routes per step. So a file takes at most as many steps as it has values, times a 64th of its routes.
 pub(super) fn ties(groups: &[&[usize]], routes: &[Route]) -> Vec<(usize, [usize; 2])> {
     let mut groups_of = vec![Vec::new(); routes.len()];
     for (group, members) in groups.iter().enumerate() {
@@ -41,13 +41,13 @@ pub(super) fn ties(groups: &[&[usize]], routes: &[Route]) -> Vec<(usize, [usize;
     ties
 }
 
-/// Earlier routes by what keeps routes of one pattern apart: how many conditions they have, and which.
+/// Earlier routes, by what keeps routes of one pattern apart: the number of their conditions, and their values.
 #[derive(Default)]
 struct Earlier<'r> {
     counts: HashMap<usize, Set>,
-    /// `None` has those that take any.
+    /// `None` holds the routes that take any listener.
     listeners: HashMap<Option<&'r str>, Set>,
-    /// `None` has those that take any.
+    /// `None` holds the routes that take any client.
     clients: HashMap<Option<IpNet>, Set>,
 }
 
@@ -73,7 +73,7 @@ impl<'r> Earlier<'r> {
     }
 }
 
-/// The names of its listeners.
+/// The names of the listeners of a route.
 fn names(route: &Route) -> impl Iterator<Item = &str> {
     route.listeners.iter().map(|name| &**name)
 }
@@ -90,7 +90,7 @@ fn or_any<T>(values: impl Iterator<Item = T>) -> impl Iterator<Item = Option<T>>
 struct Set(Vec<(usize, u64)>);
 
 impl Set {
-    /// Adds a route that does not stand before any that is there.
+    /// Adds a route whose position is not below any that the set has.
     fn add(&mut self, route: usize) {
         let (block, bit) = (route / 64, 1 << (route % 64));
         match self.0.last_mut() {
@@ -100,7 +100,7 @@ impl Set {
     }
 }
 
-/// Routes, as bits in blocks of 64; the blocks behind the last route are left out.
+/// Routes, as bits in blocks of 64; blocks after the last route are left out.
 #[derive(Default)]
 struct Mask(Vec<u64>);
 
@@ -116,7 +116,7 @@ impl Mask {
         }
     }
 
-    /// Keeps the routes that have one of these values, or take any. Without a value it keeps them all.
+    /// Keeps the routes that have one of these values, or that take any value. Without values it keeps all.
     fn keep<K: Copy + Eq + Hash>(
         &mut self,
         by_value: &HashMap<Option<K>, Set>,
@@ -136,7 +136,7 @@ impl Mask {
         }
     }
 
-    /// The first of the set that is one of these.
+    /// The first route that is both in the set and in this mask.
     fn first_in(&self, set: &Set) -> Option<usize> {
         let both = |(block, bits): &(usize, u64)| Some((*block, self.0.get(*block)? & bits));
         let both = set.0.iter().filter_map(both);

@@ -1,4 +1,4 @@
-//! What a leg knows of errors that the kernel tells only once, or not at all.
+//! How a leg learns of errors that the kernel reports only once, or not at all.
 
 use std::future::poll_fn;
 use std::io::Write;
@@ -30,7 +30,7 @@ fn an_error_that_a_splice_swallows_is_found() {
         sender.write_all(&vec![1; 60_000]).unwrap();
         let mut pipe = Rc::new(PipePool::default()).lend().unwrap();
         let filled = pipe.fill(&source, 60_000).unwrap();
-        // It is closed: each byte that comes is answered with RST, while the splice still runs.
+        // The peer is closed: it answers each byte that arrives with RST, while the splice still runs.
         drop(peer);
         let leg = Leg::register(target.into()).unwrap();
         let sent = poll_fn(|cx| leg.poll_drain(cx, &mut pipe)).await.unwrap();
