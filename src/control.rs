@@ -1,4 +1,4 @@
-//! The one thread that does everything but data: names, admin, upkeep of metrics, reload, drain.
+//! The control thread, which does everything except data: names, admin, upkeep of metrics, reload, drain.
 
 pub mod change;
 mod drain;
@@ -51,10 +51,10 @@ use steps::Steps;
 use succession::Predecessor;
 use watch::Content;
 
-/// How often sums of the log are written, and samples of histograms folded, which pile up until then.
+/// How often the log's sums are written and the histograms' samples folded. Both accumulate until then.
 const UPKEEP: Duration = Duration::from_secs(1);
 
-/// The process of a container that ends with it.
+/// PID 1: when it exits, so does its container.
 const FIRST: u32 = 1;
 
 /// Why nothing is reloaded during a takeover.
@@ -67,7 +67,7 @@ pub enum Stopped {
     Drained,
     /// At once, at the second request.
     AtOnce,
-    /// At once, because this ended by itself: portway is broken.
+    /// At once, because this part ended by itself: portway is broken.
     Lost(&'static str),
 }
 
@@ -76,40 +76,40 @@ pub async fn run(setup: Setup) -> io::Result<Stopped> {
     Control::start(setup)?.run().await
 }
 
-/// Why control no longer serves.
+/// Why control has stopped serving.
 enum Ended {
     Stop,
     TakenOver(Option<Successor>),
     Lost(&'static str),
 }
 
-/// One for each worker; it completes when the worker ends.
+/// One future per worker, which completes when the worker ends.
 type Workers = JoinSet<Result<(), oneshot::error::RecvError>>;
 
 struct Control {
     in_force: InForce,
     reload: Reload,
-    /// A change on its way into force.
+    /// The change that is coming into force.
     entering: Option<Entering>,
     names: Names,
     admin: Option<Arc<TcpListener>>,
-    /// Where admin was until the successor closed that address.
+    /// The admin address that the successor has closed.
     admin_was: Option<SocketAddr>,
-    /// Ends answering at the admin address, as long as that is done.
+    /// Stops answering at the admin address; present while this process answers there.
     leave_admin: Option<CancellationToken>,
-    /// The process whose listening sockets this one has, until it is told that we accept.
+    /// The predecessor, until it knows that we accept.
     given: Option<socket::Giver>,
     predecessor: Predecessor,
-    /// When the file is to be read again, without being asked for: none if what it has was judged.
+    /// When to read the file again without a request; `None` if its content has been judged.
     again: Option<Instant>,
     loads: Arc<Loads>,
-    /// Where the file is, and how others ask for its changes.
+    /// Where the file is, and how other tasks request a reload.
     file: Option<(File, Requests)>,
     /// The control socket's task, once there is one.
     socket: Option<AbortHandle>,
     /// Alive while a successor has the sockets and does not accept yet.
     takeover: Weak<()>,
-    /// A successor that waits until the change is in force.
+    /// A successor that waits for the sockets until the change is in force.
     waiting: Option<oneshot::Sender<Takeover>>,
     mailboxes: Arc<[Mailbox]>,
     workers: Workers,
@@ -118,15 +118,15 @@ struct Control {
     stops: Stops,
     /// The content of the file that was judged last.
     tried: Rc<Cell<Content>>,
-    /// Why a reload failed last, so that `--watch`, which tries again, does not say it each time.
+    /// Why the last reload failed, so that the retries of `--watch` do not log it each time.
     failure: Option<String>,
 }
 
-/// What control goes on with.
+/// What the loop of control handles next.
 enum Event {
     Request(Request),
     Settled(Settled),
-    /// The change has come a step further.
+    /// The change has finished a step.
     Entered(io::Result<()>),
     /// It is time to read the file again.
     Again,
@@ -134,7 +134,7 @@ enum Event {
 }
 
 impl Control {
-    /// Begins to put the first configuration in force. Clients wait in the queue of the kernel meanwhile.
+    /// Begins to put the first configuration in force. Meanwhile clients wait in the kernel's queue.
     fn start(setup: Setup) -> io::Result<Self> {
         let admin = setup.admin.map(TcpListener::from_std).transpose()?;
         let registry = Arc::clone(&setup.registry);
@@ -143,7 +143,7 @@ impl Control {
         let watchdog = service::watchdog(Arc::clone(&registry));
         spawn_local(registry.vital_task("watchdog", watchdog));
         let first = setup.first;
-        // The predecessor answers at its admin address until we accept.
+        // The predecessor answers at the admin address until we accept.
         let mut file = setup.file;
         let path = file.as_ref().map_or(Path::new(""), |file| &file.path);
         let steps = Steps::new(path, setup.builder);
@@ -200,7 +200,7 @@ impl Control {
         }
     }
 
-    /// Answers at the admin address.
+    /// Begins to answer at the admin address, unless this process does already.
     fn serve_admin(&mut self) {
         if let (Some(admin), None) = (&self.admin, &self.leave_admin) {
             let address = admin.local_addr().ok().map(tracing::field::display);
@@ -213,14 +213,14 @@ impl Control {
         }
     }
 
-    /// The listeners accept: says so wherever somebody asks.
+    /// Shows that the listeners accept: in the probes, at the admin address and on the control socket.
     fn begin_to_serve(&mut self, before: Before) {
         self.state.enter(Stage::Ready);
         self.serve_admin();
         self.take_socket(before);
     }
 
-    /// Has the control socket.
+    /// Starts the task of the control socket.
     fn take_socket(&mut self, before: Before) {
         if let Some((file, requests)) = &self.file {
             let (file, requests) = (file.path.clone(), requests.clone());
@@ -230,7 +230,7 @@ impl Control {
         }
     }
 
-    /// Notices changes of the file.
+    /// Starts watching the file for changes, if that is wanted.
     fn watch(&self) {
         if let Some((file, requests)) = &self.file
             && file.watch
@@ -241,8 +241,8 @@ impl Control {
         }
     }
 
-    /// Does what is asked for until a request, or the loss of something vital, ends that. Whatever takes time is
-    /// waited for here and nowhere else, so that a request to stop is heard at once.
+    /// Handles requests until one of them, or the loss of something vital, ends that. Control waits only here,
+    /// for everything that takes time, so that it notices a request to stop at once.
     async fn serve(&mut self) -> io::Result<Ended> {
         loop {
             match self.next().await {
@@ -274,7 +274,8 @@ impl Control {
         }
     }
 
-    /// Answers no more at the admin address, which another process has; who has asked already is answered.
+    /// Stops answering at the admin address, which another process has now. Requests that have arrived are
+    /// still answered.
     fn leave_admin(&mut self) {
         if let Some(leave) = self.leave_admin.take() {
             leave.cancel();
@@ -290,7 +291,7 @@ impl Control {
     }
 }
 
-/// Waits until something ends that portway cannot do without. The log has said why.
+/// Waits until something ends that portway cannot do without. The log already says why.
 async fn lost(workers: &mut Workers, registry: &Registry) -> &'static str {
     tokio::select! {
         _ = workers.join_next() => "worker",
@@ -298,7 +299,7 @@ async fn lost(workers: &mut Workers, registry: &Registry) -> &'static str {
     }
 }
 
-/// Waits until that time, if there is one.
+/// Waits until `time`, or for ever if there is none.
 async fn at(time: Option<Instant>) {
     match time {
         Some(time) => sleep_until(time).await,

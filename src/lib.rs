@@ -2,9 +2,9 @@
 //!
 //! It peeks the hello, picks a backend from `routes.toml` and splices bytes both ways. It never
 //! terminates TLS and holds no key. The library exists for the `portway` binary, its tests and the
-//! lab; the interface for users is the command line, `routes.toml`, the log and the metrics.
+//! lab. The interface for users is the command line, `routes.toml`, the log and the metrics.
 //!
-//! `ARCHITECTURE.md` has the map of the modules and the direction of their imports.
+//! `ARCHITECTURE.md` shows the modules and the direction of their imports.
 
 pub mod admin;
 pub mod admission;

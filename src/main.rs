@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use tikv_jemallocator::Jemalloc;
 
-/// The system's allocator keeps the memory of connections that have closed; this one gives it back.
+/// The allocator. The system's own keeps the memory of closed connections; this one gives it back.
 /// Its settings are [`portway::net::ALLOCATOR_SETTINGS`].
 #[global_allocator]
 static ALLOCATOR: Jemalloc = Jemalloc;

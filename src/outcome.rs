@@ -1,5 +1,5 @@
 //! Every closed list of the domain: how a connection ended, why a dial or an accept failed, limits, directions.
-//! Each has one name for each value, the same in log, metric, alert and docs.
+//! Each value has one name, the same in log, metric, alert and docs.
 
 use std::io;
 
@@ -13,62 +13,62 @@ use strum::{IntoStaticStr, VariantArray};
 pub enum Outcome {
     /// Both directions closed in order.
     Closed,
-    /// Opened and closed without a byte: a balancer's check.
+    /// The client closed without sending a byte, as a balancer's check does.
     Probe,
-    /// No whole hello within `client_hello_timeout`.
+    /// No whole hello arrived within `client_hello_timeout`.
     HelloTimeout,
-    /// The client closed before a whole hello.
+    /// The client closed before it had sent a whole hello.
     HelloEof,
-    /// The first bytes are no TLS record.
+    /// The first bytes are not a TLS record.
     NotTls,
-    /// A TLS hello that breaks the rules of its encoding.
+    /// The TLS hello breaks the rules of its encoding.
     MalformedHello,
-    /// A hello over `max_client_hello`, or a record over the protocol's limit.
+    /// The hello exceeds `max_client_hello`, or a record exceeds the protocol's limit.
     HelloTooLarge,
-    /// `SSLv2` or `SSLv3`.
+    /// The hello is `SSLv2` or `SSLv3`.
     UnsupportedVersion,
-    /// No server name, and no route with `no_server_name`.
+    /// The hello has no server name, and no route has `no_server_name`.
     NoServerName,
-    /// A server name that is no host name.
+    /// The server name is not a host name.
     InvalidServerName,
-    /// A valid name without a route.
+    /// No route takes the name, although it is valid.
     NoRoute,
     /// The client's network is not allowed.
     ClientDenied,
-    /// A limit of `[limits]`.
+    /// A limit of `[limits]` was reached.
     Overloaded,
     /// Every attempt to reach the backend failed.
     BackendUnavailable,
     /// No endpoint of the backend has an address.
     BackendUnresolved,
-    /// The relay itself ran out of ports or descriptors.
+    /// portway itself ran out of ports or descriptors.
     LocalExhausted,
-    /// The backend closed without sending one byte.
+    /// The backend closed without sending a byte.
     BackendClosedEarly,
     /// The client reset the connection.
     ClientReset,
     /// The backend reset the connection.
     BackendReset,
-    /// No byte in either direction for `idle_timeout`.
+    /// No byte passed in either direction for `idle_timeout`.
     IdleTimeout,
-    /// No byte in the open direction for `half_close_timeout`.
+    /// No byte passed in the open direction for `half_close_timeout`.
     HalfCloseTimeout,
-    /// A peer took no byte for `stall_timeout` while bytes waited for it.
+    /// A peer took no byte for `stall_timeout` although bytes waited for it.
     Stalled,
-    /// Cut at the end of a drain.
+    /// A drain cut the connection.
     Drained,
-    /// A fault of the relay itself.
+    /// A fault of portway itself.
     Error,
 }
 
-/// Whether connections with an outcome have reached a backend, and so carry its label.
+/// Whether a backend had been chosen for connections with an outcome, so that they carry its label.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
-    /// Ended before a backend was chosen.
+    /// They ended before a backend was chosen.
     Never,
     /// A backend was chosen.
     Always,
-    /// Either: the drain and our own faults come at any time.
+    /// Both happen: a client's reset, a drain and our own faults come at any time.
     Maybe,
 }
 
@@ -132,7 +132,7 @@ impl ClosedBy {
 pub enum Direction {
     /// From the peer that dialled us to the peer that we dialled.
     ClientToBackend,
-    /// Back.
+    /// From the peer that we dialled to the peer that dialled us.
     BackendToClient,
 }
 
@@ -149,15 +149,15 @@ impl Direction {
 pub enum DialFailure {
     /// The endpoint answered with RST: nothing listens there.
     Refused,
-    /// No answer within `connect_timeout`.
+    /// No answer came within `connect_timeout`.
     Timeout,
     /// The network has no way to the endpoint, or a firewall says so.
     Unreachable,
-    /// Reset right after it was connected.
+    /// The connection was reset right after it was established.
     Reset,
-    /// The relay itself has no port or no descriptor left.
+    /// portway itself has no port or no descriptor left.
     LocalExhausted,
-    /// Any other error of the system.
+    /// Any other system error.
     Other,
 }
 
@@ -167,12 +167,12 @@ impl DialFailure {
         self.into()
     }
 
-    /// The reason behind an error of `socket`, `bind` or `connect`.
+    /// The reason for an error of `socket`, `bind` or `connect`.
     pub fn from_io(error: &io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::ECONNREFUSED) => Self::Refused,
             Some(libc::ETIMEDOUT) => Self::Timeout,
-            // EACCES and EPERM: a local firewall rule; EADDRNOTAVAIL is a matter of ports only.
+            // EACCES and EPERM come from a local firewall rule; EADDRNOTAVAIL means only that ports ran out.
             Some(
                 libc::ENETUNREACH
                 | libc::EHOSTUNREACH
@@ -207,7 +207,7 @@ pub enum AcceptFailure {
     SystemDescriptors,
     /// The kernel has no memory for it (ENOBUFS, ENOMEM).
     Memory,
-    /// The client was gone before it was accepted, or the network had an error for it.
+    /// The client was gone before portway accepted it, or the network reported an error for it.
     Connection,
 }
 
@@ -217,7 +217,7 @@ impl AcceptFailure {
         self.into()
     }
 
-    /// The reason behind an error of `accept`.
+    /// The reason for an error of `accept`.
     pub const fn from_errno(error: i32) -> Self {
         match error {
             libc::EMFILE => Self::Descriptors,
@@ -227,8 +227,8 @@ impl AcceptFailure {
         }
     }
 
-    /// What an operator can do, if the next accept fails too; `None` if the reason has gone with the
-    /// connection.
+    /// What an operator can do, if the next accept would fail too; `None` if the error concerns only the
+    /// connection that failed.
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
             Self::Descriptors => Some(
@@ -247,7 +247,7 @@ impl AcceptFailure {
     }
 }
 
-/// A limit of `[limits]` that may reject a connection.
+/// A limit of `[limits]` that can reject a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Limit {
@@ -268,7 +268,7 @@ impl Limit {
     }
 }
 
-/// How changes of routes.toml are noticed.
+/// How portway notices changes of routes.toml.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum WatchMode {
@@ -276,7 +276,7 @@ pub enum WatchMode {
     Off,
     /// By inotify.
     Inotify,
-    /// By looking every few seconds, where inotify fails.
+    /// By polling every few seconds, because inotify fails.
     Poll,
 }
 

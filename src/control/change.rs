@@ -1,4 +1,4 @@
-//! From settings to a change that is ready: what can fail is done before anything changes.
+//! Builds a change from settings. Everything that can fail is done before anything changes.
 
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -26,23 +26,23 @@ use crate::telemetry::{ConnectionLog, Registry};
 /// The listening sockets of one address.
 #[derive(Debug)]
 pub struct OpenAddress {
-    /// What the snapshot knows it by.
+    /// Its number in the snapshot.
     pub id: AddressId,
     /// The name of the listener that it was opened for.
     pub listener: Arc<str>,
     /// The bound address.
     pub address: SocketAddr,
-    /// One for each worker, or fewer that somebody else has opened.
+    /// One for each worker, or fewer if another process has opened them.
     pub sockets: Vec<Arc<Socket>>,
 }
 
-/// A configuration that is ready: what could fail has been done.
+/// A configuration that is ready to come into force: everything that can fail has been done.
 pub struct Change {
-    /// What new connections take.
+    /// The snapshot that new connections take.
     pub snapshot: Arc<Snapshot>,
     /// Addresses that are new in it.
     pub opened: Vec<OpenAddress>,
-    /// Addresses that it does not have any more.
+    /// Addresses that it no longer has.
     pub closed: HashSet<AddressId>,
     /// Limits of the drain.
     pub drain: config::Drain,
@@ -59,7 +59,7 @@ impl Change {
     }
 }
 
-/// What a reload cannot change.
+/// The settings that a reload cannot change.
 #[derive(Clone, Copy, PartialEq)]
 struct Fixed {
     workers: Option<NonZeroUsize>,
@@ -75,11 +75,11 @@ impl Fixed {
     }
 }
 
-/// What is known of a bound address.
+/// What is known about a bound address.
 #[derive(Clone)]
 struct Known {
     id: AddressId,
-    /// As routes.toml has it: port 0 is the kernel's choice.
+    /// The address as written in routes.toml, where port 0 lets the kernel choose.
     configured: SocketAddr,
     address: SocketAddr,
     from_systemd: bool,
@@ -94,8 +94,8 @@ impl Known {
     }
 }
 
-/// Makes one configuration after the other. A reload works on a copy, which takes the place of this one
-/// if all goes well. Only limits and `log.connections` are in force from the moment at which a change is ready.
+/// Builds one configuration after the other. A reload works on a copy, which replaces this one if all goes
+/// well. Only the limits and `log.connections` come into force as soon as a change is ready.
 #[derive(Clone)]
 pub struct ChangeBuilder {
     registry: Arc<Registry>,
@@ -103,18 +103,18 @@ pub struct ChangeBuilder {
     admission: Arc<Admission>,
     workers: usize,
     fixed: Fixed,
-    /// That of the snapshot in force; 0 before the first.
+    /// The generation of the snapshot in force; 0 before the first.
     generation: u64,
-    /// The endpoint of each backend's target, as long as a configuration or a connection has it.
+    /// The endpoint of each backend's target, as long as a configuration or a connection holds it.
     endpoints: HashMap<(Arc<str>, Target), Weak<Endpoint>>,
     /// Addresses that are bound, and those that still serve their queues.
     bound: Vec<Known>,
-    /// Addresses that were bound so far.
+    /// How many addresses have been bound so far.
     addresses: u64,
 }
 
 impl ChangeBuilder {
-    /// Has made none yet. `workers` is how many each address gets a socket for.
+    /// Creates a builder that has built nothing yet. Each address gets one socket per worker.
     pub fn new(
         settings: &Settings,
         workers: usize,
@@ -135,8 +135,8 @@ impl ChangeBuilder {
         }
     }
 
-    /// Does all of a change that can fail, and what only new connections see. Addresses that it opens have
-    /// the `inherited` sockets, where there are some.
+    /// Does everything in a change that can fail, and what only new connections see. Addresses that it opens
+    /// get the `inherited` sockets, if there are any for them.
     pub fn change(
         &mut self,
         settings: Settings,
@@ -152,7 +152,7 @@ impl ChangeBuilder {
             addresses.map(move |bind| (id, &listener.name, *bind))
         });
         let wanted: Vec<(ListenerId, &Arc<str>, SocketAddr)> = wanted.collect();
-        // A successor may have closed one: that is bound again.
+        // A successor may have closed an address: then it is bound again.
         let known = self.bound.iter();
         let known = known.filter(|known| known.in_force && known.is_open());
         let known: Vec<_> = known.map(|known| (known.id, known.configured)).collect();
@@ -173,7 +173,7 @@ impl ChangeBuilder {
             };
             addresses.insert(id, listener_id);
         }
-        // Not before all are bound: what had reached one of them would be reset.
+        // Listen only when all are bound: if one failed, connections to the others would be reset.
         for (open, known) in &opened {
             let mut sockets = open.sockets.iter();
             let done = sockets.try_for_each(|socket| net::listen(socket));
@@ -198,7 +198,8 @@ impl ChangeBuilder {
         })
     }
 
-    /// systemd's sockets stay open whatever we do: clients would wait there for ever.
+    /// Fails if systemd has opened one of these addresses. It keeps its sockets open whatever we do, so
+    /// clients would wait there for ever.
     fn may_close(&self, closed: &HashSet<AddressId>) -> Result<(), StartError> {
         let mut closed = self.bound.iter().filter(|known| closed.contains(&known.id));
         match closed.find(|known| known.from_systemd) {
@@ -209,7 +210,7 @@ impl ChangeBuilder {
         }
     }
 
-    /// The ports of sockets that are still open and are to go.
+    /// The ports of sockets that are still open but about to close.
     fn going(&self, closed: &HashSet<AddressId>) -> HashSet<u16> {
         let is_going = |known: &&Known| !known.in_force || closed.contains(&known.id);
         let open = self.bound.iter().filter(|known| known.is_open());
@@ -217,8 +218,8 @@ impl ChangeBuilder {
         going.map(|known| known.address.port()).collect()
     }
 
-    /// The sockets of an address: inherited ones, or new ones, one for each worker. Sockets that are
-    /// `going` may still have its port.
+    /// Gets the sockets of an address: inherited ones, or new ones, one for each worker. Sockets that are
+    /// about to close (`going`) may still have its port.
     fn bind(
         &mut self,
         listener: &Arc<str>,
@@ -252,7 +253,7 @@ impl ChangeBuilder {
         Ok((open, known))
     }
 
-    /// Puts the limits in force and makes them known.
+    /// Puts the limits in force, and shows them in the metrics and the log.
     fn limit(&self, quotas: &Quotas) {
         self.admission.adopt(quotas);
         let bounds = self.admission.bounds();
@@ -278,8 +279,8 @@ impl ChangeBuilder {
         }
     }
 
-    /// The snapshot of these settings. What is known of endpoints that stay, or come back while
-    /// connections to them are open, is kept.
+    /// Builds the snapshot of these settings. An endpoint keeps what is known about it if it stays, or if it
+    /// comes back while connections to it are open.
     fn snapshot(
         &mut self,
         settings: Settings,

@@ -1,5 +1,5 @@
-//! The drain: readiness goes at once, listeners after a delay, idle connections spread over the time
-//! that follows, the others when they end or at the limit.
+//! The drain: `/readyz` fails at once, the listeners close after a delay, idle connections end spread over
+//! the time that follows, and the others end by themselves or at the limit.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use tokio::time::timeout;
 use super::{Request, Workers};
 use crate::worker::{Mailbox, Message};
 
-/// Why nothing is reloaded any more.
+/// Why portway no longer reloads.
 pub(super) const DRAINING: &str = "portway is draining: it reads no other configuration";
-/// What the workers get to end cut connections; one that is stuck must not hold up the exit.
+/// Time for the workers to end cut connections. A worker that is stuck must not delay the exit.
 pub(super) const CUT_TIME: Duration = Duration::from_secs(1);
-/// The same at a second request to stop: somebody waits.
+/// The same after a second request to stop, when somebody waits.
 pub(super) const CUT_TIME_AT_ONCE: Duration = Duration::from_millis(50);
 
-/// What control is asked for, and how often to stop.
+/// The requests to control, with a count of those to stop.
 pub(super) struct Stops {
     requested: mpsc::UnboundedReceiver<Request>,
-    /// How often it was asked to stop; a takeover is no such request.
+    /// Requests to stop so far. A takeover does not count as one.
     count: u32,
 }
 
@@ -31,19 +31,19 @@ impl Stops {
         }
     }
 
-    /// The next request; none if nobody can ask any more.
+    /// Waits for the next request; `None` if no sender is left.
     pub(super) async fn next(&mut self) -> Option<Request> {
         let request = self.requested.recv().await;
         self.count += u32::from(matches!(request, Some(Request::Stop)));
         request
     }
 
-    /// Whether somebody has asked to stop.
+    /// Whether a request to stop has arrived.
     pub(super) const fn has_come(&self) -> bool {
         self.count > 0
     }
 
-    /// Whether somebody has asked twice.
+    /// Whether two requests to stop have arrived.
     pub(super) const fn is_second(&self) -> bool {
         self.count > 1
     }

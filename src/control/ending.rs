@@ -1,4 +1,4 @@
-//! The end in order, after a request to stop: the listeners stay open for a while, connections end.
+//! The orderly end after a request to stop: the listeners stay open for a while, and connections end.
 
 use std::mem;
 use std::time::Duration;
@@ -13,11 +13,11 @@ use super::{Control, Request, Stopped, Workers};
 use crate::config::Drain;
 use crate::worker::Message;
 
-/// How long a successor that has the sockets may hold up the end until it accepts, so that it is known whether
-/// it or the predecessor goes on.
+/// How long the end waits for a successor that has the sockets and does not accept yet. Until then it is not
+/// known whether that one or the predecessor goes on.
 const TAKEOVER_TIME: Duration = Duration::from_secs(10);
 
-/// What was heard during a drain.
+/// What happened while a drain waited.
 enum Heard {
     /// A second request to stop.
     Stop,
@@ -25,14 +25,14 @@ enum Heard {
     TakenOver,
     /// The predecessor has the addresses again.
     Back,
-    /// The predecessor waits for our end, to accept again.
+    /// The predecessor waits for our end, and accepts again then.
     Linked,
-    /// Nothing, until it was time.
+    /// Nothing happened until the time was up.
     Time,
 }
 
 impl Control {
-    /// Ends in order. Until the end a successor may come.
+    /// Ends in order. A successor may come until the end.
     pub(super) async fn stop(&mut self) -> Stopped {
         let Drain {
             delay,
@@ -50,13 +50,13 @@ impl Control {
         tell(&self.mailboxes, || Message::Close);
         tell(&self.mailboxes, || Message::Spread { over });
         if self.admin.is_none() {
-            // There is nothing left to take over: who is started next may have the name.
+            // Nothing is left to take over: the next process to start may have the name.
             self.leave_socket();
         }
         self.end(over).await
     }
 
-    /// Waits for the last connection, for so long at most.
+    /// Waits until the last connection has ended, for at most `over`.
     async fn end(&mut self, over: Duration) -> Stopped {
         let mut workers: Workers = mem::take(&mut self.workers);
         let limit = Instant::now() + over;
@@ -86,7 +86,7 @@ impl Control {
         Stopped::Drained
     }
 
-    /// Waits until the listeners are to be closed. A predecessor that still lives is asked to accept again.
+    /// Waits until it is time to close the listeners. If a predecessor is still alive, asks it to accept again.
     async fn until_closing(&mut self, closes: Instant) -> Heard {
         loop {
             if matches!(self.predecessor, Predecessor::Linked(_))
@@ -112,7 +112,8 @@ impl Control {
         }
     }
 
-    /// Waits until a successor that has the sockets accepts or has given up: the predecessor goes on if it has.
+    /// Waits until a successor that has the sockets accepts or has given up. If it gives up, the predecessor
+    /// goes on.
     async fn until_known(&mut self) -> Option<Heard> {
         let limit = Instant::now() + TAKEOVER_TIME;
         while self.takeover.upgrade().is_some() && Instant::now() < limit {
@@ -124,9 +125,9 @@ impl Control {
         None
     }
 
-    /// Asks the predecessor to accept again. None if it has ended.
+    /// Asks the predecessor to accept again. `None` if it has ended.
     async fn give_back(&mut self, mut link: Link, closes: Instant) -> Option<Heard> {
-        // It has the name too then.
+        // The predecessor gets the name of the control socket too.
         self.leave_socket();
         let mut asked = tokio::select! {
             biased;
@@ -173,7 +174,7 @@ impl Control {
             match request {
                 Some(Request::Stop) if self.stops.is_second() => return Heard::Stop,
                 Some(Request::Stop) => {}
-                // Not told here: `--watch` asks again and again.
+                // Not logged here, because `--watch` asks again and again.
                 Some(Request::Reload(Some(asker))) => refuse(asker, DRAINING),
                 Some(Request::Reload(None)) => tracing::warn!("{DRAINING}"),
                 Some(Request::Sockets(answer)) => self.hand_over(answer),

@@ -1,5 +1,5 @@
-//! A change on its way into force: its names are looked up, then the workers are told. Nothing here
-//! waits; the loop of control does.
+//! Puts a change in force: looks its names up, then sends messages to the workers. Nothing here waits;
+//! only the loop of control does.
 
 use std::io;
 
@@ -16,10 +16,10 @@ use super::watch::Content;
 use super::watch::RETRY;
 use super::{Control, NotReloaded, TAKING_OVER, service};
 
-/// The configuration of the start.
+/// The generation of the configuration at the start.
 const FIRST_GENERATION: u64 = 1;
 
-/// The change that is on its way into force.
+/// The change that is coming into force.
 pub(super) struct Entering {
     pub(super) generation: u64,
     pub(super) step: Step,
@@ -27,29 +27,29 @@ pub(super) struct Entering {
     pub(super) kind: Kind,
 }
 
-/// Why something comes into force.
+/// Why a change comes into force.
 pub(super) enum Kind {
-    /// It is the start.
+    /// portway starts.
     First,
     /// The file was read again.
     Reload,
-    /// The successor has ended, or asks for it.
+    /// This process accepts again, because the successor has ended or asks for it.
     Back(Option<Successor>),
 }
 
 pub(super) enum Step {
     /// Its names are being looked up, until this time.
     Resolving(Box<Change>, Instant),
-    /// The workers have been told.
+    /// The workers have their messages, and begin to listen.
     Listening(Listens),
 }
 
 impl Control {
-    /// Begins to read the file again. What fails leaves everything as it was.
+    /// Begins to read the file again. A failure leaves everything as it was.
     pub(super) fn reload(&mut self, asker: Option<Asker>) {
         if self.is_taken_over() {
             if let Some(asker) = asker {
-                // Not told here: `--watch` asks again and again.
+                // Not logged here, because `--watch` asks again and again.
                 refuse(asker, TAKING_OVER);
             } else {
                 tracing::warn!("{TAKING_OVER}");
@@ -64,7 +64,7 @@ impl Control {
         self.reload.ask(asker);
     }
 
-    /// Reads the file again without being asked for it, unless that is under way.
+    /// Reads the file again without a request, unless a reload is under way.
     pub(super) fn try_again(&mut self) {
         self.again = Some(Instant::now() + RETRY);
         if self.reload.is_idle() && !self.is_taken_over() {
@@ -87,7 +87,7 @@ impl Control {
         }
         self.failure = Some(rejected.text);
         if rejected.may_pass || rejected.hash.is_none() {
-            // A successor that ends may still have the addresses, or what it takes to read a file.
+            // A successor that is ending may still hold the addresses, or the resources to read a file.
             self.again = self.again.map(|_| Instant::now() + RETRY);
         } else {
             self.again = None;
@@ -96,7 +96,7 @@ impl Control {
         self.give_to_waiting();
     }
 
-    /// Begins to put a change in force: new names are looked up before a connection needs them.
+    /// Begins to put a change in force: looks new names up before a connection needs them.
     pub(super) fn enter(&mut self, change: Change, askers: Vec<Asker>) {
         let admin = self.admin.as_ref();
         let admin = admin.and_then(|admin| admin.local_addr().ok());
@@ -114,7 +114,7 @@ impl Control {
         });
     }
 
-    /// The change has come a step further.
+    /// Goes on with the change, after it has finished a step.
     pub(super) fn entered(&mut self, result: io::Result<()>) -> io::Result<()> {
         let Some(entering) = self.entering.take() else {
             return Ok(());
@@ -163,7 +163,7 @@ impl Control {
                 if let Some(successor) = successor {
                     spawn_local(successor.tell_back());
                 }
-                // The file that the successor had, with the addresses that it had closed or opened.
+                // Read the file that the successor had, with the addresses that it closed or opened.
                 self.try_again();
             }
         }
@@ -183,7 +183,7 @@ impl Control {
     }
 }
 
-/// Waits until the change has come a step further, and looks after the names.
+/// Waits until the change has finished a step. Without a change it keeps the names resolved.
 pub(super) async fn further(entering: &mut Option<Entering>, names: &mut Names) -> io::Result<()> {
     match entering.as_mut().map(|entering| &mut entering.step) {
         Some(Step::Resolving(_, until)) => {
@@ -195,15 +195,15 @@ pub(super) async fn further(entering: &mut Option<Entering>, names: &mut Names) 
     }
 }
 
-/// Tells that a worker does not accept at an address, or does not at one of its sockets.
+/// Logs that a worker does not accept at an address, or at one of its sockets.
 fn tell_deaf(listens: io::Result<()>) {
     if let Err(error) = listens {
         tracing::error!(%error, "a worker cannot listen: please start portway again");
     }
 }
 
-/// Tells somebody who has asked for a reload why there is none now.
+/// Answers a request for a reload with the reason why there is none now.
 pub(super) fn refuse(asker: Asker, why: &'static str) {
-    // Who has asked may be gone.
+    // The asker may be gone.
     drop(asker.send(Err(NotReloaded::NotNow(why))));
 }

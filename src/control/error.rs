@@ -34,7 +34,7 @@ pub enum StartError {
         /// The error.
         source: io::Error,
     },
-    /// systemd has opened a socket that no listener wants.
+    /// systemd has opened a socket for an address that routes.toml does not have.
     #[error(
         "systemd has opened {address}, which is in no listeners.N.bind and not admin.bind: write it \
          there, as it is here, or take it out of the socket unit"
@@ -43,13 +43,13 @@ pub enum StartError {
         /// The address.
         address: SocketAddr,
     },
-    /// A socket of systemd or of the predecessor is not what is needed.
+    /// A socket from systemd or from the predecessor is of the wrong kind.
     #[error("a listening socket that was passed cannot be used: it must be a TCP socket")]
     Inherited(#[source] io::Error),
-    /// The portway that runs does not give its listeners.
+    /// The running portway does not hand its listeners over.
     #[error("cannot take over from the portway that runs: stop it, or start without --takeover")]
     TakeOver(#[source] io::Error),
-    /// The system refuses what a step of the start needs.
+    /// The system refuses something that a step of the start needs.
     #[error("cannot {step}: {remedy}")]
     System {
         /// What could not be done.
@@ -62,7 +62,7 @@ pub enum StartError {
 }
 
 impl StartError {
-    /// The text, with the place of the address in the file that has it.
+    /// The text, after the position of the address in the file, if the file has it.
     pub fn in_file(&self, file: &Path) -> String {
         let place = match self {
             Self::Listen {
@@ -77,7 +77,7 @@ impl StartError {
         place.map_or_else(|| self.to_string(), |place| format!("{place}: {self}"))
     }
 
-    /// The error of a step, which completes "cannot ...".
+    /// The error of a step, whose name completes "cannot ...".
     pub fn at(step: &'static str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::System {
             step,

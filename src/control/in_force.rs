@@ -1,4 +1,4 @@
-//! What is in force. What a change does not name is not touched.
+//! The configuration in force. A change leaves alone what it does not name.
 
 use std::io;
 use std::net::SocketAddr;
@@ -11,14 +11,14 @@ use super::change::{Change, OpenAddress};
 use crate::config::Drain;
 use crate::worker::{Mailbox, Message};
 
-/// The addresses that are listened at, and the limits of the drain.
+/// The addresses at which portway listens, and the limits of the drain.
 pub(super) struct InForce {
     bound: Vec<OpenAddress>,
     pub(super) drain: Drain,
 }
 
 impl InForce {
-    /// Nothing yet, if `drain` does not matter before the first change.
+    /// Nothing is in force yet except the limits of the drain.
     pub(super) const fn nothing(drain: Drain) -> Self {
         Self {
             bound: Vec::new(),
@@ -32,7 +32,7 @@ impl InForce {
         sockets.cloned().collect()
     }
 
-    /// Our own addresses after `change`, those of `admin` included.
+    /// Our own addresses after `change`, with that of `admin`.
     pub(super) fn own(&self, change: &Change, admin: Option<SocketAddr>) -> Vec<SocketAddr> {
         let stays = |bound: &&OpenAddress| !change.closed.contains(&bound.id);
         let kept = self.bound.iter().filter(stays);
@@ -40,8 +40,9 @@ impl InForce {
         bound.chain(admin).collect()
     }
 
-    /// Puts a change in force, and names the addresses that close. The mail of each worker keeps its order: what closes serves its queue with
-    /// the snapshot before, what opens has the new one.
+    /// Puts a change in force, and returns the addresses that close. Each mailbox keeps the order of its
+    /// messages, so an address that closes serves its queue with the previous snapshot, and an address that
+    /// opens has the new one.
     pub(super) fn apply(
         &mut self,
         change: Change,
@@ -55,7 +56,7 @@ impl InForce {
             hash: _,
         } = change;
         self.drain = drain;
-        // A socket closes when its worker has served its queue, so nobody else may hold it.
+        // A socket closes when its worker has served its queue, so nothing else may hold it.
         let gone = self
             .bound
             .extract_if(.., |bound| closed.contains(&bound.id));
@@ -77,7 +78,7 @@ impl InForce {
         (listens, gone)
     }
 
-    /// Lets the workers accept no more; the sockets stay open.
+    /// Makes the workers stop accepting; the sockets stay open.
     pub(super) fn pause(&self, mailboxes: &[Mailbox]) {
         for mailbox in mailboxes {
             for bound in &self.bound {
@@ -86,23 +87,23 @@ impl InForce {
         }
     }
 
-    /// Lets the workers accept again.
+    /// Makes the workers accept again.
     pub(super) fn listen(&self, mailboxes: &[Mailbox]) -> Listens {
         Listens::begin(&self.bound, mailboxes)
     }
 
-    /// Lets go of the sockets of one address.
+    /// Drops the sockets of one address.
     pub(super) fn let_go(&mut self, address: SocketAddr) {
         self.bound.retain(|bound| bound.address != address);
     }
 
-    /// Lets go of the sockets: their queues are the workers' alone.
+    /// Drops all sockets: only the workers hold them then.
     pub(super) fn close(&mut self) {
         self.bound.clear();
     }
 }
 
-/// Workers that were told to listen and have not all answered.
+/// The answers of workers to `Listen`, not all of which have come.
 pub(super) struct Listens {
     answers: mpsc::UnboundedReceiver<io::Result<()>>,
     expected: usize,
@@ -128,14 +129,14 @@ impl Listens {
         Self { answers, expected }
     }
 
-    /// Waits until all listen. Begun again, it goes on where it was.
+    /// Waits until all listen. It is cancel safe.
     pub(super) async fn all(&mut self) -> io::Result<()> {
         while let Some(listens) = self.answers.recv().await {
             listens?;
             self.expected -= 1;
         }
         if self.expected > 0 {
-            // A worker has ended. Control hears of that too, once the worker has said why.
+            // A worker has ended. Control notices that too, once the worker has logged why.
             std::future::pending::<()>().await;
         }
         Ok(())

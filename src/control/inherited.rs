@@ -1,4 +1,4 @@
-//! Listening sockets that somebody else has opened: systemd, or the process that is taken over.
+//! Listening sockets that systemd or the predecessor has opened.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -10,7 +10,7 @@ use socket2::Socket;
 use super::StartError;
 use crate::net;
 
-/// Sockets that wait for the configuration that wants them, which knows them by their addresses.
+/// Passed sockets until the configuration takes them, by their addresses.
 #[derive(Default)]
 pub struct Inherited(Vec<One>);
 
@@ -21,7 +21,7 @@ struct One {
 }
 
 impl Inherited {
-    /// Those of systemd: see sd_listen_fds(3). None without socket activation.
+    /// Takes the sockets of systemd: see sd_listen_fds(3). Without socket activation there are none.
     pub fn from_systemd() -> io::Result<Self> {
         let mut passed = ListenFd::from_env();
         let mut sockets = Vec::new();
@@ -37,7 +37,7 @@ impl Inherited {
         Ok(Self(sockets))
     }
 
-    /// Adds those of the predecessor.
+    /// Adds the sockets of the predecessor.
     pub(super) fn add(&mut self, sockets: Vec<OwnedFd>) -> io::Result<()> {
         for socket in sockets {
             self.0.push(One {
@@ -49,8 +49,8 @@ impl Inherited {
         Ok(())
     }
 
-    /// All sockets that listen at an address, and whether systemd has them too. Where the host has no
-    /// IPv6, `[::]` is `0.0.0.0`.
+    /// Takes all sockets that listen at an address, and tells whether systemd has them too. If the host has
+    /// no IPv6, `[::]` is `0.0.0.0`.
     pub fn take_at(&mut self, wanted: SocketAddr) -> io::Result<(Vec<Socket>, bool)> {
         let mut from_systemd = false;
         let mut take = |wanted: SocketAddr| {
@@ -69,13 +69,13 @@ impl Inherited {
         Ok((sockets, from_systemd))
     }
 
-    /// Whether a socket that is left has this port.
+    /// Whether a remaining socket has this port.
     pub(super) fn has_port(&self, port: u16) -> bool {
         self.0.iter().any(|one| one.address.port() == port)
     }
 
-    /// Closes what nobody wants, and names it: of systemd's that is a fault, since clients would wait there
-    /// for ever.
+    /// Closes the remaining sockets, and returns their addresses. If one is systemd's, that is an error,
+    /// because clients would wait there for ever.
     pub fn finish(&mut self) -> Result<Vec<SocketAddr>, StartError> {
         let left = std::mem::take(&mut self.0);
         match left.iter().find(|one| one.from_systemd) {

@@ -1,5 +1,5 @@
-//! A reload on its way to a change: it reads the file, checks it, and makes the change ready. What fails
-//! leaves everything as it was.
+//! Runs the steps of a reload: it reads the file, checks it, and prepares the change. A failure leaves
+//! everything as it was.
 
 use std::mem;
 use std::time::Duration;
@@ -13,21 +13,21 @@ use super::change::Change;
 use super::steps::{Rejected, Steps};
 use crate::config::Loaded;
 
-/// Time that reading the file may take. Checking it may take longer.
+/// Longest time to read the file. Checking it may take longer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Waits for an answer.
+/// The sender of the answer to a request for a reload.
 pub(super) type Asker = oneshot::Sender<Reloaded>;
 
-/// The reload that is under way, and who waits for it. Each step runs on a thread that may block, so that
-/// control waits for none of them.
+/// The reload that is under way, and the requests that wait for it. Each step runs on a thread that may block,
+/// so that control does not block.
 pub(super) struct Reload {
     pub(super) steps: Steps,
     step: Step,
-    /// Somebody has asked since the content was read that is being worked on.
+    /// A request has come that the content being worked on does not answer yet.
     wanted: bool,
     askers: Vec<Asker>,
-    /// A check of a content that is outdated. It cannot be stopped.
+    /// A check of outdated content, which cannot be stopped.
     outdated: Option<JoinHandle<Result<Loaded, Rejected>>>,
 }
 
@@ -35,23 +35,23 @@ enum Step {
     Idle,
     Reading {
         reading: JoinHandle<Result<String, Rejected>>,
-        /// When who waits is told that it takes too long; none if nobody waits.
+        /// When the waiting requests get the answer that reading takes too long; `None` if nothing waits.
         limit: Option<Instant>,
-        /// The content may have changed since: it is read again.
+        /// The content may have changed since, so read it again.
         again: bool,
     },
     Checking {
         checking: JoinHandle<Result<Loaded, Rejected>>,
         again: bool,
     },
-    /// From here on it is put in force, and who asks now gets the next one, which builds on it.
+    /// From here on the change comes into force. New requests get the next one, which builds on it.
     Preparing {
         preparing: JoinHandle<Result<(Steps, Change), Rejected>>,
         askers: Vec<Asker>,
     },
 }
 
-/// What became of a reload, and who is to be told.
+/// The result of a reload, and the requests to answer.
 pub(super) struct Settled {
     pub(super) change: Result<Change, Rejected>,
     pub(super) askers: Vec<Asker>,
@@ -68,8 +68,8 @@ impl Reload {
         }
     }
 
-    /// Begins a reload. The content that is read last wins: one that is being read or checked is given up,
-    /// and who has asked for it gets the answer to the new one.
+    /// Begins a reload. The content that is read last wins: content that is being read or checked is given up,
+    /// and the requests for it get the answer for the new content.
     pub(super) fn ask(&mut self, asker: Option<Asker>) {
         self.wanted = true;
         self.askers.extend(asker);
@@ -82,7 +82,7 @@ impl Reload {
             Step::Checking { again, .. } => {
                 let running = |check: &JoinHandle<_>| !check.is_finished();
                 if self.outdated.as_ref().is_some_and(running) {
-                    // Not a third one at once.
+                    // Two checks run already: read again after this one.
                     *again = true;
                 } else if let Step::Checking { checking, .. } = self.read() {
                     self.outdated = Some(checking);
@@ -92,7 +92,7 @@ impl Reload {
         }
     }
 
-    /// Whether a change is being made ready, and so must be put in force.
+    /// Whether a change is being prepared, so that it must come into force.
     pub(super) const fn is_preparing(&self) -> bool {
         matches!(self.step, Step::Preparing { .. })
     }
@@ -102,11 +102,11 @@ impl Reload {
         matches!(self.step, Step::Idle)
     }
 
-    /// Gives up what is not being made ready yet. Returns who is to be told.
+    /// Gives up a reload whose change is not being prepared yet. Returns the requests to answer.
     pub(super) fn give_up(&mut self) -> Vec<Asker> {
         self.wanted = false;
         match &mut self.step {
-            // One that hangs is not begun twice.
+            // A read that hangs is not started twice.
             Step::Reading { limit, again, .. } => (*limit, *again) = (None, true),
             Step::Checking { again, .. } => *again = true,
             Step::Idle | Step::Preparing { .. } => {}
@@ -114,7 +114,7 @@ impl Reload {
         mem::take(&mut self.askers)
     }
 
-    /// Gives up everything. Returns who is to be told.
+    /// Gives up everything. Returns the requests to answer.
     pub(super) fn end(&mut self) -> Vec<Asker> {
         let mut askers = self.give_up();
         if let Step::Preparing { askers: more, .. } = mem::replace(&mut self.step, Step::Idle) {
@@ -123,7 +123,7 @@ impl Reload {
         askers
     }
 
-    /// Waits for the outcome of what was asked for. Begun again, it goes on where it was.
+    /// Waits for the result of the reload. It is cancel safe.
     pub(super) async fn settled(&mut self) -> Settled {
         loop {
             match &mut self.step {
@@ -170,7 +170,7 @@ impl Reload {
         }
     }
 
-    /// Begins to read. Returns the step that it was at.
+    /// Begins to read. Returns the step before.
     fn read(&mut self) -> Step {
         let steps = self.steps.clone();
         let reading = Step::Reading {
@@ -190,7 +190,7 @@ impl Reload {
         }
     }
 
-    /// Begins to make the change ready.
+    /// Begins to prepare the change.
     fn prepare(&mut self, loaded: Loaded) -> Step {
         self.wanted = false;
         let steps = self.steps.clone();

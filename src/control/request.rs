@@ -1,4 +1,4 @@
-//! What control is asked for while it runs.
+//! The requests that control gets while it runs.
 
 use std::sync::Arc;
 
@@ -11,41 +11,41 @@ use super::socket::{Link, Successor};
 /// A request to control.
 #[derive(Debug)]
 pub enum Request {
-    /// Drain; the second time, stop at once.
+    /// Drain. The second time, stop at once.
     Stop,
-    /// Read routes.toml again. Who asks is told how it went.
+    /// Read routes.toml again. The sender gets the result.
     Reload(Option<oneshot::Sender<Reloaded>>),
-    /// A successor wants the listening sockets. It gets no answer while another one has them.
+    /// Give a successor the listening sockets. It gets no answer while another one has them.
     Sockets(oneshot::Sender<Takeover>),
-    /// A successor accepts at them now: drain, and leave new connections to it at once. None if this
-    /// process would not come back for it.
+    /// A successor accepts at the sockets now: drain, and leave new connections to it at once. `None` if
+    /// this process would not come back for it.
     TakenOver(Option<Successor>),
-    /// The predecessor accepts no more; none if it has ended.
+    /// The predecessor has stopped accepting; `None` if it has ended.
     Succeeds(Option<Link>),
 }
 
-/// What a successor takes over. As long as this lives nothing else may change the sockets.
+/// The sockets that a successor takes over. While this value lives, nothing else may change them.
 #[derive(Debug)]
 pub struct Takeover {
     /// Every listening socket.
     pub listening: Vec<Arc<Socket>>,
     /// The admin socket.
     pub admin: Option<Arc<TcpListener>>,
-    /// Tells control that the takeover is under way.
+    /// Shows control, while it lives, that the takeover is under way.
     pub under_way: Arc<()>,
 }
 
-/// The generation that a reload brought, or why it failed.
+/// The generation after a reload, or why the reload failed.
 pub type Reloaded = Result<u64, NotReloaded>;
 
-/// Why a reload failed, as it is told to people.
+/// Why a reload failed, in words for people.
 #[derive(Debug)]
 pub enum NotReloaded {
     /// The file has faults, or cannot be put in force.
     Rejected(String),
-    /// This is not the time.
+    /// portway cannot reload at this time.
     NotNow(&'static str),
 }
 
-/// By which others ask.
+/// The channel for requests to control.
 pub type Requests = mpsc::UnboundedSender<Request>;

@@ -1,4 +1,4 @@
-//! What systemd is told, if it has started portway: see sd_notify(3). Without it all this is nothing.
+//! Notifies systemd, if systemd has started portway: see sd_notify(3). Otherwise it does nothing.
 
 use std::convert::Infallible;
 use std::future::pending;
@@ -10,31 +10,31 @@ use sd_notify::NotifyState;
 use crate::admin;
 use crate::telemetry::Registry;
 
-/// What the end of the program may take beyond the limits of the drain.
+/// Time that the end of the program may take beyond the limits of the drain.
 const SPARE: Duration = Duration::from_secs(5);
 
-/// The listeners accept: at the start, and after each reload.
+/// Notifies that the listeners accept: at the start, and after each reload.
 pub(super) fn ready() {
     tell(&[NotifyState::Ready]);
 }
 
-/// A reload begins; [`ready`] ends it.
+/// Notifies that a reload begins; [`ready`] ends it.
 pub(super) fn reloading() {
-    // Without the time a systemd from version 253 on takes the reload as failed.
+    // Without the time, systemd from version 253 on treats the reload as failed.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
         Err(error) => tracing::warn!(%error, "no time of the monotonic clock for systemd"),
     }
 }
 
-/// The drain begins and takes so long at most.
+/// Notifies that the drain begins, and how long it takes at most.
 pub(super) fn stopping(limit: Duration) {
-    // Not by the variant of the crate, which ends at 71 minutes.
+    // The crate's own variant for this cannot express more than 71 minutes.
     let extend = format!("EXTEND_TIMEOUT_USEC={}", (limit + SPARE).as_micros());
     tell(&[NotifyState::Stopping, NotifyState::Custom(&extend)]);
 }
 
-/// Tells the watchdog, if there is one, that all workers turn: a stuck one lets portway be restarted.
+/// Feeds the watchdog, if there is one, while all workers tick. If a worker is stuck, systemd restarts portway.
 pub(super) async fn watchdog(registry: Arc<Registry>) -> Infallible {
     let limit = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     let Some(pause) = limit.filter(|pause| !pause.is_zero()) else {

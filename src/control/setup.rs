@@ -1,4 +1,4 @@
-//! What control begins with.
+//! What control starts with.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -12,41 +12,41 @@ use crate::admin::State;
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::{Loads, Mailbox};
 
-/// What control begins with.
+/// What control starts with.
 pub struct Setup {
     /// The first configuration.
     pub first: Change,
-    /// Makes the next ones.
+    /// Builds the next configurations.
     pub builder: ChangeBuilder,
-    /// The file that is read again; none where there is no file to watch and nobody to ask.
+    /// The file that a reload reads; `None` if the settings came without a file.
     pub file: Option<File>,
     /// The admin socket.
     pub admin: Option<TcpListener>,
-    /// The workers.
+    /// The mailboxes of the workers.
     pub mailboxes: Arc<[Mailbox]>,
-    /// Their connections.
+    /// The connections of the workers.
     pub loads: Arc<Loads>,
-    /// Addresses of sockets that the predecessor has given and nobody wants.
+    /// Addresses of sockets from the predecessor that the configuration does not have.
     pub unwanted: Vec<SocketAddr>,
-    /// Each is closed when its worker ends.
+    /// One receiver per worker, which is closed when the worker ends.
     pub workers: Vec<oneshot::Receiver<()>>,
     /// The metrics.
     pub registry: Arc<Registry>,
     /// The connection log.
     pub log: Arc<ConnectionLog>,
-    /// What the probes answer.
+    /// The state that the probes report.
     pub state: Arc<State>,
-    /// By which others ask.
+    /// The channel for requests to control.
     pub requests: Requests,
-    /// What they ask.
+    /// The receiver of these requests.
     pub requested: mpsc::UnboundedReceiver<Request>,
 }
 
 /// routes.toml as a file.
 pub struct File {
-    /// Where it is.
+    /// The path.
     pub path: PathBuf,
-    /// Whether changes are to be noticed.
+    /// Whether to watch the file for changes.
     pub watch: bool,
     /// The process whose listening sockets were taken over.
     pub giver: Option<socket::Giver>,

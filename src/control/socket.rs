@@ -1,6 +1,6 @@
-//! The control socket: how `portway reload` and `run --takeover` reach the process that runs.
+//! The control socket: how `portway reload` and `run --takeover` reach the running process.
 //!
-//! `place::Place` says where it is. Only processes of the same user, and root, are answered. A request is one
+//! `place::Place` says where it is. It answers only processes of the same user, and root. A request is one
 //! line.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
@@ -23,30 +23,30 @@ pub use link::{Link, Successor};
 use place::Place;
 pub(super) use server::{Before, serve};
 
-/// The request to read the file again. The answer is an exit status on a line of its own, and a text.
+/// The request to read the file again. The answer is an exit status on its own line, and a text.
 const RELOAD: &str = "reload";
-/// The request for the listening sockets, of the same user only. They follow, then [`END`]. Once the
-/// successor accepts at them it says [`READY`], and when it is told [`YOURS`] it has the control
-/// socket too. Without that, the one that gets the control socket goes on, and the other one does not.
+/// The request for the listening sockets, which only the same user may make. The sockets follow, then
+/// [`END`]. The successor sends [`READY`] once it accepts at them. When it receives [`YOURS`], it has the
+/// control socket too. Without that, the process that gets the control socket goes on, and the other stops.
 const TAKE_OVER: &str = "takeover";
 const READY: &str = "ready";
-/// Comes with descriptors.
+/// Accompanies descriptors.
 const SOCKETS: u8 = b's';
-/// Comes after the last descriptors.
+/// Follows the last descriptors.
 const END: u8 = b'e';
-/// The predecessor accepts no more.
+/// The predecessor has stopped accepting.
 const YOURS: u8 = b'y';
 
-/// From the request to each of the sockets.
+/// Longest wait for each message with sockets.
 const SOCKETS_TIMEOUT: Duration = Duration::from_secs(5);
-/// A reload looks names up, for a second at most.
+/// Longest wait for the answer to a reload. A reload waits a second at most for names.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Of an answer: faults of one file.
+/// Longest reply accepted, in bytes; a reply lists the faults of one file.
 const LONGEST_ANSWER: u64 = 4 << 20;
 
-/// Status of an answer: as the exit status of `portway reload`.
+/// The status of an answer, and the exit status of `portway reload`: success.
 pub const FINE: u8 = 0;
-/// The same: it could not be done.
+/// The same: the request failed.
 pub const FAILED: u8 = 1;
 /// The same: the file has faults.
 pub const BAD_CONFIGURATION: u8 = 78;
@@ -54,27 +54,27 @@ pub const BAD_CONFIGURATION: u8 = 78;
 /// The process whose listening sockets this one has.
 pub struct Giver(UnixStream);
 
-/// What became of the wish to take over.
+/// The result of an attempt to take over.
 pub enum Answer {
     /// No process runs with this file.
     Nobody,
-    /// Another user has the name, or somebody who does not accept: why nothing can be taken over.
+    /// The owner of the name is another user, or does not accept. The text says why portway cannot take over.
     Stranger(String),
-    /// Not now: another process is taking over, or has just done so, or the one that runs does not answer.
+    /// Not now: another process is taking over, or has just done so, or the running one does not answer.
     Later,
     /// The sockets.
     Given(TakenOver),
 }
 
-/// What the predecessor has given: its listening sockets, that of admin among them.
+/// What the predecessor has handed over: its listening sockets, including that of admin.
 pub struct TakenOver {
-    /// The process, to be told when we accept.
+    /// The predecessor, which is notified when we accept.
     pub giver: Giver,
     /// The sockets.
     pub sockets: Vec<OwnedFd>,
 }
 
-/// Asks the process that runs with this file to read it again. None if there is no such process.
+/// Asks the process that runs with this file to read it again. `None` if there is no such process.
 pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
     let Some(mut stream) = connect(file)? else {
         return Ok(None);
@@ -95,14 +95,14 @@ pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
     let mut text = String::new();
     answer.read_to_string(&mut text)?;
     if peer.user != geteuid().as_raw() {
-        // Root sees whether it is the one that it meant.
+        // So root sees whether the right process has answered.
         let (pid, user) = (peer.pid, peer.user);
         text = format!("{text}(the answer of process {pid} of user {user})\n");
     }
     Ok(Some((status, text)))
 }
 
-/// What a person is told whose request has no answer.
+/// The error for a request that got no answer.
 fn unanswered(error: io::Error, pid: i32) -> io::Error {
     if error.kind() != io::ErrorKind::WouldBlock {
         return error;
@@ -121,13 +121,13 @@ fn unanswered(error: io::Error, pid: i32) -> io::Error {
     })
 }
 
-/// Takes the listening sockets of the process that runs with this file. It goes on accepting until it is told
-/// that we do, and for good if we end before that.
+/// Takes the listening sockets of the process that runs with this file. It goes on accepting until we notify
+/// it that we accept, and for good if we end before that.
 pub fn take_over(file: &Path) -> io::Result<Answer> {
     let mut stream = match connect(file) {
         Ok(Some(stream)) => stream,
         Ok(None) => return Ok(Answer::Nobody),
-        // It is another user's, and so none of ours.
+        // It belongs to another user, so it is not ours.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Ok(Answer::Nobody),
         Err(error) if error.kind() == io::ErrorKind::TimedOut => {
             return Ok(Answer::Stranger(error.to_string()));
@@ -154,15 +154,15 @@ pub fn take_over(file: &Path) -> io::Result<Answer> {
     Ok(Answer::Given(TakenOver { giver, sockets }))
 }
 
-/// The number of the process of this user that runs with this file, if one does: 0 in another
-/// container.
+/// The process id of this user's portway that runs with this file, if there is one: 0 if it runs in
+/// another container.
 pub fn running(file: &Path) -> Option<i32> {
     let stream = connect(file).ok()??;
     let peer = net::peer(&stream).ok()?;
     (peer.user == geteuid().as_raw()).then_some(peer.pid)
 }
 
-/// Fails if another user has the name.
+/// Fails if another user owns the control socket.
 fn only_of_user(stream: &UnixStream, user: u32) -> io::Result<()> {
     let peer = net::peer(stream)?;
     if peer.user == user {
@@ -174,8 +174,8 @@ fn only_of_user(stream: &UnixStream, user: u32) -> io::Result<()> {
     )))
 }
 
-/// A connection to the control socket; none if nobody has it. A connect to a Unix socket waits for its
-/// owner to accept, so it has a limit of time.
+/// Connects to the control socket; `None` if no process has it. Connecting to a Unix socket can wait for its
+/// owner to accept, so it has a timeout.
 fn connect(file: &Path) -> io::Result<Option<UnixStream>> {
     let mut denied = None;
     for place in Place::all(file)? {
@@ -188,7 +188,7 @@ fn connect(file: &Path) -> io::Result<Option<UnixStream>> {
                     "the owner of the control socket does not accept (`ss -xlp` shows it)",
                 ));
             }
-            // Another user's directory.
+            // The directory of another user.
             Err(Errno::ACCESS) => {
                 denied = Some(io::Error::new(
                     io::ErrorKind::PermissionDenied,

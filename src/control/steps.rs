@@ -1,5 +1,5 @@
-//! The steps of a reload, each of which may block: the file is read, its text is checked, and the change is
-//! made ready. What fails leaves everything as it was.
+//! The steps of a reload, each of which may block: read the file, check its text, prepare the change. A failure
+//! leaves everything as it was.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,10 +13,10 @@ use super::inherited::Inherited;
 use super::tests::Gates;
 use crate::config::{self, Faults, Loaded};
 
-/// What the steps work with.
+/// What the steps of a reload need.
 #[derive(Clone)]
 pub(super) struct Steps {
-    /// Empty where the settings came without a file: nobody asks then.
+    /// Empty if the settings came without a file; then there are no reloads.
     file: Arc<Path>,
     builder: Arc<ChangeBuilder>,
     /// Where each step waits for its test.
@@ -41,7 +41,7 @@ impl Steps {
         config::read(&self.file).map_err(|faults| Rejected::faulty(&faults))
     }
 
-    /// Checks what was read.
+    /// Checks the text of the file.
     pub(super) fn check(&self, text: &str) -> Result<Loaded, Rejected> {
         #[cfg(test)]
         self.gates.checking.pass();
@@ -49,7 +49,7 @@ impl Steps {
         checked.map_err(|faults| Rejected::faulty(&faults))
     }
 
-    /// Makes the change ready, and what the next one builds on if this one comes into force.
+    /// Prepares the change, and the steps for the next one if this one comes into force.
     pub(super) fn prepare(mut self, loaded: Loaded) -> Result<(Self, Change), Rejected> {
         #[cfg(test)]
         self.gates.preparing.pass();
@@ -72,18 +72,18 @@ pub(super) struct Rejected {
     pub(super) hash: Option<u32>,
     /// The same file may succeed later: the fault is not in its content.
     pub(super) may_pass: bool,
-    /// One fault a line, for the log.
+    /// The faults for the log, one per line.
     pub(super) lines: Vec<String>,
-    /// For people.
+    /// The faults as people read them.
     pub(super) text: String,
 }
 
 impl Rejected {
-    /// The file cannot be read, or its content has faults.
+    /// For a file that cannot be read, or whose content has faults.
     fn faulty(faults: &Faults) -> Self {
         Self {
             hash: faults.hash(),
-            // A file that could not be read has no hash: the watch tries it again once it can be read, also if
+            // A file that could not be read has no hash. The watch tries it again once it can be read, even if
             // its content is then the one in force.
             may_pass: false,
             lines: faults.lines().collect(),
@@ -91,7 +91,7 @@ impl Rejected {
         }
     }
 
-    /// The content is fine and cannot be put in force.
+    /// For content without faults that cannot be put in force.
     fn unfit(file: &Path, hash: u32, error: &StartError) -> Self {
         let cause = std::error::Error::source(error);
         let cause = cause.map(|cause| format!(" ({cause})"));
@@ -104,7 +104,7 @@ impl Rejected {
         }
     }
 
-    /// The machine does not allow it now.
+    /// For a failure that may pass, because the fault is not in the content.
     pub(super) fn for_now(hash: Option<u32>, text: String) -> Self {
         Self {
             hash,
@@ -154,7 +154,7 @@ mod tests {
         }
     }
 
-    /// What stands there a moment later, and is fine, has not been judged.
+    /// Good content that replaces the file a moment later has not been judged.
     #[test]
     fn what_was_read_has_the_hash_of_its_own_bytes() {
         let directory = tempfile::tempdir().unwrap();
@@ -164,7 +164,7 @@ mod tests {
         assert!(made.unwrap().success());
         let rejected = thread::scope(|scope| {
             let reading = scope.spawn(|| Rejected::faulty(&config::read(&file).unwrap_err()));
-            // It waits for the reader.
+            // Opening waits for the reader.
             let mut pipe = File::create(&file).unwrap();
             fs::rename(&good, &file).unwrap();
             pipe.write_all(b"\xff").unwrap();

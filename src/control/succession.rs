@@ -1,5 +1,5 @@
-//! The time after a takeover. A process that has been succeeded keeps the listening sockets, without accepting at
-//! them, and accepts again if its successor ends.
+//! The time after a takeover. The old process keeps the listening sockets without accepting at them, and accepts
+//! again if its successor ends.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -19,24 +19,24 @@ use crate::admin::Stage;
 use crate::net;
 use crate::worker::Message;
 
-/// Why nothing is reloaded after a takeover.
+/// Why this process does not reload after a takeover.
 const SUCCEEDED: &str = "a successor has taken the listeners over: reload that one";
 
-/// Between two looks whether connections are left.
+/// Time between two checks whether connections are left.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
 /// The process whose listening sockets this one has.
 pub(super) enum Predecessor {
-    /// There is none, or it needs to know nothing more.
+    /// There is none, or it needs no more messages.
     None,
-    /// It has not been told yet that we accept; what it must close by then.
+    /// It does not know yet that we accept. These are the addresses that it must close then.
     Awaited(Vec<SocketAddr>),
     /// It holds the sockets too, and accepts again if this connection ends.
     Linked(Link),
 }
 
 impl Control {
-    /// These addresses are no longer listened at: the predecessor closes them too, so that they really close.
+    /// Makes the predecessor close these addresses too, so that they really close.
     pub(super) fn release(&mut self, closed: &[SocketAddr]) {
         match &mut self.predecessor {
             Predecessor::None => {}
@@ -45,7 +45,7 @@ impl Control {
         }
     }
 
-    /// The predecessor accepts no more.
+    /// Takes over from the predecessor, which has stopped accepting.
     pub(super) fn succeed(&mut self, link: Option<Link>) {
         let before = mem::replace(&mut self.predecessor, Predecessor::None);
         self.state.succeed(link.as_ref().map(Link::questions));
@@ -55,17 +55,17 @@ impl Control {
         }
     }
 
-    /// The predecessor need not accept again: a successor does.
+    /// Notifies the predecessor that it need not accept again, because a successor does.
     pub(super) fn say_farewell(&mut self) {
         if let Predecessor::Linked(link) = mem::replace(&mut self.predecessor, Predecessor::None) {
             link.say_farewell();
         }
     }
 
-    /// Leaves the listeners to a successor, and drains. None once this process is to accept again.
+    /// Leaves the listeners to a successor, and drains. `None` if this process must accept again.
     pub(super) async fn yield_to(&mut self, mut successor: Option<Successor>) -> Option<Stopped> {
         let over = self.begin_to_yield();
-        // One that cannot come back is of no use.
+        // Without a link this process cannot come back, so it need not keep the sockets.
         let is_last = successor.is_none();
         if is_last {
             self.let_go();
@@ -103,7 +103,7 @@ impl Control {
 
     /// Whether the process may end once it has drained.
     fn may_end(&self, is_told: &mut bool) -> bool {
-        // A container that ended would be started again, and take the listeners back.
+        // A container that ends would be started again, and would take the listeners back.
         let may_end = process::id() != FIRST || self.stops.has_come();
         if !may_end && !mem::replace(is_told, true) {
             tracing::info!("drained: waiting to be stopped");
@@ -111,7 +111,7 @@ impl Control {
         may_end
     }
 
-    /// Lets the workers accept no more, and begins to drain. Returns the limit of the drain.
+    /// Makes the workers stop accepting, and begins to drain. Returns the limit of the drain.
     fn begin_to_yield(&mut self) -> Duration {
         tracing::info!("a successor has taken the listeners over");
         self.say_farewell();
@@ -128,7 +128,7 @@ impl Control {
         match request {
             Request::Stop if self.stops.is_second() => return true,
             Request::Stop => {
-                // From now on it does not come back.
+                // From now on this process does not come back.
                 if let Some(successor) = successor.take() {
                     successor.only_show();
                 }
@@ -141,7 +141,7 @@ impl Control {
         false
     }
 
-    /// Does what the successor says. True if this process comes back.
+    /// Follows a message of the successor. True if this process comes back.
     fn obey(&mut self, word: Word, successor: &mut Option<Successor>) -> bool {
         match word {
             Word::Closed(address) => self.close_also(address),
@@ -168,7 +168,7 @@ impl Control {
         true
     }
 
-    /// Accepts again, and tells the successor then, if that has asked for it.
+    /// Begins to accept again. If the successor has asked for it, it is notified afterwards.
     fn come_back(&mut self, successor: Option<Successor>) {
         tell(&self.mailboxes, || Message::Resume);
         self.entering = Some(Entering {
@@ -179,7 +179,7 @@ impl Control {
         });
     }
 
-    /// Comes back no more: this process was told to stop meanwhile. A successor that lives goes on instead.
+    /// Gives up coming back, because of a request to stop meanwhile. A successor that is alive goes on instead.
     pub(super) fn stop_coming_back(&mut self) {
         let is_back = |entering: &mut Entering| matches!(entering.kind, Kind::Back(_));
         match self.entering.take_if(is_back).map(|entering| entering.kind) {
@@ -192,7 +192,7 @@ impl Control {
         }
     }
 
-    /// Closes what the successor has closed.
+    /// Closes an address that the successor has closed.
     fn close_also(&mut self, address: SocketAddr) {
         self.in_force.let_go(address);
         let is_it = |admin: &TcpListener| admin.local_addr().ok() == Some(address);
@@ -216,13 +216,14 @@ impl Control {
         }
     }
 
-    /// Lets go of all sockets: the queues are the workers' and the successor's.
+    /// Drops all sockets. The workers and the successor still hold them.
     fn let_go(&mut self) {
         self.in_force.close();
         self.admin = None;
     }
 
-    /// Gives a successor the sockets. One that comes while another one has them is sent away, and asks again.
+    /// Gives a successor the sockets, once no change is under way. While another process has them, the
+    /// successor gets no answer and asks again.
     pub(super) fn give(&mut self, answer: oneshot::Sender<Takeover>) {
         if self.takeover.upgrade().is_some() {
             return;
@@ -241,21 +242,21 @@ impl Control {
         self.hand_over(answer);
     }
 
-    /// Whether somebody has the sockets and does not accept yet, or waits for them.
+    /// Whether a successor has the sockets and does not accept yet, or waits for them.
     pub(super) fn is_taken_over(&self) -> bool {
         let waits = |answer: &oneshot::Sender<_>| !answer.is_closed();
         self.takeover.upgrade().is_some() || self.waiting.as_ref().is_some_and(waits)
     }
 
-    /// Gives a successor the sockets that are open. One that comes while another one has them is sent away,
-    /// and asks again.
+    /// Gives a successor the sockets that are open. While another process has them, the successor gets no
+    /// answer and asks again.
     pub(super) fn hand_over(&mut self, answer: oneshot::Sender<Takeover>) {
         if self.takeover.upgrade().is_some() {
             return;
         }
         let under_way = Arc::new(());
         self.takeover = Arc::downgrade(&under_way);
-        // Who has asked may be gone.
+        // The asker may be gone.
         drop(answer.send(Takeover {
             listening: self.in_force.sockets(),
             admin: self.admin.clone(),
@@ -270,14 +271,14 @@ impl Control {
             refuse(asker, DRAINING);
         }
         (self.entering, self.waiting, self.again) = (None, None, None);
-        // If it has not been told yet that we accept, it goes on.
+        // If the predecessor does not know yet that we accept, it goes on.
         self.given = None;
         tracing::info!(?delay, ?timeout, "draining");
         service::stopping(delay + timeout);
     }
 }
 
-/// The next word of the successor, if there is one.
+/// Waits for the next message of the successor, or for ever if there is none.
 async fn word(successor: &mut Option<Successor>) -> Word {
     match successor {
         Some(successor) => successor.word().await,

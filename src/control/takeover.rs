@@ -1,4 +1,4 @@
-//! Taking over: asks for the sockets, and waits for what will be free soon.
+//! Taking over: asks for the sockets, and waits for addresses that will soon be free.
 
 use std::mem;
 use std::net::SocketAddr;
@@ -14,15 +14,15 @@ use super::socket::{self, Answer, Giver};
 use crate::config::Settings;
 use crate::net;
 
-/// Limit for addresses that another process has, or for a takeover under way.
+/// Longest wait for addresses of another process, or for another takeover.
 const LIMIT: Duration = Duration::from_secs(30);
-/// The same if a predecessor has given its sockets: it goes on serving if we give up.
+/// The same if a predecessor has handed its sockets over: it goes on serving if we give up.
 const LIMIT_BESIDE_PREDECESSOR: Duration = Duration::from_secs(5);
-/// Between two tries.
+/// Time between two attempts.
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Adds the sockets of the process that runs with this file, if there is one. Returns once all addresses
-/// can be bound, or it is too late for that: then binding them tells what is wrong.
+/// Adds the sockets of the process that runs with this file, if there is one. Returns once all addresses can
+/// be bound, or when the time for that is up: then binding them reports what is wrong.
 pub async fn take_over(
     file: &Path,
     settings: &Settings,
@@ -72,7 +72,7 @@ pub async fn take_over(
     }
 }
 
-/// An address that is to be bound and that another socket has.
+/// An address that we need to bind and that another socket has.
 fn busy(settings: &Settings, inherited: &Inherited) -> Option<SocketAddr> {
     let listeners = settings.listeners.iter().flat_map(|one| &one.bind);
     let mut addresses = listeners.copied().chain(settings.admin);

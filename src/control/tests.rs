@@ -1,4 +1,4 @@
-//! What control does while something hangs. Each step of a reload waits at a gate of the test.
+//! Tests what control does while something hangs. Each step of a reload waits at a gate of the test.
 
 use std::fs;
 use std::net::TcpListener as StdListener;
@@ -21,7 +21,7 @@ use crate::telemetry::lines::Lines;
 use crate::telemetry::{Format, Logged};
 use crate::worker::Message;
 
-/// routes.toml with a listener at an address of the kernel's choice, and at these.
+/// A routes.toml with a listener at an address that the kernel chooses, and at these addresses.
 fn text(more: &[SocketAddr]) -> String {
     let more = more.iter().map(|address| format!(", \"{address}\""));
     let more: String = more.collect();
@@ -78,7 +78,7 @@ impl Gate {
     }
 }
 
-/// Where each step of a reload waits.
+/// The gates at which the steps of a reload wait.
 pub(super) struct Gates {
     pub(super) reading: Gate,
     pub(super) checking: Gate,
@@ -95,7 +95,7 @@ impl Default for Gates {
     }
 }
 
-/// Control with one worker, which only does what it is told to.
+/// Control with one worker, which only follows its messages.
 struct Fixture {
     requests: Requests,
     control: JoinHandle<io::Result<Stopped>>,
@@ -104,7 +104,7 @@ struct Fixture {
     directory: TempDir,
 }
 
-/// A worker, which does not answer that it listens if it is stuck.
+/// A worker. If it is stuck, it does not answer that it listens.
 async fn work(mut mail: mpsc::UnboundedReceiver<Message>, _end: oneshot::Sender<()>, stuck: bool) {
     let mut kept = Vec::new();
     while let Some(message) = mail.recv().await {
@@ -123,7 +123,7 @@ async fn work(mut mail: mpsc::UnboundedReceiver<Message>, _end: oneshot::Sender<
 }
 
 impl Fixture {
-    /// `stuck`: the worker does not answer that it listens.
+    /// Starts control. If `stuck`, the worker does not answer that it listens.
     fn start(stuck: bool) -> Self {
         let (requests, requested) = mpsc::unbounded_channel();
         let directory = tempfile::tempdir().unwrap();
@@ -172,7 +172,7 @@ impl Fixture {
         fixture
     }
 
-    /// The file binds these addresses too.
+    /// Writes a file that binds these addresses too.
     fn write(&self, more: &[SocketAddr]) {
         fs::write(self.directory.path().join("routes.toml"), text(more)).unwrap();
     }
@@ -183,7 +183,7 @@ impl Fixture {
         answer
     }
 
-    /// Has the sockets, as long as the takeover lives.
+    /// Takes the sockets, for as long as the takeover lives.
     async fn take_over(&self) -> Takeover {
         let (answer, takeover) = oneshot::channel();
         self.requests.send(Request::Sockets(answer)).unwrap();
@@ -218,7 +218,7 @@ fn a_vital_task_that_panics_ends_portway_also_after_a_takeover() {
                     .registry
                     .vital_task("tick", async { panic!("as if broken") }),
             );
-            // Behind the panic in the queue of the runtime.
+            // This comes after the panic in the queue of the runtime.
             if is_succeeded {
                 fixture.requests.send(Request::TakenOver(None)).unwrap();
             }
@@ -273,7 +273,7 @@ fn the_content_that_is_read_last_wins_over_one_that_is_being_checked() {
         let second = fixture.reload();
         fixture.gates.reading.open();
         fixture.gates.checking.has_come(2).await;
-        // Not one more at once; it follows.
+        // A third check does not run at once; it follows.
         let third = fixture.reload();
         fixture.gates.checking.open();
         fixture.gates.checking.open();
@@ -296,7 +296,7 @@ fn only_reading_has_a_time_limit_and_what_hangs_is_read_once() {
     local(async {
         tokio::time::pause();
         let fixture = Fixture::start(false);
-        // Checking may take as long as it likes.
+        // Checking has no time limit.
         let mut slow = fixture.reload();
         fixture.gates.reading.open();
         fixture.gates.checking.has_come(1).await;
@@ -304,7 +304,7 @@ fn only_reading_has_a_time_limit_and_what_hangs_is_read_once() {
         for _ in 0..1000 {
             tokio::task::yield_now().await;
         }
-        assert!(slow.try_recv().is_err(), "it has not been answered yet");
+        assert!(slow.try_recv().is_err(), "answered before the check ended");
         fixture.gates.checking.open();
         assert_eq!(slow.await.unwrap().unwrap(), 2);
         for _ in 0..3 {
@@ -317,12 +317,12 @@ fn only_reading_has_a_time_limit_and_what_hangs_is_read_once() {
                 tokio::time::advance(Duration::from_secs(1)).await;
             };
             let Err(NotReloaded::Rejected(why)) = told else {
-                panic!("it has hung");
+                panic!("the read has hung");
             };
             assert!(why.contains("could not be read within 5 s"), "{why}");
         }
         assert_eq!(fixture.gates.reading.come.load(Ordering::SeqCst), 2);
-        // Once the disk answers it is read anew.
+        // Once the disk answers, the file is read anew.
         let answer = fixture.reload();
         fixture.gates.reading.open();
         fixture.gates.reading.open();
@@ -352,7 +352,7 @@ fn a_successor_that_waits_for_a_change_gets_the_sockets_if_the_change_is_rejecte
             Err(NotReloaded::Rejected(_))
         ));
         drop(takeover.await.unwrap());
-        // And later changes are not refused.
+        // Later changes are not refused.
         fixture.write(&[]);
         fixture.gates.preparing.shut(false);
         let answer = fixture.reload();
@@ -386,7 +386,7 @@ fn a_hangup_during_a_takeover_that_fails_is_heeded_by_one_retry_at_a_time() {
             fixture.gates.checking.open();
             fixture.gates.preparing.has_come(round).await;
             fixture.gates.preparing.open();
-            // Nobody has the sockets before the change has been rejected.
+            // No successor gets the sockets before the change has been rejected.
             drop(fixture.take_over().await);
         }
         assert_eq!(fixture.gates.reading.come.load(Ordering::SeqCst), 5);

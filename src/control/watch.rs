@@ -1,5 +1,5 @@
-//! Notices that routes.toml has changed: by inotify on its directory, where an editor's rename and the
-//! `..data` link of a Kubernetes volume show too; where that fails, by looking.
+//! Notices that routes.toml has changed. It uses inotify on the directory, which also shows an editor's
+//! rename and the `..data` link of a Kubernetes volume. If inotify fails, it polls the file.
 
 use std::cell::Cell;
 use std::path::{Path, PathBuf};
@@ -19,37 +19,37 @@ use crate::net;
 use crate::outcome::WatchMode;
 use crate::telemetry::Registry;
 
-/// Between two looks where inotify fails.
+/// Time between two polls if inotify fails.
 const POLL: Duration = Duration::from_secs(5);
-/// Between two looks where it works: it does not see a change behind a link to another directory.
+/// The same if inotify works: it does not see a change behind a link to another directory.
 const RARE_POLL: Duration = Duration::from_mins(1);
-/// Between a reload that failed for a reason that may pass and the next try.
+/// Time between a reload that failed for a reason that may pass and the next attempt.
 pub(super) const RETRY: Duration = Duration::from_secs(2);
-/// What follows within this time belongs to the same change.
+/// Events that follow within this time belong to the same change.
 const SETTLED: Duration = Duration::from_millis(100);
-/// A directory in which something happens all the time must not hold a change up.
+/// Debounce at most this many times, so a busy directory cannot delay a reload for ever.
 const LONGEST: u32 = 10;
 
-/// What a file has.
+/// The content of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Content {
     /// Not known, or to be tried again.
     #[default]
     Unknown,
-    /// It cannot be read.
+    /// The file cannot be read.
     Unreadable,
-    /// CRC-32 of what it has.
+    /// CRC-32 of the content.
     Hash(u32),
 }
 
 impl Content {
-    /// Of a file with this hash, if it can be read.
+    /// The content of a file with this hash; `None` means that it cannot be read.
     pub(super) fn of(hash: Option<u32>) -> Self {
         hash.map_or(Self::Unreadable, Self::Hash)
     }
 }
 
-/// Asks for a reload as long as the file has another content than what was `tried` last: what fails for
+/// Asks for a reload while the file's content differs from what was `tried` last. So a reload that failed for
 /// another reason than its content is tried again. Runs for ever.
 pub(super) async fn watch(
     path: PathBuf,
@@ -58,7 +58,7 @@ pub(super) async fn watch(
     requests: Requests,
 ) {
     let changed = Arc::new(Notify::new());
-    // It ends with the value.
+    // Dropping the watcher stops it.
     let watcher = inotify(&path, Arc::clone(&changed));
     let (mode, pause) = match &watcher {
         Ok(_) => (WatchMode::Inotify, RARE_POLL),
@@ -76,11 +76,11 @@ pub(super) async fn watch(
     let mut asked: Option<(Content, oneshot::Receiver<Reloaded>)> = None;
     loop {
         let file = path.clone();
-        // A disk may hang; then there is nothing to notice.
+        // A disk may hang; then no change can be noticed.
         let found = spawn_blocking(move || hash(&file)).await;
         let content = Content::of(found.unwrap_or_default());
         let is_new = content != tried.get();
-        // A newer content overtakes the one that was asked for; the same one does not.
+        // Newer content overtakes the content of the last request; the same content does not.
         if is_new && asked.as_ref().is_none_or(|(asked, _)| *asked != content) {
             let (sender, answer) = oneshot::channel();
             if requests.send(Request::Reload(Some(sender))).is_err() {
@@ -97,7 +97,7 @@ pub(super) async fn watch(
     }
 }
 
-/// Waits for the answer to what was asked for.
+/// Waits for the answer to the last request.
 async fn answered(asked: &mut Option<(Content, oneshot::Receiver<Reloaded>)>) {
     let Some((_, answer)) = asked else {
         return std::future::pending().await;
@@ -105,12 +105,12 @@ async fn answered(asked: &mut Option<(Content, oneshot::Receiver<Reloaded>)>) {
     let failed = !matches!(answer.await, Ok(Ok(_)));
     *asked = None;
     if failed {
-        // What was judged is not asked for again; the rest is, a little later.
+        // Content that was judged is not tried again; everything else is, a little later.
         sleep(RETRY).await;
     }
 }
 
-/// Waits until nothing has happened for a moment.
+/// Waits until the directory has been quiet for [`SETTLED`].
 async fn settle(changed: &Notify) {
     for _ in 0..LONGEST {
         if timeout(SETTLED, changed.notified()).await.is_err() {
@@ -119,7 +119,7 @@ async fn settle(changed: &Notify) {
     }
 }
 
-/// CRC-32 of the file's content; none if it cannot be read, or only once.
+/// CRC-32 of the file's content; `None` if it cannot be read, or only once.
 pub(super) fn hash(path: &Path) -> Option<u32> {
     let content = net::read_regular(path, MOST_READ).ok()?;
     Some(crc32fast::hash(&content))
@@ -127,7 +127,7 @@ pub(super) fn hash(path: &Path) -> Option<u32> {
 
 fn inotify(path: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Our own reading is an event too.
+        // portway's own reads cause events too.
         let reading = |kind: &EventKind| {
             kind.is_access() && *kind != EventKind::Access(AccessKind::Close(AccessMode::Write))
         };

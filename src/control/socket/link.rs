@@ -1,6 +1,6 @@
-//! The connection over which the sockets were handed over. It stays open as a sign of life: while both
-//! processes hold the sockets, the successor tells which of them it closes. It also asks for the
-//! predecessor's page of metrics, since it has the admin address.
+//! The connection over which the sockets were handed over. It stays open while both processes hold the
+//! sockets: its end shows that a process has ended, and the successor names each address that it closes.
+//! The successor also asks for the predecessor's page of metrics, because it has the admin address.
 
 use std::fmt;
 use std::io;
@@ -23,36 +23,36 @@ use crate::telemetry::Registry;
 #[cfg(test)]
 mod tests;
 
-/// The socket of the address that follows is closed.
+/// The successor has closed the socket of the address that follows.
 const CLOSED: &str = "closed ";
 /// Another process has the sockets from the successor.
 const FAREWELL: &str = "farewell";
-/// The successor has been told to stop.
+/// The successor stops, and asks the predecessor to accept again.
 const RETURN: &str = "return";
-/// The successor wants the page of metrics. An older version does not know the word and passes over it.
+/// The successor asks for the page of metrics. An older version does not know the word and ignores it.
 const FIGURES: &str = "figures";
 /// The answer: the predecessor accepts again.
 const BACK: u8 = b'b';
-/// The answer: the page, behind its length in four bytes.
+/// The answer: the page, after its length in four bytes.
 const PAGE: u8 = b'f';
-/// From the request to return to the first accept.
+/// Longest wait from the request to return until the predecessor accepts.
 const BACK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Scrapes that wait in vain for the answer to one question; later ones do not wait until it has come.
+/// Scrapes that wait in vain for the answer to one question. Later ones do not wait until it has come.
 const TRIES: u32 = 3;
-/// Bytes of a page: more than 20,000 endpoints have.
+/// Most bytes of a page: more than the page of 20,000 endpoints has.
 const LONGEST_PAGE: usize = 16 << 20;
 
-/// The successor's end. Dropped, it ends the connection for the predecessor at once.
+/// The successor's end. Dropping it ends the connection for the predecessor at once.
 #[derive(Debug)]
 pub struct Link {
-    /// The only one that lasts: its drop is what the predecessor notices.
+    /// The only strong reference: the predecessor notices when it is dropped.
     writing: Arc<OwnedWriteHalf>,
     back: oneshot::Receiver<()>,
     questions: Questions,
 }
 
 impl Link {
-    /// Needs a local runtime, where a task hears what the predecessor says.
+    /// Starts a task that listens to the predecessor. Needs a local runtime.
     pub(super) fn new(stream: UnixStream) -> Self {
         let (reading, writing) = stream.into_split();
         let writing = Arc::new(writing);
@@ -73,31 +73,32 @@ impl Link {
         }
     }
 
-    /// By which the predecessor's page is asked for. It is closed once either side has ended the connection.
+    /// The channel that asks for the predecessor's page. It is closed once either side has ended the
+    /// connection.
     pub(in crate::control) fn questions(&self) -> Questions {
         self.questions.clone()
     }
 
-    /// The predecessor shall close these addresses too.
+    /// Makes the predecessor close these addresses too.
     pub(in crate::control) fn tell_closed(&self, addresses: &[SocketAddr]) {
         for address in addresses {
             tell(&self.writing, &format!("{CLOSED}{address}\n"));
         }
     }
 
-    /// The predecessor need not come back: another process has the sockets.
+    /// Notifies the predecessor that it need not come back, because another process has the sockets.
     pub(in crate::control) fn say_farewell(self) {
         tell(&self.writing, &format!("{FAREWELL}\n"));
     }
 
-    /// Asks the predecessor to accept again, and waits a little for its answer.
+    /// Asks the predecessor to accept again, and waits for its answer for [`BACK_TIMEOUT`].
     pub(in crate::control) async fn ask_back(&mut self) -> Asked {
         tell(&self.writing, &format!("{RETURN}\n"));
         let answer = timeout(BACK_TIMEOUT, self.answer()).await;
         answer.unwrap_or(Asked::Silent)
     }
 
-    /// What the predecessor answers, however late.
+    /// Waits for the predecessor's answer, however late it comes.
     pub(in crate::control) async fn answer(&mut self) -> Asked {
         match (&mut self.back).await {
             Ok(()) => Asked::Back,
@@ -106,7 +107,8 @@ impl Link {
     }
 }
 
-/// A few bytes now and then: they always find room, unless the predecessor hangs or has ended.
+/// Sends a line to the predecessor, without waiting. Lines are few and short, so they always fit unless the
+/// predecessor hangs or has ended.
 fn tell(writing: &OwnedWriteHalf, line: &str) -> bool {
     let told = writing.try_write(line.as_bytes());
     if let Err(error) = &told {
@@ -115,14 +117,14 @@ fn tell(writing: &OwnedWriteHalf, line: &str) -> bool {
     told.is_ok()
 }
 
-/// Hears what the predecessor says, and asks it. It ends with the link, or with the predecessor.
+/// Listens to the predecessor, and asks it. It ends with the link, or with the predecessor.
 struct Hearing {
     writing: Weak<OwnedWriteHalf>,
     back: oneshot::Sender<()>,
     asked: mpsc::UnboundedReceiver<oneshot::Sender<Bytes>>,
     /// The question that has no answer yet. There is one at most.
     open: Option<Open>,
-    /// Those who wait for the answer.
+    /// The scrapes that wait for the answer.
     askers: Vec<oneshot::Sender<Bytes>>,
 }
 
@@ -131,7 +133,7 @@ struct Open {
     tries: u32,
 }
 
-/// What a predecessor says.
+/// A message from the predecessor.
 enum Said {
     /// It accepts again.
     Back,
@@ -161,7 +163,7 @@ impl Hearing {
         }
     }
 
-    /// Whoever asks while a question is open waits for the same answer.
+    /// Asks, or waits for the answer to a question that is still open.
     fn ask(&mut self, asker: oneshot::Sender<Bytes>) {
         let now = Instant::now();
         match &mut self.open {
@@ -170,7 +172,7 @@ impl Hearing {
                 open.since = now;
                 open.tries += 1;
             }
-            // It is of an older version, or hangs.
+            // The predecessor is of an older version, or hangs.
             Some(_) => return,
             None => {
                 let writing = self.writing.upgrade();
@@ -190,24 +192,24 @@ impl Hearing {
     fn answer(&mut self, page: &Bytes) {
         self.open = None;
         for asker in self.askers.drain(..) {
-            // It may have waited long enough.
+            // The scrape may have given up.
             drop(asker.send(page.clone()));
         }
     }
 }
 
-/// What became of the request to accept again.
+/// The result of the request to accept again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::control) enum Asked {
     /// The predecessor accepts.
     Back,
-    /// It has ended, or has been told to stop.
+    /// It has ended, or is stopping.
     Ended,
-    /// It has not answered, and accepts again once it goes on.
+    /// It has not answered, and accepts again once it can.
     Silent,
 }
 
-/// What the predecessor says next.
+/// Waits for the predecessor's next message.
 async fn hear(
     mut reading: BufReader<OwnedReadHalf>,
 ) -> io::Result<(Said, BufReader<OwnedReadHalf>)> {
@@ -227,7 +229,7 @@ async fn hear(
         }
         _ => {}
     }
-    // Nothing that follows can be understood, but its end can.
+    // Nothing that follows can be understood, so wait only for the end.
     copy(&mut reading, &mut sink()).await?;
     Err(ended())
 }
@@ -237,18 +239,18 @@ pub struct Successor {
     registry: Arc<Registry>,
     lines: Lines<BufReader<OwnedReadHalf>>,
     writing: OwnedWriteHalf,
-    /// What it has not read yet of the page.
+    /// The part of the page that the successor has not read yet.
     page: Bytes,
 }
 
-/// What a successor says.
+/// A message from the successor.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::control) enum Word {
     /// It has closed this address.
     Closed(SocketAddr),
     /// It has a successor itself.
     Farewell,
-    /// It has been told to stop.
+    /// It stops, and asks this process to accept again.
     Return,
     /// It has ended.
     Gone,
@@ -261,7 +263,7 @@ impl fmt::Debug for Successor {
 }
 
 impl Successor {
-    /// Its successor is shown the metrics of the registry when it asks.
+    /// Shows the successor the metrics of `registry` when it asks.
     pub(super) fn new(stream: UnixStream, registry: Arc<Registry>) -> Self {
         let (reading, writing) = stream.into_split();
         Self {
@@ -272,7 +274,7 @@ impl Successor {
         }
     }
 
-    /// What it says next. Begun again, it goes on where it was. Meanwhile it is shown the metrics.
+    /// Waits for its next message, and shows it the metrics meanwhile. It is cancel safe.
     pub(in crate::control) async fn word(&mut self) -> Word {
         loop {
             let line = tokio::select! {
@@ -302,9 +304,10 @@ impl Successor {
         }
     }
 
-    /// Has the page written as far as it is read, by [`Self::word`]. One that is too long comes without text.
+    /// Prepares the page, which [`Self::word`] writes as fast as the successor reads. A page that is too long
+    /// is sent empty.
     fn show(&mut self) {
-        // It does not ask again before it has the answer.
+        // The successor does not ask again before it has the answer.
         if self.page.is_empty() {
             let mut page = self.registry.render();
             if page.len() > LONGEST_PAGE {
@@ -315,14 +318,14 @@ impl Successor {
         }
     }
 
-    /// Does nothing but show it the metrics until either process ends: this one does not come back.
+    /// Only shows it the metrics from now on, until either process ends. This process does not come back.
     pub(in crate::control) fn only_show(mut self) {
         spawn_local(async move { while let Word::Closed(_) = self.word().await {} });
     }
 
-    /// Tells it that this process accepts again.
+    /// Notifies it that this process accepts again.
     pub(in crate::control) async fn tell_back(mut self) {
-        // It may have ended meanwhile.
+        // The successor may have ended meanwhile.
         drop(self.writing.write_all_buf(&mut self.page).await);
         drop(self.writing.write_all(&[BACK]).await);
     }

@@ -1,8 +1,8 @@
 //! Where the control socket of a routes.toml is.
 //!
-//! Where systemd gives a directory (`RUNTIME_DIRECTORY`) it is a file there, which other users can neither
-//! reach nor be in the way of. Elsewhere it is an abstract Unix socket (see unix(7)): no file is left
-//! behind by a crash, and pods of one network namespace find each other.
+//! If systemd provides a directory (`RUNTIME_DIRECTORY`), it is a file there, which other users can neither
+//! reach nor block. Otherwise it is an abstract Unix socket (see unix(7)): a crash leaves no file behind, and
+//! pods in the same network namespace find each other.
 
 use std::fs::{self, File, Permissions, TryLockError};
 use std::io;
@@ -18,9 +18,9 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 
 /// Connect timeout: another process may hold the name and never accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// The name of an abstract socket has 107 bytes.
+/// Longest name that portway uses. The name of an abstract socket may have 107 bytes.
 const LONGEST_NAME: usize = 100;
-/// The directory of the unit that ships. A shell in which `portway reload` runs does not know it.
+/// The directory of the unit that ships with portway. The shell that runs `portway reload` does not know it.
 const UNIT_DIRECTORY: &str = "/run/portway";
 
 /// One place.
@@ -32,7 +32,7 @@ pub(super) enum Place {
 }
 
 impl Place {
-    /// The one where this process listens.
+    /// The place where this process listens.
     pub(super) fn own(file: &Path) -> io::Result<Self> {
         match given() {
             Some(directory) => Self::inside(&directory, file),
@@ -40,7 +40,7 @@ impl Place {
         }
     }
 
-    /// Those where another process may listen.
+    /// The places where another process may listen.
     pub(super) fn all(file: &Path) -> io::Result<Vec<Self>> {
         let directories = given().into_iter().chain([UNIT_DIRECTORY.into()]);
         let files = directories.map(|directory| Self::inside(&directory, file));
@@ -54,7 +54,7 @@ impl Place {
         Ok(Self::File(directory.join(name)))
     }
 
-    /// Connects, within a limit of time.
+    /// Connects, within [`CONNECT_TIMEOUT`].
     pub(super) fn connect(&self) -> rustix::io::Result<UnixStream> {
         let address = match self {
             Self::File(path) => SocketAddrUnix::new(path)?,
@@ -67,7 +67,7 @@ impl Place {
         Ok(UnixStream::from(socket))
     }
 
-    /// Listens, unless somebody else does.
+    /// Listens, unless another process does.
     pub(super) fn listen(&self) -> io::Result<UnixListener> {
         let path = match self {
             Self::Abstract(name) => {
@@ -75,7 +75,7 @@ impl Place {
             }
             Self::File(path) => path,
         };
-        // Of two who find that its owner has ended, one must not remove the socket of the other.
+        // If two processes find that the owner has ended, one must not remove the socket of the other.
         let directory = File::open(path.parent().unwrap_or(Path::new("/")))?;
         match directory.try_lock() {
             Err(TryLockError::WouldBlock) => return Err(Errno::ADDRINUSE.into()),
@@ -84,7 +84,7 @@ impl Place {
         }
         match self.connect() {
             Ok(_) | Err(Errno::AGAIN) => return Err(Errno::ADDRINUSE.into()),
-            // Whoever had it has ended.
+            // The owner has ended.
             Err(Errno::CONNREFUSED) => fs::remove_file(path)?,
             Err(_) => {}
         }
@@ -94,15 +94,15 @@ impl Place {
     }
 }
 
-/// The directory that systemd has made for this unit; of several, the first.
+/// The directory that systemd has made for this unit, or the first if there are several.
 fn given() -> Option<PathBuf> {
     let given = std::env::var_os("RUNTIME_DIRECTORY")?;
     let given = given.to_str()?.split(':').next()?;
     (!given.is_empty()).then(|| given.into())
 }
 
-/// The name of the abstract socket: the path. Links are not followed: what they point to changes with each
-/// update of a Kubernetes volume.
+/// The name of the abstract socket, made from the path. Links are not followed, because their target changes
+/// with each update of a Kubernetes volume.
 fn name(file: &Path) -> io::Result<Vec<u8>> {
     let path = std::path::absolute(file)?;
     let path = path.as_os_str().as_encoded_bytes();
@@ -122,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// As when a process is killed, and the one before it and the one behind it both come to accept.
+    /// This happens if a process is killed, and both its predecessor and its successor come to accept.
     #[test]
     fn of_several_who_find_the_file_of_one_that_has_ended_one_listens() {
         let directory = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! The side of the process that runs.
+//! The control socket on the side of the running process.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -21,37 +21,37 @@ use crate::control::{NotReloaded, Request, Requests, Takeover};
 use crate::net;
 use crate::telemetry::Registry;
 
-/// Requests at once; more wait in the queue.
+/// Requests at a time; more wait in the queue.
 const CONNECTIONS: usize = 8;
-/// From accept to the whole request.
+/// Longest time from accept to the whole request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_REQUEST: u64 = 64;
-/// What the other process may take from the sockets to its first accept.
+/// Longest time that the successor may take from the sockets to its first accept.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
-/// What the predecessor may take to leave the control socket.
+/// Longest time that the predecessor may take to leave the control socket.
 const YIELD_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two tries to have the control socket.
+/// Time between two attempts to bind the control socket.
 const RETRY: Duration = Duration::from_millis(500);
-/// What the name of a predecessor that has ended may take to be free.
+/// Longest time until the name of a process that has ended is free.
 const NAME_TIMEOUT: Duration = Duration::from_secs(2);
-/// The pause after an accept that failed for want of something.
+/// The pause after an accept that failed because a resource ran out.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// Who has accepted at the addresses before this process.
+/// The process that accepted at the addresses before this one.
 pub(in crate::control) enum Before {
-    /// None that still could.
+    /// No process that could still accept.
     Nobody,
-    /// The predecessor, which is told that we accept now.
+    /// The predecessor, which is notified that we accept now.
     Predecessor(Giver),
     /// A successor, which has ended or returned the addresses.
     Successor,
 }
 
-/// Tells the predecessor, if there is one, that we accept now, and answers requests for the file until
-/// a successor has taken over.
+/// Notifies the predecessor, if there is one, that we accept now, and answers requests about the file until a
+/// successor has taken over.
 ///
-/// Of two processes that come to accept at the same addresses, because the one between them has ended, the one
-/// that has the control socket goes on.
+/// If a process ends, its predecessor and its successor may both begin to accept at the same addresses. Then the
+/// one that has the control socket goes on.
 pub(in crate::control) async fn serve(
     file: PathBuf,
     before: Before,
@@ -92,7 +92,7 @@ pub(in crate::control) async fn serve(
     } = answer_all(&listener, &requests).await;
     drop(listener);
     registry.config().control_socket(false);
-    // One that has gone at the last moment is noticed by its end of the connection.
+    // If the successor has just ended, the end of the connection will show it.
     drop(stream.write_all(&[YOURS]).await);
     let successor = Successor::new(stream, registry);
     drop(requests.send(Request::TakenOver(Some(successor))));
@@ -109,7 +109,7 @@ async fn is_served(file: &Path) -> bool {
 /// A process that accepts at our sockets.
 struct Ready {
     stream: UnixStream,
-    /// Until control knows: nothing is reloaded any more.
+    /// Held until control knows of it, so that nothing is reloaded meanwhile.
     under_way: Arc<()>,
 }
 
@@ -120,7 +120,7 @@ async fn answer_all(listener: &UnixListener, requests: &Requests) -> Ready {
         let is_full = connections.len() >= CONNECTIONS;
         tokio::select! {
             accepted = listener.accept(), if !is_full => match accepted {
-                // Before a byte is read: strangers take no place.
+                // Checked before a byte is read, so that other users take no place.
                 Ok((stream, _)) if is_known(&stream) => { connections.spawn_local(answer(stream, requests.clone())); }
                 Ok(_) => {}
                 Err(_) => sleep(BACKOFF).await,
@@ -128,7 +128,7 @@ async fn answer_all(listener: &UnixListener, requests: &Requests) -> Ready {
             Some(answered) = connections.join_next() => match answered {
                 Ok(Ok(Some(successor))) => return successor,
                 Ok(Ok(None)) => {}
-                // Whoever asked is gone, or too slow.
+                // The asker is gone, or too slow.
                 Ok(Err(error)) => tracing::debug!(%error, "a request on the control socket failed"),
                 Err(error) => tracing::error!(%error, "a request on the control socket failed"),
             },
@@ -136,12 +136,12 @@ async fn answer_all(listener: &UnixListener, requests: &Requests) -> Ready {
     }
 }
 
-/// Whether it is portway's own user or root that has connected.
+/// Whether the peer is portway's own user or root.
 fn is_known(stream: &UnixStream) -> bool {
     net::peer(stream).is_ok_and(|peer| peer.user == 0 || peer.user == geteuid().as_raw())
 }
 
-/// Binds the control socket, retrying until nobody else has it.
+/// Binds the control socket, retrying until the name is free.
 async fn listen(file: &Path, registry: &Registry) -> UnixListener {
     let mut told = false;
     loop {
@@ -166,7 +166,7 @@ async fn listen(file: &Path, registry: &Registry) -> UnixListener {
     }
 }
 
-/// Answers one request. A process that has taken over is returned.
+/// Answers one request. Returns the other process if it has taken over.
 async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<Ready>> {
     let (user, own) = (net::peer(&stream)?.user, geteuid().as_raw());
     let mut stream = BufReader::new(stream);
@@ -214,7 +214,7 @@ async fn hand_over(
     let sockets = listening.iter().map(AsFd::as_fd);
     let sockets: Vec<_> = sockets.chain(admin.iter().map(AsFd::as_fd)).collect();
     give(stream.get_ref(), &sockets).await?;
-    // One that is closed meanwhile must not stay open here.
+    // A socket that is closed meanwhile must not stay open here.
     drop((listening, admin));
     let ready = timeout(START_TIMEOUT, line(&mut stream)).await;
     if matches!(&ready, Ok(Ok(line)) if line == READY) {
@@ -235,7 +235,7 @@ async fn give(stream: &UnixStream, sockets: &[BorrowedFd<'_>]) -> io::Result<()>
     Ok(())
 }
 
-/// The predecessor stops accepting, and leaves the control socket.
+/// Makes the predecessor stop accepting and leave the control socket.
 async fn succeed(Giver(stream): Giver) -> io::Result<Link> {
     stream.set_nonblocking(true)?;
     let mut stream = UnixStream::from_std(stream)?;

@@ -1,4 +1,4 @@
-//! Both ends, and what each does of a process that says nothing, or something else.
+//! Both ends of a link, and how each reacts to a peer that is silent or sends something else.
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::yield_now;
@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::*;
 
-/// Runs on a clock that only goes on when everything waits.
+/// Runs a test on a clock that advances only while everything waits.
 fn local(test: impl Future<Output = ()>) {
     let mut builder = Builder::new_current_thread();
     let builder = builder.enable_all().start_paused(true);
@@ -20,7 +20,7 @@ fn link() -> (Link, UnixStream) {
     (Link::new(own), other)
 }
 
-/// The page that the predecessor answers, and how long that took.
+/// Asks the predecessor for its page. Returns the page, and how long that took.
 async fn ask(link: &Link) -> (Option<Bytes>, Duration) {
     let begun = Instant::now();
     let (asker, answer) = oneshot::channel();
@@ -35,7 +35,7 @@ fn answer(page: &[u8]) -> Vec<u8> {
     [&[PAGE], &length[..], page].concat()
 }
 
-/// All that has come, without waiting.
+/// Everything that has arrived, without waiting.
 fn come(stream: &UnixStream) -> String {
     let mut bytes = [0; 256];
     let count = stream.try_read(&mut bytes).unwrap_or(0);
@@ -90,9 +90,9 @@ fn a_predecessor_that_does_not_answer_delays_three_scrapes_and_no_more_until_it_
         for _ in 0..100 {
             assert_eq!(ask(&link).await, (None, Duration::ZERO));
         }
-        // What it does not read does not pile up.
+        // Questions that it does not read do not pile up.
         assert_eq!(come(&other), "figures\n");
-        // A late answer is nobody's, and shows that it answers again.
+        // Nobody waits for a late answer, but it shows that the predecessor answers again.
         other.write_all(&answer(b"late")).await.unwrap();
         sleep(Duration::from_secs(1)).await;
         let predecessor = async {
@@ -167,17 +167,17 @@ fn a_successor_that_does_not_read_its_page_holds_nothing_up() {
             .await
             .unwrap();
         assert!(matches!(successor.word().await, Word::Closed(_)));
-        // The page is on its way, and the next words are heard all the same.
+        // The page is still being sent, and the next messages arrive all the same.
         let word = timeout(Duration::from_secs(1), successor.word()).await;
         assert!(word.is_err(), "{word:?}");
         own.write_all(b"return\n").await.unwrap();
         assert!(matches!(successor.word().await, Word::Return));
-        // Who comes back then says so behind the page.
+        // A process that then comes back says so after the page.
         spawn_local(successor.tell_back());
         let mut said = Vec::new();
         own.read_to_end(&mut said).await.unwrap();
         let page = &said[5..said.len() - 1];
-        assert!(page.len() > 1 << 20, "it is no test");
+        assert!(page.len() > 1 << 20, "the page is too short for this test");
         assert_eq!(said, [answer(page), vec![BACK]].concat());
     });
 }
