@@ -58,7 +58,7 @@ const UPKEEP: Duration = Duration::from_secs(1);
 const FIRST: u32 = 1;
 
 /// Why nothing is reloaded during a takeover.
-const TAKING_OVER: &str = "a successor is taking over: it has read the file";
+const TAKING_OVER: &str = "a successor is taking over, and has read the file itself";
 
 /// How control ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -144,7 +144,7 @@ impl ChangeBuilder {
         inherited: &mut Inherited,
     ) -> Result<Change, StartError> {
         if Fixed::of(&settings) != self.fixed {
-            tracing::warn!("workers and admin.bind change at the next start only");
+            tracing::warn!("workers and admin.bind change only at the next start");
         }
         let wanted = (0..).map(ListenerId).zip(&settings.listeners);
         let wanted = wanted.flat_map(|(id, listener)| {

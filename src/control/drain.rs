@@ -10,7 +10,7 @@ use super::{Request, Workers};
 use crate::worker::{Mailbox, Message};
 
 /// Why portway no longer reloads.
-pub(super) const DRAINING: &str = "portway is draining: it reads no other configuration";
+pub(super) const DRAINING: &str = "portway is draining, and does not reload";
 /// Time for the workers to end cut connections. A worker that is stuck must not delay the exit.
 pub(super) const CUT_TIME: Duration = Duration::from_secs(1);
 /// The same after a second request to stop, when somebody waits.

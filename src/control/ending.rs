@@ -80,7 +80,7 @@ impl Control {
             }
         };
         if is_over {
-            tracing::warn!(limit = ?over, "drain_timeout: the connections left are reset");
+            tracing::warn!(limit = ?over, "drain_timeout is over: resetting the connections that are left");
             cut(&self.mailboxes, &mut workers, CUT_TIME).await;
         }
         Stopped::Drained

@@ -198,7 +198,7 @@ pub(super) async fn further(entering: &mut Option<Entering>, names: &mut Names) 
 /// Logs that a worker does not accept at an address, or at one of its sockets.
 fn tell_deaf(listens: io::Result<()>) {
     if let Err(error) = listens {
-        tracing::error!(%error, "a worker cannot listen: please start portway again");
+        tracing::error!(%error, "a worker cannot listen: restart portway");
     }
 }
 

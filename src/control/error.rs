@@ -36,8 +36,8 @@ pub enum StartError {
     },
     /// systemd has opened a socket for an address that routes.toml does not have.
     #[error(
-        "systemd has opened {address}, which is in no listeners.N.bind and not admin.bind: write it \
-         there, as it is here, or take it out of the socket unit"
+        "systemd has opened {address}, which is neither in a listeners.N.bind nor admin.bind: write it \
+         there exactly as it is here, or remove it from the socket unit"
     )]
     Unwanted {
         /// The address.
@@ -47,7 +47,7 @@ pub enum StartError {
     #[error("a listening socket that was passed cannot be used: it must be a TCP socket")]
     Inherited(#[source] io::Error),
     /// The running portway does not hand its listeners over.
-    #[error("cannot take over from the portway that runs: stop it, or start without --takeover")]
+    #[error("cannot take over from the running portway: stop it, or start without --takeover")]
     TakeOver(#[source] io::Error),
     /// The system refuses something that a step of the start needs.
     #[error("cannot {step}: {remedy}")]
@@ -100,7 +100,7 @@ pub fn remedy(error: &io::Error) -> &'static str {
         Some(libc::EACCES) => {
             "an ordinary user may not bind a port below 1024. Either give the process the ambient \
              capability (AmbientCapabilities=CAP_NET_BIND_SERVICE in a systemd unit), or lower \
-             net.ipv4.ip_unprivileged_port_start, or bind a higher port such as 8443 and lead \
+             net.ipv4.ip_unprivileged_port_start, or bind a higher port such as 8443 and point \
              clients to it"
         }
         Some(libc::EMFILE) => {
@@ -113,19 +113,17 @@ pub fn remedy(error: &io::Error) -> &'static str {
         }
         Some(libc::EAGAIN) => {
             "the limit of threads is reached: raise TasksMax= of the unit, the pids limit of the \
-             container or `ulimit -u`, or write fewer `workers`"
+             container or `ulimit -u`, or set fewer `workers`"
         }
         Some(libc::ENOMEM | libc::ENOBUFS) => {
-            "there is not enough memory: raise the memory limit of the unit or container, or write \
+            "there is not enough memory: raise the memory limit of the unit or container, or set \
              fewer `workers`"
         }
         Some(libc::EBADF) => {
-            "standard output or standard error is closed: start portway with both open, if need be as \
-             /dev/null"
+            "standard output or standard error is closed: start portway with both open, for example \
+             as /dev/null"
         }
-        Some(_) => {
-            "this is not an error that portway knows a remedy for: look its cause up, and report it"
-        }
+        Some(_) => "portway knows no remedy for this error: look up its cause, and report it",
         None => "the lines of the log before this one say why",
     }
 }

@@ -23,7 +23,7 @@ pub(super) fn reloading() {
     // Without the time, systemd from version 253 on treats the reload as failed.
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "no time of the monotonic clock for systemd"),
+        Err(error) => tracing::warn!(%error, "cannot read the monotonic clock for systemd"),
     }
 }
 
@@ -54,6 +54,6 @@ pub(super) async fn watchdog(registry: Arc<Registry>) -> Infallible {
 
 fn tell(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "systemd cannot be told");
+        tracing::warn!(%error, "cannot notify systemd");
     }
 }

@@ -91,7 +91,7 @@ pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
     read.map_err(|error| unanswered(error, peer.pid))?;
     let status = status.trim_end().parse();
     let status =
-        status.map_err(|_unreadable| io::Error::other("portway ended before it had answered"))?;
+        status.map_err(|_unreadable| io::Error::other("portway ended before it answered"))?;
     let mut text = String::new();
     answer.read_to_string(&mut text)?;
     if peer.user != geteuid().as_raw() {

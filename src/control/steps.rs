@@ -118,7 +118,7 @@ impl Rejected {
         for line in &self.lines {
             tracing::error!("{line}");
         }
-        tracing::error!("reload failed: the configuration before stays in force");
+        tracing::error!("reload failed: the previous configuration stays in force");
     }
 }
 

@@ -163,7 +163,10 @@ impl Control {
     }
 
     fn cut(&self, limit: Duration) -> bool {
-        tracing::warn!(?limit, "drain_timeout: the connections left are reset");
+        tracing::warn!(
+            ?limit,
+            "drain_timeout is over: resetting the connections that are left"
+        );
         tell(&self.mailboxes, || Message::Cut);
         true
     }
@@ -211,7 +214,7 @@ impl Control {
         match bound {
             Ok(admin) => self.admin = Some(Arc::new(admin)),
             Err(error) => {
-                tracing::error!(%address, %error, "the admin address cannot be bound again: please start portway again");
+                tracing::error!(%address, %error, "cannot bind the admin address again: restart portway");
             }
         }
     }

@@ -38,7 +38,7 @@ pub async fn take_over(
         if let Answer::Stranger(who) = &answer
             && !mem::replace(&mut warned, true)
         {
-            tracing::warn!("{who}: portway takes nothing over from it");
+            tracing::warn!("{who}: portway does not take over from it");
         }
         let why = match answer {
             Answer::Given(taken) => {

@@ -141,7 +141,7 @@ fn a_file_that_changes_in_a_drain_fills_no_log() {
     // It is tried again every two seconds.
     pause(Duration::from_secs(3));
     portway.signal(Signal::HUP);
-    let refused = |line: &Value| message(line).contains("reads no other configuration");
+    let refused = |line: &Value| message(line).contains("does not reload");
     portway.program.wait(PATIENCE, refused);
     let lines = portway.program.all();
     assert_eq!(lines.iter().filter(|line| refused(line)).count(), 1);

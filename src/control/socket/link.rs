@@ -112,7 +112,7 @@ impl Link {
 fn tell(writing: &OwnedWriteHalf, line: &str) -> bool {
     let told = writing.try_write(line.as_bytes());
     if let Err(error) = &told {
-        tracing::debug!(%error, "the predecessor cannot be told");
+        tracing::debug!(%error, "cannot write to the predecessor");
     }
     told.is_ok()
 }

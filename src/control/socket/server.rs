@@ -147,7 +147,7 @@ async fn listen(file: &Path, registry: &Registry) -> UnixListener {
     loop {
         match super::listen(file).and_then(UnixListener::from_std) {
             Ok(listener) => return listener,
-            Err(error) if told => tracing::debug!(%error, "the control socket cannot be had yet"),
+            Err(error) if told => tracing::debug!(%error, "cannot open the control socket yet"),
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => tracing::warn!(
                 %error,
                 "another process has the control socket of this file: `portway reload` and `run \
@@ -174,7 +174,7 @@ async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<Rea
     match request.as_str() {
         RELOAD => reload(&mut stream, &requests).await,
         TAKE_OVER if user == own => return hand_over(stream, &requests).await,
-        TAKE_OVER => say(&mut stream, FAILED, "only portway's own user may ask that").await,
+        TAKE_OVER => say(&mut stream, FAILED, "only portway's own user may take over").await,
         _ => say(&mut stream, FAILED, "known requests: reload, takeover").await,
     }?;
     Ok(None)

@@ -82,7 +82,7 @@ fn a_stranger_with_the_name_does_not_hold_a_successor_up() {
         portway.program.wait(PATIENCE, told);
     };
     told("the owner of the control socket does not accept");
-    told("nothing over from it");
+    told("does not take over from it");
     drop(portway.relayed());
 }
 
