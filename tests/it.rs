@@ -1,7 +1,7 @@
 //! Tests of the whole program over real sockets: bad inputs, transfers, faults, invariants, workers,
 //! reloads.
 //!
-//! One binary, so that it is linked once. Each module says which rows it holds.
+//! One binary, so that it is linked only once. Each module says which rows it covers.
 
 #[cfg(test)]
 mod it {

@@ -1,4 +1,4 @@
-//! Addresses of both families, and names, on either side.
+//! Addresses of both families, and names, on both sides.
 
 use std::io::{Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener};
@@ -9,7 +9,7 @@ use super::fixture::{PATIENCE, Portway, config, hello, message};
 use super::ordinary_user;
 use super::peers::{Backend, connect};
 
-/// An endpoint on IPv6 that takes one hello and answers; none on a host without IPv6.
+/// An endpoint on IPv6 that reads one hello and answers; `None` on a host without IPv6.
 fn backend_on_ipv6() -> Option<SocketAddr> {
     let Ok(listener) = TcpListener::bind((Ipv6Addr::LOCALHOST, 0)) else {
         eprintln!("not tested: this host has no IPv6");
@@ -76,7 +76,7 @@ fn the_wildcard_of_ipv6_takes_ipv4_and_its_clients_are_canonical() {
 
 #[test]
 fn a_name_is_resolved_and_its_addresses_are_tried_in_turn() {
-    // `localhost` may be ::1 as well, where nobody listens: the next address is tried.
+    // `localhost` may also be ::1, where nothing listens: portway then tries the next address.
     let backend = Backend::start(|mut stream| {
         stream.read_exact(&mut hello()).unwrap();
         stream.write_all(b"!").unwrap();

@@ -2,8 +2,8 @@
 //! of `tests/ROWS.md`, over the wire.
 //!
 //! For each rejection: the client sees exactly this and then FIN, the outcome moves by one, the
-//! log has one line, the backend is not dialled (invariant 7), nothing stays active. What is
-//! rejected for its form is sent to a portway with fallback routes too (invariant 2).
+//! log has one line, the backend is not dialled (invariant 7), and nothing stays active. Inputs that
+//! are rejected for their form also go to a portway with fallback routes (invariant 2).
 
 mod lane;
 mod malformed;
@@ -19,7 +19,7 @@ use lane::Lane;
 
 use super::peers::End;
 
-/// What a rejected client gets.
+/// What a rejected client receives.
 #[derive(Clone, Copy, Debug)]
 enum Seen {
     /// A fatal alert of this description, then FIN.
@@ -47,7 +47,7 @@ impl Seen {
     }
 }
 
-/// Each input is rejected alike, with named routes and with fallback routes.
+/// Checks that each input is rejected in the same way, with named routes and with fallback routes.
 fn rejects(inputs: &[Vec<u8>], seen: Seen, outcome: &str) {
     let lane = Lane::take();
     for input in inputs {
@@ -61,7 +61,7 @@ fn rejects(inputs: &[Vec<u8>], seen: Seen, outcome: &str) {
     }
 }
 
-/// Each input reaches the backend, whole.
+/// Checks that each input reaches the backend whole.
 fn routes(inputs: &[Vec<u8>]) {
     let lane = Lane::take();
     for input in inputs {
@@ -69,7 +69,7 @@ fn routes(inputs: &[Vec<u8>]) {
     }
 }
 
-/// One test a row: the name, the inputs, what the client sees and the outcome.
+/// One test per row: the name, the inputs, what the client sees, and the outcome.
 macro_rules! rejected {
     ($($name:ident: $inputs:expr => $seen:expr, $outcome:literal;)*) => {$(
         #[test]
@@ -79,7 +79,7 @@ macro_rules! rejected {
     )*};
 }
 
-/// One test a row: the name and the inputs, each of which is routed.
+/// One test per row: the name and the inputs, each of which is routed.
 macro_rules! routed {
     ($($name:ident: $inputs:expr;)*) => {$(
         #[test]

@@ -1,5 +1,6 @@
-//! What one side has sent and a relay has accepted reaches the other, however slowly that one reads,
-//! when a limit strikes, the relay drains or is succeeded. Beside HAProxy and nginx with the same limits.
+//! Bytes that one side has sent and a relay has accepted reach the other side, however slowly it reads,
+//! even if a limit strikes or the relay drains or is succeeded. HAProxy and nginx run beside it with the
+//! same limits.
 
 mod relays;
 
@@ -17,7 +18,7 @@ use super::fixture::{PATIENCE, Portway, config, hello, message, pause};
 use super::peers::{End, read_to_end};
 use relays::{Kind, Limit, Relay};
 
-/// What portway splices behind.
+/// Bytes after which portway splices.
 const BULK: usize = 20 << 20;
 
 /// Which way the bytes go.
@@ -41,7 +42,7 @@ enum Receiver {
 struct Cell {
     limit: Limit,
     way: Way,
-    /// So much goes before at full speed that portway splices.
+    /// [`BULK`] bytes go first at full speed, so that portway splices.
     spliced: bool,
     receiver: Receiver,
 }
@@ -64,7 +65,7 @@ impl Cell {
         cells
     }
 
-    /// More than fits into the kernel only where the receiver has to be waited for.
+    /// More than fits into the kernel only if portway has to wait for the receiver.
     const fn payload(self) -> usize {
         match self.limit {
             Limit::Stall => 6 << 20,
@@ -72,8 +73,8 @@ impl Cell {
         }
     }
 
-    /// Sender and receiver of a connection through a relay. One after the other: where many are begun at
-    /// once the limit of one that gets no time strikes.
+    /// Opens a connection through a relay; returns sender and receiver. Connections are opened one after the
+    /// other: among many at once, one could get no time and meet its limit.
     fn connect(self, backend: &Played, relay: SocketAddr) -> [TcpStream; 2] {
         static ALONE: Mutex<()> = Mutex::new(());
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,7 +84,7 @@ impl Cell {
         }
         if self.spliced {
             let [sender, receiver] = &mut ends;
-            // A relay that cuts it is found out by what is received.
+            // If a relay cuts the connection, the bytes received show it.
             thread::scope(|scope| {
                 scope.spawn(|| sender.write_all(&vec![0; BULK]));
                 drop(receiver.read_exact(&mut vec![0; BULK]));
@@ -92,7 +93,7 @@ impl Cell {
         ends
     }
 
-    /// Sends the payload, and receives it; if somebody is to strike meanwhile, once everybody has sent.
+    /// Sends the payload and receives it. If the test causes the limit, receiving begins once all have sent.
     fn play(self, [mut sender, mut receiver]: [TcpStream; 2], sent: &Barrier) -> Received {
         thread::scope(|scope| {
             let sending = scope.spawn(move || {
@@ -109,16 +110,16 @@ impl Cell {
                 sent.wait();
             }
             let taken = self.receive(&mut receiver);
-            // Open until all is received: a sender that closes is another story.
+            // The sender stays open until everything is received: its close is another test.
             drop(sending.join().unwrap());
             taken
         })
     }
 
-    /// Takes several times as long as the limit, except where the limit is a stall: a receiver that
-    /// pauses for longer is what that one is for.
+    /// Receives for several times as long as the limit. A stall limit is the exception, because it exists to
+    /// cut a receiver that pauses for longer.
     fn receive(self, stream: &mut TcpStream) -> Received {
-        // Between two of them less is read than makes room for a write in a full send queue.
+        // Less than what must be read to make room for a write in a full send queue.
         const PIECE: usize = 20_000;
         let slow_for = match self.receiver {
             Receiver::Slow if self.limit == Limit::Stall => 60,
@@ -133,7 +134,7 @@ impl Cell {
         let mut buffer = vec![0; PIECE];
         for piece in 0.. {
             let mut left = PIECE.min(self.payload() - taken.bytes);
-            // A read of no byte would wait for one.
+            // A read with an empty buffer would wait for a byte.
             while left > 0
                 && let Ok(count @ 1..) = stream.read(&mut buffer[..left])
             {
@@ -152,21 +153,21 @@ impl Cell {
     }
 }
 
-/// What came of a payload.
+/// What arrived of a payload.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Received {
     bytes: usize,
-    /// They are not those that were sent.
+    /// Some bytes differ from those that were sent.
     are_others: bool,
 }
 
-/// The longest payload; others are the beginning of it.
+/// The longest payload; shorter ones are its beginning.
 static CONTENT: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let period: Vec<u8> = (0..251).collect();
     period.repeat((6 << 20) / period.len() + 1)
 });
 
-/// A backend whose connections a test plays itself.
+/// A backend whose connections the test serves itself.
 struct Played(TcpListener);
 
 impl Played {
@@ -183,14 +184,14 @@ impl Played {
         self.0.local_addr().unwrap()
     }
 
-    /// Both ends of a connection through a relay, the hello taken.
+    /// Both ends of a connection through a relay, after the hello.
     fn connect(&self, relay: SocketAddr) -> [TcpStream; 2] {
         let client = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         narrow(&SockRef::from(&client));
         client.connect(&relay.into()).unwrap();
         let mut client = TcpStream::from(client);
         client.write_all(&hello()).unwrap();
-        // Others are what found out that the relay listens.
+        // Connections without a hello come from the check that the relay listens.
         let backend = loop {
             let (mut backend, _) = self.0.accept().unwrap();
             backend.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -207,14 +208,14 @@ impl Played {
     }
 }
 
-/// So much of what is on its way waits in the relay's send queue, and not at the receiver. A segment is smaller than
-/// what is read at a time: for a larger one the kernel would say only at its next probe that there is room.
+/// Makes the receive buffer small, so that bytes on their way wait in the relay's send queue and not at the receiver.
+/// Segments are smaller than one read: for a larger one the kernel would announce room only at its next probe.
 fn narrow(socket: &SockRef<'_>) {
     socket.set_recv_buffer_size(32 << 10).unwrap();
     socket.set_tcp_mss(16 << 10).unwrap();
 }
 
-/// Plays the cells of a limit through one relay; what each received.
+/// Plays the cells of a limit through one relay; returns what each received.
 fn play(kind: Kind, limit: Limit) -> Option<Vec<(Cell, Received)>> {
     let backend = Played::new();
     let mut relay = Relay::start(kind, limit, backend.address())?;
@@ -244,11 +245,11 @@ fn play(kind: Kind, limit: Limit) -> Option<Vec<(Cell, Received)>> {
     Some(played)
 }
 
-/// What the other relays deliver portway delivers too, and it delivers everything.
+/// portway delivers everything, and so at least what the other relays deliver.
 #[test]
 fn every_byte_that_was_accepted_is_delivered_whatever_limit_strikes() {
     const KINDS: [Kind; 3] = [Kind::Portway, Kind::Haproxy, Kind::Nginx];
-    // All at once: they wait most of the time.
+    // All run at once, because they wait most of the time.
     let tables = thread::scope(|scope| {
         let all = Limit::ALL
             .into_iter()
@@ -320,8 +321,8 @@ impl Waiting {
         assert_eq!(line["outcome"], "closed", "{line}");
     }
 
-    /// Its line, which claims no byte that the client did not get: it got what its kernel has
-    /// acknowledged, and perhaps what it was about to acknowledge.
+    /// Checks its line, which must claim no byte that the client did not get. The client got what its kernel
+    /// has acknowledged, and perhaps what it was about to acknowledge.
     fn cut(&mut self, outcome: &str) {
         let line = self.portway.line_of(self.client.local_addr().unwrap());
         assert_eq!(line["outcome"], outcome, "{line}");
@@ -355,14 +356,14 @@ fn a_second_signal_waits_for_no_byte() {
     waiting.cut("drained");
 }
 
-/// The kernel has taken everything, so no write of portway tells that nothing is taken any more.
+/// The kernel has taken everything, so no write of portway can show that the peer takes nothing more.
 #[test]
 fn a_receiver_that_takes_nothing_more_of_what_the_kernel_holds_stalls() {
     let keys = "idle_timeout = \"1s\"\nstall_timeout = \"2s\"";
     Waiting::start("", keys).cut("stalled");
 }
 
-/// A connection that has closed in a drain of so many seconds; its client has not read the answer yet.
+/// A connection that has closed during a drain of `seconds`, and whose client has not read the answer yet.
 fn closed_in_a_drain(seconds: u32) -> Waiting {
     let mut waiting = Waiting::start(&format!("drain_timeout = \"{seconds}s\""), "");
     waiting.portway.signal(Signal::TERM);
@@ -384,7 +385,7 @@ fn the_process_stays_until_the_last_bytes_of_closed_connections_are_taken() {
     assert_eq!(waiting.portway.wait_exit().code(), Some(0));
 }
 
-/// Where the network outlives the process, the kernel still delivers them.
+/// If the network outlives the process, the kernel still delivers them.
 #[test]
 fn the_end_of_a_drain_does_not_reset_connections_that_have_closed() {
     let mut waiting = closed_in_a_drain(2);

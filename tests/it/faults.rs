@@ -1,5 +1,5 @@
-//! Faults of backends, of the machine and of operators' tools: rows of
-//! `tests/ROWS.md`. Others are in `transfers`, `reload`, `watch`, `takeover`, `counts` and `conn`.
+//! Faults of backends, of the machine and of operators' tools: rows of `tests/ROWS.md`. Other faults
+//! are in `transfers`, `reload`, `watch`, `takeover`, `counts` and `conn`.
 
 mod admin;
 mod dials;

@@ -18,7 +18,8 @@ use super::hello::Builder;
 use super::metrics::Metrics;
 use super::peers::connect;
 
-/// What a test waits for at most: ten times what the slowest event takes. The machine may be busy with other tests.
+/// The longest wait of a test: ten times what the slowest event takes, because the machine may be busy with
+/// other tests.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 /// The program.
@@ -48,7 +49,7 @@ pub(crate) fn route(name: &str, endpoint: SocketAddr, backend: &str) -> String {
     )
 }
 
-/// A running `portway run`; ends with the value.
+/// A running `portway run`. Dropping it kills the process.
 pub(crate) struct Portway {
     child: Child,
     /// stdout: the connection log.
@@ -59,10 +60,10 @@ pub(crate) struct Portway {
     file: Arc<File>,
 }
 
-/// A routes.toml, shared by those who run with it.
+/// A routes.toml, shared by the processes that run with it.
 struct File {
     path: PathBuf,
-    /// Has it, if it is ours.
+    /// The directory of the file, if the fixture has made it.
     _directory: Option<TempDir>,
 }
 
@@ -72,12 +73,12 @@ impl Portway {
         Self::start_with(toml, Stdio::piped())
     }
 
-    /// The same with another stdout; `connections` stays empty unless it is a pipe of ours.
+    /// The same with another stdout; `connections` stays empty unless that is a pipe to the test.
     pub(crate) fn start_with(toml: &str, stdout: Stdio) -> Self {
         Self::start_by(program(), toml, stdout)
     }
 
-    /// The same by another command, to which the arguments of portway are added.
+    /// The same with another command, which gets the arguments of portway.
     pub(crate) fn start_by(command: Command, toml: &str, stdout: Stdio) -> Self {
         Self::spawn_by(command, toml, stdout).until_ready()
     }
@@ -106,13 +107,13 @@ impl Portway {
         self.spawn_beside(arguments).until_ready()
     }
 
-    /// The same without waiting: it may have to fail.
+    /// The same without waiting, for a process that may have to fail.
     pub(crate) fn spawn_beside(&self, arguments: &[&str]) -> Self {
         let file = Arc::clone(&self.file);
         Self::spawn_on(file, program(), arguments, Stdio::piped())
     }
 
-    /// Starts another one with the same file, by another command.
+    /// Starts another one with the same file and another command.
     pub(crate) fn start_again(&self, command: Command) -> Self {
         Self::spawn_on(Arc::clone(&self.file), command, &[], Stdio::piped()).until_ready()
     }
@@ -136,7 +137,7 @@ impl Portway {
         Self::spawn_by(program(), toml, stdout)
     }
 
-    /// The same by another command.
+    /// The same with another command.
     pub(crate) fn spawn_by(command: Command, toml: &str, stdout: Stdio) -> Self {
         Self::spawn_on(file(toml), command, &[], stdout)
     }
@@ -166,7 +167,7 @@ impl Portway {
         &self.file.path
     }
 
-    /// Replaces its routes.toml as editors do: by a rename.
+    /// Replaces its routes.toml by a rename, as editors do.
     pub(crate) fn write(&self, toml: &str) {
         let new = self.file.path.with_extension("new");
         std::fs::write(&new, toml).unwrap();
@@ -187,7 +188,7 @@ impl Portway {
         assert!(output.status.success(), "{output:?}");
     }
 
-    /// The first address that a listener is bound to. A new one is told a little after its reload.
+    /// The first address to which a listener is bound. The log shows a new one shortly after its reload.
     pub(crate) fn address(&self, listener: &str) -> SocketAddr {
         let listening =
             |line: &Value| message(line) == "listening" && line["fields"]["listener"] == listener;
@@ -211,7 +212,7 @@ impl Portway {
         client
     }
 
-    /// So many clients, one after the other, are each relayed within ten times what that may take.
+    /// Checks that so many clients, one after the other, are each relayed within ten times the usual time.
     pub(crate) fn relays_at_once(&self, clients: usize) {
         let slowest = (0..clients).map(|_| {
             let begin = Instant::now();
@@ -243,12 +244,12 @@ impl Portway {
         Metrics::parse(&page)
     }
 
-    /// One series now, by `name` or `name{label="value",…}` in any order of labels.
+    /// The value of a series now, by `name` or `name{label="value",…}` with labels in any order.
     pub(crate) fn metric(&self, series: &str) -> f64 {
         self.metrics().get(series)
     }
 
-    /// The same of a series with whole numbers.
+    /// The same for a series with whole numbers.
     pub(crate) fn count(&self, series: &str) -> u64 {
         self.metrics().count(series)
     }
@@ -281,14 +282,14 @@ impl Portway {
     }
 }
 
-/// The program without input.
+/// The program, with an empty stdin.
 fn program() -> Command {
     let mut command = Command::new(PORTWAY);
     command.stdin(Stdio::null());
     command
 }
 
-/// A routes.toml in a directory of its own.
+/// Writes a routes.toml into its own directory.
 fn file(toml: &str) -> Arc<File> {
     let directory = tempfile::tempdir().unwrap();
     // portway may run as another user.
@@ -307,7 +308,7 @@ impl Drop for Portway {
             eprintln!("program log:\n{}", self.program.tail());
             eprintln!("connection log:\n{}", self.connections.tail());
         }
-        // Both fail only if it has ended by itself, which a test may want.
+        // Both fail only if the process has ended by itself, which a test may want.
         drop(self.child.kill());
         drop(self.child.wait());
     }
@@ -323,7 +324,7 @@ pub(crate) fn message(line: &Value) -> &str {
     line["fields"]["message"].as_str().unwrap_or_default()
 }
 
-/// The JSON lines that a stream has brought so far.
+/// The JSON lines that have come from a stream so far.
 #[derive(Default)]
 pub(crate) struct Lines {
     lines: Mutex<Vec<Value>>,
@@ -337,7 +338,7 @@ impl Lines {
         let into = Arc::clone(&lines);
         thread::spawn(move || {
             for line in BufReader::new(stream).lines().map_while(Result::ok) {
-                // A line that is no JSON is kept as text: a test of the log's form will fail on it.
+                // A line that is not JSON is kept as text: a test of the log's form will fail on it.
                 let value = serde_json::from_str(&line).unwrap_or(Value::String(line));
                 into.lines.lock().unwrap().push(value);
                 into.grown.notify_all();
@@ -346,7 +347,7 @@ impl Lines {
         lines
     }
 
-    /// Waits for a line, also among those that have come already.
+    /// Waits for a line; a line that has come already counts too.
     pub(crate) fn wait(&self, patience: Duration, what: impl Fn(&Value) -> bool) -> Value {
         let end = Instant::now() + patience;
         let mut seen = 0;
@@ -393,7 +394,7 @@ impl Lines {
     }
 }
 
-/// One GET over HTTP/1.1, without keeping the connection. Status and body.
+/// Sends one GET over HTTP/1.1 and closes the connection. Returns status and body.
 pub(crate) fn get(admin: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let mut stream = TcpStream::connect(admin)?;
     stream.set_read_timeout(Some(PATIENCE))?;
@@ -426,7 +427,7 @@ pub(crate) fn within<T>(patience: Duration, what: &str, mut ask: impl FnMut() ->
     }
 }
 
-/// Lets time pass where time is what is tested: pacing of bytes, or that nothing happens.
+/// Lets time pass, if the test is about time: the pace of bytes, or that nothing happens.
 #[expect(
     clippy::disallowed_methods,
     reason = "a thread of a test serves no connection"

@@ -1,4 +1,4 @@
-//! Connections that a drain leaves alone until it is over, however slow the machine is.
+//! Connections that a drain does not end before it is over, however slow the machine is.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -10,24 +10,24 @@ use super::hello::Builder;
 use super::peers::{End, read_to_end};
 use super::process::descriptors;
 
-/// A client that has not read what a backend has echoed: bytes are always on their way to it. A drain may end a
-/// connection at once that has been silent for two seconds, and a test may be held up for so long.
+/// A client that has not read what a backend has echoed, so that bytes are always on their way to it. A drain may
+/// end a connection at once that has been silent for two seconds, and a test may be delayed for that long.
 pub(crate) struct Held {
     pub(crate) client: TcpStream,
     pub(crate) sent: Vec<u8>,
 }
 
 impl Held {
-    /// So many, for the route of [`NAME`].
+    /// Opens `count` of them, for the route of [`NAME`].
     pub(crate) fn many(portway: &Portway, count: usize) -> Vec<Self> {
         (0..count).map(|_| Self::new(portway, NAME)).collect()
     }
 
-    /// So many that this process serves, and not the one before it, which may accept for a moment longer. Beside
-    /// other connections one of them may be taken for one that it serves.
+    /// Opens `count` of them that this process serves, and not the one before it, which may accept for a moment
+    /// longer. It counts descriptors, so a connection of another test can be mistaken for one of them.
     pub(crate) fn served_by(portway: &Portway, count: usize) -> Vec<Self> {
         let mut served = Vec::new();
-        within(PATIENCE, "it serves connections", || {
+        within(PATIENCE, "this process serves connections", || {
             let before = descriptors(portway.pid());
             let one = Self::new(portway, NAME);
             // Its two sockets.
@@ -39,7 +39,7 @@ impl Held {
         served
     }
 
-    /// For the route of this server name, whose backend echoes.
+    /// Opens one for the route of this server name, whose backend echoes.
     pub(crate) fn new(portway: &Portway, name: &str) -> Self {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
         socket.set_recv_buffer_size(32 << 10).unwrap();
@@ -61,14 +61,14 @@ impl Held {
         self.sent.extend(bytes);
     }
 
-    /// Reads all that the backend has sent back.
+    /// Reads everything that the backend has sent back.
     pub(crate) fn read(&mut self) {
         let mut echoed = vec![0; self.sent.len()];
         self.client.read_exact(&mut echoed).unwrap();
         assert!(echoed == self.sent);
     }
 
-    /// Reads all, and ends in order.
+    /// Reads everything, and ends in order.
     pub(crate) fn finish(&mut self) {
         self.read();
         self.client.shutdown(Shutdown::Write).unwrap();

@@ -1,4 +1,4 @@
-//! portway inside the test: for settings that routes.toml does not have.
+//! portway inside the test process, for settings that routes.toml does not have.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::fixture::get;
 use super::metrics::Metrics;
 
-/// A running portway; ends with the value.
+/// A running portway. Dropping it stops it.
 pub(crate) struct InProcess {
     running: Option<Running>,
     log: Log,
@@ -47,7 +47,7 @@ impl InProcess {
         Metrics::parse(&get(self.running().admin().unwrap(), "/metrics").unwrap().1)
     }
 
-    /// A line of a connection from this address, once it has come. An address may come again.
+    /// A line of a connection from this address, if it has come. An address may occur more than once.
     pub(crate) fn find_line(&self, client: &str, what: impl Fn(&Value) -> bool) -> Option<Value> {
         let mut log = self.log.0.lock().unwrap();
         log.take_lines();
@@ -73,7 +73,7 @@ struct Log(Arc<Mutex<Written>>);
 
 #[derive(Default)]
 struct Written {
-    /// Not yet a whole line.
+    /// The part of a line that is not whole yet.
     rest: Vec<u8>,
     lines: HashMap<String, Vec<Value>>,
 }

@@ -1,6 +1,6 @@
-//! The invariants that other modules do not hold: what is counted, what a client can put into
-//! metrics and log, what idle, slow and stalled peers cost. 1 and 6 are in `transfers`, 2 and 7 in
-//! `bad_inputs`, 10 in `faults`.
+//! The invariants that other modules do not test: what is counted, what a client can put into
+//! metrics and log, and what idle, slow and stalled peers cost. 1 and 6 are in `transfers`, 2 and 7
+//! in `bad_inputs`, 10 in `faults`.
 
 mod chaos;
 mod row;
@@ -21,7 +21,7 @@ use super::random::{Content, Random, count, seed};
 fn invariant_4_random_names_make_no_series_and_few_lines() {
     let backend = Backend::echo();
     let portway = Portway::start(&config(&[backend.address()], "", ""));
-    // One of each kind beforehand, should any series begin with its first value.
+    // One of each kind comes first, in case a series appears only with its first value.
     ask_for(&portway, b"unknown.example");
     ask_for(&portway, b"\x1b[31m\n");
     let before = portway.metrics();
@@ -45,7 +45,7 @@ fn invariant_4_random_names_make_no_series_and_few_lines() {
     let lines = portway.connections.all();
     assert!(
         lines.iter().all(Value::is_object),
-        "a line is no JSON: {}",
+        "a line is not JSON: {}",
         portway.connections.tail()
     );
     let most = 2 * 11 * seconds;
@@ -92,7 +92,7 @@ fn invariant_5_an_idle_connection_holds_two_sockets_and_little_memory_and_wakes_
     let (before, begin) = (process::wake_ups(pid), Instant::now());
     pause(Duration::from_secs(10));
     let woken = process::wake_ups(pid) - before;
-    // Each thread ticks once a second, which tokio's timer wheel makes two wake-ups.
+    // Each thread ticks once a second, which tokio's timer wheel turns into two wake-ups.
     let seconds = begin.elapsed().as_secs();
     assert!(woken <= 10 * seconds, "{woken} in {seconds} s");
     clients.into_iter().for_each(reset);
@@ -198,7 +198,7 @@ fn send(stream: &mut TcpStream, content: Content, size: u64) {
     }
 }
 
-/// Reads to the end, compares, and tells how many bytes came.
+/// Reads to the end and compares. Returns how many bytes came.
 fn receive(stream: &mut TcpStream, content: Content) -> u64 {
     let mut received = 0;
     let mut buffer = vec![0; 64 << 10];

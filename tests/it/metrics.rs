@@ -12,7 +12,7 @@ pub(crate) struct Metrics {
 pub(crate) type Series = (String, BTreeMap<String, String>);
 
 impl Metrics {
-    /// Reads the text format; panics on a line that is none.
+    /// Parses the text format; panics on a line that does not fit it.
     pub(crate) fn parse(page: &str) -> Self {
         let series = page
             .lines()
@@ -31,17 +31,17 @@ impl Metrics {
         }
     }
 
-    /// One series with whole numbers, named as for [`Self::get`].
+    /// The value of a series with whole numbers, named as for [`Self::get`].
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
-        reason = "a count"
+        reason = "the value is a count"
     )]
     pub(crate) fn count(&self, series: &str) -> u64 {
         self.get(series).round() as u64
     }
 
-    /// One series that must exist, its labels in any order.
+    /// The value of a series, which must exist, with labels in any order.
     pub(crate) fn get(&self, series: &str) -> f64 {
         let found = self.series.get(&parse_series(series));
         *found.unwrap_or_else(|| panic!("no series {series} in\n{}", self.page))

@@ -13,7 +13,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::fixture::{PATIENCE, within};
 
-/// How a stream ended for its reader.
+/// How a stream ended for the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// An orderly end.
@@ -73,7 +73,7 @@ impl Backend {
         })
     }
 
-    /// Sends back what comes.
+    /// Sends back what it receives.
     pub(crate) fn echo() -> Self {
         Self::start(|mut stream| {
             let mut buffer = vec![0; 64 << 10];
@@ -85,7 +85,7 @@ impl Backend {
         })
     }
 
-    /// Reads nothing, sends nothing, holds what it accepts until the value ends.
+    /// Reads nothing, sends nothing, and holds what it accepts until it is dropped.
     pub(crate) fn holding() -> Self {
         let held = Mutex::new(Vec::new());
         Self::start(move |stream| held.lock().unwrap().push(stream))
@@ -99,7 +99,7 @@ impl Backend {
         })
     }
 
-    /// Where to dial.
+    /// The address to dial.
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }
@@ -126,7 +126,7 @@ impl Drop for Backend {
     }
 }
 
-/// An address where connections are refused for as long as the value lives.
+/// An address that refuses connections until this value is dropped.
 pub(crate) struct Refusing(Socket);
 
 impl Refusing {
@@ -151,7 +151,7 @@ impl Unanswering {
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap();
         let mut queue = Vec::new();
-        // Two fill it; the third already waits in vain.
+        // Two connections fill it; the third waits in vain.
         for _ in 0..3 {
             let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
             drop(socket.connect_timeout(&address, Duration::from_millis(100)));
@@ -179,8 +179,8 @@ fn bind(socket: &Socket) {
     socket.bind(&address.into()).unwrap();
 }
 
-/// An address for a relay that cannot be told to take port 0. A socket keeps it, without listening, for as
-/// long as this process lives: the kernel gives the port to nobody who does not ask for it.
+/// An address for a relay that cannot use port 0. A socket reserves it, without listening, for as long as this
+/// process lives: the kernel then gives the port only to processes that ask for it.
 pub(crate) fn free() -> SocketAddr {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
@@ -199,7 +199,7 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream
 }
 
-/// Everything up to the end, and which end.
+/// Reads everything up to the end. Returns the bytes and the kind of end.
 pub(crate) fn read_to_end(stream: &mut TcpStream) -> (Vec<u8>, End) {
     let mut bytes = Vec::new();
     let mut buffer = vec![0; 64 << 10];
@@ -218,7 +218,7 @@ pub(crate) fn is_timeout(error: &std::io::Error) -> bool {
     [ErrorKind::WouldBlock, ErrorKind::TimedOut].contains(&error.kind())
 }
 
-/// Writes until nothing has been taken for a while: every buffer on the way is full.
+/// Writes until nothing has been taken for a while, so that every buffer on the way is full.
 pub(crate) fn fill(mut stream: &TcpStream) {
     const A_WHILE: Timespec = Timespec {
         tv_sec: 0,
@@ -232,8 +232,8 @@ pub(crate) fn fill(mut stream: &TcpStream) {
     stream.set_nonblocking(false).unwrap();
 }
 
-/// Waits for the error of a socket that is not read: a RST that came after the FIN. `None` if
-/// none comes.
+/// Waits for the error of a socket that nobody reads: a RST that came after the FIN. `None` if none
+/// comes.
 pub(crate) fn error_within(stream: &TcpStream, patience: Duration) -> Option<ErrorKind> {
     let mut wanted = [PollFd::new(stream, PollFlags::empty())];
     let patience = Timespec::try_from(patience).unwrap();

@@ -1,4 +1,4 @@
-//! What /proc tells of a process, and the limits of our own.
+//! What /proc shows about a process, and the limits of our own process.
 
 use std::fs::{self, DirEntry};
 use std::net::{Ipv4Addr, SocketAddr};
@@ -24,7 +24,7 @@ pub(crate) fn raise_descriptors() -> u64 {
 pub(crate) struct Socket {
     pub(crate) local: SocketAddr,
     pub(crate) remote: SocketAddr,
-    /// 0 for one that no process has, such as one that is not accepted yet.
+    /// 0 for a socket that no process has, such as one that is not accepted yet.
     pub(crate) inode: u64,
     state: u8,
 }
@@ -35,12 +35,12 @@ impl Socket {
         self.state == 10
     }
 
-    /// Of a row of the kernel's table.
+    /// Parses a row of the kernel's table.
     fn parse(row: &str) -> Option<Self> {
         let fields: Vec<&str> = row.split_whitespace().collect();
         let address = |field: &str| {
             let (host, port) = field.split_once(':')?;
-            // The host stands as it lies in memory.
+            // The host is in the byte order of memory.
             let host = u32::from_str_radix(host, 16).ok()?.to_ne_bytes();
             let port = u16::from_str_radix(port, 16).ok()?;
             Some(SocketAddr::from((Ipv4Addr::from(host), port)))
@@ -60,12 +60,12 @@ pub(crate) fn sockets() -> Vec<Socket> {
     table.lines().filter_map(Socket::parse).collect()
 }
 
-/// Open descriptors.
+/// The number of open descriptors.
 pub(crate) fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
-/// Threads, without those of the allocator: it starts a few of them when it first needs them.
+/// The number of threads, without those of the allocator, which starts a few when it first needs them.
 pub(crate) fn threads(pid: u32) -> usize {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     // A thread may end between the listing and the look at it.
@@ -74,12 +74,12 @@ pub(crate) fn threads(pid: u32) -> usize {
     names.filter(|name| !name.starts_with("jemalloc")).count()
 }
 
-/// Resident bytes that are no file.
+/// Resident bytes that do not belong to files.
 pub(crate) fn resident(pid: u32) -> u64 {
     field(Path::new(&format!("/proc/{pid}/status")), "RssAnon:").unwrap() * 1024
 }
 
-/// How often the threads went to wait, over all of them: each wake-up is one.
+/// How often all threads together went to sleep; each wake-up counts once.
 pub(crate) fn wake_ups(pid: u32) -> u64 {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
     // A thread may end between the listing and the look at it.
@@ -91,7 +91,7 @@ pub(crate) fn wake_ups(pid: u32) -> u64 {
 /// Processor time so far, user and system, in ticks of 10 ms.
 pub(crate) fn ticks(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    // The name is in brackets and may hold anything.
+    // The name is in parentheses and may contain anything.
     let fields = stat
         .rsplit_once(')')
         .unwrap()

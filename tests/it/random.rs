@@ -1,4 +1,4 @@
-//! Numbers that a seed repeats, and a content that any offset of a stream repeats.
+//! Numbers that a seed repeats, and content that the offset in a stream repeats.
 
 use std::sync::LazyLock;
 
@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// A series of its own for each pair.
+    /// Creates a generator, with its own series for each pair.
     pub(crate) fn new(seed: u64, series: u64) -> Self {
         let mut random = Self(seed);
         let key = random.next();
@@ -28,19 +28,19 @@ impl Random {
         self.next() % end
     }
 
-    /// True so many times in a hundred.
+    /// True with this probability.
     pub(crate) fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// 0 to `most`, each order of magnitude as likely as the next.
+    /// 0 to `most`; each order of magnitude is equally likely.
     pub(crate) fn magnitude(&mut self, most: u64) -> u64 {
         let bits = self.below(u64::from(most.ilog2()) + 2);
         self.below((1 << bits).min(most) + 1)
     }
 }
 
-/// The seed of `PORTWAY_SEED`, or one of the clock, shown so that a failure can be repeated.
+/// The seed in `PORTWAY_SEED`, or one from the clock. It is printed, so that a failure can be repeated.
 pub(crate) fn seed() -> u64 {
     let seed = std::env::var("PORTWAY_SEED").map_or_else(
         |_| {
@@ -55,20 +55,20 @@ pub(crate) fn seed() -> u64 {
     seed
 }
 
-/// A count of the environment, for longer runs by the same tests.
+/// A count from an environment variable, for longer runs of the same tests.
 pub(crate) fn count(variable: &str, default: u64) -> u64 {
     std::env::var(variable).map_or(default, |text| text.parse().expect("a number"))
 }
 
-/// An endless stream of bytes that needs no storing: what was received is compared with what its
-/// offset says. It repeats itself, with a prime length that no fault would lose by chance.
+/// An endless stream of bytes that need not be stored: a received byte is compared with the byte of
+/// its offset. The stream repeats with a prime period, so that no fault hides by chance.
 #[derive(Clone, Copy)]
 pub(crate) struct Content {
     phase: u64,
 }
 
 const PERIOD: u64 = 1_048_573;
-/// The most that [`Content::at`] is asked for at once.
+/// The largest slice of [`Content::at`].
 pub(crate) const SLICE: u64 = 128 << 10;
 
 static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
@@ -86,7 +86,7 @@ static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
 });
 
 impl Content {
-    /// Another stream for each key.
+    /// The stream of this key; each key has another one.
     pub(crate) fn new(key: u64) -> Self {
         Self {
             phase: Random(key).next() % PERIOD,

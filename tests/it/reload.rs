@@ -22,7 +22,7 @@ fn generation(portway: &Portway) -> u64 {
     portway.count("portway_config_generation")
 }
 
-/// A client of `agents` for `<name>.example` gets its hello echoed.
+/// Whether a client of `agents` for `<name>.example` gets its hello echoed.
 fn is_routed(portway: &Portway, name: &str) -> bool {
     let mut client = connect(portway.address("agents"));
     let hello = Builder::new(format!("{name}.example")).build();
@@ -31,14 +31,14 @@ fn is_routed(portway: &Portway, name: &str) -> bool {
     client.read_exact(&mut echoed).is_ok() && echoed == hello
 }
 
-/// A new client of `agents` is reset; that may come before its connect returns.
+/// Whether a new client of `agents` is reset. The reset may come before its connect returns.
 fn is_reset(portway: &Portway) -> bool {
     let reset = |mut client: TcpStream| read_to_end(&mut client).1 == End::Reset;
     TcpStream::connect(portway.address("agents")).map_or(true, reset)
 }
 
-/// 500 new connections a second and 1,000 that transfer all the time, while each of `PORTWAY_RELOADS`
-/// reloads changes routes, backends, limits and a listener.
+/// 500 new connections per second and 1,000 that transfer all the time, while each of
+/// `PORTWAY_RELOADS` reloads changes routes, backends, limits and a listener.
 #[test]
 fn f22_reloads_under_load_refuse_and_reset_nobody() {
     let reloads = count("PORTWAY_RELOADS", 10);
@@ -112,7 +112,7 @@ fn invariant_8_unchanged_listeners_keep_their_sockets() {
         inodes
     };
     let before = listening();
-    // Also where the listener gets another name.
+    // Also if the listener gets another name.
     portway.reload_with(&toml.replace("listeners.agents", "listeners.renamed"));
     assert_eq!(listening(), before);
     let mut client = connect(address);
@@ -198,7 +198,7 @@ fn invariant_8_what_is_known_of_an_unchanged_endpoint_survives() {
     for _ in 0..8 {
         drop(portway.relayed());
     }
-    assert_eq!(failures(), before, "it is still known to be dead");
+    assert_eq!(failures(), before, "the dead endpoint was tried again");
 }
 
 #[test]
@@ -222,7 +222,7 @@ fn with_unknown_key(toml: &str) -> String {
     toml.replace("[limits]\n", "[limits]\nmax_conections = 5\n")
 }
 
-/// What is wrong, the file, and what is told of it.
+/// What is wrong, the content of the file, and part of the message.
 fn bad_files(toml: &str, taken: SocketAddr) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let in_use = toml.replace(
         "[backends.fleet]",
@@ -293,17 +293,14 @@ fn f23_a_bad_file_changes_nothing_but_a_metric_and_the_log() {
     fs::remove_dir(portway.file()).unwrap();
     let made = Command::new("mkfifo").arg(portway.file()).status();
     assert!(made.unwrap().success());
-    check(
-        "a pipe that nobody writes",
-        "nobody has written to this pipe",
-    );
-    // All faults are logged, and those of the last are told with place and remedy.
+    check("a pipe without a writer", "nobody has written to this pipe");
+    // All faults are logged, and the reload prints those of its own file with place and remedy.
     portway.write(&unknown);
     check("unknown key again", "max_connections");
     let logged = |line: &serde_json::Value| message(line).contains("max_conections");
     portway.program.wait(PATIENCE, logged);
 
-    // A mark of byte order is no fault.
+    // A byte order mark is not a fault.
     portway.write(&format!("\u{feff}{toml}"));
     let output = portway.reload();
     assert!(output.status.success(), "{output:?}");
@@ -356,7 +353,7 @@ fn f24_of_many_signals_with_rewrites_the_last_wins_and_nothing_leaks() {
         is_routed(&portway, "last").then_some(())
     });
     assert!(!is_routed(&portway, "first"));
-    // A thread that has read the file stays for ten seconds, and one more may have been needed.
+    // A thread that has read the file stays for ten seconds, and one more may have started.
     within(PATIENCE, "descriptors and threads are as before", || {
         let pid = portway.pid();
         let left = (process::descriptors(pid), process::threads(pid));
@@ -404,7 +401,7 @@ fn a_larger_hello_is_taken_after_a_reload_that_allows_it() {
     let large = Builder::new(super::fixture::NAME).padded_to(60_000).build();
     let answered = || {
         let mut client = connect(portway.address("agents"));
-        // It may be refused before all is sent.
+        // portway may refuse it before everything is sent.
         let sent = client.write_all(&large).is_ok();
         sent && client.read_exact(&mut large.clone()).is_ok()
     };

@@ -1,4 +1,4 @@
-//! The fixture itself, without portway in between: what it tells must be true.
+//! Tests of the fixture itself, without portway in between: what it reports must be true.
 
 use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};

@@ -10,13 +10,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::fixture::{PATIENCE, PORTWAY, config, within};
 
-/// A routes.toml that is fine.
+/// A routes.toml without faults.
 fn toml() -> String {
     config(&["127.0.0.1:9".parse().unwrap()], "", "")
 }
 
-/// `portway run` on a file of this text, with so many descriptors. What is said until it is ready, or
-/// has ended.
+/// Starts `portway run` with `count` descriptors. Returns whether it became ready, and what it printed
+/// until then or until it ended.
 fn start_with_descriptors(count: u32) -> (bool, String) {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("routes.toml");
@@ -56,14 +56,14 @@ fn a_start_without_descriptors_always_says_why_it_ended() {
     for count in 4..=24 {
         for _ in 0..6 {
             let (ready, said) = start_with_descriptors(count);
-            // What failed, and what to do. With too few the loader of the system speaks instead.
+            // It says what failed and what to do. With too few descriptors the system's loader speaks instead.
             let says_why = said.contains("ulimit -n") || said.contains("shared libraries");
             assert!(ready || says_why, "with {count} descriptors: {said}");
         }
     }
 }
 
-/// `portway run` on a named pipe in the directory.
+/// Starts `portway run` on a named pipe in the directory.
 fn spawn_on_a_pipe(directory: &Path) -> (Child, PathBuf) {
     let pipe = directory.join("routes.toml");
     let made = Command::new("mkfifo").arg(&pipe).status().unwrap();
@@ -79,16 +79,16 @@ fn spawn_on_a_pipe(directory: &Path) -> (Child, PathBuf) {
     (child, pipe)
 }
 
-/// `portway run` on a named pipe: it gets these signals while it waits for its configuration, and this one
-/// when it is ready, if ever. What it has said, and how it ended.
+/// Starts `portway run` on a named pipe. It gets the `early` signals while it waits for its configuration, and
+/// the `late` one when it is ready. Returns what it printed, and how it ended.
 fn with_early_signals(early: &[Signal], late: Option<Signal>) -> (String, ExitStatus) {
     let directory = tempfile::tempdir().unwrap();
     let (mut child, pipe) = spawn_on_a_pipe(directory.path());
-    // Without a reader it cannot be opened so.
+    // Opening it this way fails until there is a reader.
     let mut options = OpenOptions::new();
     let options = options.write(true).custom_flags(nonblocking());
     let open = || -> Option<File> { options.open(&pipe).ok() };
-    let mut writer = within(PATIENCE, "it reads the pipe", open);
+    let mut writer = within(PATIENCE, "portway reads the pipe", open);
     let pid = Pid::from_child(&child);
     for signal in early {
         kill_process(pid, *signal).unwrap();
@@ -121,19 +121,19 @@ fn a_hangup_in_the_first_moments_ends_nothing() {
     assert_eq!(status.code(), Some(0), "{said}");
 }
 
-/// Whoever writes the pipe takes longer than a person waits.
+/// The writer of the pipe takes longer than a person waits.
 #[test]
 fn a_stop_is_heard_while_the_configuration_is_read() {
     let directory = tempfile::tempdir().unwrap();
     let (mut child, pipe) = spawn_on_a_pipe(directory.path());
-    // It opens once portway reads.
+    // The pipe opens once portway reads.
     let writer = OpenOptions::new().write(true).open(&pipe).unwrap();
     kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
     let mut said = String::new();
     let mut stderr = child.stderr.take().unwrap();
     stderr.read_to_string(&mut said).unwrap();
     assert_eq!(child.wait().unwrap().code(), Some(0), "{said}");
-    assert_eq!(said, "", "no fault of the file");
+    assert_eq!(said, "", "portway reports a fault of the file");
     drop(writer);
 }
 

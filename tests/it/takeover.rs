@@ -23,10 +23,10 @@ use super::process;
 use super::random::count;
 use super::reload::load::Load;
 
-/// A drain that ends no connection before the test does.
+/// A drain that does not end a connection before the test does.
 const SLOW_DRAIN: &str = "drain_timeout = \"365d\"";
 
-/// A routes.toml whose listener and admin have ports that nobody has.
+/// A routes.toml whose listener and admin have ports that are free.
 fn with_ports(backend: SocketAddr, limits: &str) -> String {
     let toml = config(&[backend], limits, "");
     toml.replacen("127.0.0.1:0", &free().to_string(), 1)
@@ -50,8 +50,8 @@ fn f27_one_takeover_after_the_other_refuses_and_resets_nobody() {
         portway.program.wait(PATIENCE, drains);
         old.push(std::mem::replace(&mut portway, next));
         pause(Duration::from_millis(300));
-        // The address of admin has gone over too.
-        within(PATIENCE, "the new one is ready", || {
+        // The new process has the admin address too.
+        within(PATIENCE, "the new process is ready", || {
             (get(portway.admin(), "/readyz").ok()?.0 == 200).then_some(())
         });
     }
@@ -65,7 +65,7 @@ fn f27_one_takeover_after_the_other_refuses_and_resets_nobody() {
         drained += lines.filter(|line| line["outcome"] == "drained").count();
     }
     assert!(drained as u64 <= done.silent, "{drained}: {done:?}");
-    // It may be reloaded, so it has the control socket too.
+    // It accepts a reload, so it has the control socket too.
     within(PATIENCE, "the control socket is free", || {
         portway.reload().status.success().then_some(())
     });
@@ -101,7 +101,7 @@ fn f27_the_first_signal_after_a_takeover_does_not_cut_the_drain() {
     portway.program.wait(PATIENCE, drains);
     let descriptors = process::descriptors(portway.pid());
     portway.signal(Signal::TERM);
-    within(PATIENCE, "it lets go of its sockets", || {
+    within(PATIENCE, "the old process closes its sockets", || {
         (process::descriptors(portway.pid()) < descriptors).then_some(())
     });
     held.finish();
@@ -109,7 +109,7 @@ fn f27_the_first_signal_after_a_takeover_does_not_cut_the_drain() {
     drop(next.relayed());
 }
 
-/// A predecessor that gives its listener and says nothing more. `stays`: it keeps the control socket.
+/// A predecessor that hands its listener over and then is silent. If it `stays`, it keeps the control socket.
 fn abandoned(stays: bool) -> (Portway, Option<UnixListener>) {
     let backend = Backend::echo();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -133,7 +133,7 @@ fn abandoned(stays: bool) -> (Portway, Option<UnixListener>) {
     let portway = Portway::start_at(&file, &["--takeover"]);
     let control = predecessor.join().unwrap();
     if control.is_none() {
-        within(PATIENCE, "the control socket is had", || {
+        within(PATIENCE, "portway has the control socket", || {
             portway.reload().status.success().then_some(())
         });
         drop(portway.relayed());
@@ -170,11 +170,13 @@ fn f27_of_two_successors_at_once_one_is_left() {
         .iter_mut()
         .filter_map(|one| one.has_exited().is_none().then_some(one));
     let [left] = &left.collect::<Vec<_>>()[..] else {
-        panic!("not exactly one is left");
+        panic!("not exactly one process is left");
     };
-    within(PATIENCE, "it has the control socket", || {
-        left.reload().status.success().then_some(())
-    });
+    within(
+        PATIENCE,
+        "the process that is left has the control socket",
+        || left.reload().status.success().then_some(()),
+    );
     drop(left.relayed());
 }
 
@@ -209,8 +211,8 @@ fn a_plain_second_start_fails_and_says_who_is_there() {
     drop(portway.relayed());
 }
 
-/// As systemd starts it: with the socket at 3, and the count and the process in the environment. It is
-/// passed as the shell's input.
+/// Starts portway as systemd does: with the socket as descriptor 3, and the count and the process id in
+/// the environment. The shell gets the socket as its input.
 fn activated(listener: &TcpListener) -> Command {
     let socket = OwnedFd::from(listener.try_clone().unwrap());
     let mut command = Command::new("sh");
@@ -302,7 +304,7 @@ fn systemd_is_told_of_start_reload_watchdog_and_stop() {
     portway.signal(Signal::TERM);
     let told = wait("STOPPING=1");
     assert!(told.contains("EXTEND_TIMEOUT_USEC=8000000"), "{told}");
-    // The drain is no reason for the watchdog.
+    // The watchdog is fed during the drain too.
     wait("WATCHDOG=1");
     assert_eq!(portway.wait_exit().code(), Some(0));
 }

@@ -1,5 +1,5 @@
-//! Random transfers: bytes pass unchanged, in order, once, and both kinds of end as they are
-//! (invariants 1 and 6; faults F04 to F09 in the small).
+//! Random transfers: bytes pass unchanged, in order, once, and both kinds of end stay what they are
+//! (invariants 1 and 6; faults F04 to F09 on a small scale).
 //!
 //! `PORTWAY_TRANSFERS` sets the count of each mode, `PORTWAY_SEED` repeats a run.
 
@@ -55,7 +55,7 @@ fn through_portway(plan: PlanOf, splicing: Splicing) {
         "{:?}",
         metrics.outcomes("agents")
     );
-    // Without an answer the outcome may be `backend_closed_early`, of which many share a line.
+    // Without an answer the outcome may be `backend_closed_early`, and many of those share a line.
     let answered = |transfer: &&Done| transfer.orderly && transfer.bytes[1] > 0;
     for transfer in done.iter().filter(answered) {
         let what = format!("a line of {transfer:?}");
@@ -97,7 +97,7 @@ fn invariant_1_and_6_hold_with_shrunken_pipes() {
     ordinary_user::run("it::transfers::with_shrunken_pipes_as_an_ordinary_user");
 }
 
-/// Run in a process of its own by the test above.
+/// The test above runs this one in its own process.
 #[test]
 fn with_shrunken_pipes_as_an_ordinary_user() {
     if ordinary_user::portway().is_none() {
@@ -141,7 +141,7 @@ fn f06_and_f07_much_may_follow_the_end_of_the_other_direction() {
     assert!(faults.is_empty(), "{faults:#?}");
 }
 
-/// The backend has said all that it has to say before the client begins.
+/// The backend has sent everything before the client begins.
 #[test]
 fn f07_after_the_end_of_the_backend_the_client_may_send_16_mb() {
     const SIZE: usize = 16_000_000;
@@ -171,7 +171,7 @@ fn f07_after_the_end_of_the_backend_the_client_may_send_16_mb() {
     assert_eq!(line["bytes_client_to_backend"], sent.len(), "{line}");
 }
 
-/// One byte fills a slot of a pipe, and so does a segment: "full" and "empty" are told apart.
+/// One byte fills a slot of a pipe, and so does a segment. portway must tell "full" from "empty".
 #[test]
 fn f10_small_segments_fill_pipes_and_nothing_hangs() {
     let arena = Arena::new(random::seed(), Plan::small_segments);

@@ -1,4 +1,4 @@
-//! `run --watch`: changes of the file are noticed.
+//! `run --watch` notices changes of the file.
 
 use std::fs;
 use std::net::TcpListener;
@@ -41,13 +41,15 @@ fn a_changed_file_is_in_force_however_it_was_written() {
     fs::write(portway.file(), with("in-place")).unwrap();
     wait_generation(&portway, 3);
     fs::remove_file(portway.file()).unwrap();
-    within(PATIENCE, "the loss is told", || {
-        (portway.metric("portway_config_last_reload_successful") < 0.5).then_some(())
-    });
+    within(
+        PATIENCE,
+        "the metrics show that the file is missing",
+        || (portway.metric("portway_config_last_reload_successful") < 0.5).then_some(()),
+    );
     fs::write(portway.file(), with("anew")).unwrap();
     wait_generation(&portway, 4);
     assert_eq!(portway.count("portway_config_last_reload_successful"), 1);
-    // What is not the file is nothing, and neither is the same content.
+    // Another file is ignored, and so is the same content.
     fs::write(portway.file().with_file_name("other"), "x").unwrap();
     fs::write(portway.file(), with("anew")).unwrap();
     pause(Duration::from_millis(700));
@@ -63,10 +65,10 @@ fn a_file_that_cannot_be_read_as_text_is_tried_once() {
     });
     let failures = || portway.count("portway_reloads_total{result=\"failure\"}");
     fs::write(portway.file(), [0xff, 0xfe]).unwrap();
-    within(PATIENCE, "the fault is told", || {
+    within(PATIENCE, "the metrics show the fault", || {
         (failures() == 1).then_some(())
     });
-    // Events of the directory that do not change the file.
+    // These events of the directory do not change the file.
     for name in ["a", "b", "c"] {
         fs::write(portway.file().with_file_name(name), name).unwrap();
         pause(Duration::from_millis(300));
@@ -87,7 +89,7 @@ fn a_file_that_could_not_be_read_for_a_while_is_in_force_again_without_a_change(
     fs::rename(portway.file(), &aside).unwrap();
     // A link to itself cannot be opened.
     symlink(portway.file(), portway.file()).unwrap();
-    within(PATIENCE, "the fault is told", || is_fine(0));
+    within(PATIENCE, "the metrics show the fault", || is_fine(0));
     fs::rename(&aside, portway.file()).unwrap();
     within(PATIENCE, "the file is in force again", || is_fine(1));
 }
@@ -101,10 +103,10 @@ fn a_file_whose_address_is_busy_is_tried_until_the_address_is_free() {
     let busy = other.local_addr().unwrap();
     portway.write(&format!("{toml}[listeners.more]\nbind = [\"{busy}\"]\n"));
     let failures = || portway.count("portway_reloads_total{result=\"failure\"}");
-    within(PATIENCE, "the fault is told", || {
+    within(PATIENCE, "the metrics show the fault", || {
         (failures() == 1).then_some(())
     });
-    // It is told once, however often it is tried.
+    // The fault is counted once, however often portway tries.
     pause(Duration::from_secs(3));
     assert_eq!(failures(), 1);
     drop(other);
@@ -124,7 +126,7 @@ fn a_file_that_is_again_as_before_its_address_was_busy_is_in_force_again() {
         (now == fine).then_some(())
     };
     portway.write(&format!("{toml}[listeners.more]\nbind = [\"{busy}\"]\n"));
-    within(PATIENCE, "the fault is told", || is_fine(0));
+    within(PATIENCE, "the metrics show the fault", || is_fine(0));
     portway.write(&toml);
     within(PATIENCE, "the file is in force again", || is_fine(1));
 }
@@ -138,7 +140,7 @@ fn a_file_that_changes_in_a_drain_fills_no_log() {
     let draining = |line: &Value| message(line) == "draining";
     portway.program.wait(PATIENCE, draining);
     portway.write(&format!("{toml}{}", route("more", backend.address(), "")));
-    // It is tried again every two seconds.
+    // portway tries again every two seconds.
     pause(Duration::from_secs(3));
     portway.signal(Signal::HUP);
     let refused = |line: &Value| message(line).contains("does not reload");
@@ -173,14 +175,14 @@ fn f23_the_swap_of_a_kubernetes_volume_is_in_force() {
     fs::remove_dir_all(volume.path().join("..one")).unwrap();
     wait_generation(&portway, 2);
     swap("bad", "nonsense");
-    within(PATIENCE, "the fault is told", || {
+    within(PATIENCE, "the metrics show the fault", || {
         (portway.metric("portway_config_last_reload_successful") < 0.5).then_some(())
     });
     swap("three", &toml);
     wait_generation(&portway, 3);
 }
 
-/// In a user namespace where there are no inotify instances.
+/// Runs in a user namespace without inotify instances.
 #[test]
 fn without_inotify_a_changed_file_is_looked_for() {
     let namespace = ["--user", "--map-root-user"];

@@ -1,6 +1,6 @@
 //! How connections spread over the workers.
 //!
-//! The kernel says who serves whom: each worker has an epoll of its own, with its connections in it.
+//! The kernel shows which worker serves a connection: each worker has its own epoll with its connections.
 
 mod shares;
 
@@ -14,7 +14,7 @@ use super::fixture::{Portway, config};
 use super::peers::{Backend, reset};
 use super::process::raise_descriptors;
 
-/// The busiest worker has at most this many times the mean.
+/// Most connections of the busiest worker, as a multiple of the mean.
 const MOST: f64 = 1.1;
 
 const WORKERS: usize = 2;
@@ -38,7 +38,7 @@ impl Fleet {
         }
     }
 
-    /// As many more clients, several at a time; all are relayed when this returns.
+    /// Adds `count` clients, several at a time; all are relayed when this returns.
     fn join(&mut self, count: usize) -> Shares {
         const AT_A_TIME: usize = 4;
         let portway = &self.portway;
@@ -56,8 +56,8 @@ impl Fleet {
         self.shares()
     }
 
-    /// Those clients leave to whom this applies, by position and address; portway has let them go
-    /// when this returns.
+    /// Removes the clients for which `leaves` is true, by position and address; portway has closed
+    /// them when this returns.
     fn leave(&mut self, mut leaves: impl FnMut(usize, SocketAddr) -> bool) -> Shares {
         let clients = std::mem::take(&mut self.clients);
         for (index, client) in clients.into_iter().enumerate() {
@@ -70,7 +70,7 @@ impl Fleet {
         self.shares()
     }
 
-    /// Once exactly the clients that are there are served.
+    /// Waits until portway serves exactly the present clients.
     fn shares(&self) -> Shares {
         let clients = self.clients.iter();
         let clients = clients.map(|client| client.local_addr().unwrap()).collect();
@@ -89,17 +89,17 @@ fn assert_even(what: &str, shares: &Shares) {
     assert!(shares.imbalance() <= MOST, "{what}: {:?}", shares.counts());
 }
 
-/// A connection stays on its worker, so those that leave may empty any; the next ones fill it up.
+/// A connection stays on its worker, so those that leave may empty a worker; the next ones fill it up.
 fn stay_even(count: usize) {
     let mut fleet = Fleet::start(Backend::holding());
-    assert_even("all are there", &fleet.join(count));
+    assert_even("all have come", &fleet.join(count));
 
-    // Who leaves is chance to a worker.
+    // It is chance whose worker loses a connection.
     let left = fleet.leave(|index, _| index % 2 == 1);
     println!("every second one has left: {:?}", left.counts());
     assert_even("as many have come", &fleet.join(count / 2));
 
-    // Or it is the worst: all that one worker has leave.
+    // The worst case: all connections of one worker leave.
     let busiest = fleet.shares().busiest().clone();
     let left = fleet.leave(|_, client| busiest.contains(&client));
     println!("those of one worker have left: {:?}", left.counts());
@@ -113,12 +113,12 @@ fn a_hundred_connections_spread_evenly_and_again_after_many_have_left() {
     stay_even(100);
 }
 
-/// Or as many as the limit of descriptors allows.
+/// It uses fewer connections if the limit of descriptors demands it.
 #[test]
 fn two_thousand_connections_spread_evenly_and_again_after_many_have_left() {
     const WANTED: usize = 2000;
-    // Each time both ends are ours, and the backend keeps its own of those who left; the rest is for
-    // other tests of this process.
+    // Both ends of each leg are in this process, and the backend keeps its ends of those that left. The
+    // rest is for other tests of this process.
     const EACH: usize = 8;
     let limit = usize::try_from(raise_descriptors()).unwrap_or(usize::MAX);
     let count = WANTED.min(limit / EACH);
@@ -128,7 +128,7 @@ fn two_thousand_connections_spread_evenly_and_again_after_many_have_left() {
     stay_even(count);
 }
 
-/// Each flow flows beyond the bytes after which it may have a pipe.
+/// Each flow moves more bytes than it needs to qualify for a pipe.
 fn bulk_flows_use_every_worker(count: usize) {
     const SIZE: usize = 24 << 20;
     let mut fleet = Fleet::start(Backend::flooding());
@@ -148,7 +148,7 @@ fn bulk_flows_use_every_worker(count: usize) {
     });
     println!("{count} flows: {:?}", shares.counts());
     assert_eq!(shares.counts(), [count / WORKERS; WORKERS]);
-    assert_eq!(fleet.shares().counts(), shares.counts(), "none has moved");
+    assert_eq!(fleet.shares().counts(), shares.counts(), "a flow moved");
 }
 
 #[test]

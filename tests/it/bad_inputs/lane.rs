@@ -1,4 +1,4 @@
-//! The running portways that all rows share, and the part of them that one row has for itself.
+//! The running portways that all rows share, and the part of them that one row has to itself.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
@@ -14,7 +14,7 @@ use super::{LONG_NAME, Seen};
 use crate::it::fixture::{PATIENCE, Portway, pause, within};
 use crate::it::peers::{Backend, End, connect, error_within, read_to_end};
 
-/// Rows that run at once: each has a listener and a backend of its own, so that a row can say
+/// Rows that run at the same time. Each has its own listener and backend, so that a row can assert
 /// "by exactly one" and "no dial" while others run.
 const LANES: usize = 4;
 
@@ -22,13 +22,13 @@ const LANES: usize = 4;
 static WORLD: Mutex<Weak<World>> = Mutex::new(Weak::new());
 
 struct World {
-    /// Only named routes; one for each lane, since over ten a second of an outcome share a line.
+    /// Only named routes; one for each lane, because more than ten a second of an outcome share a line.
     strict: Vec<Portway>,
-    /// Takes every name and none: what must be rejected is rejected here too (invariant 2).
+    /// Takes every name and connections without one. Bad hellos must be rejected here too (invariant 2).
     open: Portway,
     backends: Vec<Backend>,
     free: Mutex<Vec<usize>>,
-    /// When rejections with an outcome went to the `strict` of a lane.
+    /// The times at which rejections with an outcome went to the `strict` of a lane.
     logged: Mutex<HashMap<(usize, String), Vec<Instant>>>,
 }
 
@@ -66,7 +66,7 @@ impl Lane {
         }
     }
 
-    /// The portway that takes every name and none.
+    /// The portway that takes every name and connections without one.
     pub(super) fn open(&self) -> Door<'_> {
         Door {
             portway: &self.world.open,
@@ -106,7 +106,7 @@ impl Door<'_> {
         format!("l{}", self.lane.index)
     }
 
-    /// Sends by `send`, and checks everything that a rejection promises.
+    /// Sends with `send`, and checks everything that a rejection promises.
     pub(super) fn rejects(&self, send: impl FnOnce(&mut TcpStream), seen: Seen, outcome: &str) {
         self.await_turn(outcome);
         let dialled = self.lane.backend().accepted();
@@ -117,7 +117,7 @@ impl Door<'_> {
         let (bytes, end) = read_to_end(&mut client);
         seen.check(&bytes, end);
         if end == End::Fin {
-            // Time for a RST behind the FIN: none may come.
+            // Leaves time for a RST after the FIN: none may come.
             assert_eq!(
                 error_within(&client, Duration::from_millis(10)),
                 None,
@@ -129,7 +129,7 @@ impl Door<'_> {
         assert_eq!(
             self.lane.backend().accepted(),
             dialled,
-            "a rejected client was dialled for"
+            "a rejected client caused a dial"
         );
         if self.logs {
             let line = self.line_of(address, outcome);
@@ -137,7 +137,7 @@ impl Door<'_> {
         }
     }
 
-    /// Opens and ends without a byte, which is counted and not logged.
+    /// Opens a connection and ends it without a byte, which is counted and not logged.
     pub(super) fn counts_as_probe(&self, end: impl FnOnce(TcpStream)) {
         let before = self.outcomes();
         let client = connect(self.address());
@@ -152,7 +152,7 @@ impl Door<'_> {
         );
     }
 
-    /// Sends `segments`, closes, and checks that the backend got every byte. The log line.
+    /// Sends `segments`, closes, and checks that the backend got every byte. Returns the log line.
     pub(super) fn routes(&self, segments: &[&[u8]], apart: Duration) -> Value {
         let dialled = self.lane.backend().accepted();
         let before = self.outcomes();
@@ -177,7 +177,8 @@ impl Door<'_> {
         line
     }
 
-    /// The address alone does not tell: the port may come again at another listener.
+    /// Finds the line of a connection. The address alone is not enough, because another listener may see
+    /// the same port again.
     fn line_of(&self, client: SocketAddr, outcome: &str) -> Value {
         let (client, listener) = (client.to_string(), self.name());
         self.portway.wait_line(|line| {
@@ -191,7 +192,7 @@ impl Door<'_> {
         self.portway.metrics().outcomes(&self.name())
     }
 
-    /// Nothing is left, and one outcome moved, by one.
+    /// Checks that nothing is left, and that exactly one outcome moved, by one.
     fn counted_once(&self, before: BTreeMap<String, f64>, outcome: &str) {
         let listener = self.name();
         within(PATIENCE, "the connection is over", || {
@@ -218,7 +219,7 @@ impl Door<'_> {
             let key = (self.lane.index, outcome.to_owned());
             let times = logged.entry(key).or_default();
             times.retain(|time| time.elapsed() < Duration::from_secs(1));
-            // One more may be logged in this second that began before it.
+            // One more that began before this second may be logged in it.
             (times.len() < 9).then(|| times.push(Instant::now()))
         });
     }

@@ -11,7 +11,7 @@ use crate::it::hello::{Builder, extension, handshake, in_records, server_names, 
 
 const NAME: &[u8] = b"fleet.example";
 
-/// Where the length of the extension block is in the body of the good hello: behind version, random,
+/// The offset of the extension block's length in the body of the good hello: after version, random,
 /// session id, ciphers and compression.
 const BLOCK_AT: usize = 2 + 32 + 33 + 6 + 2;
 
@@ -19,7 +19,7 @@ fn good() -> Builder {
     Builder::new(NAME)
 }
 
-/// Another server_name extension instead of the good one.
+/// The good hello with another server_name extension.
 fn with_names(body: impl AsRef<[u8]>) -> Vec<u8> {
     Builder::without_name()
         .extension(extension::SERVER_NAME, body)
@@ -30,7 +30,7 @@ fn record(kind: u8, payload: &[u8]) -> Vec<u8> {
     crate::it::hello::record(kind, 0x0301, payload)
 }
 
-/// In records as long as allowed.
+/// The message in records as long as allowed.
 fn in_full(message: &[u8]) -> Vec<u8> {
     in_records(message, 0x0301, &[])
 }
@@ -166,7 +166,7 @@ rejected! {
     ] => Alert(50), "malformed_hello";
 }
 
-/// Every row is sent to a portway with routes for any name and for none; these stand for all.
+/// Every row also goes to a portway with routes for any name and for none. These inputs represent all rows.
 #[test]
 fn invariant_2_what_cannot_be_parsed_reaches_no_fallback_route() {
     let lane = Lane::take();
@@ -197,7 +197,7 @@ fn invariant_2_what_cannot_be_parsed_reaches_no_fallback_route() {
     }
 }
 
-/// Each row counts what the backend accepts; here for a client that was served before.
+/// Each row counts what the backend accepts. This one does so for a client that was served before.
 #[test]
 fn invariant_7_a_rejected_client_causes_no_dial() {
     let lane = Lane::take();

@@ -16,11 +16,11 @@ use crate::it::peers::{Backend, End, connect, read_to_end};
 use crate::it::process;
 use crate::it::random::{Random, count, seed};
 
-/// Takes every name and none: random bytes that were read as a hello would be dialled for.
+/// Takes every name and connections without one, so that random bytes read as a hello would cause a dial.
 const FALLBACK: &str = "[routes.any]\nserver_names = [\"**\"]\nbackend = \"fleet\"\n\
      [routes.none]\nno_server_name = true\nbackend = \"fleet\"\n";
 
-/// Runs `each` for the numbers 0 to `many - 1`, a few at a time.
+/// Runs `each` with the numbers 0 to `many - 1`, a few at a time.
 fn side_by_side(many: u64, each: impl Fn(u64) + Sync) {
     let next = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -69,7 +69,7 @@ fn b41_many_names_make_no_series_and_ten_lines_a_second() {
         let alone = u64::try_from(lines.len() - sums).unwrap();
         (alone + suppressed.sum::<u64>() == many).then_some((lines.len(), alone))
     };
-    let (lines, alone) = within(PATIENCE, "each name is in a line or a sum", told);
+    let (lines, alone) = within(PATIENCE, "every name is in a line or a sum", told);
     assert!(alone <= 10 * seconds, "{alone} lines in {seconds} s");
     assert!(
         u64::try_from(lines).unwrap() <= 11 * seconds,
@@ -147,7 +147,7 @@ fn b79_a_client_that_reads_nothing_costs_no_memory_and_ends_as_stalled() {
     let portway = Portway::start(&toml);
     drop(portway.relayed());
     let before = process::resident(portway.pid());
-    // Over ten a second would share a line.
+    // More than ten a second would share a line.
     let mut clients: Vec<_> = (0..8).map(|_| connect(portway.address("agents"))).collect();
     let hello = Builder::new("chatty.example").build();
     let begin = Instant::now();

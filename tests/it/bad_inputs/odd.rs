@@ -1,5 +1,5 @@
-//! Hellos that look odd and are good: routed, and not a byte is changed (B01, B02, B05 to B21,
-//! B42 to B48).
+//! Hellos that look odd but are good: they are routed, and not a byte is changed (B01, B02, B05 to
+//! B21, B42 to B48).
 
 use std::io::Write;
 use std::net::Shutdown;
@@ -31,7 +31,7 @@ fn in_records_of(sizes: &[usize]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// The name comes after so many bytes of another extension.
+/// A hello whose name comes after `padding` bytes of another extension.
 fn name_after(padding: usize) -> Vec<u8> {
     let hello = Builder::without_name().extension(0xfade, vec![0; padding]);
     hello

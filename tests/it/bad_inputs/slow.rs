@@ -13,7 +13,7 @@ use crate::it::hello::Builder;
 use crate::it::peers::{Backend, End, connect, read_to_end, reset, send_urgent};
 use crate::it::process;
 
-/// A hello whose message says that it is longer than what comes.
+/// A hello whose length field says that it is `missing` bytes longer than it is.
 fn longer_than_it_is(missing: u8) -> Vec<u8> {
     let mut bytes = hello();
     bytes[8] += missing;
@@ -33,7 +33,7 @@ fn b03_a_hello_of_one_byte_at_a_time_costs_nearly_nothing() {
     let before = process::wake_ups(portway.pid());
     for byte in others {
         client.write_all(&[*byte]).unwrap();
-        // Time to wake for each.
+        // Time for a wake-up per byte.
         pause(Duration::from_millis(4));
     }
     let woken = process::wake_ups(portway.pid()) - before;
@@ -111,7 +111,7 @@ fn b76_open_and_reset_is_a_probe() {
 fn b77_a_part_and_fin_is_over_at_once() {
     let lane = Lane::take();
     for part in [1, 5, 40] {
-        // Both limits that there are take a second.
+        // Both limits in question are a second long.
         let mut took = Duration::ZERO;
         let cut = |client: &mut TcpStream| {
             client.write_all(&hello()[..part]).unwrap();
@@ -160,7 +160,7 @@ fn b78_the_timeout_is_for_the_whole_hello_not_for_a_byte() {
             .set_read_timeout(Some(Duration::from_millis(200)))
             .unwrap();
         for byte in hello() {
-            // Stops when the relay has closed; before, a byte comes every 200 ms.
+            // Sends a byte every 200 ms until the relay has closed.
             if client.write_all(&[byte]).is_err() || client.peek(&mut [0]).is_ok() {
                 break;
             }
@@ -237,7 +237,7 @@ fn by_default_a_client_has_half_of_the_pending_places_and_others_still_come_in()
     socket.bind(&other.into()).unwrap();
     socket.connect(&address.into()).unwrap();
     held.push(TcpStream::from(socket));
-    // Not one was refused but the one above: each is served.
+    // Only the one above was refused: each of the others is served.
     let bytes = hello();
     for client in held.iter_mut().rev() {
         client.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -281,7 +281,7 @@ fn expect_overloaded(portway: &Portway, limit: &str) {
             client.set_read_timeout(Some(PATIENCE)).unwrap();
             let (bytes, end) = read_to_end(&mut client);
             assert!(bytes.is_empty(), "{bytes:?}");
-            // If the write was told of the reset, the read sees only an end.
+            // If the write has reported the reset, the read sees only an end.
             assert_ne!(end, End::Silence);
         }
         Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
@@ -303,7 +303,7 @@ fn b84_a_large_hello_in_segments_of_one_byte_is_no_deadlock() {
     let bytes = Builder::new(NAME).padded_to(16 << 10).build();
     let mut client = connect(portway.address("agents"));
     SockRef::from(&client).set_tcp_nodelay(true).unwrap();
-    // Over the receive buffer's overhead the writes end only when the relay gives up.
+    // Beyond the receive buffer's overhead the writes end only when the relay gives up.
     drop(bytes.iter().try_for_each(|byte| client.write_all(&[*byte])));
     drop(client.shutdown(Shutdown::Write));
     let (answer, end) = read_to_end(&mut client);

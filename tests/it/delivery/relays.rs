@@ -1,4 +1,4 @@
-//! The relays that are compared: portway, and HAProxy and nginx where the machine has them.
+//! The relays under comparison: portway, and HAProxy and nginx if the machine has them.
 
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
@@ -20,7 +20,7 @@ pub(super) enum Limit {
     HalfClose,
     /// The receiver takes nothing.
     Stall,
-    /// The relay has been told to stop.
+    /// The relay gets a signal to stop.
     Drain,
     /// Another process has taken over.
     Takeover,
@@ -35,7 +35,7 @@ impl Limit {
         Self::Takeover,
     ];
 
-    /// Whether somebody has to do something for it to strike.
+    /// Whether the test has to do something to cause it.
     pub(super) const fn is_a_deed(self) -> bool {
         matches!(self, Self::Drain | Self::Takeover)
     }
@@ -72,7 +72,7 @@ pub(super) struct Other {
 }
 
 impl Relay {
-    /// Starts it; none if the machine does not have it.
+    /// Starts it; `None` if the machine does not have it.
     pub(super) fn start(kind: Kind, limit: Limit, backend: SocketAddr) -> Option<Self> {
         if kind == Kind::Portway {
             let portway = Portway::start(&portway(limit, backend));
@@ -105,7 +105,7 @@ impl Relay {
         }
     }
 
-    /// Does what the limit is about.
+    /// Causes the limit.
     pub(super) fn strike(&mut self, limit: Limit) {
         match (self, limit) {
             (Self::Portway(portway, _), Limit::Drain) => portway[0].signal(Signal::TERM),
@@ -117,7 +117,7 @@ impl Relay {
         }
     }
 
-    /// portway, if it is the one.
+    /// The running portway, if this relay is portway.
     pub(super) fn portway(&self) -> Option<&Portway> {
         match self {
             Self::Portway(portway, _) => Some(&portway[0]),
@@ -161,7 +161,7 @@ impl Other {
 impl Drop for Other {
     fn drop(&mut self) {
         for process in &mut self.processes {
-            // nginx ends its workers only if it is asked.
+            // nginx ends its workers only on a signal.
             let pid = Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
             _ = kill_process(pid, Signal::TERM);
             within(PATIENCE, "the other relay ends", || {
@@ -200,7 +200,7 @@ fn haproxy(limit: Limit, address: SocketAddr, backend: SocketAddr) -> String {
     )
 }
 
-/// None without the module for streams.
+/// The configuration of nginx; `None` without its stream module.
 fn nginx(files: &Path, limit: Limit, address: SocketAddr, backend: SocketAddr) -> Option<String> {
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
     Path::new(module).exists().then(|| {

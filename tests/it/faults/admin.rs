@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 use crate::it::fixture::{PATIENCE, PORTWAY, Portway, config, get, message, within};
 use crate::it::peers::{Backend, connect, is_timeout, read_to_end};
 
-/// Round trips through the relay, each within ten times what it may take beside hundreds of threads.
+/// Makes round trips through the relay. Each may take ten times what it needs beside hundreds of threads.
 fn data_flows(portway: &Portway) {
     let mut client = portway.relayed();
     client
@@ -52,7 +52,7 @@ fn f35_hundreds_of_scrapes_at_once_do_not_stop_data() {
     let admin = portway.admin();
     thread::scope(|scope| {
         for _ in 0..300 {
-            // Over the cap of connections some are turned away.
+            // Above the limit of connections some are turned away.
             scope.spawn(|| drop(get(admin, "/metrics")));
         }
         data_flows(&portway);
@@ -100,7 +100,7 @@ fn f35_health_checks_are_answered_beside_silent_connections_that_come_again_and_
         for _ in 0..80 {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    // From an address of their own: where all have one, the busy machine decides.
+                    // Each client has its own address: if all shared one, the busy machine would decide.
                     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
                     let stranger = SocketAddr::from(([127, 0, 0, 2], 0));
                     socket.bind(&stranger.into()).unwrap();
@@ -109,14 +109,14 @@ fn f35_health_checks_are_answered_beside_silent_connections_that_come_again_and_
                     let patience = Some(Duration::from_millis(100));
                     opened.fetch_add(1, Ordering::Relaxed);
                     silent.set_read_timeout(patience).unwrap();
-                    // Until it is closed.
+                    // Waits until it is closed.
                     while silent.read(&mut [0]).is_err_and(|error| is_timeout(&error))
                         && !over.load(Ordering::Relaxed)
                     {}
                 }
             });
         }
-        within(PATIENCE, "all are there", || {
+        within(PATIENCE, "all clients are connected", || {
             (opened.load(Ordering::Relaxed) >= 80).then_some(())
         });
         let well = (0..12).filter(|_| check()).count();
@@ -125,7 +125,7 @@ fn f35_health_checks_are_answered_beside_silent_connections_that_come_again_and_
     });
     assert_eq!(well, 12);
     let warning = "connections to admin.bind have sent no request";
-    within(PATIENCE, "it is told", || {
+    within(PATIENCE, "the warning is logged", || {
         portway.program.find(|line| message(line).contains(warning))
     });
 }

@@ -35,7 +35,7 @@ fn f01_a_refusing_endpoint_is_passed_over() {
 #[test]
 fn f01_with_all_endpoints_refusing_the_client_is_told_at_once() {
     let refusing = Refusing::new();
-    // No limit of a dial is waited for.
+    // portway must not wait for a limit of the dial.
     let limits = "connect_timeout = \"1h\"\ndial_timeout = \"1h\"";
     let portway = Portway::start(&config(&[refusing.address()], "", limits));
     let mut client = portway.client();
@@ -43,14 +43,14 @@ fn f01_with_all_endpoints_refusing_the_client_is_told_at_once() {
     client.shutdown(Shutdown::Write).unwrap();
     let line = portway.line_of(client.local_addr().unwrap());
     assert_eq!(line["outcome"], "backend_unavailable", "{line}");
-    // Nor the second after which a refused client is let go that does not close.
+    // Nor for the second after which it closes a refused client that does not close.
     assert!(line["duration_ms"].as_f64().unwrap() < 950.0, "{line}");
     let attempts = line["attempts"].to_string();
     assert!(attempts.contains(&refusing.address().to_string()), "{line}");
     assert!(attempts.contains("refused"), "{line}");
 }
 
-/// Whoever comes first waits for it once. After its penalty it is tried again, beside the others.
+/// The first client waits for it once. After its penalty it is tried again, beside the others.
 #[test]
 fn a_silent_endpoint_holds_up_one_client_and_no_other_one_at_its_next_trial() {
     let (silent, backend) = (Unanswering::new(), Backend::echo());
@@ -68,7 +68,7 @@ fn a_silent_endpoint_holds_up_one_client_and_no_other_one_at_its_next_trial() {
     }
     let penalty = failed_at[1] - failed_at[0];
     assert!(penalty > Duration::from_secs(10), "it goes last for 10 s");
-    // A line has the attempts that its client has waited for.
+    // A line has the attempts for which its client has waited.
     let lines = clients.iter().map(|client| portway.line_of(*client));
     let held_up = lines.filter(|line| line.get("attempts").is_some()).count();
     assert_eq!(held_up, 1, "of {} clients", clients.len());
@@ -77,7 +77,7 @@ fn a_silent_endpoint_holds_up_one_client_and_no_other_one_at_its_next_trial() {
 #[test]
 fn a_client_that_resets_while_its_backend_is_dialled_ends_at_once() {
     let silent = Unanswering::new();
-    // Nothing but the reset can end the attempt.
+    // Only the reset can end the attempt.
     let limits = "connect_timeout = \"1h\"\ndial_timeout = \"1h\"";
     let portway = Portway::start(&config(&[silent.address()], "", limits));
     let client = portway.client();
@@ -105,7 +105,7 @@ fn with_no_endpoint_answering_the_dial_ends_at_its_limit() {
     let took = line["attempts"].as_array().unwrap().iter();
     let took: Vec<f64> = took.map(|it| it["ms"].as_f64().unwrap()).collect();
     assert!(took[0] > 1950.0, "{line}");
-    // The second one has what the first has left, which is nothing on a slow machine, and the third nothing.
+    // The second has the time that the first has left, which is none on a slow machine, and the third has none.
     let rest = &took[1..];
     assert!(
         rest.len() < 2 && rest.iter().all(|ms| *ms < 1950.0),
@@ -119,7 +119,7 @@ fn f03_a_backend_that_reads_nothing_costs_no_memory_and_ends_as_stalled() {
     let limits = "stall_timeout = \"2s\"";
     let portway = Portway::start(&config(&[backend.address()], "", limits));
     let before = process::resident(portway.pid());
-    // Over ten a second would share a line.
+    // More than ten a second would share a line.
     let mut clients: Vec<_> = (0..8).map(|_| portway.client()).collect();
     thread::scope(|scope| {
         for client in &clients {
@@ -181,7 +181,7 @@ fn invariant_10_a_name_that_leads_back_to_the_listener_makes_no_loop() {
     let mut client = connect(portway.address("agents"));
     client.write_all(&crate::it::fixture::hello()).unwrap();
     let mut byte = [0];
-    // Whatever the answer is: it comes, and few connections were made for it.
+    // Some answer comes, and portway has made few connections for it.
     drop(client.read(&mut byte));
     let accepted = portway
         .metrics()

@@ -50,11 +50,11 @@ fn f25_a_drain_lets_connections_finish_and_cuts_the_rest_with_a_reset() {
     );
     let status = portway.wait_exit();
     assert_eq!(status.code(), Some(0), "{status:?}");
-    // Over ten a second share a line, so not every one has its own.
+    // More than ten a second share a line, so not every connection has its own.
     portway.wait_line(|line| line["outcome"] == "drained");
 }
 
-/// Agents that wait for an answer, all silent for longer than two seconds.
+/// The agents wait for an answer, all silent for longer than two seconds.
 #[test]
 fn f25_idle_connections_end_one_by_one_over_the_whole_drain() {
     const MANY: usize = 120;
@@ -78,13 +78,13 @@ fn f25_idle_connections_end_one_by_one_over_the_whole_drain() {
         ends.into_iter().map(|end| end.join().unwrap()).collect()
     });
     assert_eq!(portway.wait_exit().code(), Some(0));
-    // A quarter each second, if the machine were not busy. A busy one only makes them later.
+    // On an idle machine a quarter end each second. On a busy one they only end later.
     let mut order: Vec<usize> = (0..MANY).collect();
     order.sort_by_key(|client| ends[*client]);
     let end = |place: usize| ends[order[place]];
     assert!(end(MANY / 2) > Duration::from_secs(1), "{ends:?}");
     assert!(end(MANY - 1) > end(0) + Duration::from_secs(1), "{ends:?}");
-    // Not in the order in which they came: of those who came first about half are in the first half.
+    // They do not end in the order in which they came: about half of the early ones are in the first half.
     let first = order[..MANY / 2]
         .iter()
         .filter(|client| **client < MANY / 2);

@@ -1,4 +1,4 @@
-//! Connections that end at a limit, and the limit of those that a dead peer ends.
+//! Connections that end at a limit, and the keepalive that finds dead peers.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -12,7 +12,7 @@ use crate::it::fixture::{PATIENCE, Portway, config, hello, pause, within};
 use crate::it::hello::Builder;
 use crate::it::peers::{Backend, End, connect, read_to_end};
 
-/// The connection is reset at its limit of two seconds; the log line.
+/// Waits until the connection is reset at its limit of two seconds; returns the log line.
 fn ends(portway: &Portway, client: &mut TcpStream, outcome: &str) -> Value {
     assert_eq!(read_to_end(client), (vec![], End::Reset));
     let line = portway.line_of(client.local_addr().unwrap());
@@ -84,8 +84,8 @@ fn the_keepalive_of_a_backend_holds_on_both_legs() {
         (peer.recv().unwrap(), backend.address()),
     ];
     for (ours, other) in legs {
-        // Until its last byte is acknowledged another timer runs; then it has the default of 60 s
-        // until the worker comes across the connection.
+        // Until its last byte is acknowledged, another timer runs. Then it has the default of 60 s until
+        // the worker's first review of the connection.
         let what = format!("keepalive towards {other}");
         let seconds = within(PATIENCE, &what, || {
             probe_in(ours, other).filter(|seconds| *seconds <= 25)
@@ -106,7 +106,7 @@ fn a_refused_client_that_goes_on_sending_is_cut() {
     let mut sent = 0;
     while client.write_all(&block).is_ok() {
         sent += block.len();
-        assert!(sent < 64 << 20, "it takes everything");
+        assert!(sent < 64 << 20, "the peer takes everything");
     }
     let line = portway.line_of(client.local_addr().unwrap());
     assert_eq!(line["outcome"], "no_route", "{line}");

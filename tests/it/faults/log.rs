@@ -1,4 +1,4 @@
-//! A log that nobody can write to (F34).
+//! A log that portway cannot write to (F34).
 
 use std::fs::File;
 use std::io::pipe;
@@ -8,7 +8,7 @@ use std::thread;
 use crate::it::fixture::{Portway, config};
 use crate::it::peers::Backend;
 
-/// Connections pass as ever, and the lines that are lost are counted.
+/// Checks that connections work as usual, and that lost lines are counted.
 fn serves_without_a_log(stdout: Stdio) {
     let backend = Backend::echo();
     let portway = Portway::start_with(&config(&[backend.address()], "", ""), stdout);

@@ -1,5 +1,5 @@
-//! A process that was stopped for longer than its limits (a snapshot, a freezer, SIGSTOP): what came
-//! meanwhile counts, however late it is looked at.
+//! A process that was stopped for longer than its limits (a snapshot, a freezer, SIGSTOP): bytes that
+//! came meanwhile count, however late portway looks at them.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -20,7 +20,7 @@ fn paused<T>(portway: &Portway, meanwhile: impl FnOnce() -> T) -> T {
     happened
 }
 
-/// The state of a thread of portway by /proc: `S` sleeps.
+/// Whether portway sleeps, by the state in /proc (`S`).
 fn sleeps(portway: &Portway) -> bool {
     let tasks = std::fs::read_dir(format!("/proc/{}/task", portway.pid())).unwrap();
     tasks.into_iter().all(|task| {
@@ -39,9 +39,9 @@ fn a_hello_that_was_whole_in_time_is_routed_after_a_pause() {
     let hello = hello();
     let (first, rest) = hello.split_at(100);
     client.write_all(first).unwrap();
-    // It has looked at the part, and waits for more.
+    // portway has looked at the part, and waits for more.
     let series = "portway_connections_accepted_total{listener=\"agents\"}";
-    within(PATIENCE, "the part is looked at", || {
+    within(PATIENCE, "portway has looked at the part", || {
         (portway.count(series) == 1 && sleeps(&portway)).then_some(())
     });
     paused(&portway, || client.write_all(rest).unwrap());
@@ -55,8 +55,8 @@ fn a_backend_that_was_connected_in_time_is_used_after_a_pause() {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     listener.bind(&any.into()).unwrap();
-    // One fits into the queue, and the next one's first segment is lost; the kernel sends it again
-    // after a second.
+    // One connection fits into the queue. The first segment of the next one is lost, and the kernel
+    // sends it again after a second.
     listener.listen(0).unwrap();
     let listener = TcpListener::from(listener);
     let address = listener.local_addr().unwrap();
@@ -64,7 +64,9 @@ fn a_backend_that_was_connected_in_time_is_used_after_a_pause() {
     let limits = "connect_timeout = \"2s\"\ndial_timeout = \"2s\"";
     let portway = Portway::start(&config(&[address], "", limits));
     let mut client = portway.client();
-    within(PATIENCE, "it dials", || is_dialling(address).then_some(()));
+    within(PATIENCE, "portway dials", || {
+        is_dialling(address).then_some(())
+    });
     let mut backend = paused(&portway, || {
         drop(listener.accept().unwrap());
         drop(queued);
@@ -77,7 +79,7 @@ fn a_backend_that_was_connected_in_time_is_used_after_a_pause() {
     assert_eq!(read_to_end(&mut client).1, End::Fin);
 }
 
-/// Whether the kernel has a socket that has sent SYN to this address of IPv4.
+/// Whether the kernel has a socket that has sent SYN to this IPv4 address.
 fn is_dialling(address: SocketAddr) -> bool {
     const SYN_SENT: &str = "02";
     let table = std::fs::read_to_string("/proc/net/tcp").unwrap();

@@ -11,7 +11,7 @@ use crate::it::fixture::{PATIENCE, Portway, config, hello, message, pause, withi
 use crate::it::peers::{Backend, End, connect, read_to_end, reset};
 use crate::it::process;
 
-/// A count of descriptors as a metric.
+/// A number of descriptors as the value of a metric.
 fn count(descriptors: u64) -> f64 {
     f64::from(u32::try_from(descriptors).unwrap())
 }
@@ -36,7 +36,7 @@ fn f14_without_descriptors_nothing_spins_and_service_comes_back() {
     let used = u64::try_from(process::descriptors(portway.pid())).unwrap();
     let before = portway.metric("process_open_fds");
     limit_descriptors(&portway, used + 40);
-    // Without a hello each that is accepted keeps its descriptor.
+    // Without a hello, each accepted connection keeps its descriptor.
     let waiting: Vec<_> = (0..500)
         .map(|_| connect(portway.address("agents")))
         .collect();
@@ -48,7 +48,7 @@ fn f14_without_descriptors_nothing_spins_and_service_comes_back() {
     pause(Duration::from_secs(2));
     let ticks = process::ticks(portway.pid()) - before_pause;
     assert!(ticks <= 20, "{ticks} of 200 ticks of processor time");
-    // Descriptors are kept for admin and for what it reads, or this would be of a moment ago.
+    // Descriptors are reserved for admin and for what it reads. Otherwise these values would be old.
 
     let page = portway.metrics();
     let open = page.get("process_open_fds");
@@ -82,7 +82,7 @@ fn without_a_descriptor_for_the_dial_the_client_is_told_so() {
     let portway = Portway::start(&config(&[backend.address()], limits, ""));
     let descriptors = || process::descriptors(portway.pid());
     limit_descriptors(&portway, u64::try_from(descriptors() + 20).unwrap());
-    // Silent clients take all; the first that gets none waits in the queue.
+    // Silent clients take all descriptors. The first client that gets none waits in the queue.
     let mut silent = Vec::new();
     let mut client = loop {
         let before = descriptors();
@@ -97,7 +97,7 @@ fn without_a_descriptor_for_the_dial_the_client_is_told_so() {
         silent.push(client);
     };
     std::io::Write::write_all(&mut client, &hello()).unwrap();
-    // It takes the one that becomes free, and none is left for the dial.
+    // That client takes the descriptor that becomes free, and none is left for the dial.
     reset(silent.pop().unwrap());
     let (bytes, end) = read_to_end(&mut client);
     assert_eq!((bytes, end), (vec![0x15, 3, 3, 0, 2, 2, 80], End::Fin));

@@ -13,8 +13,8 @@ use crate::it::peers::{Backend, Refusing, connect, reset};
 use crate::it::process;
 use crate::it::random::{Random, count, seed};
 
-/// `PORTWAY_ABORTS` connections end in every phase there is, while the page is read ten times a
-/// second.
+/// `PORTWAY_ABORTS` connections end in every possible phase, while the test reads the page ten times
+/// a second.
 #[test]
 fn invariant_3_accepted_is_active_plus_outcomes_at_every_scrape() {
     process::raise_descriptors();
@@ -62,7 +62,7 @@ fn invariant_3_accepted_is_active_plus_outcomes_at_every_scrape() {
     assert!(!outcomes.contains_key("error"), "{outcomes:?}");
 }
 
-/// The equation holds; how many are active.
+/// Checks that the equation holds, and returns how many are active.
 fn balanced(metrics: &Metrics) -> f64 {
     let accepted = metrics.sum("portway_connections_accepted_total", &[]);
     let active = metrics.sum("portway_connections_active", &[]);
@@ -114,7 +114,7 @@ fn end_somewhere(portway: &Portway, random: &mut Random) {
     }
 }
 
-/// Until the end or an error, for a second and a half at most.
+/// Reads until the end or an error, for a second and a half at most.
 fn read_out(mut client: TcpStream) {
     client
         .set_read_timeout(Some(Duration::from_millis(1500)))
@@ -123,7 +123,7 @@ fn read_out(mut client: TcpStream) {
     while let Ok(1..) = client.read(&mut buffer) {}
 }
 
-/// A backend that ends in one of its own ways.
+/// A backend that ends a connection in one of several ways.
 fn unreliable(mut stream: TcpStream, seed: u64) {
     // The peer may be gone by now.
     let Ok(peer) = stream.peer_addr() else { return };

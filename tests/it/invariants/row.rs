@@ -1,4 +1,4 @@
-//! What many connections leave behind: nothing.
+//! Many connections leave nothing behind.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -14,12 +14,12 @@ use crate::it::random::count;
 /// Bytes that a backend answers with.
 const ANSWER: usize = 1024;
 
-/// `PORTWAY_ROW` connections, sixteen at a time: descriptors and threads are as before, memory almost,
-/// and every one of them is in the accounts as what it was.
+/// After `PORTWAY_ROW` connections, sixteen at a time, descriptors and threads are as before, memory
+/// almost, and every connection is counted with its own outcome.
 #[test]
 fn a_row_of_connections_leaves_nothing_behind() {
     const WARM_UP: u64 = 1000;
-    /// A heap that has been used a while is spread a little wider, by this much at most.
+    /// Bytes by which a heap that has been used for a while may be larger.
     const SLACK: u64 = 2 << 20;
     process::raise_descriptors();
     let many = count("PORTWAY_ROW", 5000);
@@ -40,7 +40,7 @@ fn a_row_of_connections_leaves_nothing_behind() {
     row(&portway, many);
     let what = format!("at most {descriptors} descriptors and {threads} threads, as before");
     let now = within(PATIENCE, &what, || {
-        // The ones before may have had the last sockets of the warm-up.
+        // The numbers before may include the last sockets of the warm-up.
         let now = (process::descriptors(pid), process::threads(pid));
         (now.0 <= descriptors && now.1 <= threads).then_some(now)
     });
@@ -55,7 +55,7 @@ fn a_row_of_connections_leaves_nothing_behind() {
     );
 }
 
-/// So many connections with an orderly end; all of them are accounted for when this returns.
+/// Makes `many` connections with an orderly end; all of them are counted when this returns.
 fn row(portway: &Portway, many: u64) {
     let before = portway.metrics().outcomes("agents");
     let before = before.get("closed").copied().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A load that must not notice: connections that transfer all the time, and new ones at a rate.
+//! A load that must not be disturbed: connections that transfer all the time, and new ones at a rate.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,18 +16,18 @@ use crate::it::fixture::{PATIENCE, hello};
 
 /// Connections that transfer from the beginning to the end.
 const OPEN: usize = 1000;
-/// Between two bursts of new connections.
+/// Time between two bursts of new connections.
 const TICK: Duration = Duration::from_millis(10);
-/// New connections in each.
+/// New connections per burst.
 const BURST: usize = 5;
 /// Bytes that go there and back at once.
 const CHUNK: usize = 2048;
-/// The pause of an open connection between two of them.
+/// The pause of an open connection between two chunks.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Half of what is silence to a drain.
+/// Half the time after which a drain regards a connection as silent.
 const SILENCE: Duration = Duration::from_secs(1);
 
-/// A backend that sends back what comes; the load is not begun.
+/// A backend that sends back what it receives; the load has not begun.
 pub(crate) struct Load {
     runtime: Runtime,
     backend: SocketAddr,
@@ -39,14 +39,14 @@ pub(crate) struct Running {
     thread: JoinHandle<Done>,
 }
 
-/// What became of it.
+/// The result of the load.
 #[derive(Debug, Default)]
 pub(crate) struct Done {
     /// New connections that went well.
     pub(crate) connections: u64,
     /// Bytes that open ones sent and got back.
     pub(crate) transferred: u64,
-    /// Those that ended after a silence, which only a slow machine makes: a drain may end those.
+    /// Connections that ended after a silence, which a drain may end. Only a slow machine causes silences.
     pub(crate) silent: u64,
     /// Everything else.
     pub(crate) faults: Vec<String>,
@@ -123,14 +123,14 @@ impl Load {
 }
 
 impl Running {
-    /// Ends in order and tells.
+    /// Ends in order, and returns the result.
     pub(crate) fn finish(self) -> Done {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
     }
 }
 
-/// With a queue that has room for all of the load: a dial that finds none waits for seconds.
+/// A listener whose queue has room for all of the load: a dial that finds no room waits for seconds.
 fn listener() -> TcpListener {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -160,16 +160,16 @@ async fn relayed(relay: SocketAddr) -> std::io::Result<TcpStream> {
     }
 }
 
-/// Closes in order: nothing more comes, and no reset.
+/// Closes in order, and checks that nothing more comes, and no reset.
 async fn close(mut stream: TcpStream) -> std::io::Result<()> {
     stream.shutdown().await?;
     match stream.read(&mut [0]).await? {
         0 => Ok(()),
-        _ => Err(std::io::Error::other("bytes that nobody sent")),
+        _ => Err(std::io::Error::other("received bytes that nobody sent")),
     }
 }
 
-/// A new connection and its end. False if it was ended in a silence.
+/// Makes a new connection and ends it. False if it was ended during a silence.
 async fn once(relay: SocketAddr) -> std::io::Result<bool> {
     let begun = Instant::now();
     let ended = async { close(relayed(relay).await?).await };
@@ -179,7 +179,7 @@ async fn once(relay: SocketAddr) -> std::io::Result<bool> {
     }
 }
 
-/// Sends and gets back until the end; what comes back is what was sent. False if it was ended in a silence.
+/// Sends and compares what comes back, until the end. False if the connection was ended during a silence.
 async fn transfer(
     relay: SocketAddr,
     stop: &AtomicBool,

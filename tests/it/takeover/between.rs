@@ -1,5 +1,5 @@
-//! The moments between two processes. The test itself is the predecessor or the successor, so that it decides
-//! when that one speaks, hangs or ends.
+//! The moments between two processes. The test plays the predecessor or the successor, so that it decides when
+//! that process answers, hangs or ends.
 
 use std::collections::HashSet;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
@@ -32,7 +32,7 @@ fn is_refused(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// A word of the one who gives the sockets: that it accepts no more, or again.
+/// A byte from the process that hands the sockets over: it has stopped accepting, or accepts again.
 fn byte(stream: &mut UnixStream) -> u8 {
     let mut byte = [0];
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -48,8 +48,8 @@ pub(super) struct Predecessor {
 }
 
 impl Predecessor {
-    /// Gives its sockets to a process with this file, and leaves the name. It has not answered yet that it
-    /// accepts no more.
+    /// Hands its sockets to a process with this file, and leaves the name. It has not answered yet that it
+    /// has stopped accepting.
     pub(super) fn of(toml: &str) -> (Self, Portway) {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("routes.toml");
@@ -103,10 +103,10 @@ struct Successor {
 }
 
 impl Successor {
-    /// Has the sockets, and does not accept yet.
+    /// Takes the sockets, and does not accept yet.
     fn of(portway: &Portway) -> Self {
         let name = name(portway.file());
-        within(PATIENCE, "it gives the sockets", || {
+        within(PATIENCE, "portway hands its sockets over", || {
             let mut stream = UnixStream::connect_addr(&name).ok()?;
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
             stream.write_all(b"takeover\n").ok()?;
@@ -121,7 +121,7 @@ impl Successor {
         })
     }
 
-    /// Has taken over.
+    /// Completes the takeover.
     fn ready(mut self) -> Self {
         self.stream.write_all(b"ready\n").unwrap();
         assert_eq!(byte(&mut self.stream), b'y');
@@ -139,7 +139,7 @@ impl Successor {
     }
 }
 
-/// A process that drains is succeeded at once by another one, which answers.
+/// Checks that another process, which answers, succeeds a draining process at once.
 fn is_succeeded(mut portway: Portway) {
     let next = portway.start_beside(&["--takeover"]);
     assert_eq!(portway.wait_exit().code(), Some(0));
@@ -147,13 +147,13 @@ fn is_succeeded(mut portway: Portway) {
     assert_eq!(get(next.admin(), "/readyz").unwrap().0, 200);
 }
 
-/// What connects to the address reaches the test, and nobody else.
+/// Checks that every connection to the address reaches the test, and no other process.
 fn is_ours(listener: &TcpListener) {
     let address = listener.local_addr().unwrap();
     let clients: Vec<_> = (0..20)
         .map(|_| TcpStream::connect(address).unwrap())
         .collect();
-    // Who else accepts has the time to.
+    // Gives another process time to accept.
     pause(Duration::from_millis(200));
     let mut own: HashSet<_> = clients
         .iter()
@@ -175,7 +175,7 @@ fn a_process_that_is_told_to_stop_while_it_is_succeeded_lets_its_predecessor_go(
     portway.signal(Signal::TERM);
     tells(&portway, "draining");
     let _after = after.ready();
-    // Not "return": its successor accepts.
+    // It does not send "return", because its successor accepts.
     assert_eq!(line(&mut before.stream), "farewell");
     assert_eq!(portway.wait_exit().code(), Some(0));
 }
@@ -186,7 +186,7 @@ fn a_process_whose_predecessor_has_ended_is_succeeded_while_it_drains() {
     let limits = "drain_delay = \"600s\"\ndrain_timeout = \"1s\"";
     let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), limits));
     before.accepts_no_more();
-    within(PATIENCE, "it has the control socket", || {
+    within(PATIENCE, "portway has the control socket", || {
         portway.reload().status.success().then_some(())
     });
     before.stream.get_ref().shutdown(Shutdown::Both).unwrap();
@@ -204,7 +204,7 @@ fn a_predecessor_that_hangs_has_the_admin_address_for_itself() {
     portway.signal(Signal::TERM);
     assert_eq!(line(&mut before.stream), "return");
     tells(&portway, "the predecessor does not answer");
-    // The connection ends, so that it accepts again.
+    // The connection ends, so that the predecessor accepts again.
     assert_eq!(line(&mut before.stream), "");
     is_ours(&before.admin);
     drop(held);
@@ -221,7 +221,7 @@ fn a_predecessor_that_answers_late_has_the_admin_address_from_then_on() {
     assert_eq!(line(&mut before.stream), "return");
     tells(&portway, "the predecessor does not answer");
     before.stream.get_mut().write_all(b"b").unwrap();
-    // The connection has done its work.
+    // The connection is no longer needed, and ends.
     assert_eq!(line(&mut before.stream), "");
     is_ours(&before.admin);
     drop(held);
@@ -264,7 +264,7 @@ fn of_two_that_accept_at_the_same_addresses_the_one_with_the_control_socket_goes
     let mut portway = Portway::start(&with_ports(backend.address(), limits));
     let admin = portway.admin();
     let after = Successor::of(&portway).ready();
-    // The test is also the one that took over from it, and has the name.
+    // The test also plays the process that took over, and has the name.
     let name = name(portway.file());
     let _control = within(PATIENCE, "the name is free", || {
         UnixListener::bind_addr(&name).ok()
@@ -287,7 +287,9 @@ fn the_admin_address_is_back_where_the_successor_has_another_one() {
     after.sockets.clear();
     let closed = format!("closed {admin}\n");
     after.stream.write_all(closed.as_bytes()).unwrap();
-    within(PATIENCE, "it is closed", || is_refused(admin).then_some(()));
+    within(PATIENCE, "the admin address is closed", || {
+        is_refused(admin).then_some(())
+    });
     drop(after);
     tells(&portway, "accepting again");
     assert_eq!(get(admin, "/readyz").unwrap().0, 200);
@@ -311,7 +313,7 @@ fn a_process_without_descriptors_accepts_again_all_the_same() {
     drop(after);
     tells(&portway, "accepting again");
     prlimit(pid, Resource::Nofile, before).unwrap();
-    // It has read the file then, too.
+    // It has also read the file then.
     tells(&portway, "reloaded");
     drop(portway.relayed());
     assert_eq!(get(admin, "/readyz").unwrap().0, 200);
@@ -324,7 +326,7 @@ fn a_process_that_is_told_to_stop_while_it_comes_back_answers_or_closes_its_addr
     let toml = with_ports(backend.address(), SLOW_DRAIN);
     for delay in (0..20).map(|tenths| Duration::from_micros(tenths * 100)) {
         let portway = Portway::start(&toml);
-        // So that it drains for a while.
+        // It makes the drain last for a while.
         let held = Held::new(&portway, NAME);
         let admin = portway.admin();
         let mut after = Successor::of(&portway).ready();
@@ -332,7 +334,7 @@ fn a_process_that_is_told_to_stop_while_it_comes_back_answers_or_closes_its_addr
         after.stream.write_all(b"return\n").unwrap();
         pause(delay);
         portway.signal(Signal::TERM);
-        // If it did not come back, the successor goes on until it ends.
+        // If portway did not come back, the successor goes on until it ends.
         let mut answer = Vec::new();
         after.stream.read_to_end(&mut answer).unwrap();
         drop(after);

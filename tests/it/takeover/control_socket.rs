@@ -1,4 +1,4 @@
-//! Who may use the control socket, and who cannot be in its way.
+//! Which users may use the control socket, and that others cannot block it.
 
 use std::io::{Read, Write};
 use std::os::linux::net::SocketAddrExt;
@@ -20,7 +20,7 @@ fn abstract_name(file: &Path) -> SocketAddr {
     SocketAddr::from_abstract_name(format!("portway:{}", file.display())).unwrap()
 }
 
-/// Does this on a thread of another user. Needs root.
+/// Runs `work` on a thread of another user. Needs root.
 fn as_a_stranger<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
     let stranger = thread::spawn(move || {
         let user = Uid::from_raw(STRANGER);
@@ -30,7 +30,7 @@ fn as_a_stranger<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -
     stranger.join().unwrap()
 }
 
-/// A name that nobody accepts at must not hold up whoever connects to it.
+/// If the owner of the name does not accept, processes that connect to it must not hang.
 #[test]
 fn invariant_9_another_user_of_the_control_socket_stalls_nothing() {
     let backend = Backend::echo();
@@ -53,9 +53,9 @@ fn invariant_9_another_user_of_the_control_socket_stalls_nothing() {
     let output = portway.reload();
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     drop(portway.relayed());
-    // It is had as soon as it is free.
+    // portway binds the name as soon as it is free.
     drop((squatter, waiting));
-    within(PATIENCE, "the control socket is had", || {
+    within(PATIENCE, "portway has the control socket", || {
         portway.reload().status.success().then_some(())
     });
     assert_eq!(available(&portway), 1);
@@ -63,7 +63,7 @@ fn invariant_9_another_user_of_the_control_socket_stalls_nothing() {
     assert_eq!(portway.wait_exit().code(), Some(0));
 }
 
-/// Nobody can take a successor's start away by having the name first.
+/// Another process cannot prevent a successor's start by binding the name first.
 #[test]
 fn a_stranger_with_the_name_does_not_hold_a_successor_up() {
     let backend = Backend::echo();
@@ -104,7 +104,7 @@ fn another_user_with_the_name_does_not_hold_a_successor_up() {
     drop(portway.relayed());
 }
 
-/// Root sees who has answered.
+/// Root sees which process has answered.
 #[test]
 fn a_reload_by_root_names_the_process_of_another_user_that_has_answered() {
     if !geteuid().is_root() {
@@ -128,7 +128,7 @@ fn a_reload_by_root_names_the_process_of_another_user_that_has_answered() {
     assert!(said.contains(&by), "{said}");
 }
 
-/// A user who may not ask anything must not hold a place among those who may.
+/// A user without permission must not take the place of a request that is allowed.
 #[test]
 fn a_stranger_is_dropped_before_a_word_is_read() {
     if !geteuid().is_root() {
@@ -137,7 +137,7 @@ fn a_stranger_is_dropped_before_a_word_is_read() {
     }
     let backend = Backend::echo();
     let portway = Portway::start(&config(&[backend.address()], "", ""));
-    within(PATIENCE, "it has the control socket", || {
+    within(PATIENCE, "portway has the control socket", || {
         (portway.count("portway_control_socket_available") == 1).then_some(())
     });
     let name = abstract_name(portway.file());
@@ -149,7 +149,7 @@ fn a_stranger_is_dropped_before_a_word_is_read() {
             drop(stream.write_all(b"reload\n"));
             let mut told = Vec::new();
             drop(stream.read_to_end(&mut told));
-            assert_eq!(String::from_utf8_lossy(&told), "", "not a word");
+            assert_eq!(String::from_utf8_lossy(&told), "", "portway has answered");
         }
     });
     assert!(portway.reload().status.success());
@@ -166,7 +166,7 @@ fn in_a_directory_of_its_own_nobody_has_the_name_of_the_control_socket_first() {
         Portway::start_by(command, &toml, Stdio::piped())
     };
     let portway = start();
-    // Somebody has the abstract name.
+    // Another socket has the abstract name.
     let _squatter = UnixListener::bind_addr(&abstract_name(portway.file())).unwrap();
     let reload = |portway: &Portway| {
         let mut command = Command::new(PORTWAY);
@@ -174,16 +174,16 @@ fn in_a_directory_of_its_own_nobody_has_the_name_of_the_control_socket_first() {
         command.env("RUNTIME_DIRECTORY", directory.path());
         command.output().unwrap().status.success()
     };
-    within(PATIENCE, "it is reloaded", || {
+    within(PATIENCE, "portway reloads", || {
         reload(&portway).then_some(())
     });
     assert_eq!(portway.count("portway_control_socket_available"), 1);
-    // What a crash leaves behind is in nobody's way.
+    // A file that a crash leaves behind blocks no process.
     let mut crashed = portway;
     crashed.signal(Signal::KILL);
     crashed.wait_exit();
     let mut command = Command::new(PORTWAY);
     command.env("RUNTIME_DIRECTORY", directory.path());
     let again = crashed.start_again(command);
-    within(PATIENCE, "it is reloaded", || reload(&again).then_some(()));
+    within(PATIENCE, "portway reloads", || reload(&again).then_some(()));
 }

@@ -19,7 +19,7 @@ const BOUND: Duration = Duration::from_millis(500);
 
 const CONNECTIONS: &str = "portway_predecessor_connections";
 
-/// The name of a counter's series in the predecessor.
+/// The predecessor's series of a counter.
 fn of_predecessor(name: &str, labels: &str) -> String {
     format!("{name}{{{labels},process=\"predecessor\"}}")
 }
@@ -42,7 +42,7 @@ fn tells(portway: &Portway, what: &str) {
     portway.program.wait(PATIENCE, told);
 }
 
-/// Waits until the page shows so many connections of the predecessor, and gives it.
+/// Waits until the page shows so many connections of the predecessor, and returns the page.
 fn shows(portway: &Portway, connections: u64) -> Metrics {
     within(PATIENCE, "the predecessor's figures are shown", || {
         let page = portway.metrics();
@@ -50,11 +50,11 @@ fn shows(portway: &Portway, connections: u64) -> Metrics {
     })
 }
 
-/// Stops it, and waits until all of its threads have stopped.
+/// Stops the process, and waits until all its threads have stopped.
 fn freeze(portway: &Portway) {
     portway.signal(Signal::STOP);
     let tasks = format!("/proc/{}/task", portway.pid());
-    within(PATIENCE, "it is stopped", || {
+    within(PATIENCE, "all threads are stopped", || {
         let mut tasks = std::fs::read_dir(&tasks).unwrap().map(Result::unwrap);
         let is_stopped = tasks.all(|task| {
             let stat = std::fs::read_to_string(task.path().join("stat"));
@@ -64,7 +64,7 @@ fn freeze(portway: &Portway) {
     });
 }
 
-/// Each name has one block of lines, and no series comes twice.
+/// Checks that each name has one block of lines, and that no series occurs twice.
 fn assert_valid(page: &Metrics) {
     let lines = || page.page.lines().filter(|line| !line.is_empty());
     let (comments, samples): (Vec<_>, Vec<_>) = lines().partition(|line| line.starts_with('#'));
@@ -90,7 +90,7 @@ fn a_page_shows_the_connections_and_counters_of_the_predecessor_until_it_ends() 
     for gauge in gauges {
         assert!(page.sum(gauge, &[]) < 0.5);
     }
-    // It goes on counting what passes through it, beside ours.
+    // The predecessor goes on counting the bytes that it relays, beside ours.
     let bytes = |page: &Metrics| {
         ["client_to_backend", "backend_to_client"].map(|direction| {
             let labels = format!("backend=\"es\",direction=\"{direction}\"");
@@ -132,7 +132,7 @@ fn a_predecessor_that_was_told_to_stop_is_shown_until_it_ends() {
     for _ in 0..3 {
         shows(&next, 3);
     }
-    // It does not come back: it has let go of the sockets, and the link is no reason to.
+    // The predecessor does not come back: it has closed the sockets, and the link is not a reason to.
     next.signal(Signal::TERM);
     within(PATIENCE, "nobody listens", || {
         TcpStream::connect(address).is_err().then_some(())
@@ -141,7 +141,7 @@ fn a_predecessor_that_was_told_to_stop_is_shown_until_it_ends() {
     assert_eq!(portway.wait_exit().code(), Some(0));
 }
 
-/// So it is when a pod is deleted: its replacement comes while it drains.
+/// This happens if a pod is deleted: its replacement comes while it drains.
 #[test]
 fn a_predecessor_that_drained_already_is_shown_until_it_ends() {
     let backend = Backend::echo();
@@ -216,7 +216,7 @@ fn a_predecessor_accepts_again_if_its_successor_ends_while_a_question_is_open() 
         let mut next = portway.start_beside(&["--takeover"]);
         shows(&next, 1);
         freeze(&portway);
-        // The scrape goes without an answer; the question stays.
+        // The scrape gets no answer; the question stays open.
         assert!(!has_connections(&next.metrics()));
         next.signal(end);
         if end == Signal::KILL {
@@ -234,17 +234,17 @@ fn a_predecessor_accepts_again_if_its_successor_ends_while_a_question_is_open() 
     }
 }
 
-/// An older version passes over words that it does not know.
+/// An older version ignores words that it does not know.
 #[test]
 fn an_older_predecessor_is_asked_once_and_still_noticed_when_it_ends() {
     let backend = Backend::echo();
     let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), ""));
-    // It still accepts too: the page does not say that there is none.
+    // The predecessor still accepts too, so the page does not say that there is none.
     assert!(!has_connections(&portway.metrics()));
     before.accepts_no_more();
     before.stream.get_ref().set_nonblocking(true).unwrap();
     let mut lines = before.stream.lines();
-    let asked = within(PATIENCE, "it is asked", || {
+    let asked = within(PATIENCE, "the predecessor is asked", || {
         assert!(!has_connections(&portway.metrics()));
         lines.next().unwrap().ok()
     });
@@ -252,7 +252,7 @@ fn an_older_predecessor_is_asked_once_and_still_noticed_when_it_ends() {
     for _ in 0..5 {
         assert!(!has_connections(&portway.metrics()));
     }
-    assert!(lines.next().unwrap().is_err(), "it is asked again");
+    assert!(lines.next().unwrap().is_err(), "asked a second time");
     drop(lines);
     shows(&portway, 0);
 }

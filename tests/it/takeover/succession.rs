@@ -1,4 +1,4 @@
-//! A process that has been succeeded accepts again if its successor ends, and somebody always listens.
+//! After a takeover the old process accepts again if its successor ends, and one of them always listens.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -29,7 +29,7 @@ fn is_refused(address: SocketAddr) -> bool {
     TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
-/// Connects all the time. Returns how often it was refused.
+/// A thread that connects all the time. It returns how often it was refused.
 struct Connecting {
     stop: Arc<AtomicBool>,
     thread: thread::JoinHandle<u64>,
@@ -76,7 +76,7 @@ fn who_has_been_succeeded_accepts_again_if_the_successor_ends_however_it_ends() 
         tells(&portway, "accepting again");
         assert!(is_ready(portway.admin()));
         drop(portway.relayed());
-        within(PATIENCE, "it is reloaded", || {
+        within(PATIENCE, "portway reloads", || {
             portway.reload().status.success().then_some(())
         });
         assert_eq!(connecting.finish().0, 0, "refused");
@@ -117,26 +117,26 @@ fn an_address_that_the_successor_leaves_is_closed_in_both() {
     };
     let portway = Portway::start(&format!("{toml}{}{}", with(unwanted), with(removed)));
     let held = Held::new(&portway, NAME);
-    // One is gone when the successor starts, the other in a reload of it.
+    // One address goes when the successor starts, the other in a reload of the successor.
     portway.write(&format!("{toml}{}", with(removed)));
     let next = portway.start_beside(&["--takeover"]);
     tells(&portway, "draining");
-    within(PATIENCE, "it is closed", || {
+    within(PATIENCE, "the first address is closed", || {
         is_refused(unwanted).then_some(())
     });
     assert!(!is_refused(removed));
-    within(PATIENCE, "it is reloaded", || {
+    within(PATIENCE, "the successor reloads", || {
         portway.write(&toml);
         next.reload().status.success().then_some(())
     });
-    within(PATIENCE, "it is closed", || {
+    within(PATIENCE, "the second address is closed", || {
         is_refused(removed).then_some(())
     });
     drop(next.relayed());
-    // Who comes back follows the file.
+    // A process that comes back follows the file.
     portway.write(&format!("{toml}{}", with(unwanted)));
     next.signal(Signal::KILL);
-    within(PATIENCE, "it is open again", || {
+    within(PATIENCE, "the address is open again", || {
         (!is_refused(unwanted)).then_some(())
     });
     drop(held);
@@ -207,7 +207,7 @@ fn successors_that_come_together_take_over_in_turn() {
     assert_eq!(connecting.finish().0, 0, "refused");
 }
 
-/// A busy address is waited for: that of a process without a control socket for this file.
+/// portway waits for a busy address, here that of a process without a control socket for this file.
 #[test]
 fn a_successor_waits_for_an_address_that_is_busy() {
     let backend = Backend::echo();
@@ -220,7 +220,7 @@ fn a_successor_waits_for_an_address_that_is_busy() {
     tells(&next, "ready");
 }
 
-/// `PORTWAY_TAKEOVERS` tries with random delays and kills of either process.
+/// Makes `PORTWAY_TAKEOVERS` attempts with random delays and kills of either process.
 #[test]
 fn somebody_listens_at_every_moment_whoever_is_killed() {
     in_a_network(try_takeovers);
@@ -245,7 +245,7 @@ fn try_takeovers() {
         let is_old = random.percent(50);
         let delay = Duration::from_millis(random.below(400));
         if is_old && signal == Signal::KILL {
-            // Before that it takes the sockets with it.
+            // If the old process is killed before that, its sockets go with it.
             tells(&next, "ready");
         }
         pause(delay);
@@ -262,14 +262,16 @@ fn try_takeovers() {
             next.signal(signal);
             next.wait_exit();
         }
-        within(PATIENCE, "who lives is ready", || {
+        within(PATIENCE, "the surviving process is ready", || {
             is_ready(admin).then_some(())
         });
-        // And accepts.
+        // It accepts.
         drop(portway.relayed());
-        within(PATIENCE, "it has the control socket", || {
-            portway.reload().status.success().then_some(())
-        });
+        within(
+            PATIENCE,
+            "the surviving process has the control socket",
+            || portway.reload().status.success().then_some(()),
+        );
     }
     let (refused, made) = connecting.finish();
     eprintln!("{made} connections");

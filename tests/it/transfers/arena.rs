@@ -17,7 +17,7 @@ use crate::it::peers::{Backend, connect};
 /// Transfers at a time.
 const AT_ONCE: usize = 32;
 
-/// A backend that knows the plans, and what it saw of each transfer.
+/// A backend that knows the plans, with what it saw of each transfer.
 pub(super) struct Arena {
     plan: fn(u64, u64) -> Plan,
     seed: u64,
@@ -30,12 +30,12 @@ pub(super) struct Arena {
 pub(super) struct Done {
     pub(super) client: SocketAddr,
     pub(super) orderly: bool,
-    /// Bytes from client to backend, hello included, and back.
+    /// Bytes from client to backend, including the hello, and back.
     pub(super) bytes: [u64; 2],
 }
 
 impl Arena {
-    /// Transfers by `plan` of the seed and their number.
+    /// Creates an arena for the transfers that `plan` makes from the seed and their number.
     pub(super) fn new(seed: u64, plan: fn(u64, u64) -> Plan) -> Self {
         let ledger = Arc::new(Ledger::default());
         let book = Arc::clone(&ledger);
@@ -56,7 +56,7 @@ impl Arena {
         }
     }
 
-    /// Runs transfers `0..count` through `relay`; what was wrong, in words.
+    /// Runs transfers `0..count` through `relay`. Returns the good ones, and in words what was wrong.
     pub(super) fn run(&self, relay: SocketAddr, count: u64) -> (Vec<Done>, Vec<String>) {
         let next = AtomicU64::new(0);
         let done = Mutex::new(Vec::new());

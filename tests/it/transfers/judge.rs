@@ -1,9 +1,9 @@
-//! What must be true of a transfer, from what both sides saw (invariants 1 and 6).
+//! Judges a transfer by what both sides saw (invariants 1 and 6).
 
 use super::plan::{Ending, Plan, Side};
 use super::side::Report;
 
-/// The faults, in words; none if all is well.
+/// The faults of a transfer, in words; empty if there are none.
 pub(super) fn faults(plan: &Plan, client: &Report, backend: &Report) -> Vec<String> {
     let mut faults = Vec::new();
     direction(

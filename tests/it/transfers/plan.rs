@@ -40,9 +40,9 @@ pub(super) struct Side {
 pub(super) enum Ending {
     /// FIN after all bytes.
     Fin,
-    /// RST after so many of its own bytes, without a FIN.
+    /// RST after this many of its own bytes, without a FIN.
     Reset(u64),
-    /// FIN after all its bytes, then RST once it has read so many.
+    /// FIN after all its bytes, then RST once it has read this many.
     FinThenReset(u64),
 }
 
@@ -108,7 +108,7 @@ impl Plan {
         plan
     }
 
-    /// The backend resets in the middle of its answer; up to a megabyte was to come.
+    /// The backend resets in the middle of its answer of up to a megabyte.
     pub(super) fn backend_resets(seed: u64, id: u64) -> Self {
         let mut plan = Self::calm(seed, id);
         plan.backend.resize(1 << 20);
@@ -116,7 +116,7 @@ impl Plan {
         plan
     }
 
-    /// The client resets in the middle of what it sends.
+    /// The client resets in the middle of its bytes.
     pub(super) fn client_resets(seed: u64, id: u64) -> Self {
         let mut plan = Self::calm(seed, id);
         plan.client.resize(1 << 20);
@@ -124,7 +124,7 @@ impl Plan {
         plan
     }
 
-    /// FIN follows the last byte at once, while the reader is stuck somewhere before.
+    /// FIN follows the last byte at once, while the reader is stuck somewhere before it.
     pub(super) fn slow_tail(seed: u64, id: u64) -> Self {
         let mut plan = Self::calm(seed, id);
         let mut random = Random::new(seed, !id);
@@ -137,7 +137,7 @@ impl Plan {
         plan
     }
 
-    /// Little to say on both sides, and each ends as it likes at the same time.
+    /// Both sides send little, and each ends at the same time in its own way.
     pub(super) fn both_end(seed: u64, id: u64) -> Self {
         let mut random = Random::new(seed, !id);
         let mut plan = Self::calm(seed, id);
@@ -179,7 +179,7 @@ impl Plan {
         plan
     }
 
-    /// No resets, no urgent bytes, nobody waits.
+    /// No resets and no urgent bytes, and neither side waits.
     fn calm(seed: u64, id: u64) -> Self {
         let mut random = Random::new(seed, id);
         let (mut client, mut backend) = (Side::draw(&mut random), Side::draw(&mut random));

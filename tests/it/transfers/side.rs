@@ -17,17 +17,17 @@ pub(super) struct Report {
     pub(super) sent: u64,
     /// Bytes that it received.
     pub(super) received: u64,
-    /// The offset of the first piece that was not what its offset says.
+    /// The offset of the first piece with wrong bytes.
     pub(super) wrong_at: Option<u64>,
-    /// A clean end came.
+    /// A clean end has come.
     pub(super) fin: bool,
-    /// ECONNRESET or EPIPE, by reading or writing.
+    /// ECONNRESET or EPIPE from a read or a write.
     pub(super) broken: Option<ErrorKind>,
     /// Nothing happened for too long.
     pub(super) hung: bool,
 }
 
-/// Nothing may stand still for so long, busy machines included.
+/// Longest time without progress, even on a busy machine.
 const HUNG: Duration = Duration::from_secs(30);
 
 /// Runs one side to its end.
@@ -67,7 +67,7 @@ struct Running<'a> {
 }
 
 impl Running<'_> {
-    /// True if it is to end with a RST.
+    /// True if the side must end with a RST.
     fn turn_until_over(&mut self) -> bool {
         loop {
             if self.aborts() {
@@ -106,7 +106,7 @@ impl Running<'_> {
         if due && !self.finished {
             self.finished = true;
             if let Err(error) = self.stream.shutdown(Shutdown::Write) {
-                // The connection is reset already; reading tells which error it was.
+                // The connection is reset already; reading returns the error.
                 assert_eq!(error.kind(), ErrorKind::NotConnected);
             }
         }

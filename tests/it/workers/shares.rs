@@ -1,4 +1,4 @@
-//! Which worker serves which client, as the kernel tells it.
+//! Which worker serves which client, as the kernel shows it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -45,7 +45,7 @@ impl Shares {
         self.0.values().map(BTreeSet::len).collect()
     }
 
-    /// What the busiest worker has, divided by the mean.
+    /// The number of clients of the busiest worker, divided by the mean.
     pub(super) fn imbalance(&self) -> f64 {
         let counts = self.counts().into_iter();
         let counts = counts.map(|count| f64::from(u32::try_from(count).unwrap()));
@@ -55,13 +55,13 @@ impl Shares {
         counts.into_iter().fold(0.0, f64::max) * workers / sum
     }
 
-    /// The clients of the worker that has the most.
+    /// The clients of the busiest worker.
     pub(super) fn busiest(&self) -> &BTreeSet<SocketAddr> {
         self.0.values().max_by_key(|clients| clients.len()).unwrap()
     }
 }
 
-/// The inodes of the files in each epoll of a process. An epoll with two descriptors comes twice.
+/// The inodes of the files in each epoll of a process. An epoll with two descriptors is listed twice.
 fn epolls(pid: u32) -> Vec<Vec<u64>> {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     // A descriptor may be closed meanwhile.
