@@ -16,7 +16,7 @@ use peers::results::{Figure, Note, Results, Sample, Scenario, Subject};
 
 const ROUNDS: [f64; 3] = [1.0, 1.5, 0.9];
 
-/// Names, and how they compare with portway where less is better.
+/// Names of subjects, and their ratio to portway, where less is better.
 const SUBJECTS: [(&str, f64); 8] = [
     ("direct", 0.5),
     ("portway", 1.0),
@@ -86,7 +86,7 @@ fn scenarios() -> Vec<(Scenario, Vec<(Figure, f64)>)> {
     all
 }
 
-/// A whole run with known ratios; the second round is slow for everybody.
+/// A whole run with known ratios. The second round is slow for all subjects.
 fn run() -> Results {
     let mut samples = Vec::new();
     for (scenario, figures) in scenarios() {
@@ -134,7 +134,7 @@ fn run() -> Results {
     }
 }
 
-/// The line of a text that has all of these in it.
+/// The line of a text that contains all of these parts.
 fn line<'t>(text: &'t str, parts: &[&str]) -> &'t str {
     let mut lines = text.lines();
     lines
@@ -146,7 +146,7 @@ fn line<'t>(text: &'t str, parts: &[&str]) -> &'t str {
 fn ratios_are_taken_within_a_round() {
     let page = report::table(&run());
     let row = line(&page, &["CPU per connection", "split"]);
-    // 1 / 1.7 in every round, however slow it was.
+    // The ratio is 1 / 1.7 in every round, however slow the round was.
     assert!(row.contains("0.59 (0.59–0.59) ≤ 0.92 ✓"), "{row}");
     assert!(row.contains("0.80 (0.80–0.80) ≤ 1.00 ✓"), "{row}");
     assert!(row.contains("1.08 (1.08–1.08) ≤ 1.10 ✓"), "{row}");

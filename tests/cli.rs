@@ -1,4 +1,4 @@
-//! The program as a user meets it: help, exit status, and what each command prints.
+//! The program as a user sees it: help, exit status, and what each command prints.
 
 #![expect(
     clippy::unwrap_used,
@@ -222,7 +222,7 @@ fn bad_usage_has_its_own_exit_status() {
     }
 }
 
-/// Runs a line of bash in the directory with `$PORTWAY`; it is ended after ten times what it may take.
+/// Runs a line of bash in the directory with `$PORTWAY`, and kills it after ten times the time that it may take.
 fn bash(directory: &Path, line: &str) -> Output {
     let mut bash = Command::new("timeout");
     bash.args(["60", "bash", "-c", line])
@@ -262,7 +262,7 @@ fn what_is_no_file_and_never_ends_is_refused_by_every_command() {
         let is_told = told.contains(cause) && told.contains(remedy);
         assert!(is_told, "{line}: {told}");
     };
-    // Each waits three seconds for somebody who writes.
+    // Each waits three seconds for a writer.
     thread::scope(|scope| {
         for (command, status) in [
             ("check", 78),
@@ -299,7 +299,7 @@ fn a_pipe_that_gives_no_bytes_is_told() {
             "{line}: {told}"
         );
     }
-    // It has been read, and has nothing.
+    // This file has been read, but is empty.
     let output = bash(directory.path(), ": > empty; $PORTWAY check --config empty");
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(told.contains("there are no listeners"), "{told}");
@@ -352,7 +352,7 @@ fn check_opens_no_socket() {
     assert!(output.status.success(), "{output:?}");
 }
 
-/// jemalloc itself says which settings it found, and where.
+/// jemalloc itself reports which settings it found, and where.
 #[test]
 fn the_allocator_has_its_settings_from_the_binary() {
     let output = Command::new(env!("CARGO_BIN_EXE_portway"))

@@ -156,7 +156,7 @@ fn the_reference_says_what_holds_where_a_key_is_left_out() {
     }
 }
 
-/// A range as readers are told it; none of what all times and all numbers of connections have.
+/// A range as the page states it; `None` if it is the range of all durations or connection counts.
 fn range(kind: &Kind) -> Option<String> {
     let unit = |value: u64, units: &[(u64, &str)]| {
         let (size, name) = units.iter().find(|(size, _)| value >= *size).unwrap();
@@ -199,7 +199,7 @@ fn the_range_of_a_key_is_the_one_that_is_told() {
         seen += 1;
         let [_, what] = documented[&*path];
         assert!(what.contains(&range), "{path}: {range}: {what}");
-        // The schema has the range of a number by itself.
+        // The schema states the range of a number anyway.
         let is_number = matches!(kind, Kind::Count(_));
         assert!(is_number || key.about.contains(&range), "{path}: {range}");
     }
@@ -215,7 +215,7 @@ fn the_file_with_every_key_has_every_key() {
     }
 }
 
-/// All of the settings but the arrangement of the routes for look-up.
+/// All settings, without the arrangement of the routes for look-up.
 fn shown(settings: &Settings) -> String {
     let Settings {
         workers,

@@ -1,5 +1,5 @@
-//! What a connection costs the heap: how often a short one asks for memory, and what an idle one
-//! holds. In a binary of its own, since whatever runs beside it would be counted too.
+//! What a connection costs on the heap: how often a short one allocates, and what an idle one holds.
+//! The test has its own binary, because everything that runs beside it would be counted too.
 
 #[path = "support/heap.rs"]
 mod heap;
@@ -25,16 +25,16 @@ mod connection_allocations {
     use super::hello::Builder;
 
     /// A worker's allocations for one short connection: accept, hello, dial, 1 KiB each way, an
-    /// orderly close, a log line. What is beyond a whole number belongs to histograms, which take
-    /// memory for many values at once.
+    /// orderly close, a log line. The fraction belongs to histograms, which allocate for many values
+    /// at once.
     const ALLOCATIONS: f64 = 13.1;
-    /// The bytes that they ask for; 1,584 of them are the future from accept to the relay.
+    /// The bytes of these allocations; 1,584 of them are the future from accept to the relay.
     const BYTES: f64 = 3700.0;
-    /// Bytes of the blocks that each idle connection holds: its task with the relay, twice a
-    /// registration with tokio, what is known of it, twice the reference to a socket, the name.
+    /// Bytes of the blocks that each idle connection holds: its task with the relay, two registrations
+    /// with tokio, what is known about it, two references to sockets, and the name.
     const HELD: f64 = 1197.0;
-    /// Its part of what the worker holds for all of them: the table of flows, and a second's values
-    /// in histograms.
+    /// Its share of what the worker holds for all connections: the table of flows, and the values of
+    /// one second in histograms.
     const SHARE: f64 = 100.0;
 
     const SHORT: u32 = 200;
@@ -72,7 +72,7 @@ mod connection_allocations {
         );
     }
 
-    /// portway and a backend that allocate for nobody but portway: the backend is this thread.
+    /// portway and a backend. The backend is this thread, so that only portway's allocations count.
     struct Fleet {
         running: Option<Running>,
         listener: SocketAddr,
@@ -136,8 +136,8 @@ mod connection_allocations {
             self.lines.wait(logged + 1);
         }
 
-        /// The bytes that each idle connection holds, and its part of what all share; shows in what
-        /// blocks.
+        /// The bytes that each idle connection holds, and its share of what all have in common. Prints
+        /// the blocks.
         fn idle(&self) -> (f64, f64) {
             let mut connections = Vec::with_capacity(IDLE as usize);
             let grown = grown(|| connections.extend((0..IDLE).map(|_| self.established())));
@@ -162,7 +162,7 @@ mod connection_allocations {
         }
     }
 
-    /// Counts the lines of the connection log, and keeps none.
+    /// Counts the lines of the connection log without keeping them.
     #[derive(Clone, Default)]
     struct Lines(Arc<AtomicUsize>);
 

@@ -1,8 +1,8 @@
 //! What portway asks of the kernel, counted by strace: system calls, wake-ups, and what it does when
 //! a call fails or a thread is held.
 //!
-//! Counts, not times: they are the same on a busy machine. Where strace is missing these tests say so
-//! and pass, unless `PORTWAY_STRACE=required` is set.
+//! The tests use counts, not times, because counts are the same on a busy machine. Without strace they
+//! say so and pass, unless `PORTWAY_STRACE=required` is set.
 
 #[cfg(test)]
 mod counts {

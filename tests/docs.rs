@@ -59,7 +59,7 @@ fn prose(page: &str) -> String {
     page.split("```").step_by(2).collect()
 }
 
-/// What stands between backticks outside fenced blocks.
+/// The texts between backticks outside fenced blocks.
 fn quoted(page: &str) -> Vec<String> {
     let prose = prose(page);
     prose
@@ -92,15 +92,15 @@ fn table<'p>(page: &'p str, headings: &str) -> Vec<Vec<&'p str>> {
     rows
 }
 
-/// The words of a text that begin with a prefix. Names that Prometheus records have colons inside
-/// and begin otherwise.
+/// The words of a text that begin with a prefix. Names of Prometheus recording rules contain colons and
+/// begin differently.
 fn words<'p>(page: &'p str, prefix: &'static str) -> impl Iterator<Item = &'p str> {
     page.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)))
         .map(|word| word.trim_matches(':'))
         .filter(move |word| word.len() > prefix.len() && word.starts_with(prefix))
 }
 
-/// The source of a module, or of all.
+/// The source of one module, or of all modules.
 fn source(module: Option<&str>) -> String {
     let src = root().join("src");
     let mut files = under(&src, "rs");
@@ -363,7 +363,8 @@ fn the_defaults_in_the_readme_are_those_of_the_reference() {
     assert!(README.contains(&stated), "{stated}");
 }
 
-/// Where other pages repeat a default, with its key in braces: as it is written, or with ~ as sentences have it.
+/// Phrases in which other pages repeat a default, with its key in braces: plain for the value as it is
+/// written, with ~ for the value as sentences write it.
 const REPEATED: [(&str, &str); 19] = [
     ("docs/metrics.md", "(default `{admin.bind}`)"),
     (
@@ -451,7 +452,7 @@ fn a_default_that_another_page_repeats_is_that_of_the_reference() {
     }
 }
 
-/// All of the settings but the arrangement of the routes for look-up.
+/// All settings, without the arrangement of the routes for look-up.
 fn shown(text: &str) -> String {
     let Settings {
         workers,
@@ -476,7 +477,7 @@ fn a_file_that_writes_out_the_documented_defaults_changes_nothing() {
         backends.N.endpoints = [\"fleet-1.internal:8220\"]\n\
         routes.N.server_names = [\"fleet.example.com\"]\n\
         routes.N.backend = \"N\"\n";
-    // What is not a value in backticks depends on the machine, or is none.
+    // A cell that is not in backticks depends on the machine, or is not a value.
     let values = defaults().into_iter().filter_map(|(key, default)| {
         let value = default.strip_prefix('`')?.strip_suffix('`')?;
         Some(format!("{key} = {value}\n"))

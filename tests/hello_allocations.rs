@@ -1,5 +1,5 @@
-//! `read_hello` allocates nothing, whatever the client sends: connections that are
-//! still waiting for their hello must not cost memory that a client sizes.
+//! `read_hello` allocates nothing, whatever the client sends: connections that still wait for their
+//! hello must not cost memory whose size the client chooses.
 
 use portway::tls::{Progress, read_hello};
 
@@ -16,7 +16,7 @@ use hello::{Builder, extension};
 
 const MAX: usize = 64 * 1024;
 
-/// Reads the hello at every length; gives the number of allocations and whether it was routed.
+/// Reads the hello at every length. Returns the number of allocations, and whether it was routed.
 fn allocations(bytes: &[u8], scratch: &mut [u8]) -> (usize, bool) {
     let before = ALLOCATIONS.get();
     let mut routed = false;

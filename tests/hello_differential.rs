@@ -1,4 +1,4 @@
-//! Whatever name we route by, rustls sees the same name in the same bytes.
+//! Tests that rustls sees the name by which we route in the same bytes.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

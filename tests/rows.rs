@@ -1,4 +1,4 @@
-//! Every row of bad inputs (b) and faults (f) that the relay must bear is in `ROWS.md`, and has a
+//! Every row of bad inputs (b) and faults (f) that portway must withstand is in `ROWS.md`, and has a
 //! test whose name begins with it: `b07_…`, or `b06_b07_…` for two of them.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]

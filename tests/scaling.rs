@@ -1,5 +1,5 @@
-//! The figures of `docs/scaling.md` follow from its formulas: every example is calculated again from
-//! the values in its tables, so that a new measurement changes one cell and shows all that depend on it.
+//! The figures of `docs/scaling.md` follow from its formulas. Every example is calculated again from the
+//! values in its tables, so that a new measurement changes one cell and shows all that depend on it.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail by panicking")]
 
@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 const PAGE: &str = include_str!("../docs/scaling.md");
 
-/// What stands for a number in a formula.
+/// The symbols of the formulas and their values.
 type Symbols<'p> = BTreeMap<&'p str, f64>;
 
-/// How far an example may be from its formula: examples are rounded.
+/// Largest relative difference between an example and its formula, because examples are rounded.
 const ROUNDING: f64 = 0.015;
 
 /// The rows of every table whose first heading is `symbol`: symbol and further cells.
@@ -38,7 +38,7 @@ fn number(cell: &str) -> Option<f64> {
     cell[..end.unwrap_or(cell.len())].parse().ok()
 }
 
-/// The value of a formula; none if it is no formula, or has a symbol that is not known.
+/// The value of a formula; `None` if the text is not a formula, or has an unknown symbol.
 fn value(formula: &str, symbols: &Symbols<'_>) -> Option<f64> {
     let mut formula = Formula {
         rest: formula,
@@ -101,7 +101,7 @@ impl Formula<'_, '_> {
     }
 }
 
-/// The values that the page is given.
+/// The values that the page takes as given.
 fn given<'p>() -> Symbols<'p> {
     rows("value")
         .into_iter()

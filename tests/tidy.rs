@@ -1,4 +1,4 @@
-//! The rules of the house that neither rustc nor clippy knows: see CONTRIBUTING.md.
+//! The rules of CONTRIBUTING.md that neither rustc nor clippy checks.
 
 #![expect(
     clippy::unwrap_used,
@@ -32,10 +32,10 @@ const LAYERS: [&str; 17] = [
     "net",
 ];
 
-/// Lines of a file in `src`, its tests apart.
+/// Lines that a file in `src` must not reach; files of tests are exempt.
 const MOST_LINES: usize = 350;
 
-/// Files that read better long, with the reason.
+/// Files that are better long, with the reason.
 const LONG_FILES: [(&str, &str); 0] = [];
 
 #[test]
@@ -52,7 +52,7 @@ fn imports_point_down() {
                 faults.push(format!("{}: {} -> {target}", file.name, LAYERS[from]));
             }
         }
-        // Such a path would pass this test by.
+        // Such a path would bypass this test.
         if code.contains("super::super::") {
             faults.push(format!("{}: super::super:: (write crate::)", file.name));
         }
@@ -170,7 +170,7 @@ fn the_readme_names_the_two_commands() {
 // === reading
 
 struct File {
-    /// From the root of the repository.
+    /// The path from the root of the repository.
     name: String,
     text: String,
 }
@@ -198,7 +198,7 @@ fn text_files() -> Vec<File> {
     paths.sort();
     let files = paths.into_iter().filter_map(|path| {
         let name = path.strip_prefix(root()).ok()?.to_str()?.to_owned();
-        // What is not UTF-8 is data.
+        // A file that is not UTF-8 is data.
         let text = String::from_utf8(fs::read(&path).ok()?).ok()?;
         Some(File { name, text })
     });
@@ -231,7 +231,7 @@ fn rust_files() -> Vec<File> {
     files
 }
 
-/// What goes into the binary.
+/// The files that go into the binary.
 fn shipped() -> Vec<File> {
     let mut files = rust_files();
     files.retain(|file| {
@@ -291,7 +291,7 @@ fn words(code: &str) -> impl Iterator<Item = &str> {
         .filter(|word| !word.is_empty())
 }
 
-/// Whether a line has `#` and a number, as trackers write their tickets.
+/// Whether a line has `#` and a number, as issue trackers write it.
 fn names_ticket(line: &str) -> bool {
     let mut parts = line.split('#');
     let mut before = parts.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is generated: the schema of routes.toml, completions, the manual.
+//! Generated files: the schema of routes.toml, completions, the manual.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -58,7 +58,7 @@ fn collect<'s>(
     }
 }
 
-/// What a reference leads to.
+/// The target of a reference.
 fn at<'s>(root: &'s Value, reference: &str) -> &'s Value {
     let target = root.pointer(reference.strip_prefix('#').unwrap());
     target.unwrap_or_else(|| panic!("{reference}"))
@@ -104,7 +104,7 @@ fn the_defaults_of_the_schema_are_the_documented_ones() {
         .filter_map(|row| {
             let (key, rest) = row.strip_prefix("| `")?.split_once("` | ")?;
             let default = rest.split(" | ").next()?;
-            // Others depend on the machine, or are none.
+            // Other cells depend on the machine, or are not values.
             let value = default.strip_prefix('`')?.strip_suffix('`')?;
             Some((key.to_owned(), value.to_owned()))
         })
@@ -117,7 +117,7 @@ fn the_defaults_of_the_schema_are_the_documented_ones() {
     assert_eq!(stated, documented);
 }
 
-/// A linter refuses the rest of what `check` refuses: see `deploy/checks/schema`.
+/// `deploy/checks/schema` tests with linters what else the schema refuses.
 #[test]
 fn the_schema_knows_the_closed_choices_and_what_must_be_there() {
     let schema = schema();

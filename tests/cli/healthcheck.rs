@@ -20,8 +20,8 @@ fn with_admin(bind: &str) -> TempDir {
     directory
 }
 
-/// A server that takes one request and answers as told; the directory has a routes.toml that leads
-/// there.
+/// A server that takes one request and answers with `answer`. The directory has a routes.toml that leads
+/// to it.
 fn server(answer: impl FnOnce(&mut TcpStream) + Send + 'static) -> (SocketAddr, TempDir) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -52,7 +52,7 @@ fn the_running_program_is_alive_and_ready_and_then_gone() {
     let running = app::start(settings, output).unwrap();
     let directory = with_admin(&format!("\"{}\"", running.admin().unwrap()));
     let asked = Instant::now();
-    // It is ready a moment after it has started.
+    // portway is ready a moment after it has started.
     while !portway(directory.path(), "healthcheck --ready")
         .status
         .success()
@@ -108,7 +108,7 @@ fn silence_ends_after_two_seconds() {
 fn an_endless_answer_ends_by_its_size_or_after_two_seconds() {
     for pause in [Duration::ZERO, Duration::from_millis(100)] {
         let (_, directory) = server(move |stream| {
-            // Until the reader leaves.
+            // Sends until the reader closes.
             while stream.write_all(&[b'x'; 1024]).is_ok() {
                 thread::sleep(pause);
             }
@@ -136,7 +136,7 @@ fn a_wildcard_is_asked_at_loopback() {
     }
 }
 
-/// After a reload that failed the program runs on what it has.
+/// After a failed reload the program runs on with the configuration that it has.
 #[test]
 fn faults_of_the_file_elsewhere_do_not_matter() {
     let fine = include_str!("../../routes.toml");

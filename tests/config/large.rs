@@ -1,18 +1,18 @@
-//! A routes.toml costs what its size says, whatever is in it: read by the program with little memory, on a
-//! small stack.
+//! The cost of a routes.toml depends only on its size, whatever is in it. The program reads it with little
+//! memory, on a small stack.
 
 use std::fs;
 use std::process::Command;
 
 use super::shapes;
 
-/// What the program may have of the address space, in KiB: a pod has 256 MiB of memory for all that it does.
+/// The address space of the program, in KiB: a pod has 256 MiB of memory for everything.
 const MEMORY: usize = 256 << 10;
 
-/// The stack, in KiB: a thread that reads the file again has 2 MiB.
+/// The stack, in KiB: a thread that reloads the file has 2 MiB.
 const STACK: usize = 512;
 
-/// Seconds: a hundred times what a reload may take.
+/// Longest time in seconds: a hundred times what a reload may take.
 const LONGEST: usize = 500;
 
 #[test]
@@ -44,7 +44,7 @@ fn a_large_file_is_checked_with_little_memory_and_told_in_bounded_length() {
     }
 }
 
-/// How many faults are told and counted.
+/// How many faults the output lists and counts.
 fn faults(told: &str) -> usize {
     let counted = told.lines().filter_map(|line| {
         let (count, _) = line.strip_prefix("error: ")?.split_once(" more in ")?;

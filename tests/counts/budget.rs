@@ -10,7 +10,7 @@ use super::fixture::{PATIENCE, config, hello, pause, within};
 use super::peers::{Backend, End, connect, read_to_end};
 use super::strace::{Call, Thread, Traced, is_missing, tally};
 
-/// What a short connection costs its worker: name, calls per connection, why. The hello comes in one
+/// What a short connection costs its worker: name, calls per connection, reason. The hello comes in one
 /// segment after the connection has been accepted, 1 KiB goes each way, and the client closes first.
 const BUDGET: &[(&str, f64, &str)] = &[
     ("accept4", 2.0, "one takes it, one finds the queue empty"),
@@ -38,7 +38,7 @@ const BUDGET: &[(&str, f64, &str)] = &[
     ),
     ("shutdown", 1.0, "passes the client's end on"),
     ("socket", 1.0, "the backend's"),
-    // Now and then: ticks, and a heap that grows or shrinks.
+    // These happen now and then: ticks, and a heap that grows or shrinks.
     ("write", 0.0, "a tick"),
     ("brk", 0.0, "memory"),
     ("madvise", 0.0, "memory"),
@@ -53,7 +53,7 @@ const BUDGET: &[(&str, f64, &str)] = &[
     ("read", 0.0, "memory: the answer"),
 ];
 
-/// In a debug build alone.
+/// Calls that only a debug build makes.
 const CHECKED: f64 = if cfg!(debug_assertions) { 2.0 } else { 0.0 };
 
 const CONNECTIONS: usize = 50;
@@ -69,7 +69,7 @@ fn a_short_connection_costs_the_system_calls_of_its_budget() {
     for (name, budget, why) in BUDGET {
         let seen = usual.get(*name).copied().unwrap_or_default();
         println!("{name:12} {seen:4}  {why}");
-        // How often two threads meet at a lock is chance.
+        // It is chance how often two threads contend for a lock.
         let locks = if *name == "futex" { 2.0 } else { 0.0 };
         if seen < budget - 0.1 || seen > budget + locks + 0.1 {
             faults.push(format!("{name}: {seen}, the budget is {budget}: {why}"));
@@ -88,7 +88,7 @@ fn all(calls: &[Call]) -> Vec<&Call> {
     calls.iter().collect()
 }
 
-/// Other threads write the log line, and meet at locks.
+/// Other threads write the log line, and contend for locks.
 #[test]
 fn a_short_connection_costs_other_threads_one_write_at_most() {
     if is_missing() {
@@ -101,7 +101,7 @@ fn a_short_connection_costs_other_threads_one_write_at_most() {
     within(PATIENCE, "a write of the log", || {
         let writes = log.calls();
         let writes = writes.iter().filter(|call| call.name == "write").count();
-        // Lines that come within milliseconds share one.
+        // Lines that come within milliseconds share one write.
         assert!(writes <= WARM_UP + CONNECTIONS, "{writes} writes");
         (writes > 0).then_some(())
     });
@@ -114,7 +114,7 @@ fn a_short_connection_costs_other_threads_one_write_at_most() {
     assert_eq!(unknown.collect::<Vec<_>>(), []);
 }
 
-/// The second segment of a hello wakes the worker once. The low water mark is raised and taken back.
+/// The second segment of a hello wakes the worker once. The low water mark is raised and lowered again.
 #[test]
 fn a_hello_in_two_segments_costs_one_wake_up_and_two_options_more() {
     if is_missing() {
@@ -132,8 +132,8 @@ fn a_hello_in_two_segments_costs_one_wake_up_and_two_options_more() {
     assert!((options - 2.0).abs() < 0.1, "{one:?} and {two:?}");
 }
 
-/// Wake-ups and options before the dial: whether what comes later shares a wake-up with the connect
-/// is chance.
+/// Wake-ups and options before the dial. Later ones are left out, because it is chance whether they share
+/// a wake-up with the connect.
 fn until_dialled(calls: &[Call]) -> Vec<&Call> {
     let counts = |call: &&Call| match call.name.as_str() {
         "epoll_wait" => call.result() > Some(0),
@@ -152,7 +152,7 @@ fn idle_connections_cost_no_system_call() {
     }
     let fleets = [Fleet::start(), Fleet::start()];
     let idle: Vec<_> = (0..IDLE).map(|_| fleets[1].establish(&[])).collect();
-    // The first tick that comes across a connection sets options on its legs, once.
+    // The first review of a connection sets options on its legs, once.
     pause(Duration::from_secs(3));
     let calls = || fleets.each_ref().map(|fleet| fleet.traced.calls().len());
     let before = calls();
@@ -166,7 +166,7 @@ fn idle_connections_cost_no_system_call() {
     assert!(with <= without + IDLE / 10, "{without} calls became {with}");
 }
 
-/// A portway with one worker, whose trace tells when it is done, and a backend that answers.
+/// A portway with one worker, whose trace shows when it is done, and a backend that answers.
 struct Fleet {
     traced: Traced,
     worker: Thread,
@@ -176,7 +176,7 @@ struct Fleet {
 }
 
 impl Fleet {
-    /// Also warms it up.
+    /// Starts both, and warms portway up.
     fn start() -> Self {
         let (tell, received) = channel();
         let backend = Backend::start(move |mut stream| {
@@ -184,7 +184,7 @@ impl Fleet {
             stream.write_all(&[0x17; 1024]).unwrap();
             stream.read_exact(&mut [0; 1024]).unwrap();
             tell.send(()).unwrap();
-            // Holds on to it until the client closes, in whatever way.
+            // Holds the connection until the client closes, in whatever way.
             drop(read_to_end(&mut stream));
         });
         let toml = format!("workers = 1\n{}", config(&[backend.address()], "", ""));
@@ -201,9 +201,9 @@ impl Fleet {
         fleet
     }
 
-    /// What the worker does for a connection, of the calls that are `of` interest: each call's lower
-    /// quartile over many connections, one after the other. Ticks and locks only add, and on a busy
-    /// machine to many.
+    /// How often the worker makes each call that is `of` interest for one connection: the lower quartile
+    /// over many connections, one after the other. Ticks and locks only add calls, on a busy machine to
+    /// many connections.
     fn usual(&self, cuts: &[usize], of: impl Fn(&[Call]) -> Vec<&Call>) -> BTreeMap<String, f64> {
         let mut counts: BTreeMap<String, Vec<u32>> = BTreeMap::new();
         for _ in 0..CONNECTIONS {
@@ -225,9 +225,8 @@ impl Fleet {
             .collect()
     }
 
-    /// A connection whose hello is cut at these places: portway has looked at each part, and sleeps,
-    /// before the next one comes. Whatever is done waits for what was done before, so that nothing
-    /// is joined by chance.
+    /// A connection whose hello is cut at these places. Before the next part comes, portway has looked at
+    /// the last one and sleeps. Each step waits for the one before, so that none are merged by chance.
     fn establish(&self, cuts: &[usize]) -> TcpStream {
         let mut from = self.worker.calls().len();
         let mut client = connect(self.traced.portway.address("agents"));
@@ -240,7 +239,7 @@ impl Fleet {
             client.write_all(&hello[sent..*cut]).unwrap();
             sent = *cut;
             let peeked = |call: &Call| call.name == "recvfrom";
-            self.worker.wait(from, "a part is looked at", peeked);
+            self.worker.wait(from, "a peek at a part", peeked);
         }
         client.write_all(&hello[sent..]).unwrap();
         client.read_exact(&mut [0; 1024]).unwrap();
@@ -249,13 +248,13 @@ impl Fleet {
         client
     }
 
-    /// The same, and an orderly end.
+    /// The same with an orderly end.
     fn short(&self, cuts: &[usize]) {
         let mut client = self.establish(cuts);
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_to_end(&mut client), (Vec::new(), End::Fin));
         let line = self.traced.portway.line_of(client.local_addr().unwrap());
         assert_eq!(line["outcome"], "closed", "{line}");
-        self.worker.wait(0, "the worker rests", |_| true);
+        self.worker.wait(0, "the worker sleeps", |_| true);
     }
 }

@@ -1,4 +1,4 @@
-//! A worker that does not turn: what admin says of it, while others go on.
+//! A worker that is stuck: what admin reports about it, while others go on.
 
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
@@ -8,7 +8,7 @@ use super::fixture::{PATIENCE, Portway, config, get, within};
 use super::peers::Backend;
 use super::strace::{Attached, is_missing};
 
-/// Longer than the test: strace lets the thread go when it is told to end.
+/// Holds the thread for longer than the test: strace releases it when strace ends.
 const HOLD: &str = "inject=epoll_wait:delay_exit=600000000:when=1";
 
 #[test]
@@ -19,7 +19,7 @@ fn a_late_worker_shows_until_it_turns_again_and_others_go_on() {
     let backend = Backend::echo();
     let toml = config(&[backend.address()], "", "");
     let portway = Portway::start(&format!("workers = 2\n{toml}"));
-    // One on each worker.
+    // One client on each worker.
     let mut clients = [portway.relayed(), portway.relayed()];
     assert_eq!(livez(&portway), (200, "ok\n".to_owned()));
 
@@ -32,7 +32,7 @@ fn a_late_worker_shows_until_it_turns_again_and_others_go_on() {
     });
     let (_, told) = livez(&portway);
     assert_eq!(told, "worker 1 has not turned for 10 s\n");
-    // A turn comes every second, and is late from then on.
+    // A tick is due every second, and is late from then on.
     assert!(lateness(&portway, 1) >= 9.0);
     assert!(lateness(&portway, 0) < 9.0);
 
@@ -43,7 +43,7 @@ fn a_late_worker_shows_until_it_turns_again_and_others_go_on() {
     within(PATIENCE, "the other worker serves its client", || {
         (answered() == 1).then_some(())
     });
-    assert_eq!(livez(&portway).0, 503, "it is still held");
+    assert_eq!(livez(&portway).0, 503, "the worker is not held any more");
     assert_eq!(answered(), 1);
 
     held.finish();

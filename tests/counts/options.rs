@@ -6,10 +6,10 @@ use super::fixture::{PATIENCE, config, within};
 use super::peers::Backend;
 use super::strace::{Traced, is_missing, socket};
 
-/// Not the default, which the listening sockets have and accepted ones inherit.
+/// A value other than the default, which listening sockets have and accepted ones inherit.
 const UNSENT: u32 = 96 << 10;
 
-/// When the worker comes across the connection for the first time.
+/// The options are set at the worker's first review of the connection.
 #[test]
 fn max_unsent_is_set_on_both_legs() {
     if is_missing() {
@@ -18,7 +18,7 @@ fn max_unsent_is_set_on_both_legs() {
     let backend = Backend::echo();
     let key = format!("max_unsent = \"{UNSENT}B\"");
     let toml = format!("workers = 1\n{}", config(&[backend.address()], "", &key));
-    // prctl tells the name of a thread.
+    // prctl shows the name of a thread.
     let traced = Traced::start(&["-e", "trace=prctl,setsockopt"], &toml);
     let worker = traced.thread("portway-0");
     let client = traced.portway.relayed();

@@ -1,4 +1,4 @@
-//! What becomes of a transfer when its user has too many pipes: the kernel makes new ones small.
+//! A transfer whose user has too many pipes, so that the kernel makes new ones small.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -9,11 +9,11 @@ use super::ordinary_user;
 use super::process::raise_descriptors;
 use super::transfer::{Bulk, both_ways};
 
-/// Pipes that one user may have at 64 KiB each, and some.
+/// More pipes than one user may have at 64 KiB each.
 const PIPES: usize = 1100;
 
-/// The pipes of a user are counted together: tests that want large ones must not run beside the one
-/// that takes them all.
+/// The kernel counts the pipes of a user together, so tests that need large pipes must not run beside the
+/// test that takes them all.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -25,7 +25,7 @@ fn f13_with_pipes_that_shrank_all_is_copied() {
     ordinary_user::run("counts::pipes::beside_a_process_that_takes_all_pipes");
 }
 
-/// Run in a process of its own by the test above, as an ordinary user.
+/// The test above runs this one in its own process, as an ordinary user.
 #[test]
 fn beside_a_process_that_takes_all_pipes() {
     let Some(program) = ordinary_user::portway() else {
@@ -48,14 +48,14 @@ fn beside_a_process_that_takes_all_pipes() {
     wait_fallbacks(&portway);
 }
 
-/// Reads that were copied for want of a pipe show in the metrics.
+/// Waits until the metrics show reads that were copied because there was no pipe.
 pub(crate) fn wait_fallbacks(portway: &Portway) {
     within(PATIENCE, "fallbacks in the metrics", || {
         (portway.metric("portway_pipe_fallbacks_total") > 0.5).then_some(())
     });
 }
 
-/// Descriptors of a process that are an end of a pipe.
+/// The number of descriptors of a process that are ends of pipes.
 fn pipe_ends(pid: u32) -> usize {
     let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
     let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());

@@ -1,4 +1,4 @@
-//! Segments of a connection, as the kernel counts them in a network of their own.
+//! Segments of a connection, as the kernel counts them in the test's own network.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -9,7 +9,7 @@ use super::peers::{Backend, End, connect, read_to_end};
 
 const CONNECTIONS: u32 = 50;
 
-/// A backend that answers a hello with 1 KiB, takes 1 KiB and waits for the end.
+/// A backend that answers a hello with 1 KiB, reads 1 KiB and waits for the end.
 fn answering() -> Backend {
     Backend::start(|mut stream| {
         stream.read_exact(&mut hello()).unwrap();
@@ -31,8 +31,8 @@ fn short(portway: &Portway, say_hello: impl FnOnce(&mut TcpStream)) {
     assert_eq!(line["outcome"], "closed", "{line}");
 }
 
-/// Of both legs and both peers: opening, the hello, 1 KiB each way and closing. The acknowledgement of
-/// the hello is one of them that could ride on the answer, but only if a hello in parts were late.
+/// The budget covers both legs and both peers: opening, the hello, 1 KiB each way and closing. One of these
+/// segments, the acknowledgement of the hello, could go with the answer, but then a hello in parts would be late.
 #[test]
 fn a_short_connection_costs_the_segments_of_its_budget() {
     const BUDGET: f64 = 22.2;
@@ -52,7 +52,7 @@ fn a_short_connection_costs_the_segments_of_its_budget() {
     });
 }
 
-/// Nagle's algorithm holds the second part of a hello back until the first one is acknowledged; a
+/// Nagle's algorithm holds the second part of a hello back until the first one is acknowledged. A
 /// delayed acknowledgement comes 40 ms later, and the kernel counts it.
 #[test]
 fn the_parts_of_a_hello_are_acknowledged_without_delay() {
@@ -72,7 +72,7 @@ fn the_parts_of_a_hello_are_acknowledged_without_delay() {
         }
         let late = delayed() - before;
         println!("{late} delayed acknowledgements of {CONNECTIONS} hellos in parts");
-        // One or two come of a machine that holds a thread back for 40 ms elsewhere.
+        // One or two may come from a busy machine that delays a thread for 40 ms.
         assert!(late < u64::from(CONNECTIONS) / 5, "{late} of {CONNECTIONS}");
     });
 }

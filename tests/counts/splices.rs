@@ -1,12 +1,12 @@
-//! splice and pipe2 fail where no machine at hand makes them fail: strace answers in the kernel's
-//! place. 64 MiB each way arrive unchanged all the same.
+//! splice and pipe2 fail in ways that no machine at hand shows: strace answers in place of the kernel.
+//! Still, 64 MiB arrive unchanged each way.
 
 use super::fixture::{PATIENCE, Portway, within};
 use super::pipes;
 use super::strace::{Attached, Call, Traced, is_missing, socket, tally};
 use super::transfer::{Bulk, Client, both_ways};
 
-/// A transfer in which splices fail with `error`: those of `when`, as strace counts them.
+/// Makes a transfer in which the splices of `when`, as strace counts them, fail with `error`.
 fn transfer(error: &str, when: &str) -> Vec<Call> {
     let _alone = pipes::alone();
     let bulk = Bulk::start();
@@ -16,7 +16,7 @@ fn transfer(error: &str, when: &str) -> Vec<Call> {
     traced.calls()
 }
 
-/// A fill takes from a socket, a drain from a pipe.
+/// Whether a splice is a fill, which reads from a socket, or a drain, which reads from a pipe.
 fn is_fill(call: &Call) -> bool {
     let first = call.file().unwrap_or_default();
     let (socket, pipe) = (first.starts_with("socket:"), first.starts_with("pipe:"));
@@ -24,8 +24,8 @@ fn is_fill(call: &Call) -> bool {
     socket
 }
 
-/// After a failure of a fill the next splice is a fill, after that of a drain a drain or a fill: so
-/// the one series comes to fail fills, and the other drains.
+/// After a failed fill the next splice is a fill; after a failed drain it is a drain or a fill. So one
+/// series ends up failing fills, and the other drains.
 const SERIES: [&str; 2] = ["1+3", "2+4"];
 
 fn some_fail_with(error: &str) {
@@ -77,9 +77,9 @@ fn f11_where_no_splice_works_all_is_copied() {
     assert!(calls.iter().all(failed_fill));
 }
 
-/// EAGAIN of a drain means that the socket is full, and an edge follows; strace brings none. So only
-/// fills fail: those of the one socket that is read. A connection for each way: only then is no
-/// drain to that socket a splice.
+/// EAGAIN from a drain means that the socket is full, and an edge follows, which strace cannot cause. So
+/// only fills fail: those of the one socket that is read. Each way has its own connection, because only then
+/// no drain splices into that socket.
 #[test]
 fn f11_an_empty_socket_says_nothing_to_a_fill() {
     if is_missing() {
@@ -89,15 +89,15 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
     let bulk = Bulk::start();
     let portway = Portway::start(&bulk.config());
     let reads_from = |path: &str| {
-        // A call that strace is about to answer when it ends fails with ENOSYS. So the last one
-        // that it answers comes long before the end: 48 MiB take at least 48 fills.
+        // A call that strace is answering when it ends fails with ENOSYS. So the last call that it
+        // answers comes long before the end: 48 MiB take at least 48 fills.
         let inject = "inject=splice:error=EAGAIN:when=1..40+2";
         let options = ["-P", path, "-e", "trace=splice", "-e", inject];
         Attached::start(portway.pid(), &options)
     };
 
     let mut client = Client::connect(&portway);
-    // Before, no process has the accepted socket, and it has no inode.
+    // Until it is accepted, no process has the socket, and it has no inode.
     bulk.wait_accepted(1);
     let listener = portway.address("agents");
     let Some(up) = reads_from(&socket(Some(listener), client.address())) else {
@@ -116,7 +116,7 @@ fn f11_an_empty_socket_says_nothing_to_a_fill() {
     let down = down.finish();
     client.close(&portway);
 
-    // The worker has shown what its pipes did, and none was missing.
+    // The worker has published the state of its pipes, and no pipe was missing.
     within(PATIENCE, "pipes in the metrics", || {
         (portway.metric("portway_pipes{state=\"idle\"}") > 0.5).then_some(())
     });
@@ -147,7 +147,7 @@ fn f12_without_descriptors_for_a_pipe_all_is_copied() {
     assert!(calls.iter().any(Call::is_injected));
     let tally = tally(&calls);
     assert_eq!(tally.get("splice"), None);
-    // Tried again once a second, not for each of the thousands of reads.
+    // portway tries again once a second, not for each of the thousands of reads.
     assert!(tally["pipe2"] < 100, "{tally:?}");
     pipes::wait_fallbacks(&traced.portway);
 }

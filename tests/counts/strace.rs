@@ -1,4 +1,4 @@
-//! portway under strace, and what strace has written.
+//! Runs portway under strace, and parses what strace has written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +16,7 @@ use super::process::sockets;
 /// Whether strace cannot be used here. A machine without it still passes, unless
 /// `PORTWAY_STRACE=required` is set.
 pub(crate) fn is_missing() -> bool {
-    // Traced as portway is: a child that is no child of strace.
+    // Traced in the same way as portway: as a child that is not a child of strace.
     let tried = Command::new("strace")
         .args(["-D", "-o", "/dev/null", "true"])
         .output();
@@ -35,7 +35,7 @@ fn missing(fault: &str) {
     eprintln!("DID NOT RUN: {remedy}: {}", fault.trim());
 }
 
-/// A portway whose system calls are written down.
+/// A portway whose system calls are recorded.
 pub(crate) struct Traced {
     pub(crate) portway: Portway,
     directory: TempDir,
@@ -47,8 +47,8 @@ impl Traced {
         let directory = tempfile::tempdir().unwrap();
         let mut command = Command::new("strace");
         command
-            // As no parent of portway, whose process id is then that of the child; it ends with
-            // portway. A file for each thread: no line is cut by another thread.
+            // With -D strace is not the parent of portway, so the child's process id is portway's, and
+            // strace ends with portway. With -ff each thread has its own file, so no line is cut.
             .args(["-D", "-ff", "-qq", "-y", "-s16", "-esignal=none", "-o"])
             .arg(directory.path().join("trace"))
             .args(options)
@@ -98,7 +98,7 @@ impl Thread {
         within(PATIENCE, what, || {
             let text = read(&self.path);
             let waits = text.rsplit('\n').next()?.starts_with("epoll_wait(");
-            // strace writes a call when it begins; with events at hand it does not sleep.
+            // strace writes a call when it begins. If events are ready, the call does not sleep.
             let sleeps = read(&self.stat).rsplit_once(") ")?.1.starts_with('S');
             let found = calls(&text).iter().skip(from).any(&is);
             (waits && sleeps && found).then_some(())
@@ -106,7 +106,7 @@ impl Thread {
     }
 }
 
-/// strace of a process that already runs; ends with the value.
+/// A strace attached to a running process. Dropping it ends strace.
 pub(crate) struct Attached {
     strace: Child,
     output: PathBuf,
@@ -114,8 +114,8 @@ pub(crate) struct Attached {
 }
 
 impl Attached {
-    /// Attaches to every thread of a process. None if that is forbidden, and not required: Yama lets
-    /// an ordinary user trace only its children.
+    /// Attaches to every thread of a process. `None` if that is forbidden and strace is not required: Yama
+    /// lets an ordinary user trace only its children.
     pub(crate) fn start(pid: u32, options: &[&str]) -> Option<Self> {
         Self::attach(pid, &[&["-f"], options].concat())
     }
@@ -136,7 +136,7 @@ impl Attached {
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
-        // It says "Process … attached", or why not.
+        // strace prints "Process … attached", or why it cannot attach.
         let mut said = String::new();
         let mut stderr = BufReader::new(strace.stderr.take().unwrap());
         while !said.contains("attached") && stderr.read_line(&mut said).unwrap() > 0 {}
@@ -152,7 +152,7 @@ impl Attached {
         })
     }
 
-    /// The calls, after the end of strace.
+    /// Ends strace, and returns the calls.
     pub(crate) fn finish(mut self) -> Vec<Call> {
         self.detach();
         calls(&read(&self.output))
@@ -160,7 +160,7 @@ impl Attached {
 
     fn detach(&mut self) {
         let pid = Pid::from_raw(i32::try_from(self.strace.id()).unwrap()).unwrap();
-        // It fails only if strace has ended by itself, as it does with what it traces.
+        // This fails only if strace has ended by itself, as it does when the traced process ends.
         _ = kill_process(pid, Signal::TERM);
         drop(self.strace.wait());
     }
@@ -189,7 +189,7 @@ impl Call {
         Some(first.split_once('<')?.1.split_once('>')?.0)
     }
 
-    /// What it returned, if that is a number.
+    /// The value that it returned, if that is a number.
     pub(crate) fn result(&self) -> Option<i64> {
         let result = self.rest.rsplit_once(" = ")?.1;
         result.split([' ', '<']).next()?.parse().ok()
@@ -210,8 +210,8 @@ pub(crate) fn tally<'a>(calls: impl IntoIterator<Item = &'a Call>) -> BTreeMap<&
     tally
 }
 
-/// What strace calls the socket of portway whose peer is `remote`, and which is `local` if that is
-/// given.
+/// The name that strace uses for portway's socket with this `remote` address, and this `local` one if it
+/// is given.
 pub(crate) fn socket(local: Option<SocketAddr>, remote: SocketAddr) -> String {
     let mut sockets = sockets().into_iter();
     let found = sockets.find(|socket| {

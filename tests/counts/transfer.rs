@@ -7,15 +7,15 @@ use super::fixture::{Portway, config, hello};
 use super::peers::{Backend, End, read_to_end};
 use super::random::Content;
 
-/// Each way. A flow splices after the first 16 MiB.
+/// Bytes each way. A flow splices after the first 16 MiB.
 const SIZE: u64 = 64 << 20;
 
-/// Takes [`SIZE`] bytes, and sends a byte when it has them.
+/// The backend reads [`SIZE`] bytes, and sends a byte when it has them.
 const UP: u8 = b'u';
-/// Sends [`SIZE`] bytes.
+/// The backend sends [`SIZE`] bytes.
 const DOWN: u8 = b'd';
 
-/// A backend that does what a client's byte says: [`UP`] or [`DOWN`], as often as it says so.
+/// A backend that follows each byte from its client: [`UP`] or [`DOWN`].
 pub(crate) struct Bulk(Backend);
 
 impl Bulk {
@@ -42,7 +42,7 @@ impl Bulk {
         self.0.address()
     }
 
-    /// Waits for connections, `count` since the start.
+    /// Waits until `count` connections have come since the start.
     pub(crate) fn wait_accepted(&self, count: usize) {
         self.0.wait_accepted(count);
     }
@@ -65,14 +65,14 @@ impl Client {
         self.0.local_addr().unwrap()
     }
 
-    /// Sends; the backend has received all of it, unchanged, when this returns.
+    /// Sends. When this returns, the backend has received everything unchanged.
     pub(crate) fn upload(&mut self) {
         self.0.write_all(&[UP]).unwrap();
         send(&mut self.0, Content::new(1));
         self.0.read_exact(&mut [0]).unwrap();
     }
 
-    /// Receives, and compares.
+    /// Receives and compares.
     pub(crate) fn download(&mut self) {
         self.0.write_all(&[DOWN]).unwrap();
         receive(&mut self.0, Content::new(2));
@@ -87,7 +87,7 @@ impl Client {
     }
 }
 
-/// Both ways over one connection.
+/// Transfers both ways over one connection.
 pub(crate) fn both_ways(portway: &Portway) {
     let mut client = Client::connect(portway);
     client.upload();

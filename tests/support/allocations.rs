@@ -11,7 +11,7 @@ thread_local! {
 /// The system's allocator; counts the calls of each thread.
 struct Counting;
 
-#[expect(unsafe_code, reason = "a global allocator cannot be written without")]
+#[expect(unsafe_code, reason = "a global allocator needs unsafe code")]
 // SAFETY: every call goes to the system's allocator unchanged, and counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

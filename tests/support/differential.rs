@@ -1,6 +1,6 @@
-//! Holds what `read_hello` sees against what rustls sees in the same bytes. A relay that routes by
-//! one name while the backend answers for another is a hole; a hello that a backend will refuse
-//! anyway is none.
+//! Compares what `read_hello` sees with what rustls sees in the same bytes. If a relay routes by one name
+//! while the backend answers for another, that is a security hole. If the backend refuses the hello anyway,
+//! it is not.
 
 use std::io;
 
@@ -11,23 +11,23 @@ use rustls::{Error, InvalidMessage, PeerIncompatible, PeerMisbehaved};
 /// How the two readings of some bytes compare.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Verdict {
-    /// We route nothing: no whole hello, a rejected one, or a name that is invalid.
+    /// We do not route: the hello is not whole or is rejected, or its name is invalid.
     NotRouted,
     /// Both see the same name, or both see none.
     Same,
     /// rustls parses every extension that it knows, and one of them, or a repeated one, is broken.
     RefusedForAnotherExtension,
-    /// rustls takes no hello without signature algorithms or without null compression.
+    /// rustls refuses a hello without signature algorithms or without null compression.
     RefusedForWhatIsOffered,
-    /// rustls allows nothing behind the hello in the same record.
+    /// rustls allows nothing after the hello in the same record.
     RefusedForBytesBehind,
-    /// rustls takes no label that begins or ends with a hyphen.
+    /// rustls refuses a label that begins or ends with a hyphen.
     RefusedForHyphens,
-    /// rustls reads whole records only, and the last one is cut behind the hello.
+    /// rustls reads only whole records, and the last one is cut after the hello.
     WaitsForTheRecord,
 }
 
-/// Compares the readings; says what differs if it must not.
+/// Compares the readings. An error says what differs that must not.
 pub(crate) fn compare(bytes: &[u8], max: usize) -> Result<Verdict, String> {
     let mut scratch = vec![0; max];
     let Progress::Hello(hello) = read_hello(bytes, max, &mut scratch) else {
@@ -50,7 +50,7 @@ pub(crate) fn compare(bytes: &[u8], max: usize) -> Result<Verdict, String> {
         .ok_or_else(|| format!("we see {ours:?}, rustls refuses: {refusal:?}"))
 }
 
-/// Whether rustls refuses for a reason other than the name.
+/// The verdict if rustls refuses for a reason other than the name.
 fn excuse(refusal: &Error, name: &str) -> Option<Verdict> {
     const WHAT_IS_OFFERED: [Error; 2] = [
         Error::PeerIncompatible(PeerIncompatible::SignatureAlgorithmsExtensionRequired),

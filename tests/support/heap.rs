@@ -1,21 +1,21 @@
-//! Counts what the threads of portway ask of the heap, and what is still held.
+//! Counts what the threads of portway allocate, and what they still hold.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
-/// Sizes up to this are counted each on its own, larger ones by the next power of two.
+/// Each size up to this is counted separately; larger ones are counted by the next power of two.
 const EXACT: usize = 4096;
 const SIZES: usize = EXACT + 1 + usize::BITS as usize;
 /// Alignments of 1 to 128, the largest that tokio asks for.
 const ALIGNMENTS: usize = 8;
 
-/// Of the workers, since the start.
+/// Allocations of the workers since the start.
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
-/// Of the whole process, now: who frees is often another thread than who allocated.
+/// What the whole process holds now: often another thread frees a block than the one that allocated it.
 static LIVE: Counts = Counts::new();
-/// Where [`grown`] keeps what it compares: on the heap it would count itself.
+/// What [`grown`] compares. On the heap it would count itself.
 static BEFORE: Counts = Counts::new();
 static AFTER: Counts = Counts::new();
 
@@ -28,7 +28,7 @@ struct Counts {
 impl Counts {
     #[expect(
         clippy::large_stack_arrays,
-        reason = "only statics are made so, when this is compiled"
+        reason = "only statics use it, at compile time"
     )]
     const fn new() -> Self {
         Self {
@@ -62,14 +62,14 @@ thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What the workers have asked for so far.
+/// What the workers have allocated so far.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) allocations: u64,
     pub(crate) bytes: u64,
 }
 
-/// What the workers have asked for so far.
+/// What the workers have allocated so far.
 pub(crate) fn asked() -> Asked {
     Asked {
         allocations: ALLOCATIONS.load(Ordering::SeqCst),
@@ -77,14 +77,14 @@ pub(crate) fn asked() -> Asked {
     }
 }
 
-/// What the process holds more after some work than before.
+/// What the process holds after some work in addition to what it held before.
 pub(crate) struct Grown {
     pub(crate) bytes: i64,
     /// Size, alignment, and how many more.
     pub(crate) blocks: Vec<(usize, usize, i64)>,
 }
 
-/// Does some work, and tells what is still allocated after it. One at a time.
+/// Does some work, and returns what is still allocated after it. Only one call may run at a time.
 pub(crate) fn grown(work: impl FnOnce()) -> Grown {
     BEFORE.copy_from(&LIVE);
     work();
@@ -129,11 +129,11 @@ struct Counting;
 
 /// Whether this thread is a worker: its name is `portway-` and a number.
 fn is_worker() -> bool {
-    // The name comes when the thread already runs, so only a yes is remembered.
+    // A thread gets its name when it already runs, so only a positive answer is remembered.
     if !IS_WORKER.get() {
         let mut name = [0_u8; 16];
         // SAFETY: PR_GET_NAME writes at most 16 bytes, and `name` has them.
-        #[expect(unsafe_code, reason = "the safe ways to ask for the name allocate")]
+        #[expect(unsafe_code, reason = "the safe ways to read the name allocate")]
         unsafe {
             libc::prctl(libc::PR_GET_NAME, name.as_mut_ptr());
         }
@@ -143,7 +143,7 @@ fn is_worker() -> bool {
     IS_WORKER.get()
 }
 
-#[expect(unsafe_code, reason = "a global allocator cannot be written without")]
+#[expect(unsafe_code, reason = "a global allocator needs unsafe code")]
 // SAFETY: every call goes to the system's allocator unchanged, and counting does not allocate.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

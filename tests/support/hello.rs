@@ -1,4 +1,4 @@
-//! Builds client hellos for tests: a good one by default, and every part of it may be replaced.
+//! Builds client hellos for tests: a good one by default, every part of which can be replaced.
 //!
 //! ```ignore
 //! let bytes = hello::Builder::new("fleet.example.com").records(&[7, 1]).build();
@@ -17,11 +17,11 @@ pub(crate) mod extension {
     pub(crate) const ENCRYPTED_CLIENT_HELLO: u16 = 0xfe0d;
 }
 
-/// The most that a record may carry.
+/// Most bytes that a record may carry.
 pub(crate) const MAX_RECORD: usize = 1 << 14;
 
-/// A hello in the making. Without further calls it offers TLS 1.3 and 1.2, fits one record, and
-/// any TLS server takes it.
+/// Builds a hello. Without further calls it offers TLS 1.3 and 1.2, fits one record, and any TLS
+/// server accepts it.
 #[derive(Clone, Debug)]
 pub(crate) struct Builder {
     record_version: u16,
@@ -67,7 +67,7 @@ impl Builder {
         }
     }
 
-    /// Offers TLS 1.2 and no more.
+    /// Offers TLS 1.2 at most.
     pub(crate) fn tls12(self) -> Self {
         self.without(extension::SUPPORTED_VERSIONS)
             .without(extension::KEY_SHARE)
@@ -103,7 +103,7 @@ impl Builder {
         self
     }
 
-    /// Appends an extension; also a second one of the same type.
+    /// Appends an extension, even a second one of the same type.
     pub(crate) fn extension(mut self, kind: u16, body: impl AsRef<[u8]>) -> Self {
         self.extensions
             .get_or_insert_default()
@@ -119,7 +119,7 @@ impl Builder {
         self
     }
 
-    /// Takes all extensions of a type out.
+    /// Removes all extensions of a type.
     pub(crate) fn without(mut self, kind: u16) -> Self {
         if let Some(extensions) = &mut self.extensions {
             extensions.retain(|(other, _)| *other != kind);
@@ -138,21 +138,21 @@ impl Builder {
         self.extension(extension::ALPN, alpn(protocols))
     }
 
-    /// Appends a padding extension that makes the handshake message, its 4 bytes of header
-    /// included, `size` bytes long.
+    /// Appends a padding extension that makes the handshake message, including its header of 4 bytes,
+    /// `size` bytes long.
     pub(crate) fn padded_to(self, size: usize) -> Self {
         let length = size.saturating_sub(self.message().len() + 4);
         self.extension(extension::PADDING, vec![0; length])
     }
 
-    /// Cuts the message into records with these many bytes; the last count repeats until the end.
-    /// Without this call records are as long as allowed.
+    /// Cuts the message into records of these sizes; the last size repeats until the end. Without this
+    /// call records are as long as allowed.
     pub(crate) fn records(mut self, sizes: &[usize]) -> Self {
         self.records = sizes.to_vec();
         self
     }
 
-    /// The hello as it goes over the wire.
+    /// The hello as it is sent.
     pub(crate) fn build(&self) -> Vec<u8> {
         in_records(&self.message(), self.record_version, &self.records)
     }
@@ -231,7 +231,7 @@ pub(crate) fn in_records(message: &[u8], version: u16, sizes: &[usize]) -> Vec<u
     bytes
 }
 
-/// A list with its length in two bytes before it.
+/// A list after its length in two bytes.
 pub(crate) fn vector16(content: &[u8]) -> Vec<u8> {
     let mut vector = Vec::new();
     put16(&mut vector, content);

@@ -1,4 +1,4 @@
-//! A network namespace of one's own: nobody else's segments, ports and closed connections.
+//! A test's own network namespace, without segments, ports and closed connections of others.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -12,13 +12,13 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 /// A process that holds a network namespace; it ends on drop.
 pub(crate) struct Namespace {
     child: Child,
-    /// The process ends with it.
+    /// The process ends when this is closed.
     input: Option<ChildStdin>,
 }
 
 impl Namespace {
-    /// Makes one whose loopback is up and prepares it by further commands of the shell. An error says
-    /// what the machine lacks: it takes root, unshare and ip.
+    /// Makes one whose loopback is up, and prepares it with further shell commands. An error says what the
+    /// machine lacks: root, unshare or ip.
     pub(crate) fn start(commands: &str) -> Result<Self, String> {
         let hold = format!("ip link set lo up && {commands} echo ready && exec cat");
         let mut command = Command::new("unshare");
@@ -39,7 +39,7 @@ impl Namespace {
         }
     }
 
-    /// Its first line, or else its errors.
+    /// The first line of its output, or else its errors.
     fn said(&mut self) -> io::Result<String> {
         let mut said = String::new();
         if let Some(output) = &mut self.child.stdout {
@@ -51,7 +51,7 @@ impl Namespace {
         Ok(said)
     }
 
-    /// Takes this thread into it; threads and processes that it starts from then on are there too.
+    /// Moves this thread into it. Threads and processes that it starts from then on are there too.
     pub(crate) fn enter(&self) -> Result<(), String> {
         let path = format!("/proc/{}/ns/net", self.child.id());
         let file = File::open(&path).map_err(|error| format!("{path}: {error}"))?;
@@ -68,7 +68,7 @@ impl Drop for Namespace {
     }
 }
 
-/// Runs a test in a network of its own; says so where the machine does not allow one, and fails there if
+/// Runs a test in its own network. If the machine does not allow one, it says so, and fails if
 /// `PORTWAY_NAMESPACES=required` is set.
 pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
     let namespace = match Namespace::start("") {
@@ -93,7 +93,7 @@ pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
     });
 }
 
-/// A counter of the kernel for the network of this thread: of the lines of `file` (`snmp` or
+/// A counter of the kernel for the network of this thread, from the lines of `file` (`snmp` or
 /// `netstat`) that begin with `group`.
 pub(crate) fn counter(file: &str, group: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok()?;

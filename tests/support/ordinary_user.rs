@@ -1,4 +1,4 @@
-//! Runs a test again in a process of its own, as an ordinary user: root is above the limits of pipes.
+//! Runs a test again in its own process as an ordinary user, because limits of pipes do not apply to root.
 
 use std::ffi::OsString;
 use std::fs::{self, Permissions};
@@ -10,10 +10,10 @@ use super::fixture::PORTWAY;
 
 const NOBODY: u32 = 65_534;
 
-/// Set in such a process, to a portway that the user may run.
+/// The variable that is set in such a process, to a portway that the user may run.
 const PROGRAM: &str = "PORTWAY_TEST_AS_ORDINARY_USER";
 
-/// The portway to run, if this process is one as an ordinary user. A test without it passes at once.
+/// The portway to run, if this process is such a process. Without it a test passes at once.
 pub(crate) fn portway() -> Option<OsString> {
     std::env::var_os(PROGRAM)
 }
@@ -23,7 +23,7 @@ pub(crate) fn run(test: &str) {
     let directory = tempfile::tempdir().unwrap();
     let directory = directory.path();
     fs::set_permissions(directory, Permissions::from_mode(0o755)).unwrap();
-    // The originals may stand where others must not look.
+    // The originals may be in a directory that other users cannot read.
     let (tests, portway) = (directory.join("tests"), directory.join("portway"));
     fs::copy(std::env::current_exe().unwrap(), &tests).unwrap();
     fs::copy(PORTWAY, &portway).unwrap();

@@ -1,4 +1,4 @@
-//! Files of routes as large as they may be, of shapes that could cost more than their size.
+//! Routes files of the largest allowed size, in shapes that could cost more than their size.
 
 use std::fmt::{self, Write as _};
 
@@ -15,7 +15,7 @@ pub(crate) struct Shape {
     pub(crate) name: &'static str,
     /// The text.
     pub(crate) text: String,
-    /// How many faults it has; 0 is a file that is fine.
+    /// The number of faults; 0 if the file is good.
     pub(crate) faults: usize,
 }
 
@@ -25,7 +25,7 @@ impl fmt::Display for Shape {
     }
 }
 
-/// `head`, then as many pieces as there is room for before `tail`; and how many those are.
+/// `head`, then as many pieces as fit before `tail`, and the number of pieces.
 fn fill(head: &str, piece: impl Fn(usize) -> String, tail: &str) -> (String, usize) {
     let mut text = head.to_owned();
     for count in 0.. {
@@ -38,7 +38,7 @@ fn fill(head: &str, piece: impl Fn(usize) -> String, tail: &str) -> (String, usi
     (text, 0)
 }
 
-/// The number as an address of 10.0.0.0/8.
+/// The number as an address in 10.0.0.0/8.
 fn network(number: usize) -> String {
     let [.., a, b, c] = number.to_be_bytes();
     format!("\"10.{a}.{b}.{c}/32\"")
@@ -118,7 +118,7 @@ fn syntax() -> Vec<Shape> {
         shape(name, (text, 1))
     };
     let dotted = |n| format!("a{n}{}=1\n", ".a".repeat(78));
-    // As many tables as a file may have.
+    // A file may not have more tables.
     let level = format!("{{{}=", ["a"; 79].join("."));
     let deep = |n| format!("k{n}={}1{}\n", level.repeat(79), "}".repeat(79));
     let deep: String = (0..10).map(deep).collect();
@@ -148,7 +148,7 @@ fn many_names(head: &str) -> (String, usize) {
     (text, 299 * 300)
 }
 
-/// As many routes that share all their names and have no network in common. Names and networks take half of
+/// `routes` routes that share all their names and have no network in common. Names and networks take half of
 /// the file each.
 fn crowd(head: &str, routes: usize) -> (String, usize) {
     let room = (LARGEST / routes - 64) / 2;
