@@ -1,5 +1,5 @@
-//! What portway itself adds to a connection, without sockets: the hello, the route, the accounts.
-//! `cargo bench --bench micro`; the kernel's share is far larger, and `peers` measures the whole.
+//! Measures what portway itself adds to a connection, without sockets: the hello, the route, the accounts.
+//! Run it with `cargo bench --bench micro`. The kernel's share is far larger; `peers` measures the whole.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark fails by panicking")]
 
@@ -56,14 +56,14 @@ fn hello_post_quantum(bencher: Bencher<'_, '_>) {
     read(bencher, POST_QUANTUM);
 }
 
-/// The worst that a client may send: a header of five bytes before every byte.
+/// The worst hello that a client may send: a header of five bytes before every byte.
 #[divan::bench]
 fn hello_in_records_of_one_byte(bencher: Bencher<'_, '_>) {
     let hello = hello::Builder::new("fleet.example.com").padded_to(1500);
     read(bencher, &hello.records(&[1]).build());
 }
 
-/// What a client that sends one byte at a time costs: a look at every length.
+/// The cost of a client that sends one byte at a time: a look at every length.
 #[divan::bench]
 fn hello_seen_at_every_length(bencher: Bencher<'_, '_>) {
     let mut scratch = vec![0; MAX_HELLO];
@@ -100,7 +100,7 @@ fn table(routes: usize) -> Table {
     Table::build((0..routes).map(route).collect()).unwrap()
 }
 
-/// Finds the route of a name, or none, among so many.
+/// Finds the route of a name, or none, among `routes` routes.
 fn find(bencher: Bencher<'_, '_>, routes: usize, name: &str, is_found: bool) {
     let table = table(routes);
     let name = ServerName::parse(name.as_bytes()).unwrap();
@@ -129,7 +129,7 @@ fn route_not_found(bencher: Bencher<'_, '_>, routes: usize) {
     find(bencher, routes, "a.b.nobody.example.org", false);
 }
 
-/// A connection as most are: routed, served, closed.
+/// An ordinary connection: routed, served, closed.
 fn line(id: u64) -> Line<'static> {
     Line {
         time: Time(SystemTime::now()),
@@ -162,7 +162,7 @@ fn line(id: u64) -> Line<'static> {
     }
 }
 
-/// What a connection counts: at accept, at the hello, at the connected backend, at its end.
+/// The counters of a connection: at accept, at the hello, at the connected backend, at its end.
 #[divan::bench(sample_size = 1_000)]
 fn accounts_counters(bencher: Bencher<'_, '_>) {
     let registry = Registry::new();
@@ -180,7 +180,7 @@ fn accounts_counters(bencher: Bencher<'_, '_>) {
     });
 }
 
-/// The line in the log, from its parts to the queue, which has room for all of the lines.
+/// The log line, from its parts to the queue, which has room for all lines.
 #[divan::bench(args = ["json", "text"], sample_size = 70)]
 fn accounts_log_line(bencher: Bencher<'_, '_>, format: &str) {
     let format = match format {
@@ -195,11 +195,11 @@ fn accounts_log_line(bencher: Bencher<'_, '_>, format: &str) {
         id += 1;
         log.log(black_box(&line(id)));
     });
-    // A line that finds no room costs less.
+    // A line for which there is no room costs less.
     assert_eq!(dropped.load(Ordering::Relaxed), 0, "lines were dropped");
 }
 
-/// Checks a routes.toml as large as it may be, of each shape that could cost more than its size.
+/// Checks a routes.toml of the largest allowed size, in each shape that could cost more than its size.
 #[divan::bench(args = shapes::all(), sample_count = 5, sample_size = 1)]
 fn check_file(bencher: Bencher<'_, '_>, shape: &shapes::Shape) {
     bencher.bench(|| {

@@ -18,7 +18,7 @@ const HANDSHAKE: u8 = 22;
 
 pub(super) struct Connection {
     client: Side,
-    /// Absent until the hello is there.
+    /// Absent until the hello has arrived.
     backend: Option<Side>,
     up: Way,
     down: Way,
@@ -34,7 +34,7 @@ impl Connection {
         }
     }
 
-    /// Notes what epoll tells of a side.
+    /// Notes what epoll reports about a side.
     pub(super) fn note(&mut self, of_backend: bool, flags: EventFlags) {
         let side = match &mut self.backend {
             Some(backend) if of_backend => backend,
@@ -63,7 +63,7 @@ impl Connection {
         }
         self.up.tell(backend)?;
         self.down.tell(&self.client)?;
-        // Of a RST behind a FIN no read tells.
+        // No read reports a RST after a FIN.
         if (self.up.ended && self.client.broken) || (self.down.ended && backend.broken) {
             return Err(Errno::CONNRESET);
         }
@@ -76,7 +76,7 @@ impl Connection {
         Ok(if used_up { Turn::UsedUp } else { Turn::Waits })
     }
 
-    /// Connects to the backend once the hello is there.
+    /// Connects to the backend once the hello has arrived.
     fn open(
         &mut self,
         key: usize,
@@ -100,7 +100,7 @@ impl Connection {
             Err(Errno::AGAIN) => {}
             Err(error) => return Err(error),
         }
-        // Edges tell of each further byte, so what is there does not wake the thread again.
+        // Each further byte is an edge, so the bytes that are there do not wake the thread again.
         if !self.client.is_watched() {
             self.client.watch(epoll, client_data(key), false)?;
         }
@@ -110,14 +110,14 @@ impl Connection {
     /// Closes both sides with a RST.
     pub(super) fn reset(self) {
         for side in [Some(self.client), self.backend].into_iter().flatten() {
-            // A close without it is all that is left if this fails.
+            // If this fails, only an ordinary close is left.
             let _: rustix::io::Result<()> =
                 sockopt::set_socket_linger(&side.socket, Some(Duration::ZERO));
         }
     }
 }
 
-/// Whether the first record has come whole; other protocols are an error.
+/// Whether the whole first record has arrived. Other protocols are an error.
 const fn is_whole(bytes: &[u8]) -> rustix::io::Result<bool> {
     match bytes {
         [HANDSHAKE, _, _, high, low, body @ ..] => {
@@ -132,7 +132,7 @@ fn begin_connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
-    // The ACK that ends the handshake rides on the hello.
+    // The ACK that ends the handshake goes with the hello.
     sockopt::set_tcp_quickack(&socket, false)?;
     match connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
@@ -140,7 +140,7 @@ fn begin_connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     }
 }
 
-/// What epoll says of the client of a connection; of the backend it says one more.
+/// The epoll data of the client of a connection. That of the backend is one more.
 const fn client_data(key: usize) -> u64 {
     (key as u64) << 1
 }

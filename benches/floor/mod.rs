@@ -1,10 +1,10 @@
-//! The floor: what relaying costs the kernel, without any function. It waits for one whole TLS
-//! record, connects to the one backend, and moves bytes; it routes nothing, limits nothing, counts
-//! nothing and logs nothing. A real relay is measured against it.
+//! The floor: what relaying costs in the kernel, without any function. It waits for one whole TLS
+//! record, connects to the one backend, and moves bytes. It routes nothing, limits nothing, counts
+//! nothing and logs nothing. Real relays are measured against it.
 //!
-//! Each thread has its own listening socket, its own edge-triggered epoll and its own pipes.
-//! Writability is only watched where a socket was once full, and a client only once its backend is
-//! there: each thing that is registered earlier costs a wake-up per connection.
+//! Each thread has its own listening socket, its own edge-triggered epoll and its own pipes. It
+//! watches writability only after a socket was full, and a client only once its backend is connected:
+//! anything registered earlier costs a wake-up per connection.
 
 mod connection;
 mod side;
@@ -38,9 +38,9 @@ pub struct Options {
     threads: usize,
 }
 
-/// Listens on a port of loopback that the kernel chooses, tells it on stdout, and relays.
+/// Listens on a loopback port that the kernel chooses, prints it to stdout, and relays.
 pub fn run(options: &Options) -> io::Result<()> {
-    // Whoever started this may be killed.
+    // The program that started this may be killed.
     set_parent_process_death_signal(Some(Signal::KILL))?;
     let mut address = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
     let mut workers = Vec::new();
@@ -76,7 +76,7 @@ fn listen(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// What epoll says of the listening socket; a connection has its key, doubled, plus its side.
+/// The epoll data of the listening socket. A connection has twice its key plus its side.
 const LISTENER: u64 = u64::MAX;
 
 /// Events of one wait.
@@ -88,7 +88,7 @@ struct Worker {
     backend: SocketAddr,
     connections: Slab<Connection>,
     shared: Shared,
-    /// Connections that had to let others have the thread.
+    /// Connections that had more to do, but let others have the thread.
     again: Vec<usize>,
 }
 
@@ -96,7 +96,7 @@ impl Worker {
     fn new(listener: OwnedFd, options: &Options) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let data = epoll::EventData::new_u64(LISTENER);
-        // Not by edges: one accept a wake-up then needs no second one that finds nothing.
+        // Level-triggered: then one accept per wake-up is enough, without a second that finds nothing.
         epoll::add(&epoll, &listener, data, epoll::EventFlags::IN)?;
         Ok(Self {
             epoll,
@@ -132,7 +132,7 @@ impl Worker {
             for key in again {
                 self.advance(key);
             }
-            // Last: no event of this wait may meet a connection that took over a key.
+            // Accept last: no event of this wait may reach a new connection that has reused a key.
             if arrived {
                 self.accept()?;
             }
@@ -161,7 +161,7 @@ impl Worker {
         }
     }
 
-    /// Does what can be done now for a connection, which may be gone.
+    /// Does what is possible now for a connection, which may be gone.
     fn advance(&mut self, key: usize) {
         let Some(connection) = self.connections.get_mut(key) else {
             return;

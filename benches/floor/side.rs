@@ -1,4 +1,4 @@
-//! One socket of a connection of the floor, and what epoll tells of it.
+//! One socket of a connection of the floor, and what epoll reports about it.
 
 use std::os::fd::OwnedFd;
 
@@ -6,11 +6,11 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 pub(super) struct Side {
     pub(super) socket: OwnedFd,
-    /// Of what epoll tells; of nothing before it is registered.
+    /// What epoll watches; nothing before the socket is registered.
     pub(super) watched: EventFlags,
-    /// It may have bytes; cleared where a read finds fewer than it asks for.
+    /// It may have bytes; cleared when a read finds fewer than it asks for.
     pub(super) readable: bool,
-    /// An end or an error has come: only reading up to it tells which, and no other event does.
+    /// An end or an error has come. Only a read up to it shows which; there is no other event.
     pub(super) hung_up: bool,
     /// An error has come.
     pub(super) broken: bool,
@@ -31,7 +31,7 @@ impl Side {
         !self.watched.is_empty()
     }
 
-    /// Has epoll tell of the side, and of its writability if asked for.
+    /// Registers the side with epoll, also for writability if asked for.
     pub(super) fn watch(
         &mut self,
         epoll: &OwnedFd,

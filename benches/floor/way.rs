@@ -8,7 +8,7 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 
 use super::side::Side;
 
-/// A read of this size makes a direction bulk: from there on a pipe costs less than copying.
+/// A read of this size makes a direction bulk: from this size on a pipe costs less than copying.
 const BULK_READ: usize = 16 << 10;
 
 /// Bytes of a pipe.
@@ -17,7 +17,7 @@ const PIPE: usize = 1 << 20;
 /// Bytes that a direction may move before others get the thread.
 const TURN: usize = 1 << 20;
 
-/// What the connections of a thread use one after the other.
+/// Resources that the connections of a thread use one after the other.
 pub(super) struct Shared {
     pub(super) buffer: Box<[u8]>,
     /// Pipes without bytes.
@@ -37,7 +37,7 @@ impl Shared {
             return Ok(pipe);
         }
         let (reader, writer) = pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-        // An ordinary user may be denied it; then it stays at 64 KiB.
+        // The kernel may deny it to an ordinary user; then the pipe stays at 64 KiB.
         let _: rustix::io::Result<usize> = fcntl_setpipe_size(&writer, PIPE);
         Ok(Pipe {
             reader,
@@ -59,13 +59,13 @@ struct Pipe {
 pub(super) enum Turn {
     /// An event will come.
     Waits,
-    /// There is more to do, but no event will tell.
+    /// There is more to do, but no event will report it.
     UsedUp,
-    /// The connection is to be closed.
+    /// The connection must be closed.
     Over,
 }
 
-/// One direction. It has a pipe only while that has bytes.
+/// One direction. It has a pipe only while the pipe holds bytes.
 #[derive(Default)]
 pub(super) struct Way {
     held: Option<Pipe>,
@@ -73,7 +73,7 @@ pub(super) struct Way {
     bulk: bool,
     /// The sender has ended.
     pub(super) ended: bool,
-    /// The receiver has been told so.
+    /// The end has been passed on to the receiver.
     told: bool,
 }
 
@@ -114,7 +114,7 @@ impl Way {
         }
     }
 
-    /// Takes bytes into a pipe.
+    /// Splices bytes into a pipe.
     fn fill(&mut self, from: &mut Side, shared: &mut Shared) -> rustix::io::Result<usize> {
         let mut pipe = shared.lend()?;
         let flags = SpliceFlags::NONBLOCK;
@@ -124,7 +124,7 @@ impl Way {
                 shared.pipes.push(pipe);
                 Ok(0)
             }
-            // Whether it has ended, only a receive tells.
+            // Only a receive shows whether it has ended.
             Ok(0) | Err(Errno::AGAIN) => {
                 self.bulk = false;
                 shared.pipes.push(pipe);
@@ -157,7 +157,7 @@ impl Way {
         };
         self.ended = count == 0;
         self.bulk = count >= BULK_READ;
-        // A short read has emptied the socket; what comes later is an edge.
+        // A short read has emptied the socket; later bytes are a new edge.
         from.readable = from.hung_up || count == shared.buffer.len();
         let bytes = shared.buffer.get(..count).unwrap_or_default();
         if bytes.is_empty() {

@@ -1,9 +1,9 @@
 //! The load: clients in this thread and a backend in another, with a relay under test between them.
 //!
-//! Every connection begins with a ClientHello for fleet.example.com, and a command of 16 bytes behind
-//! it that tells the backend what to do. Both ends are one thread each (two beside downloads), sockets
-//! never block, and every wait has an end: a relay that loses a byte or a connection makes an error,
-//! not a run that hangs. Before each window that counts there is a warm-up that does not.
+//! Every connection begins with a ClientHello for fleet.example.com. A command of 16 bytes follows it and
+//! says what the backend shall do. Each end has one thread (two beside downloads), sockets never block, and
+//! every wait has a limit: if a relay loses a byte or a connection, the run ends with an error and does not
+//! hang. A warm-up that does not count precedes each measured window.
 
 mod backend;
 mod bulk;
@@ -29,31 +29,31 @@ pub(crate) use self::messages::CONNECTIONS as SMALL_CONNECTIONS;
 use crate::relay::Relay;
 use crate::results::{Figure, Scenario};
 
-/// Runs this long before anything counts.
+/// How long a scenario runs before anything counts.
 const WARM_UP: Duration = Duration::from_millis(300);
 
-/// In which connections that are to be open must have reached the backend.
+/// Longest time until connections that must be open have reached the backend.
 const OPENING: Duration = Duration::from_secs(30);
 
-/// Connections under way to the backend at most, where many are opened: no backlog overflows.
+/// Most connections under way to the backend while many are opened, so that no backlog overflows.
 const OPENING_AT_A_TIME: usize = 128;
 
-/// Between two looks at what the backend counts.
+/// Time between two looks at the backend's counts.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// How long things take.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
-    /// Of the window in which a scenario is measured.
+    /// The length of the window in which a scenario is measured.
     pub(crate) seconds: f64,
-    /// Whether it is only to be seen that all works: the waits are short too.
+    /// Whether the run only shows that everything works: then the waits are short too.
     pub(crate) quick: bool,
 }
 
 /// A figure and its value.
 pub(crate) type Value = (Figure, f64);
 
-/// Does to a relay what a scenario says: the figures, or what went wrong.
+/// Runs a scenario against a relay. Returns the figures, or what went wrong.
 pub(crate) fn run(
     scenario: Scenario,
     relay: &dyn Relay,
@@ -82,18 +82,18 @@ pub(crate) fn run(
         Scenario::Beside { downloads } => messages::beside(&run, downloads),
         Scenario::Idle { connections } => idle::run(&run, connections),
     };
-    // What the backend saw is the cause of what the client saw.
+    // A fault at the backend is the cause of a fault at the client.
     let done = match (done, backend.fault()) {
         (Err(error), Some(fault)) => Err(format!("{error} ({fault})")),
         (Ok(_), Some(fault)) => Err(fault),
         (done, None) => done,
     };
-    // The next scenario begins when this one has ended at both ends, as far as the relay lets it.
+    // The next scenario begins when this one has ended at both ends, as far as the relay permits.
     run.wait_for(Duration::from_secs(5), |counts| counts.open() == 0);
     done
 }
 
-/// A scenario that goes on.
+/// A running scenario.
 struct Run<'a> {
     relay: &'a dyn Relay,
     backend: &'a Backend,
@@ -123,14 +123,14 @@ impl Run<'_> {
         }
     }
 
-    /// What a client of today says first, and the command behind it.
+    /// The hello of a classic client, and the command after it.
     fn classic(&self, command: Command) -> Vec<u8> {
         let mut bytes = self.hellos.classic.clone();
         bytes.extend(command.encode());
         bytes
     }
 
-    /// Opens connections whose command has reached the backend.
+    /// Opens connections, and waits until their commands have reached the backend.
     fn open(&self, command: Command, count: usize) -> Result<Vec<OwnedFd>, String> {
         let deadline = Instant::now() + OPENING;
         let bytes = self.classic(command);
@@ -160,7 +160,7 @@ impl Run<'_> {
         ))
     }
 
-    /// Waits until the counts are as wanted: whether they were, in `longest`.
+    /// Waits until the counts are as wanted. Returns whether they were, within `longest`.
     fn wait_for(&self, longest: Duration, wanted: impl Fn(&Counts) -> bool) -> bool {
         let deadline = Instant::now() + longest;
         while !wanted(&self.counts) {
@@ -172,7 +172,7 @@ impl Run<'_> {
         true
     }
 
-    /// Waits until a number stays equal for `quiet`, at most `longest`: what it is then.
+    /// Waits until a number stays equal for `quiet`, for at most `longest`. Returns the number.
     fn settled(
         &self,
         quiet: Duration,
@@ -219,7 +219,7 @@ impl Mark {
     }
 }
 
-/// The median and the 99th percentile; sorts.
+/// The median and the 99th percentile. Sorts the latencies.
 fn percentiles(latencies: &mut [Duration]) -> Result<Vec<Value>, String> {
     Ok(vec![
         (Figure::P50Microseconds, percentile(latencies, 50)?),
@@ -227,7 +227,7 @@ fn percentiles(latencies: &mut [Duration]) -> Result<Vec<Value>, String> {
     ])
 }
 
-/// A percentile in microseconds, by the nearest rank; sorts.
+/// A percentile in microseconds, by the nearest rank. Sorts the latencies.
 fn percentile(latencies: &mut [Duration], percent: usize) -> Result<f64, String> {
     latencies.sort_unstable();
     let rank = (latencies.len() * percent).div_ceil(100);
@@ -255,7 +255,7 @@ fn pause(duration: Duration) {
     std::thread::sleep(duration);
 }
 
-/// Says what a system call was for, and what helps.
+/// Describes what a system call was for, and what helps.
 fn told(what: &str) -> impl Fn(Errno) -> String {
     move |error| {
         let help = match error {

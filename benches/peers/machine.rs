@@ -1,4 +1,4 @@
-//! The machine on which it runs, and the day.
+//! The machine on which the comparison runs, and the day.
 
 use std::fs;
 use std::io;

@@ -1,9 +1,9 @@
 //! Measures portway against other relays: `cargo bench --bench peers`.
 //!
-//! Each round runs each scenario with each relay, in an order that is drawn anew each time, with a
-//! relay, a backend and a network that were made for it. Only ratios within a round, and their medians
-//! over the rounds, mean something. The results go to `docs/performance`, a table of them to the
-//! terminal. Relays that are not installed are left out, and it says so.
+//! Each round runs each scenario with each relay, in a new random order, with a new relay, backend and
+//! network. Only ratios within a round, and their medians over the rounds, are meaningful. The results go
+//! to `docs/performance`, and a table of them to the terminal. Relays that are not installed are skipped,
+//! and the program says so.
 
 #![expect(
     clippy::print_stdout,
@@ -44,13 +44,13 @@ struct Options {
     /// How often each scenario is run with each relay [default: 3, or 1 if quick]
     #[arg(long, value_name = "COUNT")]
     rounds: Option<usize>,
-    /// See whether all of it works: the figures mean nothing
+    /// Only check that everything works: the figures mean nothing
     #[arg(long)]
     quick: bool,
-    /// Only scenarios that begin so, such as `bulk` or `messages-1024`
+    /// Run only scenarios with this prefix, such as `bulk` or `messages-1024`
     #[arg(long, value_name = "PREFIX", value_delimiter = ',')]
     only: Vec<String>,
-    /// Only these relays
+    /// Run only these relays
     #[arg(long, value_name = "NAME", value_enum, value_delimiter = ',')]
     subjects: Vec<Kind>,
     /// Threads of each relay
@@ -59,10 +59,10 @@ struct Options {
     /// How long one measurement takes [default: 2, or 0.3 if quick]
     #[arg(long, value_name = "SECONDS")]
     seconds: Option<f64>,
-    /// Draws the order of the relays
+    /// Seed of the random order of the relays
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
-    /// Where the results go [default: docs/performance if all is run, else target/performance]
+    /// Where to write the results [default: docs/performance for a full run, else target/performance]
     #[arg(long, value_name = "DIRECTORY")]
     output: Option<PathBuf>,
     /// Comes from cargo

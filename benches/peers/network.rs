@@ -1,6 +1,6 @@
-//! The network in which a measurement runs. Short connections leave more of themselves behind in the
-//! kernel (TIME_WAIT) than it keeps, so on a network that all share the cost of a run depends on who
-//! ran before. A network namespace of its own begins empty, and takes all of it away at its end.
+//! The network in which a measurement runs. Short connections leave more behind in the kernel (TIME_WAIT)
+//! than it keeps, so on a shared network the cost of a run depends on the runs before it. A new network
+//! namespace begins empty, and removes everything when it ends.
 
 use std::thread;
 
@@ -10,30 +10,30 @@ mod namespace;
 
 use namespace::{Namespace, counter};
 
-/// Ports and closed connections in plenty, since nobody shall look for them while it is measured.
+/// Plenty of ports and closed connections, so that the kernel need not search for them during a measurement.
 const PLENTY: &str = "echo 1024 65000 > /proc/sys/net/ipv4/ip_local_port_range \
     && echo 1000000 > /proc/sys/net/ipv4/tcp_max_tw_buckets &&";
 
-/// Where measurements have their sockets.
+/// The network in which measurements have their sockets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Network {
-    /// Each in a namespace of its own.
+    /// Each measurement has its own namespace.
     Own,
-    /// All in that of this program.
+    /// All use the namespace of this program.
     Shared,
 }
 
-/// What a queue of the kernel had no room for.
+/// Connections for which a queue of the kernel had no room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Overflows {
-    /// Connections that a listening socket lost; their clients have tried again, a second later.
+    /// Connections that a listening socket lost; their clients tried again a second later.
     pub listen: u64,
-    /// Closed connections that were forgotten at once.
+    /// Closed connections that the kernel forgot at once.
     pub time_wait: u64,
 }
 
 impl Network {
-    /// The own one if it can be had, and a sentence on it.
+    /// The own network if the machine allows it, and a sentence about it.
     pub fn find() -> (Self, String) {
         match Namespace::start(PLENTY) {
             Ok(_) => (
@@ -50,8 +50,8 @@ impl Network {
         }
     }
 
-    /// Runs a measurement in a thread of its own. All sockets must be made in it: its threads and
-    /// processes are in the same network.
+    /// Runs a measurement in its own thread. All sockets must be made in it: its threads and processes
+    /// are in the same network.
     pub fn run<T: Send>(
         self,
         measurement: impl FnOnce() -> Result<T, String> + Send,
@@ -74,7 +74,7 @@ impl Network {
 }
 
 impl Overflows {
-    /// Of the network of this thread.
+    /// The counts for the network of this thread.
     fn now() -> Self {
         let count = |name| counter("netstat", "TcpExt:", name).unwrap_or_default();
         Self {
@@ -90,7 +90,7 @@ impl Overflows {
         }
     }
 
-    /// What is to be known of them, if anything.
+    /// A remark about them, if one is needed.
     pub fn remark(self) -> Option<String> {
         let mut remarks = Vec::new();
         if self.listen > 0 {

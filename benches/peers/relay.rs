@@ -9,10 +9,10 @@ pub trait Relay {
     /// Where clients connect; for `direct`, the backend's address.
     fn address(&self) -> SocketAddr;
 
-    /// CPU time that its process has used since it was started, in user and in kernel mode; 0 for
-    /// `direct`. A process that has ended is an error.
+    /// CPU time that its process has used since its start, in user and kernel mode; 0 for `direct`. It is an
+    /// error if the process has ended.
     fn cpu(&self) -> Result<Duration, String>;
 
-    /// Resident memory of its process, in bytes; 0 for `direct`. A process that has ended is an error.
+    /// Resident memory of its process, in bytes; 0 for `direct`. It is an error if the process has ended.
     fn resident(&self) -> Result<u64, String>;
 }

@@ -22,18 +22,18 @@ use crate::relay::Relay;
 use portway::Which;
 use process::Process;
 
-/// Who relays, in the order of the tables.
+/// The relays, in the order of the tables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Kind {
-    /// Nobody: the clients connect to the backend.
+    /// No relay: the clients connect to the backend.
     Direct,
-    /// With everything on: the log of all connections, and metrics.
+    /// portway with everything on: the log of all connections, and metrics.
     Portway,
     /// The same as an ordinary user, who has few pipes.
     PortwayUser,
-    /// An earlier build, which the environment variable PORTWAY_BEFORE names. Only if it is asked for.
+    /// An earlier build, which the environment variable PORTWAY_BEFORE names. It runs only on request.
     PortwayBefore,
-    /// As it comes.
+    /// HAProxy without further options.
     Haproxy,
     /// With `splice-request` and `splice-response`; its `splice-auto` never splices here.
     #[value(name = "haproxy-splice-64k")]
@@ -50,13 +50,13 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// What the command line and the tables call it.
+    /// The name on the command line and in the tables.
     pub fn name(self) -> String {
         let value = self.to_possible_value();
         value.map_or_else(String::new, |value| value.get_name().to_owned())
     }
 
-    /// What it says of its version, if it can be started here.
+    /// Its version, as it reports it, if it can be started here.
     pub fn version(self) -> Result<String, Skipped> {
         match self {
             Self::Direct => Ok("no relay".to_owned()),
@@ -73,25 +73,25 @@ impl Kind {
     }
 }
 
-/// Why a relay is left out, and what would help.
+/// Why a relay is skipped, and what would help.
 #[derive(Debug)]
 pub struct Skipped(pub String);
 
-/// What all relays are started with.
+/// The room that all relays get.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     /// Threads of each that carry connections.
     pub workers: usize,
-    /// Connections that each must take at a time.
+    /// Connections that each must carry at a time.
     pub connections: u64,
-    /// Pipes for those that splice, of which each takes two descriptors.
+    /// Pipes for relays that splice; each pipe takes two descriptors.
     pub pipes: u64,
 }
 
 impl Room {
     const MOST_CONNECTIONS: u64 = 9_900;
 
-    /// What the limit of descriptors allows: two for a connection, some for the relay itself.
+    /// What the limit of descriptors allows: two per connection, and some for the relay itself.
     fn new(workers: usize) -> Self {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let own = 128 + 16 * workers as u64;
@@ -112,14 +112,14 @@ impl Room {
     }
 }
 
-/// Starts relays. Their files go away with it.
+/// Starts relays. Dropping it removes their files.
 pub struct Relays {
     room: Room,
     files: TempDir,
 }
 
 impl Relays {
-    /// For relays with so many threads each.
+    /// Prepares for relays with `workers` threads each.
     pub fn new(workers: usize) -> io::Result<Self> {
         // Relays that change their user must still read it.
         let readable = Permissions::from_mode(0o755);
@@ -172,7 +172,8 @@ impl Relays {
         })
     }
 
-    /// A peer cannot tell which port the kernel chose for it, so it gets one that was free just now.
+    /// Starts a peer. It cannot report which port the kernel chose for it, so it gets one that was free just
+    /// now.
     fn start_peer(
         &self,
         command: impl Fn(SocketAddr) -> io::Result<Command>,
@@ -190,7 +191,7 @@ impl Relays {
         Err(last)
     }
 
-    /// This program, as the floor.
+    /// Starts this program as the floor.
     fn start_floor(&self, backend: SocketAddr) -> Result<(SocketAddr, Process), String> {
         let program = std::env::current_exe().map_err(|error| error.to_string())?;
         let mut command = bare(&program, self.files.path());
@@ -206,7 +207,7 @@ impl Relays {
 /// A relay that accepts connections; it ends on drop.
 pub struct Running {
     address: SocketAddr,
-    /// Absent where nobody relays.
+    /// Absent if there is no relay.
     process: Option<Process>,
 }
 
@@ -242,7 +243,7 @@ impl Relay for Running {
     }
 }
 
-/// A command that inherits nothing but the way to programs.
+/// A command that inherits only the PATH.
 fn bare(program: &Path, directory: &Path) -> Command {
     let mut command = Command::new(program);
     command.env_clear().current_dir(directory);

@@ -1,5 +1,5 @@
-//! The report of a run: the figures as JSON, tables of ratios and medians, and plots. Pure of
-//! measuring, so that it can be made again from `results.json`.
+//! The report of a run: the figures as JSON, tables of ratios and medians, and plots. It measures nothing,
+//! so it can be made again from `results.json`.
 
 mod figures;
 mod medians;
@@ -18,7 +18,7 @@ use serde_json::Value;
 use super::results::{Figure, Results, Sample, Scenario};
 use figures::Figures;
 
-/// Writes `results.json`, the plots and `README.md` into a directory, which is made if need be.
+/// Writes `results.json`, the plots and `README.md` into a directory, and creates it if it is missing.
 pub(crate) fn write(results: &Results, directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)?;
     fs::write(directory.join("results.json"), json(results)?)?;
@@ -36,7 +36,7 @@ pub(crate) fn table(results: &Results) -> String {
     page::text(results, &Figures::new(results))
 }
 
-/// JSON with a sample a line, in an order of their own: two runs can be compared by `diff`.
+/// JSON with one sample per line in a fixed order, so that two runs can be compared with `diff`.
 fn json(results: &Results) -> io::Result<String> {
     let mut samples = results.samples.clone();
     let position = |sample: &Sample| {

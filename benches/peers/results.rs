@@ -1,8 +1,8 @@
-//! What a run has measured: figures of subjects in scenarios, one sample a round.
+//! What a run has measured: figures of subjects in scenarios, one sample per round.
 
 use serde::{Deserialize, Serialize};
 
-/// All that one run of the comparison has seen.
+/// Everything that one run of the comparison has measured.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Results {
     /// The command line that made them.
@@ -11,11 +11,11 @@ pub(crate) struct Results {
     pub(crate) date: String,
     /// Processor, cores, kernel, load average at the beginning: one line.
     pub(crate) machine: String,
-    /// Whether measurements had a network of their own, and what follows if not.
+    /// Whether measurements had their own network, and what follows if not.
     pub(crate) network: String,
     /// Threads of each relay.
     pub(crate) workers: usize,
-    /// Of the order in which the subjects of a scenario ran.
+    /// The seed of the order in which the subjects of a scenario ran.
     pub(crate) seed: u64,
     /// Rounds that were run.
     pub(crate) rounds: usize,
@@ -23,18 +23,18 @@ pub(crate) struct Results {
     pub(crate) subjects: Vec<Subject>,
     /// Every figure of every round.
     pub(crate) samples: Vec<Sample>,
-    /// What could not be run, and why.
+    /// Subjects and scenarios that could not be run, and why.
     pub(crate) skipped: Vec<Note>,
-    /// What makes figures doubtful.
+    /// Reasons to doubt figures.
     pub(crate) notes: Vec<Note>,
 }
 
 /// A relay, or none ("direct").
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Subject {
-    /// Such as `portway` or `haproxy-splice-1m`.
+    /// The name, such as `portway` or `haproxy-splice-1m`.
     pub(crate) name: String,
-    /// What it says of its version.
+    /// The version, as the program reports it.
     pub(crate) version: String,
 }
 
@@ -45,15 +45,15 @@ pub(crate) struct Sample {
     pub(crate) scenario: Scenario,
     /// The name of the subject.
     pub(crate) subject: String,
-    /// From 0; ratios are taken between subjects of the same round.
+    /// The round, from 0. Ratios compare subjects of the same round.
     pub(crate) round: usize,
     /// What was measured.
     pub(crate) figure: Figure,
-    /// In the unit that the figure's name tells.
+    /// The value, in the unit that the figure's name states.
     pub(crate) value: f64,
 }
 
-/// What is done to a subject. Sizes in bytes, counts of connections that are open at a time.
+/// What is done to a subject. Sizes are in bytes, and counts are of connections open at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Scenario {
@@ -63,17 +63,17 @@ pub(crate) enum Scenario {
     BulkUp { flows: usize },
     /// Flows that do both at once.
     BulkBoth { flows: usize },
-    /// Short connections: hello, a small answer, close. The hello of a classic client in one segment.
+    /// Short connections: hello, a small answer, close. The hello is that of a classic client in one segment.
     Connections { at_a_time: usize },
     /// The same with a post-quantum hello that comes in two segments.
     SplitConnections { at_a_time: usize },
-    /// Messages that are answered with as many bytes.
+    /// Messages and answers of the same size.
     Messages { size: usize, at_a_time: usize },
     /// Connections that are open and silent.
     Idle { connections: usize },
-    /// Small messages on 1,000 connections, beside so many downloads.
+    /// Small messages on 1,000 connections, beside downloads.
     Beside { downloads: usize },
-    /// One download beside so many clients that never read.
+    /// One download beside clients that never read.
     SlowReaders { readers: usize },
 }
 
@@ -87,7 +87,7 @@ pub(crate) enum Figure {
     ConnectionsPerSecond,
     /// CPU of the relay.
     CpuMicrosecondsPerConnection,
-    /// CPU of the relay, for one message and its answer.
+    /// CPU of the relay for one message and its answer.
     CpuMicrosecondsPerMessage,
     P50Microseconds,
     P99Microseconds,
@@ -97,11 +97,11 @@ pub(crate) enum Figure {
     BytesKeptPerConnection,
     /// CPU of the relay while all is silent, in percent of one core.
     IdleCpuPercent,
-    /// The 99th percentile of connecting through while the idle ones are open.
+    /// The 99th percentile of connecting through the relay while the idle connections are open.
     ConnectP99Microseconds,
 }
 
-/// Something that could not be run, or only with a doubt.
+/// Something that could not be run, or whose result is doubtful.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Note {
     /// A subject, a scenario, or one step.

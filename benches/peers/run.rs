@@ -1,4 +1,4 @@
-//! The run: round by round every scenario, each with all relays.
+//! The run: every scenario in every round, each with all relays.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -28,7 +28,7 @@ pub struct Run {
     progress: Progress,
 }
 
-/// What came of one measurement.
+/// The result of one measurement.
 struct Outcome {
     figures: Vec<(Figure, f64)>,
     /// What the relay had open after it.
@@ -36,7 +36,7 @@ struct Outcome {
 }
 
 impl Run {
-    /// Finds out what there is to run.
+    /// Finds out what can be run.
     pub fn prepare(options: &Options) -> Result<Self, String> {
         let limit = machine::raise_descriptors()
             .map_err(|error| format!("cannot raise the limit of descriptors: {error}"))?;
@@ -75,8 +75,8 @@ impl Run {
         })
     }
 
-    /// Runs everything. Scenarios that are compared with one another are minutes apart at most, in the
-    /// same round. The results are written after each round: it takes long, and may be interrupted.
+    /// Runs everything. Scenarios that are compared with each other are in the same round, minutes apart at
+    /// most. The results are written after each round, because a run takes long and may be interrupted.
     pub fn all(&mut self) -> Result<(), String> {
         for round in 0..self.rounds {
             for scenario in self.scenarios.clone() {
@@ -142,7 +142,7 @@ impl Run {
         }
     }
 
-    /// One measurement with a backend and a relay of its own.
+    /// Makes one measurement with its own backend and relay.
     fn measure(&self, kind: Kind, scenario: Scenario) -> Result<Outcome, String> {
         let backend = Backend::start().map_err(|error| format!("backend: {error}"))?;
         let relay = self.relays.start(kind, backend.address())?;
@@ -158,7 +158,7 @@ impl Run {
     }
 }
 
-/// Whether a figure tells of the relay's process.
+/// Whether a figure is about the relay's process.
 const fn is_of_the_relay(figure: Figure) -> bool {
     match figure {
         Figure::CpuSecondsPerGib
@@ -175,7 +175,7 @@ const fn is_of_the_relay(figure: Figure) -> bool {
     }
 }
 
-/// The relays that were asked for and are here.
+/// The relays that were asked for and are installed.
 fn present(options: &Options, results: &mut Results) -> Vec<Kind> {
     let mut kinds = Vec::new();
     for kind in Kind::value_variants() {
@@ -249,7 +249,7 @@ fn state(relay: &Running) -> String {
 impl Outcome {
     fn text(&self) -> String {
         let figures = self.figures.iter().map(|(figure, value)| {
-            // The name that the results file has.
+            // The name in the results file.
             let name = serde_json::to_value(figure).unwrap_or_default();
             format!("{} {value:.3}", name.as_str().unwrap_or("?"))
         });
@@ -258,20 +258,20 @@ impl Outcome {
     }
 }
 
-/// How far the run is.
+/// The progress of the run.
 struct Progress {
     began: Instant,
     step_began: Instant,
     done: usize,
     steps: usize,
-    /// Seconds by estimate: of what is done, of all, and of the window of each measurement.
+    /// Estimated seconds: of what is done, of everything, and of the window of each measurement.
     done_seconds: f64,
     all_seconds: f64,
     window: f64,
 }
 
 impl Progress {
-    /// `times`: how often each scenario is run.
+    /// Starts at zero; each scenario runs `times` times.
     fn new(scenarios: &[Scenario], times: usize, window: f64) -> Self {
         let steps = std::iter::repeat_n(scenarios, times).flatten();
         let seconds = steps.map(|scenario| scenarios::seconds(*scenario, window));
@@ -290,7 +290,7 @@ impl Progress {
         self.step_began = Instant::now();
     }
 
-    /// Tells of a step that is done. The estimate is corrected by how long what is done took.
+    /// Prints a finished step. The estimate is corrected by how long the finished steps took.
     fn tell(&mut self, scenario: Scenario, step: &str, outcome: &str) {
         self.done += 1;
         self.done_seconds += scenarios::seconds(scenario, self.window);

@@ -1,4 +1,4 @@
-//! What is run unless the command line says otherwise, and the names of it.
+//! The scenarios of a full run, and their names.
 
 use crate::load::SMALL_CONNECTIONS;
 use crate::results::Scenario;
@@ -26,7 +26,7 @@ pub fn all() -> Vec<Scenario> {
     all
 }
 
-/// What `--only` and the progress call a scenario, such as `bulk-down-1`.
+/// The name of a scenario for `--only` and in the progress, such as `bulk-down-1`.
 pub fn name(scenario: Scenario) -> String {
     match scenario {
         Scenario::BulkDown { flows } => format!("bulk-down-{flows}"),
@@ -41,7 +41,7 @@ pub fn name(scenario: Scenario) -> String {
     }
 }
 
-/// About how many seconds one measurement takes, whose window takes `seconds`.
+/// About how many seconds a measurement with a window of `seconds` takes.
 pub fn seconds(scenario: Scenario, seconds: f64) -> f64 {
     seconds
         + match scenario {
@@ -59,7 +59,7 @@ pub fn seconds(scenario: Scenario, seconds: f64) -> f64 {
 
 /// Descriptors that this program needs for a scenario: clients and backend are both in it.
 pub const fn descriptors(scenario: Scenario) -> u64 {
-    /// For all else.
+    /// For everything else.
     const OWN: u64 = 512;
     let connections = match scenario {
         Scenario::BulkDown { flows }

@@ -1,5 +1,5 @@
-//! The backend behind the relay: one thread for all, and a second one for what must not hold up the
-//! first.
+//! The backend behind the relay: one thread for all connections, and a second one for those that must not
+//! delay the first.
 
 mod serving;
 
@@ -23,17 +23,17 @@ pub(crate) struct Backend {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What both ends of a run count; they are in one process, so that nothing must be asked through the
-/// relay.
+/// The counts of both ends of a run. Both ends are in one process, so they need not ask each other through
+/// the relay.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
-    /// Commands of this run carry it.
+    /// The number that commands of this run carry.
     pub(crate) run: u32,
-    /// Set by the client: the backend sends no more.
+    /// Set by the client to make the backend stop sending.
     pub(crate) stopped: AtomicBool,
-    /// Commands that the backend has got.
+    /// Commands that the backend has received.
     pub(crate) opened: AtomicU64,
-    /// Connections that the backend has closed, of these.
+    /// How many of these connections the backend has closed.
     pub(crate) closed: AtomicU64,
     pub(crate) backend: Tally,
     pub(crate) client: Tally,
@@ -56,11 +56,11 @@ impl Counts {
 
 /// What the threads share.
 struct Shared {
-    /// Of the run that goes on.
+    /// The counts of the current run.
     counts: Mutex<Arc<Counts>>,
-    /// What went wrong first in this run.
+    /// The first fault of this run.
     fault: Mutex<Option<String>>,
-    /// Set at the end.
+    /// Set when the backend ends.
     ends: AtomicBool,
     front: Lane,
     aside: Lane,
@@ -87,7 +87,7 @@ impl Lane {
     }
 
     fn hear(&self) {
-        // That it was rung by somebody else meanwhile does no harm.
+        // It does no harm if another thread has rung it meanwhile.
         let _ = rustix::io::read(&self.bell, &mut [0; 8]);
     }
 }
@@ -114,7 +114,7 @@ impl Backend {
         });
         let front = Serving::new(Some(listener), Arc::clone(&shared))?;
         let aside = Serving::new(None, Arc::clone(&shared))?;
-        // From here on a drop ends what was started.
+        // From here on a drop ends the threads.
         let mut backend = Self {
             address,
             shared,
@@ -127,12 +127,12 @@ impl Backend {
         Ok(backend)
     }
 
-    /// Where it listens.
+    /// The address at which it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address.into()
     }
 
-    /// Begins a run: what still comes of earlier ones is closed and not counted.
+    /// Begins a run. Late connections of earlier runs are closed and not counted.
     pub(crate) fn begin(&self) -> Arc<Counts> {
         let mut current = lock(&self.shared.counts);
         let counts = Arc::new(Counts {
@@ -154,11 +154,11 @@ impl Drop for Backend {
     fn drop(&mut self) {
         self.shared.ends.store(true, Ordering::Relaxed);
         for lane in [&self.shared.front, &self.shared.aside] {
-            // A bell that is full has been rung, and no thread waits for ever without.
+            // A full bell has been rung already, and no thread waits for ever without it.
             let _ = lane.ring();
         }
         for thread in self.threads.drain(..) {
-            // A thread that has panicked has said so.
+            // A thread that has panicked has reported it.
             drop(thread.join());
         }
     }

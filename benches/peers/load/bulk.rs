@@ -1,4 +1,4 @@
-//! Flows that move as much as they can.
+//! Flows that move bytes as fast as they can.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -12,16 +12,17 @@ use super::stream::BulkEnd;
 use super::{Mark, Run, Value, WARM_UP, float, told};
 use crate::results::Figure;
 
-/// In which all that was sent must come out at the other end, once nobody sends any more.
+/// Longest time until everything that was sent has come out at the other end, once both ends have stopped
+/// sending.
 const DRAINING: Duration = Duration::from_secs(10);
 
-/// How long the counts must stay equal to be believed.
+/// How long the counts must stay equal until they are final.
 const SETTLED: Duration = Duration::from_millis(20);
 
-/// The buffers of those that do not read are full once nothing is sent to them for so long.
+/// Time without a byte sent after which the buffers of clients that do not read are full.
 const FULL: Duration = Duration::from_millis(200);
 
-/// Which ways bytes go.
+/// The directions in which bytes go.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ways {
     mode: Mode,
@@ -102,7 +103,7 @@ fn figures(begin: Mark, end: Mark, bytes: u64) -> Result<Vec<Value>, String> {
 }
 
 impl Flows {
-    /// `aside`: the backend serves them in its second thread.
+    /// Opens flows. If `aside`, the backend serves them in its second thread.
     pub(super) fn open(
         run: &Run<'_>,
         ways: Ways,
@@ -129,7 +130,7 @@ impl Flows {
         Ok(flows)
     }
 
-    /// Moves bytes until then.
+    /// Moves bytes until `until`.
     pub(super) fn pump(&mut self, until: Instant) -> Result<(), String> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -164,7 +165,7 @@ impl Flows {
         Ok(())
     }
 
-    /// Has both ends send no more, and sees that every byte comes out.
+    /// Makes both ends stop sending, and checks that every byte comes out.
     pub(super) fn finish(mut self) -> Result<(), String> {
         self.counts.stopped.store(true, Ordering::Relaxed);
         self.ways.up = false;

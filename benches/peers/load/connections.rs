@@ -1,8 +1,8 @@
 //! Short connections: connect, hello and command, a small answer, close.
 //!
-//! The hello of a post-quantum client comes in two segments, and on a wire there is some time between
-//! them. Here both would be one segment of loopback, or be read at once; so the rest of it is sent
-//! at least [`GAP`] later, which the relay under test sees as two arrivals.
+//! The hello of a post-quantum client comes in two segments, and on a wire some time passes between
+//! them. On loopback both would be one segment, or be read at once. So the second part is sent at least
+//! [`GAP`] later, and the relay under test sees two arrivals.
 
 use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
@@ -16,7 +16,7 @@ use super::socket::{EventFlags, Poll, Ready, connect, send_whole};
 use super::{Run, Value, WARM_UP, float, percentiles, told};
 use crate::results::Figure;
 
-/// Between the two segments of a hello, at least.
+/// Shortest time between the two segments of a hello.
 const GAP: Duration = Duration::from_micros(200);
 
 /// Bytes of the answer.
@@ -25,14 +25,14 @@ const ANSWER: usize = 64;
 /// A connection that takes longer has failed.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// So many clients, each with one connection after the other.
+/// Clients, each with one connection after the other.
 struct Clients<'a> {
     run: &'a Run<'a>,
     poll: Poll,
     slots: Vec<Option<Slot>>,
-    /// What is sent first.
+    /// The part that is sent first.
     first: Vec<u8>,
-    /// What is sent [`GAP`] later.
+    /// The part that is sent [`GAP`] later.
     rest: Vec<u8>,
     /// When the rest is due, and for which slot.
     due: VecDeque<(Instant, usize)>,
@@ -51,7 +51,7 @@ struct Slot {
 #[derive(Clone, Copy)]
 enum State {
     Connects,
-    /// The rest of its hello is due.
+    /// The rest of its hello is still to be sent.
     Pauses,
     IsAnswered,
 }
@@ -75,7 +75,7 @@ pub(super) fn run(run: &Run<'_>, at_a_time: usize, split: bool) -> Result<Vec<Va
     Ok(values)
 }
 
-/// Makes so many connections, one after the other: how long each took.
+/// Makes `count` connections, one after the other. Returns how long each took.
 pub(super) fn one_by_one(run: &Run<'_>, count: usize) -> Result<Vec<Duration>, String> {
     let mut clients = Clients::new(run, false)?;
     clients.begin(1)?;
@@ -121,7 +121,7 @@ impl<'a> Clients<'a> {
     fn connect(&self, key: usize) -> Result<Slot, Errno> {
         let began = Instant::now();
         let socket = connect(self.run.address)?;
-        // One registration for all of its life.
+        // One registration for its whole life.
         let interest = EventFlags::IN | EventFlags::OUT | EventFlags::ET;
         self.poll.add(&socket, key, interest)?;
         Ok(Slot {
@@ -139,7 +139,7 @@ impl<'a> Clients<'a> {
         Ok(())
     }
 
-    /// Goes on until all that were begun before `end` are done: the relay may have lost one.
+    /// Goes on until all connections begun before `end` are done: the relay may have lost one.
     fn finish(&mut self, end: Instant) -> Result<(), String> {
         while self.slots.iter().flatten().any(|slot| slot.began < end) {
             self.turn(Instant::now() + LONGEST)?;
@@ -148,7 +148,7 @@ impl<'a> Clients<'a> {
         Ok(())
     }
 
-    /// Waits for an event, at most until then, and does what is due.
+    /// Waits for an event, at most until `until`, and does what is due.
     fn turn(&mut self, until: Instant) -> Result<(), String> {
         let until = self.due.front().map_or(until, |(due, _)| until.min(*due));
         let left = until.saturating_duration_since(Instant::now());
@@ -227,7 +227,7 @@ impl<'a> Clients<'a> {
 }
 
 impl Slot {
-    /// Whether the whole answer is there.
+    /// Whether the whole answer has come.
     fn receive(&mut self) -> Result<bool, Errno> {
         let mut answer = [0; ANSWER];
         match rustix::net::recv(&self.socket, &mut answer, RecvFlags::empty()) {

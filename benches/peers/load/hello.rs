@@ -1,5 +1,5 @@
-//! What a client says first: a TLS ClientHello that a relay can route by, and right behind it a
-//! command that tells the backend what to do. TLS goes no further: no relay under test looks behind
+//! What a client sends first: a TLS ClientHello by which a relay can route, and right after it a
+//! command that says what the backend shall do. There is no more TLS: no relay under test looks beyond
 //! the hello.
 
 /// The name that every hello asks for.
@@ -31,8 +31,7 @@ impl Hellos {
         }
     }
 
-    /// The command behind a whole hello, and how many bytes follow it; `None` while bytes are
-    /// missing.
+    /// The command after a whole hello, and how many bytes follow it; `None` while bytes are missing.
     pub(crate) fn command(&self, bytes: &[u8]) -> Result<Option<(Command, usize)>, String> {
         for hello in [&self.classic, &self.post_quantum] {
             if hello.starts_with(bytes) {
@@ -57,15 +56,15 @@ impl Hellos {
 pub(crate) enum Mode {
     /// It sends until the run is stopped.
     Download,
-    /// It drinks what comes.
+    /// It reads and discards.
     Upload,
     /// Both.
     Both,
     /// It answers each message with as many bytes.
     Echo,
-    /// It sends so many bytes, and closes after the client.
+    /// It sends that many bytes, and closes after the client.
     Answer,
-    /// It says nothing.
+    /// It sends nothing.
     Idle,
 }
 
@@ -75,7 +74,7 @@ pub(crate) struct Command {
     pub(crate) mode: Mode,
     /// Whether the backend's second thread serves it.
     pub(crate) aside: bool,
-    /// The run that it belongs to; the backend closes what comes late.
+    /// The run to which it belongs; the backend closes late connections.
     pub(crate) run: u32,
     /// Bytes of a message, or of the answer.
     pub(crate) size: usize,
@@ -95,7 +94,7 @@ impl Command {
     ];
 
     pub(crate) fn encode(self) -> Vec<u8> {
-        // It looks like the begin of a record, in case that a relay looks so far.
+        // It looks like the start of a record, in case a relay looks that far.
         let mut bytes = vec![0x17, 3, self.mode as u8, u8::from(self.aside)];
         bytes.extend(self.run.to_be_bytes());
         bytes.extend((self.size as u64).to_be_bytes());
@@ -156,7 +155,7 @@ fn key_share(group: u16, length: usize) -> Vec<u8> {
     extension(group, &vec![0x42; length])
 }
 
-/// A number and a body with its length, as extensions and key shares are.
+/// A number, a length and a body, as in extensions and key shares.
 fn extension(number: u16, body: &[u8]) -> Vec<u8> {
     let mut bytes = number.to_be_bytes().to_vec();
     bytes.extend(with_length(body));

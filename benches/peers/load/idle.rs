@@ -1,4 +1,4 @@
-//! Connections that are open and silent: what they cost, and what stays of it.
+//! Connections that are open and silent: what they cost, and what stays after they have closed.
 
 use std::time::Duration;
 
@@ -7,26 +7,27 @@ use super::hello::Mode;
 use super::{Run, Value, float, pause, percentile};
 use crate::results::Figure;
 
-/// Opened and closed before, so that what a relay needs for the first ones is not counted.
+/// Connections that are opened and closed before, so that what a relay needs for the first ones does not
+/// count.
 const FIRST: usize = 5;
 
 /// Short connections beside the idle ones.
 const PROBES: usize = 200;
 
-/// In which the backend must see a close.
+/// Longest time until the backend sees a close.
 const CLOSING: Duration = Duration::from_secs(5);
 
-/// What relays get to finish with new connections before idle ones are watched: portway sets the
+/// Seconds for relays to finish with new connections before idle ones are measured: portway sets the
 /// keepalive at its first review.
 const SET_UP: f64 = 3.0;
 
-/// Memory that stays equal so long is that of the open connections.
+/// Memory that stays equal for this long is that of the open connections.
 const OPENED: Duration = Duration::from_millis(300);
 
-/// Memory that stays equal so long after they have closed is not given back soon.
+/// Memory that stays equal for this long after they have closed will not be given back soon.
 const CLOSED: Duration = Duration::from_millis(1500);
 
-/// Measures so many connections.
+/// Measures `connections` idle connections.
 pub(super) fn run(run: &Run<'_>, connections: usize) -> Result<Vec<Value>, String> {
     let idle = run.command(Mode::Idle, 0);
     drop(run.open(idle, FIRST)?);

@@ -14,26 +14,26 @@ use super::stream::{Exchange, Step};
 use super::{Run, Value, WARM_UP, float, percentiles, told};
 use crate::results::Figure;
 
-/// Beside downloads: so many connections, on each a message of so many bytes in each period, spread
-/// over it. 10,000 messages a second keep no relay busy.
+/// Beside downloads: the number of connections, the bytes of a message, and the period. Each connection sends
+/// one message per period, spread over it. 10,000 messages a second do not keep a relay busy.
 pub(crate) const CONNECTIONS: usize = 1000;
 const SIZE: usize = 100;
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// Bytes sent or received by one call at most.
+/// Most bytes that one call sends or receives.
 const BUFFER: usize = 256 << 10;
 
-/// A message that is not answered so long is lost.
+/// A message that has no answer after this time is lost.
 const LONGEST: Duration = Duration::from_secs(10);
 
-/// How long clients go on without a look at whether they still should.
+/// How long clients go on before they check whether they still should.
 const SLICE: Duration = Duration::from_millis(10);
 
 /// Clients that send a message and wait for the answer, over and over.
 struct Clients {
     poll: Poll,
     all: Vec<Client>,
-    /// Between the starts of two messages of a client; without it the next follows at once.
+    /// Time between the starts of two messages of a client; without it the next follows at once.
     period: Option<Duration>,
     /// When a client sends next, and which.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
@@ -45,8 +45,8 @@ struct Clients {
 struct Client {
     socket: OwnedFd,
     exchange: Exchange,
-    /// When this message was to be sent, or the next one is; in a period, its latency counts from
-    /// there: one that waits for the answer before it is late for its own receiver.
+    /// When this message was due, or the next one is. With a period, latency counts from here: a message
+    /// that waits for the previous answer is late for its receiver too.
     due: Instant,
     /// When it was sent.
     sent: Instant,
@@ -71,7 +71,7 @@ pub(super) fn run(run: &Run<'_>, size: usize, at_a_time: usize) -> Result<Vec<Va
     Ok(values)
 }
 
-/// Measures few and small messages, with downloads in threads of their own at both ends.
+/// Measures few and small messages, with downloads in their own threads at both ends.
 pub(super) fn beside(run: &Run<'_>, downloads: usize) -> Result<Vec<Value>, String> {
     let mut clients = Clients::open(run, SIZE, CONNECTIONS, Some(PERIOD))?;
     let mut flows = Flows::open(run, bulk::DOWN, downloads, true)?;
@@ -149,7 +149,7 @@ impl Clients {
         Ok((percentiles(&mut latencies)?, rate))
     }
 
-    /// How long each message that was due before `end`, and is not answered, has waited by then.
+    /// How long each message that was due before `end` and has no answer has waited by then.
     fn late(&self, end: Instant) -> Vec<Duration> {
         let mut late = Vec::new();
         for client in &self.all {
@@ -227,7 +227,7 @@ impl Clients {
         }
     }
 
-    /// Goes on with what a client sends or receives; after an answer its next message is due.
+    /// Continues what a client sends or receives. After an answer its next message is due.
     fn exchange(&mut self, key: usize) -> Result<(), String> {
         let Some(client) = self.all.get_mut(key) else {
             return Ok(());
@@ -241,7 +241,7 @@ impl Clients {
             if let Some(period) = self.period {
                 self.latencies.push(now - client.due);
                 client.waits = false;
-                // What an answer came too late for is sent at once.
+                // A message that became due while the answer was late is sent at once.
                 client.due += period;
                 self.due.push(Reverse((client.due, key)));
                 return Ok(());

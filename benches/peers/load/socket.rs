@@ -12,15 +12,15 @@ use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 
 pub(crate) use rustix::event::epoll::EventFlags;
 
-/// Sources from 127.0.0.2 on. A client that closes first leaves its port in TIME_WAIT, so one address
-/// would soon have none left.
+/// The number of source addresses from 127.0.0.2 on. A client that closes first leaves its port in
+/// TIME_WAIT, so one address would soon have no port left.
 const SOURCE_ADDRESSES: u32 = 199;
 
-/// Ports of each source: below those that the kernel gives to others.
+/// The first port of each source: below the ports that the kernel gives to others.
 const FIRST_PORT: u16 = 10_000;
 const SOURCE_PORTS: u32 = 22_000;
 
-/// How many sources in a row may be taken by others.
+/// How many sources in a row may be in use by others.
 const TRIES: usize = 100;
 
 fn next_source() -> SocketAddrV4 {
@@ -31,7 +31,7 @@ fn next_source() -> SocketAddrV4 {
     SocketAddrV4::new(host.into(), FIRST_PORT + port)
 }
 
-/// A socket without Nagle whose connect to `address` is under way or done, from the next source.
+/// Opens a socket without Nagle's algorithm, and begins to connect it to `address` from the next source.
 pub(crate) fn connect(address: SocketAddrV4) -> Result<OwnedFd, Errno> {
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
@@ -51,7 +51,7 @@ pub(crate) fn connect(address: SocketAddrV4) -> Result<OwnedFd, Errno> {
     }
 }
 
-/// Waits until a connect is done, and sends `bytes`, which a new socket takes at once.
+/// Waits until a connect is done, and sends `bytes`, for which a new socket has room.
 pub(crate) fn finish(socket: &OwnedFd, bytes: &[u8], deadline: Instant) -> Result<(), Errno> {
     let left = deadline.saturating_duration_since(Instant::now());
     let mut polled = [PollFd::new(socket, PollFlags::OUT)];
@@ -61,7 +61,7 @@ pub(crate) fn finish(socket: &OwnedFd, bytes: &[u8], deadline: Instant) -> Resul
     send_whole(socket, bytes)
 }
 
-/// Sends few bytes on a socket that has room for them.
+/// Sends a few bytes on a socket that has room for them.
 pub(crate) fn send_whole(socket: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
     let sent = rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)?;
     if sent == bytes.len() {
@@ -73,11 +73,11 @@ pub(crate) fn send_whole(socket: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
 
 /// A listener on a free port of loopback.
 pub(crate) fn listen() -> Result<OwnedFd, Errno> {
-    /// The kernel takes somaxconn if that is less.
+    /// The kernel uses somaxconn if that is less.
     const BACKLOG: i32 = 4096;
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-    // Those that are accepted have it too.
+    // Accepted sockets inherit it.
     sockopt::set_tcp_nodelay(&socket, true)?;
     rustix::net::bind(&socket, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0))?;
     rustix::net::listen(&socket, BACKLOG)?;
@@ -89,7 +89,7 @@ pub(crate) struct Poll {
     epoll: OwnedFd,
 }
 
-/// A socket that something happened to.
+/// A socket with an event.
 #[derive(Clone, Copy)]
 pub(crate) struct Ready {
     pub(crate) key: usize,
@@ -97,13 +97,13 @@ pub(crate) struct Ready {
 }
 
 impl Ready {
-    /// Whether a receive would tell something: bytes, the end or an error.
+    /// Whether a receive would return something: bytes, the end or an error.
     pub(crate) fn readable(self) -> bool {
         let flags = EventFlags::IN | EventFlags::HUP | EventFlags::ERR;
         self.flags.intersects(flags)
     }
 
-    /// Whether a send would tell something.
+    /// Whether a send would return something.
     pub(crate) fn writable(self) -> bool {
         let flags = EventFlags::OUT | EventFlags::HUP | EventFlags::ERR;
         self.flags.intersects(flags)
@@ -128,15 +128,15 @@ impl Poll {
         epoll::modify(&self.epoll, fd, data(key), flags)
     }
 
-    /// Needed only where the socket lives on: a close takes it out too.
+    /// Removes a socket. Needed only if the socket stays open, because a close removes it too.
     pub(crate) fn remove(&self, fd: impl AsFd) -> Result<(), Errno> {
         epoll::delete(&self.epoll, fd)
     }
 
-    /// Puts what is ready in place of what `ready` holds: nothing, after `longest`.
+    /// Waits for at most `longest`, and replaces the content of `ready` with the sockets that are ready.
     pub(crate) fn wait(&self, longest: Duration, ready: &mut Vec<Ready>) -> Result<(), Errno> {
         ready.clear();
-        // Not kept: they may hold pointers, with which the set could not go to another thread.
+        // Not kept in the set: events may hold pointers, and the set could then not move to another thread.
         let mut events = [const { MaybeUninit::uninit() }; Self::EVENTS];
         match epoll::wait(&self.epoll, &mut events, Some(&timespec(longest))) {
             Ok((events, _)) => ready.extend(events.iter().map(|event| Ready {

@@ -1,4 +1,4 @@
-//! How the ends send and receive once a connection stands.
+//! How the ends send and receive once a connection is established.
 
 use std::os::fd::OwnedFd;
 
@@ -6,9 +6,9 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
-/// An end of bulk flows that costs little, so that the relay is what a run measures: it sends a file
-/// in memory with sendfile, in fragments of a page as a network card gives them, and has what it
-/// receives thrown away in the kernel.
+/// An end of bulk flows that costs little, so that a run measures the relay. It sends a file in memory
+/// with sendfile, in fragments of a page as a network card delivers them, and lets the kernel discard
+/// what it receives.
 pub(crate) struct BulkEnd {
     file: OwnedFd,
     /// Only its length counts: MSG_TRUNC writes nothing into it.
@@ -16,14 +16,14 @@ pub(crate) struct BulkEnd {
 }
 
 impl BulkEnd {
-    /// Bytes moved by one call at most: a turn of a loop stays short.
+    /// Most bytes that one call moves, so that a turn of the loop stays short.
     const TURN: usize = 1 << 20;
 
     pub(crate) fn new() -> Result<Self, Errno> {
         let file = rustix::fs::memfd_create("peers", MemfdFlags::CLOEXEC)?;
         let page = [0x6b; 4096];
         for _ in 0..Self::TURN / page.len() {
-            // A file in memory takes a page whole.
+            // A file in memory takes a whole page.
             rustix::io::write(&file, &page)?;
         }
         Ok(Self {
@@ -32,7 +32,7 @@ impl BulkEnd {
         })
     }
 
-    /// Sends what the socket takes, at most [`Self::TURN`]: the number of bytes.
+    /// Sends what the socket takes, at most [`Self::TURN`]. Returns the number of bytes.
     pub(crate) fn send(&self, socket: &OwnedFd) -> Result<u64, Errno> {
         match rustix::fs::sendfile(socket, &self.file, Some(&mut 0), Self::TURN) {
             Ok(sent) => Ok(sent as u64),
@@ -41,7 +41,7 @@ impl BulkEnd {
         }
     }
 
-    /// Drops what has come: the number of bytes, `None` at the end.
+    /// Discards what has come. Returns the number of bytes, or `None` at the end.
     pub(crate) fn receive(&mut self, socket: &OwnedFd) -> Result<Option<u64>, Errno> {
         match rustix::net::recv(socket, self.sink.as_mut_slice(), RecvFlags::TRUNC) {
             Ok((_, 0)) => Ok(None),
@@ -52,8 +52,8 @@ impl BulkEnd {
     }
 }
 
-/// A message and its answer, over and over, seen from one end. Its socket is registered for edges of
-/// both directions: the other end sends only in its turn, so each part begins with an edge.
+/// A message and its answer, over and over, as one end sees them. The socket is registered for edges of both
+/// directions: the other end sends only when it is its turn, so each part begins with an edge.
 #[derive(Debug)]
 pub(crate) struct Exchange {
     size: usize,
@@ -73,7 +73,7 @@ pub(crate) enum Step {
 }
 
 impl Exchange {
-    /// `sends`: whether this end begins.
+    /// Creates an exchange. If `sends`, this end begins.
     pub(crate) fn new(size: usize, sends: bool) -> Self {
         Self {
             size,
@@ -82,18 +82,18 @@ impl Exchange {
         }
     }
 
-    /// Takes into account bytes of the first message that came with the command.
+    /// Counts bytes of the first message that came with the command.
     pub(crate) fn has_received(&mut self, bytes: usize) {
         self.left = self.left.saturating_sub(bytes);
     }
 
-    /// Whether this end is the one that sends now.
+    /// Whether it is this end's turn to send.
     pub(crate) fn sends(&self) -> bool {
         self.sends
     }
 
-    /// Sends or receives until the message is through, or the socket blocks. `buffer` is what is sent,
-    /// and where it is received.
+    /// Sends or receives until the message is complete, or the socket blocks. `buffer` holds the bytes to
+    /// send, and takes received ones.
     pub(crate) fn advance(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> Result<Step, Errno> {
         while self.left > 0 {
             let length = self.left.min(buffer.len());

@@ -14,7 +14,7 @@ use super::{Room, Skipped, bare, setup};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_portway");
 
-/// Names the program of an earlier build.
+/// The environment variable that names the program of an earlier build.
 const BEFORE: &str = "PORTWAY_BEFORE";
 
 pub(super) fn version() -> Result<String, Skipped> {
@@ -43,14 +43,14 @@ pub(super) fn user_version() -> Result<String, Skipped> {
     Ok(format!("{} as uid 65534", version()?))
 }
 
-/// Which portway is started.
+/// Which portway to start.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Which {
-    /// Of this tree.
+    /// The one of this tree.
     This,
-    /// The same, by an ordinary user.
+    /// The same, run by an ordinary user.
     ByUser,
-    /// An earlier one.
+    /// An earlier build.
     Before,
 }
 
@@ -64,7 +64,7 @@ pub(super) fn start(
     Process::announced_on_stderr(command, listening, &files.join("portway.log"))
 }
 
-/// Where portway listens, if a line of its log tells.
+/// The address at which portway listens, if a line of its log has it.
 fn listening(line: &str) -> Option<SocketAddr> {
     let line: Value = serde_json::from_str(line).ok()?;
     let fields = line.get("fields")?;
@@ -74,8 +74,8 @@ fn listening(line: &str) -> Option<SocketAddr> {
     fields.get("address")?.as_str()?.parse().ok()
 }
 
-/// Writes the configuration into `files`, and the program too if another user is to run it, who may
-/// be unable to reach it where it is.
+/// Writes the configuration into `files`. If another user runs the program, it is copied there too, because
+/// that user may not be able to reach the original.
 fn command(files: &Path, room: Room, backend: SocketAddr, which: Which) -> Result<Command, String> {
     let as_user = which == Which::ByUser;
     let prepare = || -> io::Result<(PathBuf, PathBuf)> {

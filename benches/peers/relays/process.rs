@@ -13,28 +13,28 @@ use nix::time::ClockId;
 use nix::unistd;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a relay may take to accept.
+/// How long a relay may take until it accepts.
 const START: Duration = Duration::from_secs(10);
 
-/// How long it may take to end once it is asked to; then it is killed.
+/// How long it may take to end after the signal; then it is killed.
 const END: Duration = Duration::from_secs(5);
 
-/// The pause between two looks at something.
+/// The pause between two polls.
 const PAUSE: Duration = Duration::from_millis(5);
 
-/// A relay that does next to nothing for so long has prepared itself.
+/// A relay that does next to nothing for this long has finished its preparation.
 const QUIET: Duration = Duration::from_millis(100);
 
 /// A process with its children; it ends on drop.
 pub(super) struct Process {
     child: Child,
-    /// All its processes, once it accepts: none of the relays starts others later.
+    /// All its processes, once it accepts: none of the relays starts more later.
     pids: Vec<u32>,
 }
 
 impl Process {
-    /// Starts one that tells its address in a line on stderr, which is read on until its end. What it
-    /// writes to stdout goes into the file `log`.
+    /// Starts a relay that prints its address in a line on stderr, which is read until its end. Its stdout
+    /// goes into the file `log`.
     pub(super) fn announced_on_stderr(
         mut command: Command,
         address: fn(&str) -> Option<SocketAddr>,
@@ -47,7 +47,7 @@ impl Process {
         process.announced(lines, address)
     }
 
-    /// The same on stdout.
+    /// The same for an address on stdout.
     pub(super) fn announced_on_stdout(
         mut command: Command,
         address: fn(&str) -> Option<SocketAddr>,
@@ -58,7 +58,7 @@ impl Process {
         process.announced(lines, address)
     }
 
-    /// Starts one that listens on an address that was given to it.
+    /// Starts a relay that listens on the given address.
     pub(super) fn listening_on(
         mut command: Command,
         address: SocketAddr,
@@ -122,8 +122,8 @@ impl Process {
         }
     }
 
-    /// Waits until it has started its children and prepared itself: a relay listens before that, and
-    /// its memory still grows.
+    /// Waits until it has started its children and finished its preparation: a relay listens before that
+    /// while its memory still grows.
     fn settle(&mut self) {
         let until = Instant::now() + START;
         loop {
@@ -162,9 +162,9 @@ impl Process {
         }
     }
 
-    /// Of a process only this clock counts both finely and with the threads
-    /// that have ended: `/proc/PID/schedstat` is the first thread alone, those of its tasks miss what
-    /// has ended, and `/proc/PID/stat` counts by 10 ms.
+    /// CPU time of the processes. Only this clock of a process is fine and includes threads that have ended:
+    /// `/proc/PID/schedstat` covers the first thread alone, those of the tasks miss ended threads, and
+    /// `/proc/PID/stat` counts in steps of 10 ms.
     fn used(&self) -> Duration {
         let times = self.pids.iter().filter_map(|pid| {
             let pid = unistd::Pid::from_raw(i32::try_from(*pid).ok()?);
@@ -214,7 +214,7 @@ impl Drop for Process {
             }
             pause(PAUSE);
         }
-        // They are looked up anew: a number noted earlier may be another process by now.
+        // Look the children up anew: a process id noted earlier may be another process by now.
         let children = descendants(self.pid());
         signal(self.pid(), Signal::KILL);
         for child in children {
@@ -225,14 +225,14 @@ impl Drop for Process {
     }
 }
 
-/// Whether something accepts there. The connection has no byte and closes at once, which is nothing to
-/// a relay. Where nobody listens, the kernel may connect a socket to itself.
+/// Whether something accepts at the address. The connection sends no byte and closes at once, which does not
+/// matter to a relay. If nothing listens, the kernel may connect a socket to itself.
 fn accepts(address: SocketAddr) -> bool {
     let own = TcpStream::connect(address).and_then(|stream| stream.local_addr());
     own.is_ok_and(|own| own != address)
 }
 
-/// A process that has gone needs no signal.
+/// Sends a signal, unless the process is gone.
 fn signal(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     if let Some(pid) = pid {
@@ -243,13 +243,13 @@ fn signal(pid: u32, signal: Signal) {
 /// State and parent of a process.
 fn stat(pid: u32) -> Option<(char, u32)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name is in brackets and may hold anything.
+    // The name is in parentheses and may contain anything.
     let mut words = stat.rsplit_once(')')?.1.split_whitespace();
     let state = words.next()?.chars().next()?;
     Some((state, words.next()?.parse().ok()?))
 }
 
-/// The children of a process, and theirs.
+/// The children of a process, and their children.
 fn descendants(pid: u32) -> Vec<u32> {
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let parents: Vec<(u32, u32)> = processes
@@ -268,12 +268,12 @@ fn descendants(pid: u32) -> Vec<u32> {
     found.split_off(1)
 }
 
-/// The lines of an output; they are read until its end, also when nobody wants them any more.
+/// The lines of an output, which is read until its end even if the receiver is gone.
 fn lines(output: impl Read + Send + 'static) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
-            // Whoever waited knows enough.
+            // The receiver may know enough already.
             drop(sender.send(line));
         }
     });

@@ -1,4 +1,4 @@
-//! The programs of the peers: where they are, their versions, how they are called.
+//! The programs of the peers: where they are, their versions, how to start them.
 
 use std::env;
 use std::fs;
@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 
 use super::{Room, Skipped, bare};
 
-/// Looks for a program on the path, and where Debian keeps servers.
+/// Looks for a program in the PATH, and in the directory where Debian puts servers.
 pub(super) fn find(name: &str, help: &str) -> Result<PathBuf, Skipped> {
     let path = env::var_os("PATH").unwrap_or_default();
     let known = ["/usr/local/sbin", "/usr/sbin", "/sbin"].map(PathBuf::from);
@@ -40,7 +40,7 @@ fn find_haproxy() -> Result<PathBuf, Skipped> {
     find("haproxy", "apt-get install haproxy")
 }
 
-/// Of `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/`.
+/// The version in `HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/`.
 pub(super) fn haproxy_version() -> Result<String, Skipped> {
     let line = version_line(&find_haproxy()?, "-v")?;
     Ok(line.split(' ').nth(2).unwrap_or(&line).to_owned())
@@ -68,7 +68,7 @@ fn find_nginx() -> Result<PathBuf, Skipped> {
     find("nginx", "apt-get install nginx libnginx-mod-stream")
 }
 
-/// Of `nginx version: nginx/1.22.1`. What it was built with tells whether it can do this at all.
+/// The version in `nginx version: nginx/1.22.1`. Its build options show whether it can route by SNI at all.
 pub(super) fn nginx_version() -> Result<String, Skipped> {
     let program = find_nginx()?;
     let output = Command::new(&program).arg("-V").output();
@@ -87,7 +87,7 @@ pub(super) fn nginx_version() -> Result<String, Skipped> {
     Ok(version.to_owned())
 }
 
-/// The module that Debian packs apart.
+/// The module that Debian packages separately.
 pub(super) fn stream_module() -> Option<&'static str> {
     let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
     Path::new(module).exists().then_some(module)
@@ -118,7 +118,7 @@ fn find_envoy() -> Result<PathBuf, Skipped> {
     }
 }
 
-/// Of `envoy  version: 9e55…/1.40.0/Clean/RELEASE/BoringSSL`.
+/// The version in `envoy  version: 9e55…/1.40.0/Clean/RELEASE/BoringSSL`.
 pub(super) fn envoy_version() -> Result<String, Skipped> {
     let line = version_line(&find_envoy()?, "--version")?;
     Ok(line.split('/').rev().nth(3).unwrap_or(&line).to_owned())

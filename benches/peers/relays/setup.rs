@@ -1,5 +1,5 @@
-//! The configurations: each takes `fleet.example.com` to the backend, and knows two names more.
-//! Silent connections stay for hours, and nothing is logged except by portway, into a file.
+//! The configurations: each routes `fleet.example.com` to the backend, and has two more names. Silent
+//! connections stay for hours. Only portway logs, into a file.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -9,14 +9,14 @@ use serde_json::{Value, json};
 use super::Room;
 use super::programs::stream_module;
 
-/// Names of routes, and what clients call them. All lead to the same backend.
+/// Names of routes, and the server names that clients send. All lead to the same backend.
 const ROUTES: [(&str, &str); 3] = [
     ("fleet", "fleet.example.com"),
     ("elasticsearch", "es.example.com"),
     ("logstash", "logstash.example.com"),
 ];
 
-/// A text for each route, one behind the other.
+/// The texts of all routes, one after the other.
 fn each(text: impl Fn(&str, &str) -> String) -> String {
     ROUTES.map(|(route, name)| text(route, name)).concat()
 }
@@ -64,8 +64,8 @@ bind = [\"127.0.0.1:0\"]
     )
 }
 
-/// `pipe_size` is set where it shall splice; `shards` if its threads can have listening sockets of
-/// their own, as those of the others do.
+/// The configuration of HAProxy. `pipe_size` is set if it shall splice; `shards` if each of its threads can
+/// have its own listening socket, as in the other relays.
 pub(super) fn haproxy(
     room: Room,
     (pipe_size, shards): (Option<usize>, bool),
@@ -119,7 +119,7 @@ pub(super) fn nginx(files: &Path, room: Room, address: SocketAddr, backend: Sock
         stream_module().map_or_else(String::new, |module| format!("load_module {module};\n"));
     let map = each(|route, name| format!("        {name} {route};\n"));
     let upstreams = each(|route, _| format!("    upstream {route} {{ server {backend}; }}\n"));
-    // To nginx each side is a connection, and so are its listening sockets.
+    // nginx counts each side as a connection, and its listening sockets too.
     let sides = room.connections * 2 + 64;
     format!(
         "{module}daemon off;

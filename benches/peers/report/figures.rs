@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{Figure, Results, Scenario};
 
-/// The samples of a run, found by what they are of.
+/// The samples of a run, by scenario, figure and subject.
 pub(crate) struct Figures {
     /// Names in the order of the tables.
     pub(crate) subjects: Vec<String>,
@@ -13,7 +13,7 @@ pub(crate) struct Figures {
     values: BTreeMap<(Scenario, Figure, String), BTreeMap<usize, f64>>,
 }
 
-/// A median with the extremes beside it.
+/// A median with the extremes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Spread {
     pub(crate) median: f64,
@@ -23,7 +23,7 @@ pub(crate) struct Spread {
     pub(crate) rounds: usize,
 }
 
-/// Who does what: one side of a ratio.
+/// A subject and a scenario: one side of a ratio.
 pub(crate) type Side<'a> = (&'a str, Scenario);
 
 impl Figures {
@@ -55,8 +55,8 @@ impl Figures {
         Spread::of(self.rounds(figure, side)?.values().copied())
     }
 
-    /// The ratios of two sides round by round: a noisy minute hits both. Rounds that lack a side
-    /// do not count.
+    /// The ratios of two sides round by round, because a noisy minute affects both. Rounds without one of
+    /// the sides do not count.
     pub(crate) fn ratio(&self, figure: Figure, above: Side<'_>, below: Side<'_>) -> Option<Spread> {
         let below = self.rounds(figure, below)?;
         let above = self.rounds(figure, above)?.iter();
@@ -83,7 +83,7 @@ impl Figures {
 }
 
 impl Spread {
-    /// Of the values that are numbers; none if there is none.
+    /// The spread of the values that are numbers; `None` if there are none.
     pub(crate) fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<f64> = values.filter(|value| value.is_finite()).collect();
         values.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! The medians of all that was measured: subjects as rows, scenarios as columns.
+//! The medians of everything that was measured: subjects as rows, scenarios as columns.
 
 use super::figures::Figures;
 use super::names::{self, number};

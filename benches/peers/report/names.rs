@@ -2,10 +2,10 @@
 
 use super::{Figure, Scenario};
 
-/// What stands where nothing was measured.
+/// The cell for a value that was not measured.
 pub(crate) const NONE: &str = "–";
 
-/// What it is, and the unit.
+/// The name of a figure with its unit.
 pub(crate) const fn figure(figure: Figure) -> &'static str {
     match figure {
         Figure::GigabytesPerSecond => "throughput, GB/s",
@@ -22,7 +22,7 @@ pub(crate) const fn figure(figure: Figure) -> &'static str {
     }
 }
 
-/// A few words.
+/// A scenario in a few words.
 pub(crate) fn scenario(scenario: Scenario) -> String {
     match scenario {
         Scenario::BulkDown { flows } => format!("down, {}", counted(flows, "flow")),
@@ -70,7 +70,7 @@ pub(crate) fn thousands(count: usize) -> String {
     text
 }
 
-/// Three significant digits, or all before the point.
+/// A number with three significant digits, or with all digits before the point.
 pub(crate) fn number(value: f64) -> String {
     let size = value.abs();
     if size < 0.0995 {
@@ -84,7 +84,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// Rounded, with its thousands apart.
+/// A rounded number, with its thousands separated.
 fn whole(value: f64) -> String {
     let text = format!("{value:.0}");
     let (sign, digits) = match text.strip_prefix('-') {

@@ -71,7 +71,7 @@ pub(crate) fn text(results: &Results, figures: &Figures) -> String {
     blocks.join("\n")
 }
 
-/// The tables of the targets that have rows, and a sentence on them.
+/// The tables of the targets that have rows, and a sentence about them.
 fn verdict(figures: &Figures) -> (Vec<Rows>, String) {
     let mut score = Score::default();
     let ratios = targets::ratios(figures, &mut score);
@@ -94,7 +94,7 @@ fn subjects(results: &Results) -> Rows {
     rows
 }
 
-/// What could not be run, and what is doubtful.
+/// Scenarios that could not be run, and figures that are doubtful.
 fn notes(results: &Results) -> Vec<Rows> {
     let mut tables = Vec::new();
     for (title, notes) in [("Skipped", &results.skipped), ("Doubts", &results.notes)] {
@@ -108,7 +108,7 @@ fn notes(results: &Results) -> Vec<Rows> {
     tables
 }
 
-/// On one line, as a cell must be.
+/// The text on one line, as a cell needs it.
 fn line(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     if words.is_empty() {

@@ -1,4 +1,4 @@
-//! The plots: which figures of which scenarios stand beside each other.
+//! The plots: which figures of which scenarios are side by side.
 
 mod sheet;
 
@@ -10,7 +10,7 @@ use super::targets::{is_bulk, is_short};
 use super::{Figure, Scenario};
 use sheet::{GROUP, Kind, Panel, Series};
 
-/// A picture in a file of its own.
+/// A picture in its own file.
 pub(crate) struct Plot {
     pub(crate) file: String,
     pub(crate) title: String,
@@ -190,7 +190,7 @@ fn total_memory(figures: &Figures) -> Panel {
     panel
 }
 
-/// A line over the size of messages, every doubling as wide as the other.
+/// A line over the size of messages, on a logarithmic axis.
 fn by_size(figures: &Figures, figure: Figure, rate: usize) -> Panel {
     let places = figures.scenarios(figure).into_iter().filter_map(|it| {
         let (size, at_a_time) = message(it)?;
@@ -204,7 +204,7 @@ fn by_size(figures: &Figures, figure: Figure, rate: usize) -> Panel {
     }
 }
 
-/// What every subject has at these places, which have labels.
+/// The figures of every subject at these labelled places.
 fn panel(
     kind: Kind,
     figures: &Figures,

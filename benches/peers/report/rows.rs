@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-/// Cells under headings, with a title and a sentence of what they are.
+/// Cells under headings, with a title and a sentence that explains them.
 pub(crate) struct Rows {
     title: String,
     about: &'static str,
@@ -32,7 +32,7 @@ impl Rows {
         self.lines.is_empty()
     }
 
-    /// A section of a page; `level` is its heading, such as `##`.
+    /// A section of a page. `level` is the mark of its heading, such as `##`.
     pub(crate) fn markdown(&self, level: &str) -> String {
         let line = |cells: &[String]| {
             let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();

@@ -5,7 +5,7 @@ use super::names::{self, number};
 use super::rows::Rows;
 use super::{Figure, Scenario};
 
-/// What a value is held to.
+/// The bound of a value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Bound {
     AtMost(f64),
@@ -19,14 +19,14 @@ use Bound::{AtLeast, AtMost, Within};
 struct Target {
     figure: Figure,
     applies: fn(Scenario) -> bool,
-    /// As [`PEERS`].
+    /// The bounds, in the order of [`PEERS`].
     bounds: [Option<Bound>; 5],
 }
 
 /// The columns of the ratios.
 const PEERS: [&str; 5] = ["haproxy", "haproxy-splice-1m", "nginx", "envoy", "floor"];
 
-/// portway as an ordinary user, whose pipes are few, against itself.
+/// The bound for portway as an ordinary user, who has few pipes, against itself.
 const AS_USER: Bound = Within(0.9, 1.1);
 
 /// The table of targets.
@@ -87,7 +87,7 @@ pub(crate) const fn is_short(scenario: Scenario) -> bool {
     )
 }
 
-/// So many connections that what a process has anyway no longer shows.
+/// Whether there are so many connections that the basic memory of a process no longer matters.
 const fn is_crowd(scenario: Scenario) -> bool {
     matches!(
         scenario,
@@ -153,7 +153,7 @@ const ALONE: [Alone; 4] = [
 ];
 
 impl Bound {
-    /// Whether a value keeps to it.
+    /// Whether a value keeps to this bound.
     pub(crate) fn holds(self, value: f64) -> bool {
         match self {
             AtMost(most) => value <= most,
@@ -181,7 +181,7 @@ pub(crate) struct Score {
 }
 
 impl Score {
-    /// A cell such as "0.87 (0.85–0.90) ≤ 0.92 ✓", and behind it how many rounds it is of if some lack.
+    /// A cell such as "0.87 (0.85–0.90) ≤ 0.92 ✓", followed by the number of rounds if some are missing.
     fn cell(&mut self, figures: &Figures, spread: Option<Spread>, bound: Bound) -> String {
         let Some(spread) = spread else {
             self.unknown += 1;
@@ -198,7 +198,7 @@ impl Score {
         let bound = bound.text();
         let mut median = number(spread.median);
         if !holds && bound.contains(&median) {
-            // "0.95 ≤ 0.95 ✗" would puzzle.
+            // "0.95 ≤ 0.95 ✗" would be confusing.
             median = format!("{:.4}", spread.median);
         }
         let lack = figures.lack(spread);
@@ -239,7 +239,7 @@ pub(crate) fn ratios(figures: &Figures, score: &mut Score) -> Rows {
     rows
 }
 
-/// What portway is held to without a peer, and the score.
+/// The targets of portway without a peer, and the score.
 pub(crate) fn alone(figures: &Figures, score: &mut Score) -> Rows {
     let mut rows = Rows::new(
         "Targets of portway alone",

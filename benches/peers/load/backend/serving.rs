@@ -14,14 +14,14 @@ use super::super::socket::{EventFlags, Poll, Ready, send_whole};
 use super::super::stream::{BulkEnd, Exchange, Step};
 use super::{Counts, Lane, Shared, lock};
 
-/// Keys of epoll that are no connection.
+/// Keys of epoll that do not belong to a connection.
 const LISTENER: usize = usize::MAX;
 const BELL: usize = usize::MAX - 1;
 
-/// Connections accepted in one turn at most.
+/// Most connections accepted in one turn.
 const ACCEPTS: usize = 64;
 
-/// The bell wakes a thread; this is for the case that it does not.
+/// Longest wait of a thread, in case that the bell does not wake it.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// What a thread holds.
@@ -37,7 +37,7 @@ pub(super) struct Serving {
 
 pub(super) struct Connection {
     socket: OwnedFd,
-    /// Once there is a command.
+    /// Present once the command has come.
     counts: Option<Counted>,
     role: Role,
 }
@@ -45,7 +45,7 @@ pub(super) struct Connection {
 /// A connection in the counts of its run.
 struct Counted(Arc<Counts>);
 
-/// What a connection is about.
+/// What a connection does.
 enum Role {
     /// The bytes before the end of the command.
     Hello(Vec<u8>),
@@ -54,7 +54,7 @@ enum Role {
         drinks: bool,
     },
     Echo(Exchange),
-    /// The client has all that it gets, and closes when it likes.
+    /// The client has everything, and closes when it likes.
     Rest,
 }
 
@@ -71,18 +71,18 @@ impl Drop for Counted {
     }
 }
 
-/// What becomes of a connection after an event.
+/// What happens to a connection after an event.
 enum Next {
     Stays,
-    /// It is done: also where the client, or the relay, has broken it off, for the client counts.
+    /// It is done, even if the client or the relay has aborted it: the client counts such faults.
     Closes,
     GoesAside,
 }
 
 impl Serving {
-    /// The one with the listener is in front.
+    /// Creates the state of a thread. The thread with the listener has the front lane.
     pub(super) fn new(listener: Option<OwnedFd>, shared: Arc<Shared>) -> Result<Self, Errno> {
-        /// What a socket gives or takes at once for messages and hellos.
+        /// Bytes that a socket sends or receives at once for messages and hellos.
         const BUFFER: usize = 256 << 10;
         let serving = Self {
             shared,
@@ -141,7 +141,7 @@ impl Serving {
             let socket = match rustix::net::accept_with(listener, flags) {
                 Ok(socket) => socket,
                 Err(Errno::AGAIN) => break,
-                // It went away before it was accepted.
+                // The client was gone before it was accepted.
                 Err(Errno::CONNABORTED) => continue,
                 Err(error) => return Err(error),
             };
@@ -156,7 +156,7 @@ impl Serving {
         Ok(())
     }
 
-    /// Takes what the other thread has put into the inbox.
+    /// Takes over the connections that the other thread has put into the inbox.
     fn take_over(&mut self) -> Result<(), Errno> {
         self.lane().hear();
         let arrived = std::mem::take(&mut *lock(&self.lane().inbox));
@@ -198,7 +198,7 @@ impl Serving {
         self.shared.aside.ring()
     }
 
-    /// Reads the hello and the command, and takes up what it asks for.
+    /// Reads the hello and the command, and begins what it asks for.
     fn read_command(&mut self, key: usize) -> Result<Next, Errno> {
         let Some(connection) = self.connections.get_mut(key) else {
             return Ok(Next::Stays);
@@ -208,7 +208,7 @@ impl Serving {
         };
         let flags = RecvFlags::empty();
         match rustix::net::recv(&connection.socket, self.buffer.as_mut_slice(), flags) {
-            // Nothing was asked: a health check, or a client that gave up.
+            // There is no command: a health check, or a client that gave up.
             Ok((_, 0)) => return Ok(Next::Closes),
             Ok((_, length)) => bytes.extend(self.buffer.iter().take(length)),
             Err(Errno::AGAIN) => return Ok(Next::Stays),
@@ -267,7 +267,7 @@ impl Role {
             Self::Bulk { sends, drinks } => {
                 let mut interest = EventFlags::empty();
                 interest.set(EventFlags::OUT, *sends);
-                // The end of one that only sends is seen once it sends no more.
+                // If it only sends, it sees the end of the client once it stops sending.
                 interest.set(EventFlags::IN, *drinks || !*sends);
                 interest
             }
@@ -326,7 +326,7 @@ fn echo(
     Ok(Next::Stays)
 }
 
-/// Waits for the end of a connection on which nothing more is said.
+/// Waits for the end of a connection on which nothing more is sent.
 fn rest(socket: &OwnedFd, buffer: &mut [u8]) -> Result<Next, Errno> {
     match rustix::net::recv(socket, buffer, RecvFlags::empty()) {
         Ok((_, 0)) => Ok(Next::Closes),

@@ -15,7 +15,7 @@ const SIZE: (u32, u32) = (1100, 520);
 const LEGEND: u32 = 170;
 /// Units of the x axis from one group of bars to the next.
 pub(crate) const GROUP: i32 = 1000;
-/// A figure of zero or less has no place on a scale by factors.
+/// The least value on a logarithmic scale, which cannot show zero or less.
 const LEAST: f64 = 1e-3;
 
 const INK: RGBColor = RGBColor(0x22, 0x22, 0x22);
@@ -24,7 +24,7 @@ const GRID: RGBColor = RGBColor(0xdd, 0xdd, 0xdd);
 type Drawn<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 type Area<'svg> = DrawingArea<SVGBackend<'svg>, Shift>;
 
-/// What is drawn at the points.
+/// How the points are drawn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// Side by side at each tick.
@@ -36,13 +36,13 @@ pub(crate) enum Kind {
 /// A pair of axes and what is between them.
 pub(crate) struct Panel {
     pub(crate) kind: Kind,
-    /// Above the axes; may be empty.
+    /// The title above the axes; may be empty.
     pub(crate) title: String,
     pub(crate) x_title: &'static str,
     pub(crate) y_title: &'static str,
     /// Places on the x axis, with their labels.
     pub(crate) ticks: Vec<(i32, String)>,
-    /// Whether the y axis is by factors.
+    /// Whether the y axis is logarithmic.
     pub(crate) is_log: bool,
     pub(crate) series: Vec<Series>,
 }
@@ -70,7 +70,7 @@ pub(crate) fn draw(title: &str, figures: &Figures, panels: &[Panel]) -> Drawn<St
     Ok(svg)
 }
 
-/// The names beside their colours: those of axes that are not drawn.
+/// Draws the names beside their colours, with axes that are not visible.
 fn draw_legend<'a>(area: &Area<'_>, subjects: impl Iterator<Item = &'a String>) -> Drawn {
     let mut chart = ChartBuilder::on(area).build_cartesian_2d(0.0..1.0, 0.0..1.0)?;
     for subject in subjects {
@@ -202,19 +202,19 @@ impl Panel {
         first - room..last + room
     }
 
-    /// Where the bar of a series begins, from its tick, and how wide it is; at the tick itself for lines.
+    /// The start of a series' bar, relative to its tick, and its width. Lines start at the tick.
     fn bar(&self, index: i32) -> (i32, i32) {
         if self.kind == Kind::Lines {
             return (0, 0);
         }
         let bars = i32::try_from(self.series.len()).unwrap_or(GROUP);
-        // The room of one more is between groups.
+        // The space of one more bar separates the groups.
         let width = GROUP / (bars + 1);
         (width * index - width * bars / 2, width)
     }
 }
 
-/// The same in all pictures.
+/// The colour of a subject, the same in all pictures.
 fn colour(subject: &str) -> RGBColor {
     match subject {
         "portway" => RGBColor(0xd7, 0x19, 0x1c),
