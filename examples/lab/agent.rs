@@ -1,4 +1,4 @@
-//! What an agent says to Fleet Server.
+//! What an agent sends to Fleet Server.
 
 use std::time::Instant;
 
@@ -19,7 +19,7 @@ pub(crate) struct Agent {
 }
 
 impl Agent {
-    /// Asks whether Fleet Server is well, and enrolls.
+    /// Asks Fleet Server for its status, and enrolls.
     pub(crate) async fn enroll(client: &mut Client) -> Result<Self, Failure> {
         let status = client
             .send(Method::GET, "/api/status", &[USER_AGENT], "")
@@ -36,7 +36,7 @@ impl Agent {
         })
     }
 
-    /// Waits in a check-in until that is answered, and acknowledges.
+    /// Checks in, waits for the answer, and acknowledges.
     pub(crate) async fn check_in(&self, client: &mut Client) -> Result<(), Failure> {
         let started = Instant::now();
         let request = json!({ "status": "online", "message": "Running" });
@@ -61,7 +61,7 @@ async fn post(client: &mut Client, path: &str, key: &str, body: &Value) -> Resul
         .await
 }
 
-/// A text that the answer must have.
+/// A text that the answer must contain.
 fn field(reply: &Reply, pointer: &str) -> Result<String, Failure> {
     let text = reply.body.pointer(pointer).and_then(Value::as_str);
     match text {

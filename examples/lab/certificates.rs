@@ -16,7 +16,7 @@ use x509_parser::parse_x509_certificate;
 
 use crate::Result;
 
-/// Signs certificates, and is what a peer trusts.
+/// Signs certificates, and is the authority that a peer trusts.
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
@@ -52,7 +52,7 @@ impl Authority {
         )
     }
 
-    /// The set of authorities with only this one in it.
+    /// The set of trusted authorities with only this one in it.
     pub(crate) fn roots(&self) -> Result<Arc<RootCertStore>> {
         let mut roots = RootCertStore::empty();
         roots.add(self.certificate.clone())?;
@@ -99,7 +99,7 @@ fn named(common_name: &str, names: &[&str]) -> Result<CertificateParams> {
     Ok(params)
 }
 
-/// rcgen makes no RSA keys with ring, but signs with one.
+/// Makes an RSA key: rcgen with ring cannot make one, but can sign with it.
 fn rsa_key() -> Result<KeyPair> {
     let key = rsa::PrivateKey::generate().to_pkcs8_der()?;
     let key = PrivatePkcs8KeyDer::from(key.as_bytes());

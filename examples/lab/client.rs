@@ -1,4 +1,4 @@
-//! An HTTPS client as the agent's: one connection, over which it notes what it saw.
+//! An HTTPS client like that of an agent: one connection, with notes of what it saw.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -25,7 +25,7 @@ use crate::tls;
 pub(crate) struct Saw {
     /// The common name of the server's certificate.
     pub(crate) certificate: String,
-    /// Who answered, by its own account: the `cluster_uuid`, or the policy that a Fleet Server gives.
+    /// Which server answered, as it says itself: the `cluster_uuid`, or the policy of a Fleet Server.
     pub(crate) answered_by: String,
     /// Bytes of all request bodies.
     pub(crate) sent: usize,
@@ -36,7 +36,7 @@ pub(crate) struct Saw {
 /// Why a client got no answer.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The other side said so, in TLS.
+    /// The other side sent a TLS alert.
     Alert(AlertDescription),
     /// Anything else.
     Other(String),
@@ -82,7 +82,7 @@ pub(crate) struct Client {
     pub(crate) saw: Saw,
     host: String,
     http: Http,
-    /// What hyper does with the connection; the reason of its end may be found only here.
+    /// hyper's task for the connection; sometimes only this has the reason of its end.
     connection: JoinHandle<hyper::Result<()>>,
 }
 
@@ -92,8 +92,8 @@ enum Http {
 }
 
 impl Client {
-    /// Connects to `address`, where DNS leads for `host`. As in every agent, the server name is the
-    /// host of the URL, and there is none if that is an IP address.
+    /// Connects to `address`, to which DNS resolves `host`. As in every agent, the server name is the
+    /// host of the URL. If that is an IP address, there is no server name.
     pub(crate) async fn connect(
         host: &str,
         address: SocketAddr,
@@ -191,8 +191,8 @@ impl Client {
         })
     }
 
-    /// The best reason known: hyper reports the end of the connection to the request, or to the
-    /// connection, whichever it was busy with.
+    /// The best known reason: hyper reports the end of the connection to the request or to the
+    /// connection, depending on what it was doing.
     async fn why(&mut self, error: &hyper::Error) -> Failure {
         let of_request = Failure::of("HTTP", error);
         if matches!(of_request, Failure::Alert(_)) {

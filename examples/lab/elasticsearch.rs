@@ -1,5 +1,5 @@
-//! A stand-in for an Elasticsearch node: what the official clients, Beats and Fleet Server need to
-//! take it for one, and a `cluster_uuid` that tells which one answered.
+//! A stand-in for an Elasticsearch node. It has what the official clients, Beats and Fleet Server need to
+//! accept it as one, and a `cluster_uuid` that shows which node answered.
 
 use std::io::Read;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::server::{Answer, Call, json};
 
-/// Without this header the official clients refuse to talk on.
+/// Without this header the official clients refuse to go on.
 pub(crate) const PRODUCT_HEADER: &str = "x-elastic-product";
 
 /// A node of a cluster.
@@ -55,7 +55,7 @@ impl Elasticsearch {
     }
 }
 
-/// One item for each action; an action that is not `delete` has its document on the next line.
+/// Returns one item for each action. An action other than `delete` has its document on the next line.
 fn bulk(call: &Call) -> Answer {
     let Ok(lines) = lines(call) else {
         return json(

@@ -1,5 +1,5 @@
-//! A stand-in for Fleet Server: status, enroll, the check-in as a held poll, and acks. It keeps its
-//! agents in Elasticsearch, which it reaches through portway like everyone else.
+//! A stand-in for Fleet Server: status, enroll, check-ins that it holds open, and acks. It stores its
+//! agents in Elasticsearch, which it reaches through portway like all other clients.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use crate::client::{Client, Failure, Saw};
 use crate::output;
 use crate::server::{Answer, Call, json};
 
-/// How long a check-in is held: minutes in a real one, silent in both directions.
+/// How long it holds a check-in, silent in both directions. A real Fleet Server holds it for minutes.
 pub(crate) const POLL: Duration = Duration::from_secs(2);
 /// What an agent needs to enroll.
 pub(crate) const ENROLLMENT_TOKEN: &str = "ApiKey bGFiLWVucm9sbG1lbnQtdG9rZW4=";
@@ -45,7 +45,7 @@ impl FleetServer {
         }
     }
 
-    /// What it saw of Elasticsearch when it last enrolled an agent.
+    /// What it saw of Elasticsearch when it enrolled the last agent.
     pub(crate) fn saw(&self) -> Option<Saw> {
         self.saw
             .lock()

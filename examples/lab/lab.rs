@@ -1,4 +1,4 @@
-//! What stands where:
+//! The layout:
 //!
 //! ```text
 //!                                     fleet.example       Fleet Server, policy "plain"
@@ -10,8 +10,8 @@
 //!    +---------- Fleet Servers -----------+
 //! ```
 //!
-//! The two `-mtls` require a client certificate. All certificates come from one authority, and those
-//! of Elasticsearch carry all its names: who was reached shows only by asking.
+//! The two `-mtls` servers require a client certificate. All certificates come from one authority, and
+//! those of Elasticsearch have all its names. So a client must ask the server which one it is.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -34,7 +34,7 @@ pub(crate) const FLEET_MTLS: &str = "fleet-mtls.example";
 pub(crate) const ES_1: &str = "es-1.example";
 pub(crate) const ES_2: &str = "es-2.example";
 pub(crate) const ES_MTLS: &str = "es-mtls.example";
-/// Where portway listens: the host of the URL for an agent that was enrolled with an address.
+/// The address of portway: the host of the URL for an agent that was enrolled with an address.
 pub(crate) const ADDRESS: &str = "127.0.0.1";
 
 pub(crate) const FIRST_CLUSTER: &str = "first-cluster";
@@ -42,7 +42,7 @@ pub(crate) const SECOND_CLUSTER: &str = "second-cluster";
 pub(crate) const PLAIN_POLICY: &str = "plain-policy";
 pub(crate) const MUTUAL_POLICY: &str = "mutual-policy";
 
-/// The routes.toml of the lab; the ports are those that the stand-ins got.
+/// The routes.toml of the lab, with the ports of the stand-ins.
 fn routes(backends: &Backends<SocketAddr>) -> String {
     let Backends {
         fleet,
@@ -84,7 +84,7 @@ backend = "fleet"
     )
 }
 
-/// One of something for each backend.
+/// One value for each backend.
 struct Backends<T> {
     fleet: T,
     fleet_mtls: T,
@@ -93,7 +93,7 @@ struct Backends<T> {
     es_mtls: T,
 }
 
-/// Everything that the rows need; what is not named here runs by itself.
+/// Everything that the rows need. The other parts run by themselves.
 pub(crate) struct Lab {
     pub(crate) relay: Relay,
     pub(crate) routes: String,
@@ -105,18 +105,18 @@ pub(crate) struct Lab {
     stranger: Identity,
 }
 
-/// The certificate that an agent has for whoever asks.
+/// The certificate that an agent shows to a server that asks for one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Certificate {
     None,
-    /// Of the lab's authority.
+    /// A certificate of the lab's authority.
     Own,
-    /// Of an authority that nobody here trusts.
+    /// A certificate of an authority that no server here trusts.
     Foreign,
 }
 
 impl Lab {
-    /// Starts all of it. With `swap`, routes.toml leads each Elasticsearch name to the other cluster.
+    /// Starts everything. With `swap`, routes.toml leads each Elasticsearch name to the other cluster.
     pub(crate) async fn start(swap: bool) -> Result<Self> {
         let authority = Authority::new("lab authority")?;
         let listeners = Backends::listen().await?;
@@ -179,7 +179,7 @@ impl Lab {
         Client::connect(host, address, tls).await
     }
 
-    /// What the Fleet Server of this name saw of Elasticsearch when it last enrolled an agent.
+    /// What the Fleet Server of this name saw of Elasticsearch when it enrolled the last agent.
     pub(crate) fn fleet_server_saw(&self, host: &str) -> Result<Saw, Failure> {
         let fleet_server = if host == FLEET {
             &self.fleet

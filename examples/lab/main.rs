@@ -1,11 +1,11 @@
 //! The lab: a whole Elastic fleet in one process, to see portway work and to prove that it does.
 //!
 //! `cargo run --example lab` makes an authority and certificates, starts Fleet Servers and
-//! Elasticsearch nodes with real TLS on loopback, starts portway before them, and lets agents enroll,
-//! check in and send data through it. Each row of the table that it prints is one promise, with what
-//! both ends saw; the exit status is 1 if one does not hold.
+//! Elasticsearch nodes with real TLS on loopback, starts portway in front of them, and lets agents
+//! enroll, check in and send data through it. It prints a table, in which each row is one promise, with
+//! what both ends saw. The exit status is 1 if a promise does not hold.
 //!
-//! Read `lab.rs` first (what stands where, and the routes.toml), then `rows.rs` (the promises).
+//! Read `lab.rs` first (the layout, and the routes.toml), then `rows.rs` (the promises).
 
 #![expect(
     clippy::print_stdout,
@@ -45,7 +45,7 @@ struct Options {
     verbose: bool,
 }
 
-/// Whatever goes wrong; the reader gets its text.
+/// Any error; the reader gets its text.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -62,7 +62,7 @@ fn main() -> ExitCode {
 
 /// Whether every row holds.
 fn run(options: &Options) -> Result<bool> {
-    // One thread for all stand-ins and agents; portway has its own.
+    // All stand-ins and agents share one thread; portway has its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -71,7 +71,7 @@ fn run(options: &Options) -> Result<bool> {
         let rows = rows::all(&mut lab).await;
         Ok::<_, Error>((rows, lab.relay, lab.routes))
     })?;
-    // The stand-ins go first: connections that are still open must not hold up the drain.
+    // The stand-ins end first, so that open connections do not delay the drain.
     drop(runtime);
     let log = relay.stop();
 

@@ -1,4 +1,4 @@
-//! What an agent's output, and Fleet Server, say to Elasticsearch.
+//! What an agent's output and Fleet Server send to Elasticsearch.
 
 use std::io::Write;
 
@@ -14,7 +14,7 @@ use crate::elasticsearch::PRODUCT_HEADER;
 const EVENTS: usize = 1600;
 const NDJSON: (&str, &str) = ("content-type", "application/x-ndjson");
 
-/// Asks who is there, as the official clients do before anything else.
+/// Asks which server answers, as the official clients do before anything else.
 pub(crate) async fn identify(client: &mut Client) -> Result<(), Failure> {
     let reply = client.send(Method::GET, "/", &[], "").await?;
     if reply
@@ -49,7 +49,7 @@ pub(crate) async fn index(
     Ok(())
 }
 
-/// Sends events twice: plain, as the Python client does, and in gzip, as Beats do.
+/// Sends events twice: uncompressed, as the Python client does, and in gzip, as Beats do.
 pub(crate) async fn bulk(client: &mut Client) -> Result<(), Failure> {
     client.send(Method::GET, "/_license", &[], "").await?;
     let events = events();

@@ -1,4 +1,4 @@
-//! portway itself, in this process, as `portway run` starts it.
+//! portway itself, in this process, started as `portway run` starts it.
 
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -32,14 +32,14 @@ impl Relay {
         Ok(Self { running, log })
     }
 
-    /// Where a listener of that name listens.
+    /// The address of the listener of this name.
     pub(crate) fn address(&self, listener: &str) -> Result<SocketAddr> {
         let mut listeners = self.running.listeners().iter();
         let found = listeners.find(|(name, _)| &**name == listener);
         Ok(found.ok_or_else(|| format!("no listener {listener}"))?.1)
     }
 
-    /// Drains and ends portway; returns the line that it wrote for each connection.
+    /// Drains and ends portway. Returns its log, with a line for each connection.
     pub(crate) fn stop(self) -> String {
         self.running.stop();
         let lines = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);

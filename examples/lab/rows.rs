@@ -16,9 +16,9 @@ use crate::table::Row;
 use crate::tls::Offer;
 use crate::{Result, output};
 
-/// No row takes longer, held check-in included.
+/// Longest time of a row, including a held check-in.
 const ROW_TIMEOUT: Duration = Duration::from_secs(20);
-/// What the table says where there is no certificate or no server name.
+/// The cell for a missing certificate or server name.
 const NONE: &str = "none";
 
 /// Runs every row.
@@ -41,11 +41,11 @@ struct Reach {
     host: &'static str,
     /// The client certificate that the server must see.
     client: &'static str,
-    /// Who must answer: a policy or a cluster.
+    /// The policy or cluster that must answer.
     answer: &'static str,
 }
 
-/// Who says what to whom.
+/// What is sent in a row, and by which client.
 #[derive(Clone, Copy)]
 enum Talk {
     /// An agent enrolls at Fleet Server and checks in.
@@ -54,7 +54,7 @@ enum Talk {
     EnrollAt(&'static str, Certificate),
     /// An agent sends events to Elasticsearch.
     Bulk,
-    /// An agent asks Elasticsearch who it is.
+    /// An agent asks Elasticsearch which node it is.
     Identify,
 }
 
@@ -139,7 +139,7 @@ impl Reach {
         row
     }
 
-    /// What the near and the far end saw.
+    /// Sends it, and returns what the near and the far end saw.
     async fn talk(&self, lab: &mut Lab) -> Result<(Saw, Seen)> {
         let saw = self.near_end(lab).await?;
         let far_end = match self.talk {
@@ -200,14 +200,14 @@ impl Reach {
     }
 }
 
-/// A client is turned away.
+/// A client is refused.
 struct Refusal {
     name: &'static str,
     host: &'static str,
     certificate: Certificate,
     /// The alert that must arrive at the client.
     alert: &'static str,
-    /// Who sends it: a server, so that portway lets it through, or portway itself.
+    /// The sender of the alert: a server, whose alert portway passes on, or portway itself.
     by: By,
 }
 
@@ -260,7 +260,8 @@ impl Refusal {
         row
     }
 
-    /// In TLS 1.3 a client learns only with the first answer that its certificate was refused.
+    /// Connects and sends. In TLS 1.3 a client learns only with the first answer that its certificate was
+    /// refused.
     async fn attempt(&self, lab: &Lab, row: &mut Row) -> Result<(), Failure> {
         let mut client = lab
             .connect(self.host, self.certificate, Offer::Nothing)
@@ -272,7 +273,7 @@ impl Refusal {
             .map(drop)
     }
 
-    /// The server must have refused too, or must not have been reached at all.
+    /// Checks that the server has refused too, or was not reached at all.
     async fn far_end(&self, lab: &mut Lab, row: &mut Row) {
         if self.by == By::Portway {
             if lab.journal.clear() > 0 {

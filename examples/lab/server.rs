@@ -1,5 +1,4 @@
-//! What both stand-ins have in common: TLS, HTTP, the limits on silence, and a journal of what they
-//! saw.
+//! What both stand-ins have in common: TLS, HTTP, limits on silence, and a journal of what they saw.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -30,7 +29,7 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(35);
 /// How long a row waits for a stand-in to see something.
 const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What a stand-in stands for.
+/// The server that a stand-in plays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     FleetServer,
@@ -45,7 +44,7 @@ pub(crate) struct Seen {
     pub(crate) server_name: Option<String>,
     /// The common name of the client's certificate.
     pub(crate) client: Option<String>,
-    /// The protocol that ALPN settled on.
+    /// The protocol that ALPN selected.
     pub(crate) alpn: Option<String>,
     /// Why the handshake failed.
     pub(crate) refusal: Option<String>,
@@ -60,7 +59,7 @@ impl Journal {
         (sender, Self(receiver))
     }
 
-    /// Forgets what was seen so far, and tells how much that was.
+    /// Discards the entries so far, and returns how many there were.
     pub(crate) fn clear(&mut self) -> usize {
         std::iter::from_fn(|| self.0.try_recv().ok()).count()
     }
@@ -100,7 +99,7 @@ pub(crate) fn json(status: StatusCode, body: &serde_json::Value) -> Answer {
     answer
 }
 
-/// A server before it serves.
+/// A server that does not serve yet.
 pub(crate) struct Server {
     pub(crate) kind: Kind,
     pub(crate) tls: Arc<ServerConfig>,
@@ -108,7 +107,7 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// Answers everyone who connects, for as long as the runtime lives.
+    /// Answers all clients, for as long as the runtime lives.
     pub(crate) fn serve<H, F>(self, listener: TcpListener, handler: H)
     where
         H: Fn(Call) -> F + Clone + Send + Sync + 'static,
@@ -139,16 +138,17 @@ impl Server {
             async move { Ok::<_, Infallible>(answer(request, handler).await) }
         });
         let mut http = auto::Builder::new(TokioExecutor::new());
-        // One limit in hyper for both: the first request, and the next one on an idle connection.
+        // hyper has one limit for both: the first request, and the next one on an idle connection.
         http.http1()
             .timer(TokioTimer::new())
             .header_read_timeout(IDLE_TIMEOUT);
         http.http2().timer(TokioTimer::new());
-        // How a connection ends is the client's and portway's matter; a row sees it at the client.
+        // The client and portway decide how a connection ends; a row sees that at the client.
         drop(http.serve_connection(TokioIo::new(stream), service).await);
     }
 
-    /// The encrypted stream, and what the handshake told. A refusal is noted.
+    /// Makes the handshake. Returns the encrypted stream, and what the handshake showed; a refusal goes into
+    /// the journal.
     async fn handshake(&self, stream: TcpStream) -> Option<(TlsStream<TcpStream>, Seen)> {
         let start = LazyConfigAcceptor::new(Acceptor::default(), stream)
             .await
@@ -181,7 +181,7 @@ impl Server {
     }
 
     fn note(&self, seen: Seen) {
-        // The rows are done once nobody reads the journal any more.
+        // If the journal has no reader, the rows are done.
         drop(self.journal.send(seen));
     }
 }

@@ -1,6 +1,6 @@
 //! The table that the lab prints.
 
-/// One promise, what both ends saw, and what does not hold of it.
+/// One promise, what both ends saw, and what does not hold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
     pub(crate) name: &'static str,
@@ -10,11 +10,11 @@ pub(crate) struct Row {
     pub(crate) client: String,
     /// The server certificate that the near end saw.
     pub(crate) server: String,
-    /// Who answered the near end, or the alert that it got.
+    /// The server that answered the near end, or the alert that it got.
     pub(crate) answer: String,
     /// Body bytes that the near end sent and received.
     pub(crate) bytes: String,
-    /// One sentence for each thing that is not as it should be.
+    /// One sentence per fault.
     pub(crate) faults: Vec<String>,
 }
 
@@ -64,7 +64,7 @@ pub(crate) fn render(rows: &[Row]) -> String {
 }
 
 impl Row {
-    /// Notes a fault unless what was got is what was expected.
+    /// Notes a fault unless `got` equals `expected`.
     pub(crate) fn check(&mut self, what: &str, got: &str, expected: &str) {
         if got != expected {
             self.faults

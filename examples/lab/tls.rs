@@ -1,4 +1,4 @@
-//! What the stand-ins and the agents say in TLS, and how a refusal is read out of an error.
+//! The TLS settings of the stand-ins and the agents, and how to find a refusal in an error.
 
 use std::error::Error;
 use std::io;
@@ -15,7 +15,7 @@ use crate::certificates::{Authority, Identity};
 /// HTTP/2 and HTTP/1.1, in this order.
 const ALPN: [&[u8]; 2] = [b"h2", b"http/1.1"];
 
-/// TLS of a server, as `ssl.client_authentication` or `--fleet-server-client-auth` sets it:
+/// The TLS settings of a server, as `ssl.client_authentication` or `--fleet-server-client-auth` sets them:
 /// `required` with `client_authority`, else `none`.
 pub(crate) fn server(
     identity: &Identity,
@@ -44,8 +44,8 @@ pub(crate) enum Offer {
     Http2,
 }
 
-/// TLS of a client that trusts `authority`, checks the server's name (`ssl.verification_mode:
-/// strict`), and shows the certificate that it has to whoever asks for one.
+/// The TLS settings of a client that trusts `authority`, checks the server's name
+/// (`ssl.verification_mode: strict`), and shows its certificate to a server that asks for one.
 pub(crate) fn client(
     authority: &Authority,
     identity: Option<&Identity>,
@@ -64,12 +64,12 @@ pub(crate) fn client(
     if offer == Offer::Http2 {
         config.alpn_protocols = ALPN.map(Vec::from).into();
     }
-    // Neither agents nor Fleet Server resume: each connection is a full handshake.
+    // Neither agents nor Fleet Server resume sessions: each connection has a full handshake.
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 
-/// The alert that the other side sent, if that is what an error goes back to.
+/// The alert that the other side sent, if an error was caused by one.
 pub(crate) fn alert(error: &(dyn Error + 'static)) -> Option<AlertDescription> {
     let mut next = Some(error);
     while let Some(error) = next {

@@ -1,5 +1,5 @@
-//! `read_hello` on any bytes: no panic, it asks for more than it has, no prefix has another answer
-//! than the whole, and rustls reads the same name.
+//! `read_hello` on any bytes: it does not panic, asks for more than it has, gives no prefix another answer
+//! than the whole, and reads the same name as rustls.
 
 #![no_main]
 
@@ -19,7 +19,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(total > bytes.len() && total <= MAX);
     }
 
-    // Every prefix of short inputs; of long ones those at which a waiting reader wakes up.
+    // Every prefix of short inputs; for long ones only the prefixes at which a waiting reader wakes up.
     let mut scratch = vec![0; MAX];
     let mut end = 0;
     while end < bytes.len() {
