@@ -1,6 +1,6 @@
-"""Real clients through a running portway, and what the servers behind it saw of them.
+"""Runs real clients through portway, and checks what the servers behind it saw of them.
 
-Started by `run`, which installs what this needs. Prints a line for each check, then
+`run` starts it, after installing what it needs. It prints a line for each check, then
 `N passed, N failed`; the exit status is 1 if one failed.
 """
 
@@ -63,7 +63,7 @@ def main(portway, peer, directory):
     return checks.summary()
 
 
-# What Go says for the alert of a Go server: without a certificate it depends on the version.
+# How Go reports the alert of a Go server: without a certificate it depends on the version.
 BAD_CERTIFICATES = {
     None: "remote error: tls: (certificate required|bad certificate|handshake failure)",
     "stranger": "remote error: tls: (unknown certificate authority|bad certificate)",
@@ -71,7 +71,7 @@ BAD_CERTIFICATES = {
 
 
 class Checks:
-    """Runs checks: each returns what to show, or raises."""
+    """Runs checks. Each returns what to show, or raises."""
 
     def __init__(self):
         self.passed = self.failed = 0
@@ -94,7 +94,7 @@ class Checks:
 
 
 def reaches(client, server):
-    """The client reaches the server that it asked for, with its certificate where one is due."""
+    """The client reaches the server that it asked for, with its certificate if the server wants one."""
     return expect(client(server), server)
 
 
@@ -121,7 +121,7 @@ def reaches_by_tls12(clients):
 
 
 def bulk(clients, server):
-    """The Python client: who is there, and bulk data."""
+    """The Python client asks which server answers, and sends bulk data."""
     with clients.open_elasticsearch(server) as client:
         detail = expect(json.dumps(client.info().body), server)
         document = {"message": "x" * 1000}
@@ -132,7 +132,7 @@ def bulk(clients, server):
 
 
 def fails(words, client, *arguments, **options):
-    """The client fails, and its own words tell why."""
+    """The client fails, and its own message says why."""
     try:
         body = client(*arguments, **options)
     except ClientFailed as failure:
@@ -145,7 +145,7 @@ def fails(words, client, *arguments, **options):
 
 
 def churn(clients, relay):
-    """Each of many keep-alive connections ends as `closed`: no end of a Go client is a reset."""
+    """Each of many keep-alive connections ends as `closed`: a Go client never ends with a reset."""
     before = relay.settled()
     clients.go("fleet", "-connections", str(CHURN), command="churn")
     after = relay.settled()
@@ -156,7 +156,7 @@ def churn(clients, relay):
 
 
 def promtool(clients, relay):
-    """promtool finds nothing to say of a scrape while connections are open."""
+    """promtool finds no fault in a scrape while connections are open."""
     with clients.open_elasticsearch("mutual-es") as client:
         client.info()
         assert relay.active() > 0, "no connection is open"
@@ -188,7 +188,7 @@ def ends(relay):
 
 
 class Backends:
-    """The servers, each on a port of its own."""
+    """The servers, each on its own port."""
 
     def __init__(self, peer, directory):
         with open(directory / "backends.log", "wb") as log:
@@ -204,7 +204,7 @@ class Backends:
 
 
 class Portway:
-    """A running portway. Its addresses are in its log, its counts on its metrics page."""
+    """A running portway. Its addresses come from its log, its counts from its metrics page."""
 
     def __init__(self, program, directory, backends):
         routes = directory / "routes.toml"
@@ -227,7 +227,7 @@ class Portway:
             if "address" in fields:
                 addresses[fields["message"]] = fields["address"]
             if fields["message"] == "ready":
-                # What else it says must not fill the pipe.
+                # Further output must not fill the pipe.
                 threading.Thread(target=self.process.stderr.read, daemon=True).start()
                 return split(addresses["listening"]), addresses["admin listening"]
         raise RuntimeError(f"portway has not started: {''.join(said)}")
@@ -240,7 +240,7 @@ class Portway:
         return total(self.scrape(), "portway_connections_active")
 
     def settled(self):
-        """The count of each outcome, once no connection is open any more."""
+        """The count of each outcome, once no connection is open."""
         deadline = time.monotonic() + PATIENCE
         while self.active():
             assert time.monotonic() < deadline, f"{self.active()} connections are still open"
@@ -264,7 +264,7 @@ class Portway:
 
 
 def stop(process, ask):
-    """Asks a process to end, and makes it."""
+    """Asks a process to end, and kills it if it does not."""
     if process.poll() is None:
         ask()
     try:
@@ -287,11 +287,11 @@ def split(address):
 
 
 class ClientFailed(Exception):
-    """What a client said when it failed."""
+    """The message of a client that failed."""
 
 
 class Clients:
-    """One request by each client. The certificate is the agent's where the server wants one."""
+    """One request by each client. If the server wants a certificate, it is the agent's."""
 
     def __init__(self, peer, directory, relay):
         self.peer = peer
@@ -355,8 +355,8 @@ class Clients:
         return done.stdout
 
     def ask(self, command, name):
-        """For clients that carry bytes: the body of the answer to a request by hand. Their stdin
-        stays open until the server has closed, since they would close first."""
+        """For clients that only carry bytes: sends a request by hand, and returns the body of the answer.
+        Their stdin stays open until the server has closed, because otherwise they would close first."""
         request = f"GET / HTTP/1.1\r\nHost: {name}\r\nConnection: close\r\n\r\n"
         process = subprocess.Popen(command, text=True, stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -378,7 +378,7 @@ class Clients:
 
 
 def resolve_examples_to(ip):
-    """Names of example.com have no address: this process finds them all at one."""
+    """Resolves all names of example.com to one address in this process, because they have none."""
     system = socket.getaddrinfo
 
     def getaddrinfo(name, *arguments, **options):
@@ -404,7 +404,7 @@ def routes_toml(backends):
 
 
 def make_certificates(directory):
-    """An authority with the servers' certificates and the agent's, and a stranger's own."""
+    """Makes an authority, the certificates of the servers and the agent, and a stranger's own."""
     config = directory / "openssl.cnf"
     config.write_text("[req]\ndistinguished_name = name\n[name]\n")
 

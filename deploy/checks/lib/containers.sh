@@ -1,12 +1,12 @@
-# For checks with containers: podman and buildah with storage of their own in $WORK.
+# For checks with containers: podman and buildah with their own storage in $WORK.
 
-# need_containers: sets them up; what is left of them is removed when the check ends.
+# need_containers: sets them up. What is left of them is removed when the check ends.
 need_containers() {
     need_apt podman podman
     need_apt buildah buildah
     need_apt runc runc
     need_apt catatonit catatonit
-    # runc and few descriptors also work inside another container.
+    # runc and a low limit of descriptors also work inside another container.
     cat >"$WORK/containers.conf" <<CONF
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -26,13 +26,13 @@ CONF
     export CONTAINERS_CONF=$WORK/containers.conf CONTAINERS_STORAGE_CONF=$WORK/storage.conf
     background=()
     trap 'end_containers $?' EXIT
-    # Something static that is there.
+    # A static program that is there.
     install -D "$(command -v catatonit)" "$WORK/probe/catatonit"
     podman run --rm --network none --rootfs "$WORK/probe" /catatonit --version >/dev/null ||
         unable "podman cannot run a container on this machine"
 }
 
-# Ends the processes in `background` too. What the containers of a failed check have said is shown.
+# Also ends the processes in `background`. If the check failed, it prints the output of its containers.
 end_containers() {
     local id
     if [ "$1" -ne 0 ]; then
@@ -67,7 +67,7 @@ until_true() {
 backend() {
     openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj "/CN=$3" -addext "subjectAltName=DNS:$3" \
         -keyout "$WORK/$3.key" -out "$WORK/$3.pem" 2>/dev/null
-    # Without a function in between, so that $! is the server.
+    # There is no function in between, so that $! is the server.
     nsenter --target "$1" --net -- openssl s_server -quiet -www -accept "127.0.0.1:$2" \
         -cert "$WORK/$3.pem" -key "$WORK/$3.key" >/dev/null 2>&1 &
 }

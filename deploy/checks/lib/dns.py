@@ -6,7 +6,7 @@ import sys
 
 
 def question(query):
-    """The name that is asked for, the type, and the question as it came."""
+    """The name in the question, the type, and the question as it came."""
     labels, at = [], 12
     while query[at]:
         labels.append(query[at + 1 : at + 1 + query[at]].decode())
@@ -18,7 +18,7 @@ def question(query):
 def answer(query, known):
     name, kind, asked = question(query)
     found = name in known and kind == 1
-    # Of a known name without an address of this type there is nothing to say, others do not exist.
+    # A known name without an address of this type gets an empty answer; other names do not exist.
     flags = 0x8580 if name in known else 0x8583
     reply = query[:2] + struct.pack("!HHHHH", flags, 1, found, 0, 0) + asked
     if found:

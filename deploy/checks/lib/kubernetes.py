@@ -1,5 +1,5 @@
-"""Checks rendered manifests: kubernetes.py VERSION RENDERING... (see manifests.py). The first one is the
-base with the components, of which broken variants are made."""
+"""Checks rendered manifests: kubernetes.py VERSION RENDERING... (see manifests.py). The first one must be the
+base with the components, because broken variants are made of it."""
 
 import os
 import pathlib
@@ -13,9 +13,9 @@ import kubernetes_validate
 import manifests
 import mutations
 
-# From the oldest that its users run to the newest whose schemas are known.
+# From the oldest release that users run to the newest whose schemas are known.
 RELEASES = ["1.30", "1.33", "1.37"]
-# Their models are checked where they are: no schema of Kubernetes has them.
+# Their own checks test these kinds: no schema of Kubernetes has them.
 CUSTOM = {"PodMonitor", "PrometheusRule"}
 
 
@@ -31,8 +31,8 @@ def schema_faults(documents):
 
 
 def check_routes(text):
-    """`portway check` of a ConfigMap's file. That others reach the admin address is meant to be so: it is
-    the only warning that may be."""
+    """Runs `portway check` on a ConfigMap's file. Only one warning is allowed: that others can reach the admin
+    address, which is intended."""
     quiet = re.sub(r'bind = "\[::\]:9355"', 'bind = "127.0.0.1:9355"', text)
     for arguments, content in [([], text), (["--strict"], quiet)]:
         with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:

@@ -37,7 +37,7 @@ class Load:
     def __init__(self, portway, work):
         self.work = Path(work)
         server = self._serve()
-        # Bound and not listening: it refuses, and nobody else gets the port.
+        # Bound and not listening: it refuses connections, and no other process gets the port.
         self.dead = socket.socket()
         self.dead.bind(("127.0.0.1", 0))
         routes = self.work / "routes.toml"
@@ -53,7 +53,7 @@ class Load:
         self.listener = self._address("listening")
 
     def _serve(self):
-        """A TLS server that sends back what it gets."""
+        """A TLS server that sends back what it receives."""
         certificate, key = self.work / "certificate.pem", self.work / "key.pem"
         command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=fleet"
         subprocess.run(
@@ -82,7 +82,7 @@ class Load:
         return server
 
     def _address(self, message):
-        """The address that portway logged with a message."""
+        """The address that portway has logged with a message."""
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             # The last line may not be whole.
@@ -95,7 +95,7 @@ class Load:
         raise SystemExit(f"portway does not say {message!r}:\n{self.log.read_text()}")
 
     def connect(self, name):
-        """One connection; whether the backend answered."""
+        """Makes one connection. Returns whether the backend answered."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -8,7 +8,7 @@ import tomllib
 
 import yaml
 
-# What a connection costs at most, by the default of limits.max_connections: half of the memory is for them.
+# Most bytes of a connection, by the default of limits.max_connections: half of the memory is for connections.
 CONNECTION = 10 * 1024
 # A pod with fewer connections than this is too small for a node.
 FEWEST_CONNECTIONS = 1000
@@ -20,7 +20,7 @@ SHARED_USER = 65532
 
 
 class Rendering:
-    """The documents of a `kubectl kustomize`, and what the rules look at."""
+    """The documents of a `kubectl kustomize`, and the parts that the rules examine."""
 
     def __init__(self, documents, version):
         self.documents = documents
@@ -65,7 +65,7 @@ class Rendering:
         return seconds(self.routes.get("limits", {}).get(key, DEFAULTS[key]))
 
     def number(self, port):
-        """The number of a port that may be given by its name."""
+        """The number of a port, which may be given by name."""
         named = {it["name"]: it["containerPort"] for it in self.ports}
         return named.get(port) if isinstance(port, str) else port
 
@@ -190,7 +190,7 @@ def network_policy(it):
 
 
 def pod_monitor(it):
-    """Pods that declare no ports have none that a PodMonitor could name."""
+    """If pods declare no ports, a PodMonitor cannot name one."""
     for monitor in it.of("PodMonitor"):
         if not it.selected(monitor["spec"]["selector"].get("matchLabels")):
             yield "it does not select the pods"
@@ -202,7 +202,7 @@ def pod_monitor(it):
 
 
 def privileged_ports(it):
-    """A capability gives an ordinary user nothing here: Kubernetes does not make it ambient."""
+    """A capability does not help an ordinary user here: Kubernetes does not make it ambient."""
     sysctls = {one["name"]: one["value"] for one in it.pod["securityContext"].get("sysctls", [])}
     first = int(sysctls.get("net.ipv4.ip_unprivileged_port_start", SYSTEM_PORTS))
     for port in sorted(it.listening | {it.admin}):
@@ -245,7 +245,7 @@ def token(it):
 
 
 def pod_security(it):
-    """The level of the namespace is what the pod needs: not less, and not more than that."""
+    """The level of the namespace is exactly what the pod needs."""
     [namespace] = it.of("Namespace")
     contexts = [it.pod.get("securityContext", {}), it.container.get("securityContext", {})]
     merged = contexts[0] | contexts[1]
@@ -276,7 +276,7 @@ def pod_security(it):
 
 
 def routes_mount(it):
-    """Without --watch, with a subPath or with a hash in the name a change of a route needs a rollout."""
+    """Without --watch, with a subPath or with a hash in the name, a change of a route needs a rollout."""
     args = it.container["args"]
     directory, _, file = args[args.index("--config") + 1].rpartition("/")
     mounts = [one for one in it.container["volumeMounts"] if one["mountPath"] == directory]

@@ -1,7 +1,7 @@
-"""That each rule of manifests.py refuses what it is there for: broken variants of a rendering.
+"""Tests with broken variants of a rendering that each rule of manifests.py refuses what it exists for.
 
-A variant is the rule that must refuse it, a part of what the rule says, and the change: Python on `it`, a
-Rendering; what it writes to `routes` becomes the routes.toml.
+A variant has the rule that must refuse it, a part of the rule's message, and the change: Python on `it`, a
+Rendering. What it writes to `routes` becomes the routes.toml.
 """
 
 import copy

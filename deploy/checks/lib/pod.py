@@ -31,9 +31,9 @@ def template(rendering, image=None):
     if image:
         container["image"], container["imagePullPolicy"] = image, "Never"
     for name in [name for name in container if name.endswith("Probe")]:
-        # podman would run curl in the container for them.
+        # For probes podman would run curl in the container.
         del container[name]
-    # There is nobody to publish them to.
+    # The ports need not be published.
     del container["ports"]
     # There is no node and no API server.
     for key in ["nodeSelector", "tolerations", "serviceAccountName"]:
@@ -49,7 +49,7 @@ def probes(rendering):
 
 
 def publish(directory, file):
-    """The kubelet writes a new directory, and renames a symbolic link to it over `..data`."""
+    """Does what the kubelet does: writes a new directory, and renames a symbolic link to it over `..data`."""
     directory = pathlib.Path(directory)
     new = pathlib.Path(tempfile.mkdtemp(prefix="..2026_", dir=directory))
     new.chmod(0o755)

@@ -1,6 +1,6 @@
 """The part of the check `prometheus` that needs more than promtool: see there.
 
-Gathers all faults before it fails.
+It collects all faults before it fails.
 """
 
 import json
@@ -42,7 +42,7 @@ def expect(holds, fault):
 
 
 def runbook_queries():
-    """Every query of the runbook: those of its blocks, and those of its table."""
+    """Every query of the runbook, from its blocks and its table."""
     blocks = re.findall(r"```promql\n(.*?)```", runbook, re.S)
     lines = [line for block in blocks for line in block.splitlines()]
     rows = re.findall(r"^\| .* \| `(.+)` \|$", runbook, re.M)
@@ -79,7 +79,7 @@ def check_runbook():
 
 
 def check_tests():
-    """Each alert does not fire, fires, and ends, in this order in one test."""
+    """Checks that each alert does not fire, fires, and ends, in this order in one test."""
     proven = set()
     for test in yaml.safe_load(TESTS.read_text())["tests"]:
         states = {}
@@ -108,7 +108,7 @@ def check_kubernetes():
 
 
 def without_records(text):
-    """Without the names that rules record: level:metric:operations."""
+    """Removes the names that rules record: level:metric:operations."""
     return re.sub(r"\w+:\w+:\w+", "", text)
 
 
@@ -116,7 +116,7 @@ def without_records(text):
 
 
 def check_names(page):
-    """Every metric that is named exists, and so does every value of its labels that is spelt out."""
+    """Checks that every metric that is named exists, and every label value that is written out."""
     known = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", page, re.M):
         known |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if kind == "histogram" else {name}
@@ -147,7 +147,7 @@ def check_prometheus(load):
     server.start(path)
     try:
         server.wait("up", lambda: server.query('up{job="portway"} == 1'))
-        # Counts that come with the first scrape are no increase.
+        # Counts that the first scrape finds are not an increase.
         use(load)
         fires = {"backend": "elasticsearch", "job": "portway", "site": "plant-1", "severity": "critical"}
         server.wait("PortwayBackendFailing pending", lambda: server.active() == [("PortwayBackendFailing", fires)])
@@ -157,7 +157,7 @@ def check_prometheus(load):
 
 
 def use(load):
-    """Some seconds of connections: to a live backend, a dead one, and without a route."""
+    """Makes connections for some seconds: to a live backend, to a dead one, and without a route."""
     answered = 0
     for _ in range(40):
         answered += sum(load.connect("fleet.example.com") for _ in range(5))
@@ -190,7 +190,7 @@ def check_rules(server):
 
 
 class Prometheus:
-    """A real one, on loopback, with its data in WORK."""
+    """A real Prometheus on loopback, with its data in WORK."""
 
     def __init__(self, port):
         self.address = f"127.0.0.1:{port}"
@@ -230,7 +230,7 @@ class Prometheus:
         return [(labels.pop("alertname"), labels) for labels in active]
 
     def wait(self, what, holds):
-        """Until it holds, at most a minute."""
+        """Waits until it holds, for at most a minute."""
         deadline = time.monotonic() + 60
         last = "no answer"
         while time.monotonic() < deadline and self.process.poll() is None:

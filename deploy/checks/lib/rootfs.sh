@@ -2,11 +2,11 @@
 . deploy/checks/lib/tools.sh
 . deploy/checks/lib/containers.sh
 
-# need_rootfs DIRECTORY: makes a copy of it there. All checks of a run share the original.
+# need_rootfs DIRECTORY: copies it to the directory. All checks of a run share the original.
 need_rootfs() {
     if [ ! -d "$TOOLS/rootfs" ]; then
         need_apt mmdebstrap mmdebstrap
-        # The same release as here, so that a binary from here finds its libraries.
+        # The same release as this machine's, so that its binaries find their libraries.
         mmdebstrap --quiet --variant=minbase --include=systemd,systemd-sysv,dbus \
             "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$TOOLS/rootfs.new" ||
             skip "a root file system cannot be made"
@@ -15,7 +15,7 @@ need_rootfs() {
     cp -a --reflink=auto "$TOOLS/rootfs" "$1"
 }
 
-# boot ROOT: starts the machine: systemd as process 1, and a network of its own with loopback alone.
+# boot ROOT: starts the machine: systemd as process 1, and its own network with only loopback.
 boot() {
     need_containers
     need_apt nsenter util-linux
@@ -29,17 +29,17 @@ is_up() {
     case $(machine systemctl is-system-running) in running | degraded) ;; *) return 1 ;; esac
 }
 
-# machine COMMAND...: on the machine.
+# machine COMMAND...: runs it on the machine.
 machine() {
     podman exec "$container" "$@"
 }
 
-# the PROPERTY...: of portway.service.
+# the PROPERTY...: prints properties of portway.service.
 the() {
     machine systemctl show --value -p "$1" portway.service
 }
 
-# traffic ARGUMENTS...: clients in the network of the machine; see traffic.py.
+# traffic ARGUMENTS...: runs clients in the network of the machine; see traffic.py.
 traffic() {
     inside "$init" python3 deploy/checks/lib/traffic.py "$@"
 }
@@ -52,7 +52,7 @@ in_background() {
     background+=($!)
 }
 
-# load NAME WORD: 300 connections a second, until `unload` says what became of them.
+# load NAME WORD: makes 300 connections per second, until `unload` prints their results.
 load() {
     in_background "$WORK/load" load "$@" 300
     load=$!
@@ -71,7 +71,7 @@ expect() {
     [ "$2" = "$3" ] || { echo "$1 is $2, not $3"; return 1; }
 }
 
-# fails COMMAND...: that it does.
+# fails COMMAND...: succeeds if the command fails.
 fails() {
     ! "$@" || { echo "did not fail: $*"; return 1; }
 }

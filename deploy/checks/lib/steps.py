@@ -1,4 +1,4 @@
-"""The commands of a page of the documents, so that a check runs what readers copy.
+"""Extracts the commands from a page of the documents, so that a check runs what readers copy.
 
   steps.py PAGE HEADING DIRECTORY
 

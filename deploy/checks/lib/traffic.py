@@ -1,5 +1,5 @@
-"""Clients and servers of a TLS relay that need no TLS: a client sends a hello with a server name, a
-server answers a word, and the client closes.
+"""Clients and servers of a TLS relay without TLS: a client sends a hello with a server name, a server
+answers with a word, and the client closes.
 
   traffic.py serve PORT WORD            serves until it is ended
   traffic.py ask NAME WORD              one connection; 0 if WORD comes, else says what came
@@ -21,7 +21,7 @@ import time
 
 ADDRESSES = itertools.cycle(["::1", "127.0.0.1"])
 PORT = int(os.environ.get("PORT", "443"))
-# Longer than a restart takes; a client of Fleet Server gives up after 10 s.
+# Longer than a restart takes. A client of Fleet Server gives up after 10 s.
 PATIENCE = 20
 
 
@@ -54,7 +54,7 @@ async def serve(port, word):
 
 
 async def ask(name, word):
-    """A connection that got WORD."""
+    """Makes a connection that must get WORD."""
     reader, writer = await asyncio.open_connection(next(ADDRESSES), PORT)
     try:
         writer.write(hello(name))
@@ -79,7 +79,7 @@ async def load(name, word, rate):
             (await asyncio.wait_for(ask(name, word), PATIENCE)).close()
             ends["fine"] += 1
         except (OSError, ValueError, asyncio.TimeoutError) as error:
-            # Refused, reset before the first byte, silent for too long, or not the answer.
+            # Refused, reset before the first byte, silent for too long, or with another answer.
             ends[f"{type(error).__name__}: {error}"] += 1
         waits.append(time.monotonic() - begun)
 

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Saves the client hellos of real clients as ../NAME.bin.
 
-Each client is started with the port of a listener on 127.0.0.1 and the server name
-fleet.example.com; what it sends until the hello is whole is saved, and the connection closed.
+It starts each client with the port of a listener on 127.0.0.1 and the server name fleet.example.com,
+saves what the client sends until the hello is whole, and closes the connection.
 A client that is not installed is skipped. Run it from anywhere, with the names of the captures
 to take, or with none for all:
 
