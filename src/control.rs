@@ -122,7 +122,7 @@ struct Control {
     failure: Option<String>,
 }
 
-/// What the loop of control handles next.
+/// The event that the loop of control handles next.
 enum Event {
     Request(Request),
     Settled(Settled),

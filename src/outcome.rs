@@ -227,7 +227,7 @@ impl AcceptFailure {
         }
     }
 
-    /// What an operator can do, if the next accept would fail too; `None` if the error concerns only the
+    /// The remedy for an operator, if the next accept would fail too; `None` if the error concerns only the
     /// connection that failed.
     pub const fn remedy(self) -> Option<&'static str> {
         match self {

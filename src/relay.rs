@@ -200,9 +200,9 @@ impl<'a> Relay<'a> {
         seen
     }
 
-    /// What is still on its way although both directions have ended, if the end has to wait for it.
-    /// A process that ends with its last connection may take the kernel's queues with it, as the
-    /// last process of a container does.
+    /// The bytes that are still on their way although both directions have ended, if the end has to
+    /// wait for them. A process that ends with its last connection may take the kernel's queues with
+    /// it, as the last process of a container does.
     fn unfinished(&self) -> Option<Seen> {
         let seen = self.resources.is_draining().then(|| self.look())?;
         if !seen.is_any_unacknowledged() {

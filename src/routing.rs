@@ -35,7 +35,7 @@ pub struct Route {
     pub backend: usize,
 }
 
-/// What is known about a connection when its route is looked up.
+/// The properties of a connection by which its route is looked up.
 #[derive(Clone, Copy, Debug)]
 pub struct Query<'a> {
     /// The name of the listener.

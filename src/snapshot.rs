@@ -58,7 +58,7 @@ impl RouteId {
     }
 }
 
-/// What a connection takes on arrival.
+/// The snapshot and listener that a connection takes on arrival.
 #[derive(Clone, Debug)]
 pub struct Taken {
     /// The snapshot.
@@ -114,7 +114,7 @@ pub struct Backend {
     reason = "positions are those of this snapshot"
 )]
 impl Snapshot {
-    /// What a connection at an address takes; `None` if this snapshot does not have the address.
+    /// Takes this snapshot for a connection at an address; `None` if it does not have the address.
     pub fn take_at(this: &Arc<Self>, address: AddressId) -> Option<Taken> {
         Some(Taken {
             listener: *this.addresses.get(&address)?,

@@ -45,7 +45,7 @@ const WARNING: Duration = Duration::from_secs(10);
 /// More connections than the queue of any listening socket holds.
 const LONGEST_QUEUE: u32 = 1 << 17;
 
-/// What a worker starts with.
+/// Everything that a worker needs to start.
 pub struct Equipment {
     /// Its position among the workers.
     pub position: usize,

@@ -1,4 +1,4 @@
-//! What a connection costs on the heap: how often a short one allocates, and what an idle one holds.
+//! The cost of a connection on the heap: how often a short one allocates, and what an idle one holds.
 //! The test has its own binary, because everything that runs beside it would be counted too.
 
 #[path = "support/heap.rs"]

@@ -1,5 +1,5 @@
-//! What portway asks of the kernel, counted by strace: system calls, wake-ups, and what it does when
-//! a call fails or a thread is held.
+//! Counts with strace what portway asks of the kernel: system calls, wake-ups, and its reaction when a
+//! call fails or a thread is held.
 //!
 //! The tests use counts, not times, because counts are the same on a busy machine. Without strace they
 //! say so and pass, unless `PORTWAY_STRACE=required` is set.

@@ -6,7 +6,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 
 pub(super) struct Side {
     pub(super) socket: OwnedFd,
-    /// What epoll watches; nothing before the socket is registered.
+    /// The events that epoll watches; none before the socket is registered.
     pub(super) watched: EventFlags,
     /// It may have bytes; cleared when a read finds fewer than it asks for.
     pub(super) readable: bool,

@@ -1,4 +1,4 @@
-//! What the load generator must know of a relay under test.
+//! The interface of the load generator to a relay under test.
 
 use std::net::SocketAddr;
 use std::time::Duration;

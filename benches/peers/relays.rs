@@ -91,7 +91,7 @@ pub struct Room {
 impl Room {
     const MOST_CONNECTIONS: u64 = 9_900;
 
-    /// What the limit of descriptors allows: two per connection, and some for the relay itself.
+    /// The room that the limit of descriptors allows: two per connection, and some for the relay itself.
     fn new(workers: usize) -> Self {
         let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
         let own = 128 + 16 * workers as u64;

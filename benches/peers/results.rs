@@ -1,4 +1,4 @@
-//! What a run has measured: figures of subjects in scenarios, one sample per round.
+//! The measurements of a run: figures of subjects in scenarios, one sample per round.
 
 use serde::{Deserialize, Serialize};
 
@@ -41,19 +41,19 @@ pub(crate) struct Subject {
 /// One figure of one subject in one round of one scenario.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Sample {
-    /// What was done.
+    /// The scenario.
     pub(crate) scenario: Scenario,
     /// The name of the subject.
     pub(crate) subject: String,
     /// The round, from 0. Ratios compare subjects of the same round.
     pub(crate) round: usize,
-    /// What was measured.
+    /// The figure that was measured.
     pub(crate) figure: Figure,
     /// The value, in the unit that the figure's name states.
     pub(crate) value: f64,
 }
 
-/// What is done to a subject. Sizes are in bytes, and counts are of connections open at a time.
+/// The load of a subject. Sizes are in bytes, and counts are of connections open at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Scenario {
@@ -77,7 +77,7 @@ pub(crate) enum Scenario {
     SlowReaders { readers: usize },
 }
 
-/// What is measured.
+/// A measured quantity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Figure {

@@ -31,7 +31,7 @@ pub struct Run {
 /// The result of one measurement.
 struct Outcome {
     figures: Vec<(Figure, f64)>,
-    /// What the relay had open after it.
+    /// The threads and descriptors of the relay afterwards.
     state: String,
 }
 
@@ -93,7 +93,7 @@ impl Run {
         Ok(())
     }
 
-    /// What was measured.
+    /// The measurements so far.
     pub const fn results(&self) -> &Results {
         &self.results
     }

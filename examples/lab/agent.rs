@@ -1,4 +1,4 @@
-//! What an agent sends to Fleet Server.
+//! The requests of an agent to Fleet Server.
 
 use std::time::Instant;
 

@@ -20,7 +20,7 @@ use tokio_rustls::TlsConnector;
 use crate::certificates::common_name;
 use crate::tls;
 
-/// What a client saw.
+/// The observations of a client.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Saw {
     /// The common name of the server's certificate.

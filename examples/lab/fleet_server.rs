@@ -17,7 +17,7 @@ use crate::server::{Answer, Call, json};
 
 /// How long it holds a check-in, silent in both directions. A real Fleet Server holds it for minutes.
 pub(crate) const POLL: Duration = Duration::from_secs(2);
-/// What an agent needs to enroll.
+/// The token that an agent needs to enroll.
 pub(crate) const ENROLLMENT_TOKEN: &str = "ApiKey bGFiLWVucm9sbG1lbnQtdG9rZW4=";
 const AGENT_ID: &str = "6f1c1f0e-8d3b-4b8e-9a39-2f7f5e0c1a11";
 const ACCESS_API_KEY: &str = "bGFiLWFjY2Vzcy1hcGkta2V5";
@@ -45,7 +45,7 @@ impl FleetServer {
         }
     }
 
-    /// What it saw of Elasticsearch when it enrolled the last agent.
+    /// Its observations of Elasticsearch when it enrolled the last agent.
     pub(crate) fn saw(&self) -> Option<Saw> {
         self.saw
             .lock()

@@ -179,7 +179,7 @@ impl Lab {
         Client::connect(host, address, tls).await
     }
 
-    /// What the Fleet Server of this name saw of Elasticsearch when it enrolled the last agent.
+    /// The observations of Elasticsearch by the Fleet Server of this name, when it enrolled the last agent.
     pub(crate) fn fleet_server_saw(&self, host: &str) -> Result<Saw, Failure> {
         let fleet_server = if host == FLEET {
             &self.fleet

@@ -1,4 +1,4 @@
-//! What an agent's output and Fleet Server send to Elasticsearch.
+//! The requests of an agent's output and of Fleet Server to Elasticsearch.
 
 use std::io::Write;
 

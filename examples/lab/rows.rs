@@ -45,7 +45,7 @@ struct Reach {
     answer: &'static str,
 }
 
-/// What is sent in a row, and by which client.
+/// The requests of a row, and the client that sends them.
 #[derive(Clone, Copy)]
 enum Talk {
     /// An agent enrolls at Fleet Server and checks in.

@@ -1,4 +1,4 @@
-//! What both stand-ins have in common: TLS, HTTP, limits on silence, and a journal of what they saw.
+//! The common part of both stand-ins: TLS, HTTP, limits on silence, and a journal of what they saw.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -36,7 +36,7 @@ pub(crate) enum Kind {
     Elasticsearch,
 }
 
-/// What a stand-in saw of a request, or of a handshake that it refused.
+/// The observations of a stand-in about a request, or about a handshake that it refused.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) kind: Kind,
@@ -50,7 +50,7 @@ pub(crate) struct Seen {
     pub(crate) refusal: Option<String>,
 }
 
-/// What all stand-ins saw, in order. A stand-in writes before it answers.
+/// The observations of all stand-ins, in order. A stand-in writes before it answers.
 pub(crate) struct Journal(mpsc::UnboundedReceiver<Seen>);
 
 impl Journal {
@@ -87,7 +87,7 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
 }
 
-/// What a stand-in answers.
+/// The answer of a stand-in.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// An answer in JSON.

@@ -35,7 +35,7 @@ pub(crate) fn server(
     Ok(Arc::new(config))
 }
 
-/// What a client offers by ALPN.
+/// The protocols that a client offers by ALPN.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Offer {
     /// Nothing, as an agent that connects directly.

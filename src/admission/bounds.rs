@@ -35,7 +35,7 @@ pub struct Quotas {
 pub struct Bounds {
     /// Connections in all.
     pub max_connections: usize,
-    /// What set `max_connections`: `routes.toml`, `nofile`, `memory.max` or `ceiling`.
+    /// The source of `max_connections`: `routes.toml`, `nofile`, `memory.max` or `ceiling`.
     pub bound_by: &'static str,
     /// The default of `max_connections`. With a higher value in routes.toml, portway may run out of
     /// descriptors or memory.

@@ -1,11 +1,11 @@
-//! What the machine allows this process: descriptors and memory.
+//! The limits of the machine for this process: descriptors and memory.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What the machine allows this process.
+/// The limits of the machine for this process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Machine {
     /// Open descriptors: the soft `RLIMIT_NOFILE`.

@@ -335,7 +335,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..80)
 }
 
-/// What a permit stands for in the naive model: its client, and whether it is pending.
+/// A permit in the naive model: its client, and whether it is pending.
 type Modelled = (Option<u8>, bool);
 
 /// Two addresses for each client: of one /64, or an IPv4 address and its mapped form.

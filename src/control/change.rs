@@ -75,7 +75,7 @@ impl Fixed {
     }
 }
 
-/// What is known about a bound address.
+/// A bound address with its sockets.
 #[derive(Clone)]
 struct Known {
     id: AddressId,

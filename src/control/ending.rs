@@ -17,7 +17,7 @@ use crate::worker::Message;
 /// known whether that one or the predecessor goes on.
 const TAKEOVER_TIME: Duration = Duration::from_secs(10);
 
-/// What happened while a drain waited.
+/// An event that ends a wait during a drain.
 enum Heard {
     /// A second request to stop.
     Stop,

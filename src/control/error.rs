@@ -52,7 +52,7 @@ pub enum StartError {
     /// The system refuses something that a step of the start needs.
     #[error("cannot {step}: {remedy}")]
     System {
-        /// What could not be done.
+        /// The step that failed.
         step: &'static str,
         /// What to do.
         remedy: &'static str,
@@ -87,7 +87,7 @@ impl StartError {
     }
 }
 
-/// What to do about an error of the system.
+/// The remedy for an error of the system.
 pub fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EADDRINUSE) => {

@@ -1,4 +1,4 @@
-//! What control starts with.
+//! Everything that control needs to start.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use crate::admin::State;
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::{Loads, Mailbox};
 
-/// What control starts with.
+/// Everything that control needs to start.
 pub struct Setup {
     /// The first configuration.
     pub first: Change,

@@ -66,7 +66,7 @@ pub enum Answer {
     Given(TakenOver),
 }
 
-/// What the predecessor has handed over: its listening sockets, including that of admin.
+/// The listening sockets that the predecessor has handed over, including that of admin.
 pub struct TakenOver {
     /// The predecessor, which is notified when we accept.
     pub giver: Giver,

@@ -13,7 +13,7 @@ use super::inherited::Inherited;
 use super::tests::Gates;
 use crate::config::{self, Faults, Loaded};
 
-/// What the steps of a reload need.
+/// The state that the steps of a reload need.
 #[derive(Clone)]
 pub(super) struct Steps {
     /// Empty if the settings came without a file; then there are no reloads.

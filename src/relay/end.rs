@@ -48,7 +48,7 @@ impl Side {
     }
 }
 
-/// What is known of the end of a relay while it comes, and its outcome at last.
+/// The state of a relay's end while it approaches; it gives the outcome at last.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Ended {
     /// The side whose direction ended first, with all its bytes passed on.

@@ -1,4 +1,4 @@
-//! What a relay shares with its worker while it runs: counts, the time of the last byte, a verdict.
+//! The state that a relay shares with its worker: counts, the time of the last byte, a verdict.
 //!
 //! The worker sees only what portway's own calls have moved. If a limit seems to have passed, it
 //! therefore asks the relay, which looks at its sockets: there may be bytes that the peer has not

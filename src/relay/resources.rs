@@ -1,4 +1,4 @@
-//! What the connections of a worker share: buffers, pipes, a coarse clock.
+//! The resources that the connections of a worker share: buffers, pipes, a coarse clock.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

@@ -1,10 +1,10 @@
-//! What a relay sees when it looks at its sockets.
+//! The result of a relay's look at its sockets.
 
 use enum_map::EnumMap;
 
 use crate::outcome::Direction;
 
-/// What a relay has seen at its two sockets.
+/// The state of a relay's two sockets and of its own buffers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Seen {
     /// Bytes in the send queue towards the receiver of a direction, sent or not.

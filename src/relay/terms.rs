@@ -54,7 +54,7 @@ impl Seconds {
     }
 }
 
-/// What all relays to a backend have in common.
+/// The rules and counters that all relays to a backend share.
 #[derive(Debug)]
 pub struct Terms {
     /// The rules.

@@ -67,7 +67,7 @@ fn relay<T: Send + 'static>(
     (end, script.join().unwrap())
 }
 
-/// What a relay needs besides its two legs.
+/// Everything that a relay needs besides its two legs.
 struct Means {
     flow: Rc<Flow>,
     resources: Rc<Resources>,
@@ -445,14 +445,14 @@ fn reviewed(flow: &Flow, seen: &Seen, second: u32) -> Option<Verdict> {
     flow.is_asked().then(|| flow.judge(seen, second)).flatten()
 }
 
-/// What the relay sees while `bytes` of a direction are on their way.
+/// The view of the relay while `bytes` of a direction are on their way.
 fn on_their_way(direction: Direction, bytes: u64) -> Seen {
     let mut seen = Seen::default();
     seen.unacknowledged[direction] = bytes;
     seen
 }
 
-/// What the relay sees while it also holds bytes that the kernel does not take.
+/// The view of the relay while it also holds bytes that the kernel does not take.
 fn held(direction: Direction, bytes: u64) -> Seen {
     let mut seen = on_their_way(direction, bytes);
     seen.held[direction] = true;

@@ -303,7 +303,7 @@ fn fit(pattern: &str, name: &str) -> Option<(u8, usize)> {
     }
 }
 
-/// What the documentation says, without hash tables: try every route and pattern, take the greatest key.
+/// The documented rule without hash tables: try every route and pattern, take the greatest key.
 fn reference(routes: &[Route], arrival: &Arrival) -> Result<Arc<str>, Miss> {
     let offered: Vec<&[u8]> = Alpn::new(&arrival.alpn).iter().collect();
     let mut best = None;

@@ -1,4 +1,4 @@
-//! What a reload changes about the bound addresses.
+//! The changes of a reload to the bound addresses.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;

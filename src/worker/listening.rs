@@ -35,7 +35,7 @@ impl Address {
         self.closing.borrow().clone()
     }
 
-    /// What a connection that arrives now takes. A closing address keeps the last snapshot that
+    /// The snapshot for a connection that arrives now. A closing address keeps the last snapshot that
     /// contained it.
     pub(super) fn taken(&self) -> Taken {
         self.taken.borrow().clone()

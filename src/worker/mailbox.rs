@@ -53,7 +53,7 @@ pub struct Arrival {
     pub accepted: Accepted,
     /// The snapshot that it took.
     pub taken: Taken,
-    /// What it adds to the worker's load.
+    /// Its share of the worker's load.
     pub load: Load,
 }
 

@@ -10,7 +10,7 @@ use super::fixture::{PATIENCE, config, hello, pause, within};
 use super::peers::{Backend, End, connect, read_to_end};
 use super::strace::{Call, Thread, Traced, is_missing, tally};
 
-/// What a short connection costs its worker: name, calls per connection, reason. The hello comes in one
+/// The cost of a short connection for its worker: name, calls per connection, reason. The hello comes in one
 /// segment after the connection has been accepted, 1 KiB goes each way, and the client closes first.
 const BUDGET: &[(&str, f64, &str)] = &[
     ("accept4", 2.0, "one takes it, one finds the queue empty"),

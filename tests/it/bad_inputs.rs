@@ -1,5 +1,5 @@
-//! What clients may send instead of a good hello, and good hellos that look odd: rows b01 to b97
-//! of `tests/ROWS.md`, over the wire.
+//! Bad inputs in place of a good hello, and good hellos that look odd: rows b01 to b97 of
+//! `tests/ROWS.md`, over the wire.
 //!
 //! For each rejection: the client sees exactly this and then FIN, the outcome moves by one, the
 //! log has one line, the backend is not dialled (invariant 7), and nothing stays active. Inputs that
@@ -19,7 +19,7 @@ use lane::Lane;
 
 use super::peers::End;
 
-/// What a rejected client receives.
+/// The answer to a rejected client.
 #[derive(Clone, Copy, Debug)]
 enum Seen {
     /// A fatal alert of this description, then FIN.

@@ -153,7 +153,7 @@ impl Cell {
     }
 }
 
-/// What arrived of a payload.
+/// The part of a payload that arrived.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Received {
     bytes: usize,

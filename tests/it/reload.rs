@@ -222,7 +222,7 @@ fn with_unknown_key(toml: &str) -> String {
     toml.replace("[limits]\n", "[limits]\nmax_conections = 5\n")
 }
 
-/// What is wrong, the content of the file, and part of the message.
+/// Bad files: the fault, the content, and part of the message.
 fn bad_files(toml: &str, taken: SocketAddr) -> Vec<(&'static str, Vec<u8>, &'static str)> {
     let in_use = toml.replace(
         "[backends.fleet]",

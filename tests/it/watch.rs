@@ -149,7 +149,7 @@ fn a_file_that_changes_in_a_drain_fills_no_log() {
     assert_eq!(lines.iter().filter(|line| refused(line)).count(), 1);
 }
 
-/// What the kubelet does with a volume of a ConfigMap: the file is a link through `..data`, which is a
+/// Does what the kubelet does with a volume of a ConfigMap: the file is a link through `..data`, which is a
 /// link to a directory, and that link is replaced by a rename.
 #[test]
 fn f23_the_swap_of_a_kubernetes_volume_is_in_force() {

@@ -13,13 +13,13 @@ const ALIGNMENTS: usize = 8;
 /// Allocations of the workers since the start.
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
-/// What the whole process holds now: often another thread frees a block than the one that allocated it.
+/// The blocks of the whole process now: often another thread frees a block than the one that allocated it.
 static LIVE: Counts = Counts::new();
 /// What [`grown`] compares. On the heap it would count itself.
 static BEFORE: Counts = Counts::new();
 static AFTER: Counts = Counts::new();
 
-/// What is allocated: the sum, and how many blocks of each alignment and size.
+/// Allocated memory: the sum, and how many blocks of each alignment and size.
 struct Counts {
     bytes: AtomicI64,
     blocks: [[AtomicI64; SIZES]; ALIGNMENTS],
@@ -62,14 +62,14 @@ thread_local! {
     static IS_WORKER: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What the workers have allocated so far.
+/// The allocations of the workers so far.
 #[derive(Clone, Copy)]
 pub(crate) struct Asked {
     pub(crate) allocations: u64,
     pub(crate) bytes: u64,
 }
 
-/// What the workers have allocated so far.
+/// The allocations of the workers so far.
 pub(crate) fn asked() -> Asked {
     Asked {
         allocations: ALLOCATIONS.load(Ordering::SeqCst),
@@ -77,7 +77,7 @@ pub(crate) fn asked() -> Asked {
     }
 }
 
-/// What the process holds after some work in addition to what it held before.
+/// The memory that the process holds after some work and did not hold before.
 pub(crate) struct Grown {
     pub(crate) bytes: i64,
     /// Size, alignment, and how many more.

@@ -11,7 +11,7 @@ const ROUTE: &str = "[routes.fleet]\nserver_names = [\"a.example\"]\nbackend = \
 
 /// A file.
 pub(crate) struct Shape {
-    /// What is large in it.
+    /// The part that is large.
     pub(crate) name: &'static str,
     /// The text.
     pub(crate) text: String,

@@ -54,7 +54,7 @@ impl Counts {
     }
 }
 
-/// What the threads share.
+/// The state that the threads share.
 struct Shared {
     /// The counts of the current run.
     counts: Mutex<Arc<Counts>>,
@@ -144,7 +144,7 @@ impl Backend {
         counts
     }
 
-    /// What has gone wrong in this run.
+    /// The fault of this run, if there is one.
     pub(crate) fn fault(&self) -> Option<String> {
         lock(&self.shared.fault).clone()
     }

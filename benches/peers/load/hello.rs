@@ -1,4 +1,4 @@
-//! What a client sends first: a TLS ClientHello by which a relay can route, and right after it a
+//! The first bytes of a client: a TLS ClientHello with a server name for the relay, and right after it a
 //! command that says what the backend shall do. There is no more TLS: no relay under test looks beyond
 //! the hello.
 
@@ -51,7 +51,7 @@ impl Hellos {
     }
 }
 
-/// What the backend does with a connection.
+/// The service of the backend for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// It sends until the run is stopped.
@@ -68,7 +68,7 @@ pub(crate) enum Mode {
     Idle,
 }
 
-/// What a client asks of the backend.
+/// A client's request to the backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Command {
     pub(crate) mode: Mode,

@@ -1,4 +1,4 @@
-//! What portway must reach, as data, and the verdict on a run.
+//! The targets that portway must reach, as data, and the verdict on a run.
 
 use super::figures::{Figures, Spread};
 use super::names::{self, number};

@@ -1,6 +1,6 @@
 # For checks with containers: podman and buildah with their own storage in $WORK.
 
-# need_containers: sets them up. What is left of them is removed when the check ends.
+# need_containers: sets them up. Leftovers are removed when the check ends.
 need_containers() {
     need_apt podman podman
     need_apt buildah buildah

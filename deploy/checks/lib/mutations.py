@@ -1,7 +1,7 @@
 """Tests with broken variants of a rendering that each rule of manifests.py refuses what it exists for.
 
 A variant has the rule that must refuse it, a part of the rule's message, and the change: Python on `it`, a
-Rendering. What it writes to `routes` becomes the routes.toml.
+Rendering. The text that it writes to `routes` becomes the routes.toml.
 """
 
 import copy

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 use crate::it::fixture::{PATIENCE, Portway, config, within};
 use crate::it::peers::free;
 
-/// What may end a connection.
+/// The reasons for which a relay may end a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {
     /// No byte in either direction.

@@ -1,4 +1,4 @@
-//! What one random transfer does, drawn from a seed and its number alone.
+//! The plan of one random transfer, drawn from a seed and its number alone.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ pub(super) struct Plan {
     pub(super) backend: Side,
 }
 
-/// What one side sends, and how it reads and ends.
+/// How one side sends, reads and ends.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Side {
     /// The key of its content.

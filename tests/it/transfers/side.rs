@@ -10,7 +10,7 @@ use socket2::SockRef;
 use super::plan::{Ending, Side};
 use crate::it::peers::reset;
 
-/// What a side saw.
+/// The observations of a side.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Report {
     /// Bytes that it handed to its kernel.

@@ -24,7 +24,7 @@ const ACCEPTS: usize = 64;
 /// Longest wait of a thread, in case that the bell does not wake it.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-/// What a thread holds.
+/// The state of a thread.
 pub(super) struct Serving {
     shared: Arc<Shared>,
     listener: Option<OwnedFd>,
@@ -45,7 +45,7 @@ pub(super) struct Connection {
 /// A connection in the counts of its run.
 struct Counted(Arc<Counts>);
 
-/// What a connection does.
+/// The role of a connection.
 enum Role {
     /// The bytes before the end of the command.
     Hello(Vec<u8>),
@@ -71,7 +71,7 @@ impl Drop for Counted {
     }
 }
 
-/// What happens to a connection after an event.
+/// The next step of a connection after an event.
 enum Next {
     Stays,
     /// It is done, even if the client or the relay has aborted it: the client counts such faults.
