@@ -57,7 +57,7 @@ const UPKEEP: Duration = Duration::from_secs(1);
 /// PID 1: when it exits, so does its container.
 const FIRST: u32 = 1;
 
-/// Why nothing is reloaded during a takeover.
+/// Why portway does not reload during a takeover.
 const TAKING_OVER: &str = "a successor is taking over, and has read the file itself";
 
 /// How control ended.
@@ -71,7 +71,7 @@ pub enum Stopped {
     Lost(&'static str),
 }
 
-/// Opens the listeners and keeps the relay running until it is stopped. Needs a local runtime.
+/// Opens the listeners and keeps portway running until it is stopped. Needs a local runtime.
 pub async fn run(setup: Setup) -> io::Result<Stopped> {
     Control::start(setup)?.run().await
 }

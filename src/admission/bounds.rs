@@ -33,7 +33,7 @@ pub struct Quotas {
 /// The limits in force, each at least 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Connections in all.
+    /// Connections in total.
     pub max_connections: usize,
     /// The source of `max_connections`: `routes.toml`, `nofile`, `memory.max` or `ceiling`.
     pub bound_by: &'static str,

@@ -69,7 +69,7 @@ impl Control {
                         return self.stop_at_once().await;
                     }
                     Heard::Linked => {
-                        // Our listeners are closed: it is the predecessor's turn.
+                        // Our listeners are closed, so the predecessor accepts from now on.
                         self.predecessor = Predecessor::None;
                         self.give_admin_back();
                         self.leave_socket();

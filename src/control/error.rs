@@ -1,4 +1,4 @@
-//! Why the relay does not start, or a change does not come into force: the step that failed, and what to do.
+//! Why portway does not start, or a change does not come into force: the step that failed, and what to do.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::config;
 
-/// Why the relay does not start, or a change does not come into force.
+/// Why portway does not start, or a change does not come into force.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// A listener's address cannot be bound.

@@ -114,7 +114,7 @@ impl Listens {
         let (listens, answers) = mpsc::unbounded_channel();
         let mut expected = 0;
         for (position, bound) in bound.iter().enumerate() {
-            // Single sockets go to different workers.
+            // Addresses with a single socket go to different workers.
             let workers = mailboxes.iter().cycle();
             let workers = workers.skip(position % mailboxes.len().max(1));
             for (mailbox, socket) in workers.zip(&bound.sockets) {

@@ -181,7 +181,7 @@ impl Reload {
         mem::replace(&mut self.step, reading)
     }
 
-    /// Begins to check what was read.
+    /// Begins to check the text of the file.
     fn check(&self, text: String) -> Step {
         let steps = self.steps.clone();
         Step::Checking {

@@ -48,6 +48,6 @@ pub struct File {
     pub path: PathBuf,
     /// Whether to watch the file for changes.
     pub watch: bool,
-    /// The process whose listening sockets were taken over.
+    /// The predecessor, whose listening sockets were taken over.
     pub giver: Option<socket::Giver>,
 }

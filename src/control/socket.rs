@@ -51,7 +51,7 @@ pub const FAILED: u8 = 1;
 /// The same: the file has faults.
 pub const BAD_CONFIGURATION: u8 = 78;
 
-/// The process whose listening sockets this one has.
+/// The predecessor, whose listening sockets this process has.
 pub struct Giver(UnixStream);
 
 /// The result of an attempt to take over.

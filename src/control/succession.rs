@@ -25,7 +25,7 @@ const SUCCEEDED: &str = "a successor has taken the listeners over: reload that o
 /// Time between two checks whether connections are left.
 pub(super) const LOOK: Duration = Duration::from_millis(100);
 
-/// The process whose listening sockets this one has.
+/// The predecessor, whose listening sockets this process has.
 pub(super) enum Predecessor {
     /// There is none, or it needs no more messages.
     None,

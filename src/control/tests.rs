@@ -203,7 +203,7 @@ fn local(test: impl Future<Output = ()>) {
     runtime.block_on(async {
         timeout(Duration::from_mins(2), test).await.unwrap();
     });
-    // Some threads wait at a gate.
+    // Some threads still wait at a gate, so do not wait for them.
     runtime.shutdown_background();
 }
 

@@ -15,7 +15,7 @@ use tokio::io::unix::AsyncFd;
 use super::LegOptions;
 use super::socket::{local_address, register, set_stream_options};
 
-/// The kernel cuts this to `net.core.somaxconn`.
+/// Connections that may wait in the queue. The kernel limits this to `net.core.somaxconn`.
 const BACKLOG: i32 = 65_535;
 
 /// A new connection, not registered with any runtime yet.

@@ -60,7 +60,7 @@ pub(super) struct Ended {
     both: bool,
 }
 
-/// The outcome of a relay, and who ended it.
+/// The outcome of a relay, and the side that ended it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
     /// The outcome.

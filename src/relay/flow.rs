@@ -92,7 +92,7 @@ pub struct Flow {
     stalled: EnumMap<Direction, Cell<bool>>,
     /// The relay shall look at its sockets.
     asked: Cell<bool>,
-    /// The drain has come to this connection: it ends once it is idle.
+    /// This connection is being drained: it ends once it is idle.
     draining: Cell<bool>,
     verdict: Cell<Option<Verdict>>,
     waker: Cell<Option<Waker>>,

@@ -201,7 +201,7 @@ fn routes_that_no_condition_keeps_apart_are_ties() {
     let r = |name| route(name, &["a.example"]);
     // A client offers several protocols.
     assert_eq!(tie(offering(r("a"), &["h2"]), offering(r("b"), &["x"])), 1);
-    // One condition each, of different kinds.
+    // Each route has one condition, of a different kind.
     assert_eq!(
         tie(on(r("a"), &["agents"]), from(r("b"), &["10.0.0.0/8"])),
         1

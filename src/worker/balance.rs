@@ -1,4 +1,4 @@
-//! Which worker serves a new connection.
+//! Chooses the worker that serves a new connection.
 //!
 //! The kernel spreads connections over the listening sockets by hash. That alone left two workers
 //! with 37 and 63 of 100. If a worker hands connections over only while it has clearly more than the

@@ -246,7 +246,7 @@ async fn succeed(Giver(stream): Giver) -> io::Result<Link> {
     }
 }
 
-/// A line without its end.
+/// Reads a line, and returns it without its end.
 async fn line(stream: &mut BufReader<UnixStream>) -> io::Result<String> {
     let mut line = String::new();
     stream.take(LONGEST_REQUEST).read_line(&mut line).await?;
