@@ -5,6 +5,7 @@
 mod tests;
 
 use std::cell::RefCell;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::resume_unwind;
 use std::pin::pin;
@@ -17,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Candidate, InUse, Pool};
 use crate::net::{Leg, TimeIsUp, begin_connect, until};
-use crate::outcome::DialFailure;
+use crate::outcome::{DialFailure, Shortage};
 use crate::telemetry::{Attempt, Millis};
 
 /// The time limits of a dial.
@@ -64,8 +65,8 @@ pub enum Unreached {
     Unresolved,
     /// Every attempt failed.
     Unavailable,
-    /// Every attempt failed for want of a local port or descriptor.
-    LocalExhausted,
+    /// Every attempt failed because this machine has run out of something.
+    LocalExhausted(Shortage),
 }
 
 /// How the attempts of a dial failed, the worst last.
@@ -73,26 +74,22 @@ pub enum Unreached {
 enum Failure {
     /// There was no time for any.
     Untried,
-    /// For want of a local port or descriptor, which says nothing of an endpoint.
-    Local,
+    /// This machine has run out of something, which says nothing about an endpoint.
+    Local(Shortage),
     /// On the side of an endpoint.
     Endpoint,
 }
 
 impl Failure {
-    fn of(reason: DialFailure) -> Self {
-        if reason == DialFailure::LocalExhausted {
-            Self::Local
-        } else {
-            Self::Endpoint
-        }
+    fn of(error: &io::Error, address: SocketAddr) -> Self {
+        Shortage::behind(error, address).map_or(Self::Endpoint, Self::Local)
     }
 }
 
 impl From<Failure> for Unreached {
     fn from(failure: Failure) -> Self {
         match failure {
-            Failure::Local => Self::LocalExhausted,
+            Failure::Local(shortage) => Self::LocalExhausted(shortage),
             Failure::Untried | Failure::Endpoint => Self::Unavailable,
         }
     }
@@ -212,8 +209,9 @@ impl Dial {
                         endpoint: in_use,
                     });
                 }
-                Err(reason) => {
-                    worst = worst.max(Failure::of(reason));
+                Err(error) => {
+                    let reason = DialFailure::from_io(&error);
+                    worst = worst.max(Failure::of(&error, address));
                     endpoint.stats().dial_failed(reason);
                     missed(Attempt {
                         endpoint: Arc::clone(endpoint.name()),
@@ -230,16 +228,12 @@ impl Dial {
         Err(worst)
     }
 
-    async fn connect(self, address: SocketAddr, began: Instant) -> Result<Leg, DialFailure> {
-        let socket = begin_connect(address).map_err(|error| DialFailure::from_io(&error.into()))?;
-        let leg = Leg::register(socket).map_err(|error| DialFailure::from_io(&error))?;
+    async fn connect(self, address: SocketAddr, began: Instant) -> io::Result<Leg> {
+        let leg = Leg::register(begin_connect(address)?)?;
         let deadline = self.deadline.min(began + self.connect_timeout);
         let connected = until(deadline, pin!(leg.connected())).await;
-        match connected {
-            Ok(Ok(())) => Ok(leg),
-            Ok(Err(error)) => Err(DialFailure::from_io(&error)),
-            Err(TimeIsUp) => Err(DialFailure::Timeout),
-        }
+        connected.unwrap_or_else(|TimeIsUp| Err(io::ErrorKind::TimedOut.into()))?;
+        Ok(leg)
     }
 }
 

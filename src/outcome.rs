@@ -1,10 +1,14 @@
 //! Every closed list of the domain: how a connection ended, why a dial or an accept failed, limits, directions.
 //! Each value has one name, the same in log, metric, alert and docs.
 
+mod shortage;
+
 use std::io;
 
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantArray};
+
+pub use shortage::{Resource, Shortage};
 
 /// How a connection ended. `docs/outcomes.md` explains each one to operators and is tested against
 /// this list.
@@ -41,7 +45,7 @@ pub enum Outcome {
     BackendUnavailable,
     /// No endpoint of the backend has an address.
     BackendUnresolved,
-    /// portway itself ran out of ports or descriptors.
+    /// The relay itself ran out of ports, descriptors or memory.
     LocalExhausted,
     /// The backend closed without sending a byte.
     BackendClosedEarly,
@@ -155,7 +159,7 @@ pub enum DialFailure {
     Unreachable,
     /// The connection was reset right after it was established.
     Reset,
-    /// portway itself has no port or no descriptor left.
+    /// The relay itself has no port, descriptor or memory left.
     LocalExhausted,
     /// Any other system error.
     Other,
@@ -182,15 +186,7 @@ impl DialFailure {
                 | libc::EPERM,
             ) => Self::Unreachable,
             Some(libc::ECONNRESET | libc::ECONNABORTED | libc::EPIPE) => Self::Reset,
-            Some(
-                libc::EADDRNOTAVAIL
-                | libc::EADDRINUSE
-                | libc::EAGAIN
-                | libc::EMFILE
-                | libc::ENFILE
-                | libc::ENOBUFS
-                | libc::ENOMEM,
-            ) => Self::LocalExhausted,
+            Some(error) if Resource::behind(error).is_some() => Self::LocalExhausted,
             None if error.kind() == io::ErrorKind::TimedOut => Self::Timeout,
             _ => Self::Other,
         }
@@ -231,17 +227,9 @@ impl AcceptFailure {
     /// connection that failed.
     pub const fn remedy(self) -> Option<&'static str> {
         match self {
-            Self::Descriptors => Some(
-                "the process has no descriptor left: raise `ulimit -n` or LimitNOFILE= of the unit, or \
-                 lower limits.max_connections",
-            ),
-            Self::SystemDescriptors => {
-                Some("the system has no descriptor left: raise the sysctl fs.file-max")
-            }
-            Self::Memory => Some(
-                "the kernel has no memory for sockets: see /proc/net/sockstat, and raise the sysctl \
-                 net.ipv4.tcp_mem or the memory limit of the container",
-            ),
+            Self::Descriptors => Some(Resource::Descriptors.remedy()),
+            Self::SystemDescriptors => Some(Resource::SystemDescriptors.remedy()),
+            Self::Memory => Some(Resource::Memory.remedy()),
             Self::Connection => None,
         }
     }

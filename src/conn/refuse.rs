@@ -175,12 +175,14 @@ impl From<Rejection> for Refusal {
 
 impl From<Unreached> for Refusal {
     fn from(unreached: Unreached) -> Self {
-        let outcome = match unreached {
-            Unreached::Unresolved => Outcome::BackendUnresolved,
-            Unreached::Unavailable => Outcome::BackendUnavailable,
-            Unreached::LocalExhausted => Outcome::LocalExhausted,
-        };
-        Self::new(outcome, Answer::Alert(AlertDescription::InternalError))
+        let answer = Answer::Alert(AlertDescription::InternalError);
+        match unreached {
+            Unreached::Unresolved => Self::new(Outcome::BackendUnresolved, answer),
+            Unreached::Unavailable => Self::new(Outcome::BackendUnavailable, answer),
+            Unreached::LocalExhausted(shortage) => {
+                Self::new(Outcome::LocalExhausted, answer).because(shortage.to_string())
+            }
+        }
     }
 }
 

@@ -1,13 +1,16 @@
 //! Running out of descriptors, and many connections (F14).
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
+use socket2::{Domain, Socket, Type};
 
 use crate::it::fixture::{PATIENCE, Portway, config, hello, message, pause, within};
+use crate::it::namespace::in_a_network;
 use crate::it::peers::{Backend, End, connect, read_to_end, reset};
 use crate::it::process;
 
@@ -60,7 +63,7 @@ fn f14_without_descriptors_nothing_spins_and_service_comes_back() {
     let warning = portway.program.wait(PATIENCE, warns);
     let remedy = warning["fields"]["remedy"].as_str().unwrap();
     assert!(remedy.contains("LimitNOFILE="), "{remedy}");
-    std::io::Write::write_all(&mut held, b"still").unwrap();
+    held.write_all(b"still").unwrap();
     held.read_exact(&mut [0; 5]).unwrap();
     let told = portway.program.all();
     assert!(
@@ -96,15 +99,49 @@ fn without_a_descriptor_for_the_dial_the_client_is_told_so() {
         }
         silent.push(client);
     };
-    std::io::Write::write_all(&mut client, &hello()).unwrap();
-    // That client takes the descriptor that becomes free, and none is left for the dial.
+    client.write_all(&hello()).unwrap();
+    // It takes the one that becomes free, and none is left for the dial.
     reset(silent.pop().unwrap());
     let (bytes, end) = read_to_end(&mut client);
     assert_eq!((bytes, end), (vec![0x15, 3, 3, 0, 2, 2, 80], End::Fin));
     let line = portway.line_of(client.local_addr().unwrap());
     assert_eq!(line["outcome"], "local_exhausted", "{line}");
+    let detail = line["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains(&backend.address().to_string()), "{line}");
+    assert!(detail.contains("ulimit -n"), "{line}");
     limit_descriptors(&portway, maximum);
     drop(portway.relayed());
+}
+
+#[test]
+fn without_a_local_port_for_the_dial_the_log_says_towards_whom_and_what_helps() {
+    in_a_network(|| {
+        let backend = Backend::holding();
+        let portway = Portway::start(&config(&[backend.address()], "", ""));
+        // From now on there are two ports towards each address.
+        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 61001").unwrap();
+        let client = |port| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let own = SocketAddr::from(([127, 0, 0, 1], port));
+            socket.bind(&own.into()).unwrap();
+            socket.connect(&portway.address("agents").into()).unwrap();
+            let mut client = TcpStream::from(socket);
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.write_all(&hello()).unwrap();
+            client
+        };
+        let _held = [50_001, 50_002].map(client);
+        backend.wait_accepted(2);
+        let mut refused = client(50_003);
+        let (bytes, end) = read_to_end(&mut refused);
+        assert_eq!((bytes, end), (vec![0x15, 3, 3, 0, 2, 2, 80], End::Fin));
+        let line = portway.line_of(refused.local_addr().unwrap());
+        assert_eq!(line["outcome"], "local_exhausted", "{line}");
+        let detail = line["detail"].as_str().unwrap_or_default();
+        assert!(detail.contains(&backend.address().to_string()), "{line}");
+        assert!(detail.contains("no local port"), "{line}");
+        assert!(detail.contains("net.ipv4.ip_local_port_range"), "{line}");
+    });
 }
 
 #[test]

@@ -1,0 +1,108 @@
+//! What this machine has run out of when it cannot open one more connection.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+/// What sockets need and this machine has no more of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Resource {
+    /// Local ports towards one address (EADDRNOTAVAIL, EADDRINUSE, EAGAIN).
+    Ports,
+    /// Descriptors of the process (EMFILE).
+    Descriptors,
+    /// Descriptors of the system (ENFILE).
+    SystemDescriptors,
+    /// Memory of the kernel (ENOBUFS, ENOMEM).
+    Memory,
+}
+
+impl Resource {
+    /// The resource behind an error of `socket`, `bind`, `connect` or `accept`.
+    pub const fn behind(error: i32) -> Option<Self> {
+        match error {
+            libc::EADDRNOTAVAIL | libc::EADDRINUSE | libc::EAGAIN => Some(Self::Ports),
+            libc::EMFILE => Some(Self::Descriptors),
+            libc::ENFILE => Some(Self::SystemDescriptors),
+            libc::ENOBUFS | libc::ENOMEM => Some(Self::Memory),
+            _ => None,
+        }
+    }
+
+    /// What is missing, and what an operator can do.
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Ports => {
+                "no local port is left towards this address: set the sysctl net.ipv4.tcp_tw_reuse = 1, \
+                 widen net.ipv4.ip_local_port_range, or give the backend more endpoints"
+            }
+            Self::Descriptors => {
+                "the process has no descriptor left: raise `ulimit -n` or LimitNOFILE= of the unit, or \
+                 lower limits.max_connections"
+            }
+            Self::SystemDescriptors => {
+                "the system has no descriptor left: raise the sysctl fs.file-max"
+            }
+            Self::Memory => {
+                "the kernel has no memory for sockets: see /proc/net/sockstat, and raise the sysctl \
+                 net.ipv4.tcp_mem or the memory limit of the container"
+            }
+        }
+    }
+}
+
+/// A resource that was missing to dial an address. It says nothing about the endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Shortage {
+    /// What was missing.
+    pub resource: Resource,
+    /// Whom the attempt was for.
+    pub address: SocketAddr,
+}
+
+impl Shortage {
+    /// The shortage behind an attempt that failed, if there is one.
+    pub fn behind(error: &io::Error, address: SocketAddr) -> Option<Self> {
+        let resource = Resource::behind(error.raw_os_error()?)?;
+        Some(Self { resource, address })
+    }
+}
+
+/// The words of the log.
+impl fmt::Display for Shortage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "cannot dial {}: {}",
+            self.address,
+            self.resource.remedy()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_shortage_names_what_is_missing_for_whom_and_a_remedy() {
+        let address = "192.0.2.7:8220".parse().unwrap();
+        let shortage = |error| Shortage::behind(&io::Error::from_raw_os_error(error), address);
+        for (error, missing, remedy) in [
+            (libc::EADDRNOTAVAIL, "no local port", "ip_local_port_range"),
+            (libc::EMFILE, "the process has no descriptor", "ulimit -n"),
+            (libc::ENFILE, "the system has no descriptor", "fs.file-max"),
+            (libc::ENOBUFS, "the kernel has no memory", "tcp_mem"),
+            (libc::ENOMEM, "the kernel has no memory", "tcp_mem"),
+        ] {
+            let words = shortage(error).unwrap().to_string();
+            assert!(words.starts_with("cannot dial 192.0.2.7:8220: "), "{words}");
+            assert!(words.contains(missing) && words.contains(remedy), "{words}");
+        }
+        assert_eq!(shortage(libc::ECONNREFUSED), None);
+        assert_eq!(
+            Shortage::behind(&io::ErrorKind::TimedOut.into(), address),
+            None
+        );
+    }
+}
