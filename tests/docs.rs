@@ -363,10 +363,17 @@ fn the_defaults_in_the_readme_are_those_of_the_reference() {
     assert!(README.contains(&stated), "{stated}");
 }
 
-/// Phrases in which other pages repeat a default, with its key in braces: plain for the value as it is
-/// written, with ~ for the value as sentences write it.
-const REPEATED: [(&str, &str); 19] = [
+/// Where other pages repeat a default, with its key in braces: as it is written, or with ~ as sentences have it.
+const REPEATED: [(&str, &str); 21] = [
     ("docs/metrics.md", "(default `{admin.bind}`)"),
+    (
+        "docs/scaling.md",
+        "portway sends every {~backends.N.keepalive}",
+    ),
+    (
+        "docs/kubernetes.md",
+        "portway sends every\n{~backends.N.keepalive}",
+    ),
     (
         "docs/migrating.md",
         "timeout client {backends.N.idle_timeout}\n",

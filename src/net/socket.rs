@@ -28,7 +28,7 @@ pub struct LegOptions {
 impl LegOptions {
     /// The options of listening sockets, which accepted sockets inherit.
     pub const DEFAULT: Self = Self {
-        keepalive: Duration::from_mins(1),
+        keepalive: Duration::from_secs(45),
         max_unsent: 1 << 20,
     };
     const PROBES: u32 = 3;

@@ -92,7 +92,7 @@ const BACKEND: Table = &[
         "No byte in the open direction once the other has closed."),
     value("stall_timeout", TIMEOUT, Default("10m"),
         "A peer takes no byte while bytes wait for it."),
-    value("keepalive", KEEPALIVE, Default("60s"),
+    value("keepalive", KEEPALIVE, Default("45s"),
         "Idle time before TCP probes on both legs, 1 s to 9 h."),
     value("max_unsent", Size(UNSENT), Default("1MiB"),
         "Bytes that wait in the kernel for one peer without having been sent, 16 KiB to 1 GiB."),

@@ -84,8 +84,8 @@ fn the_keepalive_of_a_backend_holds_on_both_legs() {
         (peer.recv().unwrap(), backend.address()),
     ];
     for (ours, other) in legs {
-        // Until its last byte is acknowledged, another timer runs. Then it has the default of 60 s until
-        // the worker's first review of the connection.
+        // Until its last byte is acknowledged another timer runs; then it has the default of 45 s
+        // until the worker comes across the connection.
         let what = format!("keepalive towards {other}");
         let seconds = within(PATIENCE, &what, || {
             probe_in(ours, other).filter(|seconds| *seconds <= 25)
