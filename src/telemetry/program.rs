@@ -1,12 +1,21 @@
 //! The program log: what the program itself has to say, by `tracing`, on standard error.
 
 use std::env::VarError;
+use std::fmt;
+use std::time::SystemTime;
 
-use tracing::Subscriber;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
 
-use super::Format;
 use super::lines::Lines;
+use super::{Format, Time};
 
 /// The subscriber that writes to `lines`; `filter` has the syntax of `RUST_LOG`.
 pub fn subscriber(
@@ -19,8 +28,94 @@ pub fn subscriber(
         .with_ansi(false)
         .with_writer(move || lines.clone());
     match format {
-        Format::Json => Box::new(builder.json().finish()),
-        Format::Text => Box::new(builder.finish()),
+        Format::Json => Box::new(builder.event_format(Json).finish()),
+        Format::Text => Box::new(builder.with_timer(Now).finish()),
+    }
+}
+
+/// An event as a JSON object. The time has the name and the form that it has in the connection log.
+struct Json;
+
+#[derive(Serialize)]
+struct Object<'e> {
+    time: Time,
+    level: &'static str,
+    fields: Fields,
+    target: &'e str,
+}
+
+impl<S, N> FormatEvent<S, N> for Json
+where
+    S: Subscriber + for<'s> LookupSpan<'s>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let object = Object {
+            time: Time(SystemTime::now()),
+            level: event.metadata().level().as_str(),
+            fields,
+            target: event.metadata().target(),
+        };
+        let json = serde_json::to_string(&object).map_err(|_unwritable| fmt::Error)?;
+        writeln!(writer, "{json}")
+    }
+}
+
+/// The fields of an event, in their order.
+#[derive(Default)]
+struct Fields(Vec<(&'static str, Value)>);
+
+impl Fields {
+    fn push(&mut self, field: &Field, value: impl Into<Value>) {
+        self.0.push((field.name(), value.into()));
+    }
+}
+
+impl Visit for Fields {
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.push(field, value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.push(field, value);
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.push(field, value);
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.push(field, value);
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.push(field, value);
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.push(field, format!("{value:?}"));
+    }
+}
+
+impl Serialize for Fields {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(name, value)| (name, value)))
+    }
+}
+
+/// The time of an event in text.
+struct Now;
+
+impl FormatTime for Now {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        write!(writer, "{}", Time(SystemTime::now()))
     }
 }
 
@@ -89,7 +184,11 @@ mod tests {
         assert_eq!(event["level"], "INFO");
         assert_eq!(event["fields"]["message"], "listening");
         assert_eq!(event["fields"]["listener"], "agents");
-        assert!(event["timestamp"].as_str().unwrap().ends_with('Z'));
+        let time = event["time"].as_str().unwrap();
+        assert_eq!((time.len(), event.get("timestamp")), (24, None), "{text}");
+        // A person reads the time and the message first.
+        assert!(text.starts_with("{\"time\":"), "{text}");
+        assert!(text.contains("\"fields\":{\"message\":"), "{text}");
     }
 
     #[test]
@@ -100,8 +199,9 @@ mod tests {
         let text = written(Format::Text, || tracing::warn!(port = 1, "odd"));
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(
-            text.contains("WARN") && text.ends_with("odd port=1\n"),
+            text.contains("Z  WARN") && text.ends_with("odd port=1\n"),
             "{text}"
         );
+        assert_eq!(text.find('Z'), Some(23), "milliseconds: {text}");
     }
 }

@@ -2,7 +2,7 @@
 //! the log: the rest is escaped, so that no name can forge a line or command a terminal.
 
 use std::borrow::Cow;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -113,7 +113,7 @@ impl<'de> Deserialize<'de> for Pairs {
         impl<'de> Visitor<'de> for InOrder {
             type Value = Pairs;
 
-            fn expecting(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
                 formatter.write_str("an object")
             }
 
@@ -133,9 +133,15 @@ impl<'de> Deserialize<'de> for Pairs {
 #[derive(Clone, Copy, Debug)]
 pub struct Time(pub SystemTime);
 
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        humantime::format_rfc3339_millis(self.0).fmt(f)
+    }
+}
+
 impl Serialize for Time {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&humantime::format_rfc3339_millis(self.0))
+        serializer.collect_str(self)
     }
 }
 
