@@ -192,7 +192,9 @@ impl Registry {
         let mut tables = self.tables();
         self.predecessor_connections.set(predecessor.connections());
         self.publish(&mut tables);
-        predecessor.complete(self.exporter.recorder.handle().render())
+        let page = predecessor.complete(self.exporter.recorder.handle().render());
+        // The exporter writes what Rust does.
+        page.replace(" inf\n", " +Inf\n")
     }
 
     /// Takes in what histograms have recorded, which otherwise grows until the next scrape. Call

@@ -4,6 +4,9 @@ use std::fs::File;
 
 use metrics::Recorder;
 use metrics_process::Collector;
+use rustix::process::{Resource, getrlimit};
+
+use super::table::MAX_VIRTUAL_MEMORY;
 
 /// Collects them. The collector opens the directory of the process in `/proc` and in it one file after
 /// the other; without descriptors for that each series would keep its last value. So some are held in
@@ -27,7 +30,13 @@ impl Default for Process {
 impl Process {
     pub(super) fn publish(&mut self, recorder: &impl Recorder) {
         self.reserve = Reserve::default();
-        metrics::with_local_recorder(recorder, || self.collector.collect());
+        metrics::with_local_recorder(recorder, || {
+            self.collector.collect();
+            // The collector says 0 where there is no limit.
+            if getrlimit(Resource::As).current.is_none() {
+                metrics::gauge!(MAX_VIRTUAL_MEMORY.name).set(f64::INFINITY);
+            }
+        });
         self.reserve = reserve();
     }
 }

@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Resource, getrlimit};
 use strum::VariantArray;
 
 use super::{Kind, Registry, TABLE};
@@ -62,6 +63,21 @@ pub(super) fn full_registry() -> Arc<Registry> {
     drop(registry.endpoint("fleet", "fleet-1.internal:8220"));
     drop(registry.worker(0));
     registry
+}
+
+/// As `ulimit -v` leaves it.
+#[test]
+fn a_limit_of_memory_that_is_not_set_is_infinite() {
+    let page = Registry::new().render();
+    let line = |name: &str| {
+        page.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+    };
+    let told = line("process_virtual_memory_max_bytes").unwrap();
+    match getrlimit(Resource::As).current {
+        None => assert_eq!(told, "+Inf"),
+        Some(limit) => assert_eq!(told, limit.to_string()),
+    }
 }
 
 #[test]
