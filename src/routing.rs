@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::tls::{Alpn, ServerName};
 
+mod nearest;
 mod pattern;
 mod table;
 #[cfg(test)]

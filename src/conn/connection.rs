@@ -209,6 +209,8 @@ impl Connection {
         };
         let moved = |direction| reached.map(|_| self.flow.moved(direction));
         let name = hello.and_then(|hello| hello.server_name.as_ref());
+        let nearest = name.filter(|_| outcome == Outcome::NoRoute);
+        let nearest = nearest.and_then(|name| self.snapshot.routes.nearest(name));
         let name = name.map(|name| name.as_str().as_bytes());
         let partial = trouble.and_then(|trouble| trouble.partial);
         Line {
@@ -220,6 +222,7 @@ impl Connection {
             server_name: name
                 .or_else(|| trouble?.invalid_name.as_deref())
                 .map(ClientText),
+            nearest: nearest.map(ToString::to_string),
             alpn: Protocols(hello.map(Hello::alpn).unwrap_or_default()),
             tls_offered: hello.map(|hello| hello.version),
             route: routed.map(|routed| &*routed.route.name),

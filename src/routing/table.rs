@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::nearest::Spellings;
 use super::ties::ties;
 use super::{Miss, Pattern, Query, Route, Suffix, Unmet};
 use crate::tls::ServerName;
@@ -19,6 +20,7 @@ pub struct Table {
     any_depth: HashMap<Box<str>, Group>,
     any_name: Option<Group>,
     no_name: Option<Group>,
+    pub(super) spellings: Spellings,
 }
 
 /// The routes of one pattern; `None` stands for connections without a server name.
@@ -102,6 +104,7 @@ impl Table {
         };
         let mut ties: Vec<Tie> = ties(&groups, &routes).into_iter().filter_map(tie).collect();
         ties.sort_by(|a, b| (&a.routes, &a.pattern).cmp(&(&b.routes, &b.pattern)));
+        table.spellings = Spellings::new(&routes);
         table.routes = routes;
         if ties.is_empty() {
             Ok(table)
@@ -126,6 +129,16 @@ impl Table {
             taken: decide(query, candidates.iter().copied()),
             candidates,
         }
+    }
+
+    /// What a name that no route takes was probably meant to match; none if it resembles nothing, or has a
+    /// route that only other connections take. The work is bounded, however many routes there are.
+    pub fn nearest(&self, name: &ServerName) -> Option<&Pattern> {
+        let is_for_any = |group: &Group| group.pattern == Some(Pattern::Any);
+        if !self.matching(Some(name)).all(is_for_any) {
+            return None;
+        }
+        self.spellings.nearest(name, &self.routes)
     }
 
     /// The routes, in the order of their positions.

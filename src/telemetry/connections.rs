@@ -40,6 +40,9 @@ pub struct Line<'a> {
     /// The host name of the hello, as sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<ClientText<'a>>,
+    /// The name or pattern of routes.toml that was probably meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nearest: Option<String>,
     /// The protocols offered by ALPN.
     #[serde(skip_serializing_if = "Protocols::is_empty")]
     pub alpn: Protocols<'a>,
@@ -157,9 +160,15 @@ impl ConnectionLog {
             .store(logged == Logged::Failures, Ordering::Relaxed);
     }
 
-    /// Logs the end of a connection, unless it is not wanted or one too many of its kind.
+    /// Whether the end of a connection is logged: it is wanted, and not one too many of its kind. Ask once
+    /// for each, before the line is made.
+    pub fn wants(&self, outcome: Outcome) -> bool {
+        self.wants_at(outcome, self.second())
+    }
+
+    /// Logs the end of a connection that is wanted.
     pub fn log(&self, line: &Line<'_>) {
-        self.log_at(line, self.second());
+        self.lines.send(format::line(self.format, line));
     }
 
     /// Writes the sums of what was suppressed up to the last whole second. Call it every second.
@@ -178,18 +187,18 @@ impl ConnectionLog {
         u32::try_from(self.started.elapsed().as_secs()).unwrap_or(u32::MAX)
     }
 
-    fn log_at(&self, line: &Line<'_>, second: u32) {
-        let is_closed = line.outcome == Outcome::Closed;
-        let unwanted = line.outcome == Outcome::Probe
-            || is_closed && self.only_failures.load(Ordering::Relaxed);
+    fn wants_at(&self, outcome: Outcome, second: u32) -> bool {
+        let is_closed = outcome == Outcome::Closed;
+        let unwanted =
+            outcome == Outcome::Probe || is_closed && self.only_failures.load(Ordering::Relaxed);
         if unwanted {
-            return;
+            return false;
         }
-        if is_closed || self.is_allowed(line.outcome, second) {
-            self.lines.send(format::line(self.format, line));
-        } else {
+        let is_allowed = is_closed || self.is_allowed(outcome, second);
+        if !is_allowed {
             self.registry.lines_suppressed.add(1);
         }
+        is_allowed
     }
 
     fn is_allowed(&self, outcome: Outcome, second: u32) -> bool {

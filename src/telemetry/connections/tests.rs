@@ -22,6 +22,7 @@ fn least(outcome: Outcome) -> Line<'static> {
         client: "192.0.2.7:50123".parse().unwrap(),
         listener: "agents",
         server_name: None,
+        nearest: None,
         alpn: Protocols::default(),
         tls_offered: None,
         route: None,
@@ -49,6 +50,7 @@ fn least(outcome: Outcome) -> Line<'static> {
 fn full(attempts: &[Attempt]) -> Line<'_> {
     Line {
         server_name: Some(ClientText(b"fleet.example.com")),
+        nearest: Some("*.example.com".to_owned()),
         alpn: Protocols(Alpn::new(b"\x02h2\x08http/1.1")),
         tls_offered: Some(Version(0x0304)),
         route: Some("fleet"),
@@ -96,7 +98,7 @@ fn written(form: Format, line: &Line<'_>) -> String {
 fn a_json_line_has_the_fields_in_order() {
     let expected = concat!(
         r#"{"time":"2026-01-01T00:00:00.123Z","id":"000000000000002a","config":1,"#,
-        r#""client":"192.0.2.7:50123","listener":"agents","server_name":"fleet.example.com","#,
+        r#""client":"192.0.2.7:50123","listener":"agents","server_name":"fleet.example.com","nearest":"*.example.com","#,
         r#""alpn":["h2","http/1.1"],"tls_offered":"1.3","route":"fleet","backend":"fleet","#,
         r#""endpoint":"fleet-2.internal:8220","backend_local":"[2001:db8::1]:40000","#,
         r#""attempts":[{"endpoint":"fleet-1.internal:8220","address":"10.0.0.1:8220","#,
@@ -127,7 +129,7 @@ fn what_is_absent_is_left_out() {
 fn a_text_line_has_the_same_fields_for_people() {
     let expected = concat!(
         "2026-01-01T00:00:00.123Z id=000000000000002a config=1 client=192.0.2.7:50123 ",
-        r#"listener=agents server_name=fleet.example.com alpn="h2, http/1.1" tls_offered=1.3 "#,
+        r#"listener=agents server_name=fleet.example.com nearest=*.example.com alpn="h2, http/1.1" tls_offered=1.3 "#,
         "route=fleet backend=fleet endpoint=fleet-2.internal:8220 ",
         "backend_local=[2001:db8::1]:40000 ",
         r#"attempts="fleet-1.internal:8220 10.0.0.1:8220 refused 0.3 ms, "#,
@@ -210,6 +212,13 @@ fn log(logged: Logged) -> (ConnectionLog, Arc<Registry>, PipeReader) {
     (log, registry, reader)
 }
 
+/// A connection has ended in this second.
+fn log_at(log: &ConnectionLog, outcome: Outcome, second: u32) {
+    if log.wants_at(outcome, second) {
+        log.log(&least(outcome));
+    }
+}
+
 /// Ends the log and returns its lines.
 fn end(log: ConnectionLog, mut reader: PipeReader) -> Vec<Value> {
     assert!(log.finish(LONG));
@@ -225,7 +234,7 @@ fn end(log: ConnectionLog, mut reader: PipeReader) -> Vec<Value> {
 fn all_are_logged_but_probes() {
     let (log, _, reader) = log(Logged::All);
     for &outcome in Outcome::VARIANTS {
-        log.log(&least(outcome));
+        log_at(&log, outcome, 0);
     }
     let lines = end(log, reader);
     let outcomes: Vec<&str> = lines
@@ -240,7 +249,7 @@ fn all_are_logged_but_probes() {
 fn failures_are_all_but_probes_and_those_that_closed_in_order() {
     let (log, _, reader) = log(Logged::Failures);
     for &outcome in Outcome::VARIANTS {
-        log.log(&least(outcome));
+        log_at(&log, outcome, 0);
     }
     assert_eq!(end(log, reader).len(), Outcome::VARIANTS.len() - 2);
 }
@@ -250,13 +259,13 @@ fn an_outcome_that_repeats_is_summed_up_in_one_line_a_second() {
     let (log, registry, reader) = log(Logged::All);
     let flood = |second| {
         for _ in 0..10 + 5 {
-            log.log_at(&least(Outcome::NoRoute), second);
-            log.log_at(&least(Outcome::Closed), second);
+            log_at(&log, Outcome::NoRoute, second);
+            log_at(&log, Outcome::Closed, second);
         }
     };
     flood(7);
     // Another outcome has an allowance of its own.
-    log.log_at(&least(Outcome::HelloEof), 7);
+    log_at(&log, Outcome::HelloEof, 7);
     // The next line of its kind ends the second.
     flood(8);
     // Or the clock does; within the second there is no sum, and later only one.
@@ -299,7 +308,7 @@ fn no_line_is_forgotten_when_workers_log_at_once() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for n in 0..1000 {
-                    log.log_at(&least(Outcome::NoRoute), n / 100);
+                    log_at(&log, Outcome::NoRoute, n / 100);
                 }
             });
         }

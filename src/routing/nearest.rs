@@ -1,0 +1,285 @@
+//! The name that was probably meant by one that no route takes.
+//!
+//! Clients choose the names that are asked about, so the work does not grow with the routes: some binary
+//! searches, and comparisons with a few names of about the same length.
+
+use super::{Pattern, Route};
+use crate::tls::ServerName;
+
+/// Names that are looked at on either side of a place in an order.
+const WINDOW: usize = 8;
+
+/// Characters that may be wrong, missing, too many or exchanged with the next one; of a short name fewer.
+const MOST_EDITS: usize = 3;
+
+/// First labels of a name that a wildcard may stand for.
+const MOST_LABELS: usize = 3;
+
+/// Every name and every suffix of a wildcard, in an order in which names that are spelled alike stand near
+/// each other.
+#[derive(Debug, Default)]
+pub(super) struct Spellings {
+    names: Order,
+    suffixes: Order,
+}
+
+/// Places in two orders: by the first characters and by the last ones. A name with one typing error stands
+/// near the one that was meant in at least one of them, unless very many names share what is right.
+#[derive(Debug, Default)]
+struct Order {
+    by_head: Vec<Place>,
+    by_tail: Vec<Place>,
+}
+
+/// A pattern of a route.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    route: usize,
+    pattern: usize,
+}
+
+impl Spellings {
+    pub(super) fn new(routes: &[Route]) -> Self {
+        let (mut names, mut suffixes) = (Vec::new(), Vec::new());
+        for (route, of_route) in routes.iter().enumerate() {
+            for (pattern, one) in of_route.server_names.iter().enumerate() {
+                let place = Place { route, pattern };
+                match one {
+                    Pattern::Any => {}
+                    Pattern::AnyDepth(_) | Pattern::OneLabel(_) => suffixes.push(place),
+                    Pattern::Exact(_) => names.push(place),
+                }
+            }
+        }
+        Self {
+            names: Order::new(names, routes),
+            suffixes: Order::new(suffixes, routes),
+        }
+    }
+
+    /// The pattern that is nearest to a name, if one is near.
+    pub(super) fn nearest<'r>(
+        &self,
+        name: &ServerName,
+        routes: &'r [Route],
+    ) -> Option<&'r Pattern> {
+        let candidates = self.candidates(name.as_str(), routes);
+        let near = candidates.filter_map(|(word, pattern)| {
+            let spelled = spelled(pattern);
+            let most = MOST_EDITS.min(spelled.len() / 4).max(1);
+            if word.len().abs_diff(spelled.len()) > most {
+                return None;
+            }
+            let edits = edits(word, spelled);
+            (edits <= most).then_some((edits, pattern))
+        });
+        let nearest = near.min_by(|(a, first), (b, second)| {
+            // Of two that are as near an exact name is first, then the order of the alphabet decides.
+            a.cmp(b).then_with(|| second.cmp(first))
+        });
+        nearest.map(|(_, pattern)| pattern)
+    }
+
+    /// Patterns with what would have to be their spelling for the name to match.
+    fn candidates<'n, 'r>(
+        &self,
+        name: &'n str,
+        routes: &'r [Route],
+    ) -> impl Iterator<Item = (&'n str, &'r Pattern)> {
+        let tails = std::iter::successors(Some(name), |name| Some(name.split_once('.')?.1));
+        let tails = tails.enumerate().skip(1).take(MOST_LABELS);
+        let suffixes = tails.flat_map(move |(labels, tail)| {
+            let near = self.suffixes.around(tail, routes);
+            let fits = move |pattern: &&Pattern| match pattern {
+                Pattern::OneLabel(_) => labels == 1,
+                Pattern::AnyDepth(_) | Pattern::Exact(_) | Pattern::Any => true,
+            };
+            near.filter(fits).map(move |pattern| (tail, pattern))
+        });
+        let names = self.names.around(name, routes);
+        names.map(move |pattern| (name, pattern)).chain(suffixes)
+    }
+}
+
+impl Order {
+    fn new(mut places: Vec<Place>, routes: &[Route]) -> Self {
+        let text = |place: &Place| place.text(routes);
+        places.sort_by_key(text);
+        // Routes of one name for several listeners.
+        places.dedup_by_key(|place| text(place));
+        let mut by_tail = places.clone();
+        by_tail.sort_by(|a, b| reversed(text(a)).cmp(reversed(text(b))));
+        Self {
+            by_head: places,
+            by_tail,
+        }
+    }
+
+    /// The patterns on both sides of where the word would stand.
+    fn around<'r>(&self, word: &str, routes: &'r [Route]) -> impl Iterator<Item = &'r Pattern> {
+        let text = |place: &Place| place.text(routes);
+        let head = (self.by_head).partition_point(|place| text(place) < word);
+        let tail = (self.by_tail).partition_point(|place| reversed(text(place)).lt(reversed(word)));
+        let [head, tail] = [(&self.by_head, head), (&self.by_tail, tail)].map(|(order, at)| {
+            let end = order.len().min(at + WINDOW);
+            order
+                .get(at.saturating_sub(WINDOW)..end)
+                .unwrap_or_default()
+        });
+        head.iter()
+            .chain(tail)
+            .filter_map(|place| place.pattern(routes))
+    }
+}
+
+impl Place {
+    fn pattern<'r>(&self, routes: &'r [Route]) -> Option<&'r Pattern> {
+        routes.get(self.route)?.server_names.get(self.pattern)
+    }
+
+    fn text<'r>(&self, routes: &'r [Route]) -> &'r str {
+        self.pattern(routes).map_or("", spelled)
+    }
+}
+
+/// The name without its wildcard.
+fn spelled(pattern: &Pattern) -> &str {
+    match pattern {
+        Pattern::Any => "",
+        Pattern::AnyDepth(suffix) | Pattern::OneLabel(suffix) => suffix.as_str(),
+        Pattern::Exact(name) => name.as_str(),
+    }
+}
+
+fn reversed(text: &str) -> impl Iterator<Item = u8> {
+    text.bytes().rev()
+}
+
+/// How many edits make one of two names the other. What they begin and end with alike costs nothing.
+fn edits(one: &str, other: &str) -> usize {
+    let head = one
+        .bytes()
+        .zip(other.bytes())
+        .take_while(|(a, b)| a == b)
+        .count();
+    let (Some(one), Some(other)) = (one.get(head..), other.get(head..)) else {
+        return usize::MAX;
+    };
+    let tail = reversed(one)
+        .zip(reversed(other))
+        .take_while(|(a, b)| a == b)
+        .count();
+    let middle = |text: &'_ str| text.get(..text.len() - tail).map(str::len);
+    match (middle(one), middle(other)) {
+        (Some(first), Some(second)) => strsim::osa_distance(
+            one.get(..first).unwrap_or(one),
+            other.get(..second).unwrap_or(other),
+        ),
+        _ => usize::MAX,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::routing::Table;
+
+    fn route(names: impl IntoIterator<Item = String>) -> Route {
+        Route {
+            name: Arc::from("all"),
+            server_names: names
+                .into_iter()
+                .map(|name| Pattern::parse(&name).unwrap())
+                .collect(),
+            no_server_name: false,
+            listeners: Vec::new(),
+            alpn: Vec::new(),
+            clients: Vec::new(),
+            backend: 0,
+        }
+    }
+
+    fn nearest(table: &Table, name: &str) -> Option<String> {
+        let name = ServerName::parse(name.as_bytes()).unwrap();
+        table.nearest(&name).map(ToString::to_string)
+    }
+
+    fn table(names: &[&str]) -> Table {
+        Table::build(vec![route(names.iter().map(|name| (*name).to_owned()))]).unwrap()
+    }
+
+    #[test]
+    fn a_typing_error_leads_to_the_name_that_was_meant() {
+        let table = table(&[
+            "fleet.example.com",
+            "es.example.com",
+            "*.agents.example.com",
+            "**.vpce.us-east-1.aws.elastic-cloud.com",
+        ]);
+        for (name, meant) in [
+            ("fleet.exmaple.com", "fleet.example.com"),
+            ("flet.example.com", "fleet.example.com"),
+            ("fleeet.example.com", "fleet.example.com"),
+            ("fleet.example.co", "fleet.example.com"),
+            ("fleet-example.com", "fleet.example.com"),
+            ("se.example.com", "es.example.com"),
+            ("a-7.agnets.example.com", "*.agents.example.com"),
+            (
+                "0f3a.fleet.vpce.us-east1.aws.elastic-cloud.com",
+                "**.vpce.us-east-1.aws.elastic-cloud.com",
+            ),
+        ] {
+            assert_eq!(nearest(&table, name).as_deref(), Some(meant), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_resembles_none_leads_nowhere() {
+        let table = table(&["fleet.example.com", "*.agents.example.com", "a.b", "**"]);
+        for name in [
+            "www.example.org",
+            "fleet.com",
+            "c.d",
+            "x.y.z.agnets.example.com",
+        ] {
+            assert_eq!(nearest(&table, name), None, "{name}");
+        }
+        // They have a route, if not everywhere.
+        for name in ["fleet.example.com", "x.agents.example.com"] {
+            assert_eq!(nearest(&table, name), None, "{name}");
+        }
+        assert_eq!(nearest(&Table::default(), "fleet.example.com"), None);
+    }
+
+    /// As many as a file can have, which resemble each other more than names do.
+    #[test]
+    fn among_thousands_of_names_few_are_compared_and_most_errors_lead_to_what_was_meant() {
+        let host = |number: usize| format!("host-{number:05}.site-{}.example.com", number % 40);
+        let wildcard = |number: usize| format!("**.site-{number:05}.example.org");
+        let names = (0..14_000).map(host).chain((0..1000).map(wildcard));
+        let table = Table::build(vec![route(names)]).unwrap();
+        let routes = table.routes();
+        let (mut asked, mut meant) = (0, 0);
+        for number in (0..14_000).step_by(37) {
+            let name = host(number);
+            for at in 0..name.len() - 1 {
+                let mut typed = name.clone().into_bytes();
+                typed.swap(at, at + 1);
+                let Ok(typed) = ServerName::parse(&typed) else {
+                    continue;
+                };
+                let compared = table.spellings.candidates(typed.as_str(), routes).count();
+                assert!(compared <= 4 * WINDOW * (1 + MOST_LABELS), "{compared}");
+                if let Some(found) = table.nearest(&typed) {
+                    asked += 1;
+                    meant += usize::from(edits(typed.as_str(), spelled(found)) == 1);
+                }
+            }
+        }
+        assert!(asked > 8000 && meant * 10 > asked * 9, "{meant} of {asked}");
+        let found = nearest(&table, "a.b.site-00o17.example.org").unwrap();
+        assert!(found.starts_with("**.site-00"), "{found}");
+    }
+}
