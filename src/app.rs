@@ -2,6 +2,7 @@
 
 mod build;
 mod early;
+mod introduction;
 mod signals;
 
 use std::fs::File;
@@ -19,6 +20,7 @@ use tokio::task::spawn_local;
 
 use build::{Parts, build};
 use early::EarlyRequests;
+use introduction::introduce;
 use signals::Signals;
 
 use crate::admission::Machine;
@@ -244,6 +246,7 @@ async fn relay(
     registry: Arc<Registry>,
     (log, mut early): (Arc<ConnectionLog>, EarlyRequests),
 ) -> Result<Stopped, StartError> {
+    introduce(&options.file, &loaded.settings);
     // Before sockets come that may be more than the soft limit allows.
     let machine = Machine::read();
     let mut inherited = Inherited::from_systemd().map_err(StartError::Inherited)?;

@@ -15,6 +15,8 @@ pub use metrics::{
 };
 pub use vital::Vital;
 
+use std::fmt::Display;
+
 use strum::{EnumString, VariantNames};
 
 /// Which connections get a line in the connection log: `log.connections`.
@@ -36,4 +38,19 @@ pub enum Format {
     Json,
     /// `key=value`, for people.
     Text,
+}
+
+/// The first items, with commas between them, and how many more there are.
+pub fn list(items: impl IntoIterator<Item = impl Display>, most: usize) -> String {
+    let mut items = items.into_iter();
+    let shown = items.by_ref().take(most).map(|item| item.to_string());
+    let mut shown: Vec<String> = shown.collect();
+    if let more @ 1.. = items.count() {
+        shown.push(format!("{more} more"));
+    }
+    if shown.is_empty() {
+        "none".to_owned()
+    } else {
+        shown.join(", ")
+    }
 }

@@ -1,14 +1,16 @@
-//! The first moments of the program: what it says when it cannot start.
+//! The first moments of the program: what it says when it starts, and when it cannot.
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::net::Shutdown;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::fixture::{PATIENCE, PORTWAY, config, within};
+use super::fixture::{PATIENCE, PORTWAY, Portway, config, message, route, within};
+use super::peers::Backend;
 
 /// A routes.toml without faults.
 fn toml() -> String {
@@ -142,5 +144,61 @@ fn a_stop_in_the_first_moments_is_an_orderly_end() {
     for signal in [Signal::TERM, Signal::INT] {
         let (said, status) = with_early_signals(&[Signal::HUP, signal], None);
         assert_eq!(status.code(), Some(0), "{said}");
+    }
+}
+
+#[test]
+fn the_start_tells_version_file_backends_and_routes() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let told = |what: &str| {
+        let line = portway.program.find(|line| message(line) == what);
+        line.unwrap_or_else(|| panic!("no {what}"))["fields"].clone()
+    };
+    let start = told("portway starts");
+    assert_eq!(start["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(start["file"], portway.file().to_str().unwrap());
+    assert_eq!(start["pid"], portway.pid());
+    let backends = told("backends");
+    assert_eq!(
+        (&backends["count"], &backends["backends"]),
+        (&1.into(), &format!("fleet ({})", backend.address()).into())
+    );
+    assert_eq!(told("routes")["routes"], "fleet (fleet.example -> fleet)");
+    assert!(told("limits")["max_connections"].is_number());
+    // It comes first.
+    assert_eq!(message(&portway.program.all()[0]), "portway starts");
+}
+
+/// As many as a file may have.
+#[test]
+fn the_start_tells_the_first_of_many_routes() {
+    let backend = Backend::echo();
+    let mut toml = config(&[backend.address()], "", "");
+    for number in 0..200 {
+        toml += &route(&format!("r{number}"), backend.address(), "");
+    }
+    let portway = Portway::start(&toml);
+    for what in ["backends", "routes"] {
+        let line = portway.program.find(|line| message(line) == what).unwrap();
+        let told = line["fields"][what].as_str().unwrap();
+        assert!(told.ends_with(", 191 more") && told.len() < 1000, "{told}");
+    }
+}
+
+#[test]
+fn both_logs_have_the_time_under_one_name_and_in_one_form() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    drop(portway.client().shutdown(Shutdown::Write));
+    let connection = portway.wait_line(|line| line["outcome"].is_string());
+    for line in portway.program.all().iter().chain([&connection]) {
+        let time = line["time"].as_str().unwrap_or_else(|| panic!("{line}"));
+        assert_eq!(
+            (time.len(), time.chars().nth(19)),
+            (24, Some('.')),
+            "{line}"
+        );
+        assert_eq!(line.get("timestamp"), None, "{line}");
     }
 }
