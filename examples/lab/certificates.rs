@@ -14,7 +14,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use x509_parser::parse_x509_certificate;
 
-use crate::Result;
+use crate::{Result, progress};
 
 /// Signs certificates, and is the authority that a peer trusts.
 pub(crate) struct Authority {
@@ -91,6 +91,9 @@ pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> String {
 }
 
 fn named(common_name: &str, names: &[&str]) -> Result<CertificateParams> {
+    progress(&format!(
+        "makes an RSA key and a certificate: {common_name}"
+    ));
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let mut params = CertificateParams::new(names)?;
     params

@@ -20,7 +20,6 @@ use rustls::ServerConfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
 
-use crate::Result;
 use crate::certificates::{Authority, Identity};
 use crate::client::{Client, Failure, Saw};
 use crate::elasticsearch::Elasticsearch;
@@ -28,6 +27,7 @@ use crate::fleet_server::{FleetServer, Output};
 use crate::relay::Relay;
 use crate::server::{Journal, Kind, Seen, Server};
 use crate::tls::{self, Offer};
+use crate::{Result, progress};
 
 pub(crate) const FLEET: &str = "fleet.example";
 pub(crate) const FLEET_MTLS: &str = "fleet-mtls.example";
@@ -125,6 +125,7 @@ impl Lab {
             (addresses.es_1, addresses.es_2) = (addresses.es_2, addresses.es_1);
         }
         let routes = routes(&addresses);
+        progress("starts portway");
         let relay = Relay::start(&routes)?;
 
         let (sender, journal) = Journal::new();
@@ -142,6 +143,7 @@ impl Lab {
         let mutual = output(ES_MTLS, Some(&identity))?;
         let fleet_mtls = Arc::new(FleetServer::new(MUTUAL_POLICY, mutual));
         listeners.serve(&authority, &sender, [&fleet, &fleet_mtls])?;
+        progress("Fleet Servers and Elasticsearch are up");
 
         let agent = authority.client("agent-1")?;
         let stranger = Authority::new("another authority")?.client("stranger")?;

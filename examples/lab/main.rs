@@ -27,6 +27,8 @@ mod table;
 mod tls;
 
 use std::process::ExitCode;
+use std::sync::LazyLock;
+use std::time::Instant;
 
 use clap::Parser;
 
@@ -48,6 +50,13 @@ struct Options {
 /// Any error; the reader gets its text.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Result<T, E = Error> = std::result::Result<T, E>;
+
+static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Says what the lab does now, on standard error: keys and held check-ins take seconds each.
+fn progress(what: &str) {
+    eprintln!("{:6.1} s  {what}", STARTED.elapsed().as_secs_f64());
+}
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -73,6 +82,7 @@ fn run(options: &Options) -> Result<bool> {
     })?;
     // The stand-ins end first, so that open connections do not delay the drain.
     drop(runtime);
+    progress("stops portway");
     let log = relay.stop();
 
     println!("{}", table::render(&rows));

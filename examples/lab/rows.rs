@@ -14,7 +14,7 @@ use crate::lab::{
 use crate::server::{Kind, Seen};
 use crate::table::Row;
 use crate::tls::Offer;
-use crate::{Result, output};
+use crate::{Result, output, progress};
 
 /// Longest time of a row, including a held check-in.
 const ROW_TIMEOUT: Duration = Duration::from_secs(20);
@@ -126,6 +126,7 @@ const REACHES: [Reach; 9] = [
 
 impl Reach {
     async fn run(&self, lab: &mut Lab) -> Row {
+        progress(self.name);
         lab.journal.clear();
         let mut row = Row {
             name: self.name,
@@ -243,6 +244,7 @@ const REFUSALS: [Refusal; 3] = [
 
 impl Refusal {
     async fn run(&self, lab: &mut Lab) -> Row {
+        progress(self.name);
         lab.journal.clear();
         let mut row = Row {
             name: self.name,
