@@ -81,7 +81,7 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
     let log = connection_log(&settings, output, &registry)?;
     let setup = build(Parts {
         settings,
-        hash: 0,
+        source: config::Source::default(),
         file: None,
         inherited: Inherited::default(),
         machine: Machine::read(),
@@ -115,8 +115,10 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
 pub struct Options {
     /// Where routes.toml is.
     pub file: PathBuf,
-    /// How log lines are written.
-    pub format: Format,
+    /// How lines of the connection log are written.
+    pub connections: Format,
+    /// How lines of the program log are written.
+    pub program: Format,
     /// Whether changes of the file are to be noticed.
     pub watch: bool,
     /// Whether the listeners of a portway that runs with the same file are taken over.
@@ -149,7 +151,7 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    program::install(program.clone(), options.format);
+    program::install(program.clone(), options.program);
     let _flush = AtEnd(|| program.finish(LAST_LINES));
     let (runtime, signals) = match begun.map_err(StartError::at("start the event loop of control"))
     {
@@ -233,7 +235,7 @@ async fn run_with(
     let output = Output {
         connections: lines::stdout()
             .map_err(StartError::at("use standard output for the connection log"))?,
-        format: options.format,
+        format: options.connections,
     };
     let log = connection_log(&loaded.settings, output, &registry)?;
     let _flush = AtEnd(|| log.finish(LAST_LINES));
@@ -263,7 +265,7 @@ async fn relay(
     }
     let setup = build(Parts {
         settings: loaded.settings,
-        hash: loaded.hash,
+        source: loaded.source,
         file: Some(control::File {
             path: options.file,
             watch: options.watch,

@@ -4,6 +4,7 @@
 //! [`Settings`], in which everything is checked and every default filled in. A fault of syntax ends the
 //! reading at the first; unknown keys, faults of type and of meaning are collected and reported all at once.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -31,7 +32,7 @@ mod unknown;
 mod values;
 
 use faults::Fault;
-pub use faults::Faults;
+pub use faults::{Faults, ToldFault};
 pub use place::place_of;
 pub use schema::schema;
 
@@ -109,7 +110,16 @@ pub struct Loaded {
     pub settings: Settings,
     /// What is allowed and probably not meant; `check --strict` makes errors of them.
     pub warnings: Faults,
-    /// CRC-32 of the file: the same wherever the same file is in force.
+    /// What it was made of.
+    pub source: Source,
+}
+
+/// What settings were made of.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The text of the file.
+    pub text: Arc<str>,
+    /// CRC-32 of the text: the same wherever the same file is in force.
     pub hash: u32,
 }
 
@@ -189,6 +199,12 @@ pub fn read(path: &Path) -> Result<String, Faults> {
     })
 }
 
+/// A name as people write it, as a hello has it: in A-labels. Or what is wrong with it, and what to write.
+pub fn a_labels(name: &str) -> Result<Cow<'_, str>, String> {
+    let ascii = values::to_ascii("", name);
+    ascii.map_err(|wrong| format!("{}: {}", wrong.message, wrong.help))
+}
+
 /// Checks the text of a file that the user knows as `file_name`.
 pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     let one = |fault| Faults::one(file_name, text, fault);
@@ -206,7 +222,10 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
         Ok(Loaded {
             settings,
             warnings: Faults::new(file_name, text, warnings),
-            hash: crc32fast::hash(text.as_bytes()),
+            source: Source {
+                text: text.into(),
+                hash: crc32fast::hash(text.as_bytes()),
+            },
         })
     } else {
         Err(Faults::new(file_name, text, faults))

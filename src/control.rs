@@ -44,7 +44,7 @@ pub use error::StartError;
 use in_force::InForce;
 use names::Names;
 use reload::{Reload, Settled};
-pub use request::{NotReloaded, Reloaded, Request, Requests, Takeover};
+pub use request::{Configuration, NotReloaded, Reloaded, Request, Requests, Takeover};
 pub use setup::{File, Setup};
 use socket::{Before, Successor};
 use steps::Steps;
@@ -252,6 +252,7 @@ impl Control {
                 Event::Request(Request::Succeeds(link)) => self.succeed(link),
                 Event::Request(Request::Sockets(answer)) => self.give(answer),
                 Event::Request(Request::Reload(asker)) => self.reload(asker),
+                Event::Request(Request::Configuration(asker)) => self.show(asker),
                 Event::Settled(Settled { change, askers }) => match change {
                     Ok(change) => self.enter(change, askers),
                     Err(rejected) => self.reject(rejected, askers),
@@ -280,6 +281,12 @@ impl Control {
         if let Some(leave) = self.leave_admin.take() {
             leave.cancel();
         }
+    }
+
+    /// Tells which configuration is in force.
+    fn show(&self, asker: oneshot::Sender<Configuration>) {
+        // Who has asked may be gone.
+        drop(asker.send(self.in_force.configuration.clone()));
     }
 
     /// Leaves the control socket to another process.

@@ -16,6 +16,8 @@ use std::thread;
 use portway::net;
 use tempfile::TempDir;
 
+#[path = "cli/first_contact.rs"]
+mod first_contact;
 #[path = "cli/generate.rs"]
 mod generate;
 #[path = "cli/healthcheck.rs"]
@@ -23,6 +25,8 @@ mod healthcheck;
 #[path = "support/hello.rs"]
 #[expect(dead_code, reason = "other tests need the rest")]
 mod hello;
+#[path = "cli/output.rs"]
+mod output;
 
 /// A directory with the shipped routes.toml and a hello for it.
 fn directory() -> TempDir {
@@ -43,6 +47,7 @@ fn portway(directory: &Path, line: &str) -> Output {
     Command::new(env!("CARGO_BIN_EXE_portway"))
         .args(line.split_whitespace())
         .current_dir(directory)
+        .env_remove("PORTWAY_CONFIG")
         .output()
         .unwrap()
 }
@@ -125,10 +130,35 @@ fn explain_tells_the_route_and_those_passed_over() {
     assert_snapshot("explain_routed", &session(directory().path(), &lines));
 }
 
+/// `check` takes them too.
+#[test]
+fn explain_takes_a_name_in_unicode() {
+    let directory = directory();
+    let text = include_str!("../routes.toml").replace("es.example.com", "b\u{fc}cher.example");
+    fs::write(directory.path().join("routes.toml"), text).unwrap();
+    for line in [
+        "explain b\u{fc}cher.example",
+        "explain B\u{dc}CHER.example",
+        "explain --server-name b\u{fc}cher.example",
+        "explain xn--bcher-kva.example",
+    ] {
+        let output = portway(directory.path(), line);
+        assert!(output.status.success(), "{line}: {output:?}");
+        let told = String::from_utf8(output.stdout).unwrap();
+        let route = "route        elasticsearch (xn--bcher-kva.example)";
+        assert!(told.contains(route), "{line}: {told}");
+    }
+    let output = portway(directory.path(), "explain fleet\u{200b}.example.com");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(told.contains("U+200B"), "{told}");
+}
+
 #[test]
 fn explain_tells_why_a_connection_is_refused_and_what_the_client_gets() {
     let lines = [
         "--server-name nobody.example.org --listener agents",
+        "othre.example.org --listener agents",
+        "fleet.exmaple.com --listener agents",
         "--server-name 10.0.0.7 --listener agents",
         "--no-server-name --listener agents",
         "--server-name fleet.example.com --listener agents --client 10.66.0.1",
@@ -208,6 +238,9 @@ fn bad_usage_has_its_own_exit_status() {
         "fly",
         "explain",
         "explain --server-name a.example --no-server-name",
+        "explain a.example --server-name a.example",
+        "explain a.example --no-server-name",
+        "explain fleet\u{200b}.example.com",
         "explain --hello hello.bin --alpn h2",
         "explain --server-name a.example --client office",
         "explain --config explain.toml --server-name a.example",

@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::admin::State;
 use crate::admission::{Admission, Machine};
-use crate::config::Settings;
+use crate::config::{Settings, Source};
 use crate::conn::Context;
 use crate::control::change::ChangeBuilder;
 use crate::control::error::remedy;
@@ -37,8 +37,8 @@ const MOST_WORKERS: usize = 8;
 pub(super) struct Parts {
     /// The first configuration.
     pub(super) settings: Settings,
-    /// CRC-32 of its file.
-    pub(super) hash: u32,
+    /// Its file.
+    pub(super) source: Source,
     /// The file, if there is one.
     pub(super) file: Option<control::File>,
     /// Listening sockets that somebody else has opened.
@@ -54,7 +54,7 @@ pub(super) struct Parts {
 pub(super) fn build(parts: Parts) -> Result<control::Setup, StartError> {
     let Parts {
         settings,
-        hash,
+        source,
         file,
         mut inherited,
         machine,
@@ -77,7 +77,7 @@ pub(super) fn build(parts: Parts) -> Result<control::Setup, StartError> {
         Arc::clone(&registry),
         Arc::clone(&log),
     );
-    let first = builder.change(settings, hash, &mut inherited)?;
+    let first = builder.change(settings, source, &mut inherited)?;
     let unwanted = inherited.finish()?;
     let crew = Crew {
         max_client_hello: first.snapshot.hello.max_size,

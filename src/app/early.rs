@@ -33,7 +33,13 @@ impl EarlyRequests {
                 request = self.requested.recv() => match request {
                     Some(Request::Reload(_)) => self.reload = true,
                     Some(Request::Stop) | None => return None,
-                    Some(Request::Sockets(_) | Request::TakenOver(_) | Request::Succeeds(_)) => {}
+                    // Nobody reaches this process yet.
+                    Some(
+                        Request::Configuration(_)
+                        | Request::Sockets(_)
+                        | Request::TakenOver(_)
+                        | Request::Succeeds(_),
+                    ) => {}
                 },
             }
         }

@@ -1,5 +1,6 @@
 //! `portway explain`: the look-up of the relay, with its reasons.
 
+use std::borrow::Cow;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -8,18 +9,21 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::BAD_USAGE;
-use super::report::Report;
-use crate::config::{Listener, Settings};
+use super::configuration::{self, Chosen};
+use super::explanation::{Explanation, Hello, Refused};
+use super::file::File;
+use super::output::{Output, json};
+use crate::config::{self, Listener, Settings};
 use crate::conn::Refusal;
 use crate::net;
 use crate::outcome::Outcome;
-use crate::routing::Query;
+use crate::routing::{Pattern, Query};
 use crate::tls::{self, Alpn, Progress, ServerName, Version};
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     #[command(flatten)]
-    file: super::File,
+    file: File,
     #[command(flatten)]
     source: Source,
     /// The listener that it arrives on; may be left out if there is one
@@ -31,12 +35,17 @@ pub(super) struct Explain {
     /// The address of the client; without it a route for networks may look closed
     #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
     client: IpAddr,
+    #[command(flatten)]
+    output: Output,
 }
 
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Source {
     /// The server name that the connection asks for
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+    /// The same as NAME
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
     /// It asks for none: agents that dial an address do so
@@ -60,33 +69,54 @@ struct Facts {
 impl Explain {
     pub(super) fn run(mut self) -> io::Result<ExitCode> {
         self.client = self.client.to_canonical();
-        let settings = match self.file.load()? {
-            Ok(loaded) => loaded.settings,
-            Err(bad) => return Ok(bad),
+        let path = self.file.path();
+        let Chosen {
+            settings,
+            origin,
+            note,
+        } = match configuration::choose(&path) {
+            Ok(chosen) => chosen,
+            Err(faults) => return self.output.faults(&path, &faults),
         };
         let listener = match self.listener(&settings) {
             Ok(listener) => listener,
-            Err(message) => {
-                writeln!(io::stderr(), "error: {message}")?;
-                return Ok(ExitCode::from(BAD_USAGE));
-            }
+            Err(message) => return bad_usage(&message),
         };
-        let facts = match self.facts(settings.hello.max_size) {
+        let name = match self.server_name() {
+            Ok(name) => name,
+            Err(message) => return bad_usage(&message),
+        };
+        let facts = match self.facts(name.as_deref(), settings.hello.max_size) {
             Ok(facts) => facts,
             Err(error) => {
                 writeln!(io::stderr(), "error: the hello cannot be read: {error}")?;
                 return Ok(ExitCode::FAILURE);
             }
         };
-        let mut report = Report::default();
-        let routed = self.look_up(&settings, listener, facts, &mut report);
-        if let Err(refusal) = &routed {
-            report.refusal(refusal);
+        let mut explanation = Explanation {
+            file: path.display().to_string(),
+            origin,
+            note,
+            listener: &listener.name,
+            client: self.client,
+            hello: None,
+            taken: None,
+            passed_over: Vec::new(),
+            refused: None,
+        };
+        let nearest = self.look_up(&settings, listener, facts, &mut explanation);
+        if let Err((refusal, nearest)) = nearest {
+            explanation.refused = Some(Refused::new(&refusal, nearest));
         }
-        write!(io::stdout(), "{report}")?;
-        Ok(match routed {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
+        if self.output.is_json() {
+            json(&explanation)?;
+        } else {
+            write!(io::stdout(), "{explanation}")?;
+        }
+        Ok(if explanation.refused.is_none() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::FAILURE
         })
     }
 
@@ -102,46 +132,54 @@ impl Explain {
         }
     }
 
-    /// The steps of a connection, in their order.
-    fn look_up(
+    /// The name that the arguments tell, in the form in which a hello has it.
+    fn server_name(&self) -> Result<Option<Cow<'_, str>>, String> {
+        let Source {
+            name, server_name, ..
+        } = &self.source;
+        let written = name.as_ref().or(server_name.as_ref());
+        written.map(|name| config::a_labels(name)).transpose()
+    }
+
+    /// The steps of a connection, in their order. Where it ends, and the pattern that its name is near to.
+    fn look_up<'s>(
         &self,
-        settings: &Settings,
-        listener: &Listener,
+        settings: &'s Settings,
+        listener: &'s Listener,
         facts: Result<Facts, Refusal>,
-        report: &mut Report,
-    ) -> Result<(), Refusal> {
-        report.line("listener", &listener.name);
-        report.line("client", &self.client.to_string());
+        explanation: &mut Explanation<'s>,
+    ) -> Result<(), (Refusal, Option<&'s Pattern>)> {
         if !listener.clients.admit(self.client) {
-            return Err(Refusal::client_denied());
+            return Err((Refusal::client_denied(), None));
         }
-        let facts = facts?;
-        report.hello(facts.server_name.as_deref(), Alpn::new(&facts.alpn));
-        if let Some(size) = facts.size {
-            report.line("hello", &format!("{size} bytes"));
-        }
-        if facts.ech {
-            report.line("ECH", "offered; the server name is the outer one");
-        }
+        let facts = facts.map_err(|refusal| (refusal, None))?;
+        explanation.hello = Some(Hello {
+            unicode: self.source.unicode(),
+            size: facts.size,
+            ech: facts.ech,
+            ..Hello::new(facts.server_name.as_deref(), Alpn::new(&facts.alpn))
+        });
         let server_name = (facts.server_name.as_deref())
             .map(ServerName::parse)
             .transpose()
-            .map_err(|invalid| Refusal::invalid_name(&[], invalid))?;
-        let seen = settings.routes.consider(&Query {
+            .map_err(|invalid| (Refusal::invalid_name(&[], invalid), None))?;
+        let query = Query {
             listener: &listener.name,
             server_name: server_name.as_ref(),
             alpn: Alpn::new(&facts.alpn),
             client: self.client,
-        });
-        report.look_up(&seen, settings);
+        };
+        let seen = settings.routes.consider(&query);
+        explanation.look_up(&seen, settings);
+        let nearest = || settings.routes.nearest(server_name.as_ref()?);
         match seen.taken {
             Ok(_) => Ok(()),
-            Err(miss) => Err(Refusal::missed(miss, facts.version)),
+            Err(miss) => Err((Refusal::missed(miss, facts.version), nearest())),
         }
     }
 
     /// The hello that the arguments tell, or why the file is none that may be routed.
-    fn facts(&self, max: usize) -> io::Result<Result<Facts, Refusal>> {
+    fn facts(&self, name: Option<&str>, max: usize) -> io::Result<Result<Facts, Refusal>> {
         if let Some(path) = &self.source.hello {
             return read(path, max);
         }
@@ -152,17 +190,26 @@ impl Explain {
         }
         let alpn = Alpn::new(&alpn).head().to_vec();
         Ok(Ok(Facts {
-            server_name: self
-                .source
-                .server_name
-                .as_ref()
-                .map(|name| name.clone().into_bytes()),
+            server_name: name.map(|name| name.as_bytes().to_vec()),
             alpn,
             version: Version::TLS_1_3,
             ech: false,
             size: None,
         }))
     }
+}
+
+impl Source {
+    /// The name as it is written, if that is not what a hello has.
+    fn unicode(&self) -> Option<String> {
+        let written = self.name.as_ref().or(self.server_name.as_ref());
+        written.filter(|name| !name.is_ascii()).cloned()
+    }
+}
+
+fn bad_usage(message: &str) -> io::Result<ExitCode> {
+    writeln!(io::stderr(), "error: {message}")?;
+    Ok(ExitCode::from(BAD_USAGE))
 }
 
 /// The value of `--alpn`: its length is one byte on the wire (RFC 7301 section 3.1).

@@ -76,6 +76,8 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
     let page = String::from_utf8_lossy(&page)
         .replacen(r#" 1 " " "#, r#" 1 "" "#, 1)
         .replace(".SH EXTRA\nExamples:\n", ".SH EXAMPLES\n")
+        .replace(".SH EXTRA\nEnvironment:\n", ".SH ENVIRONMENT\n")
+        .replace("\n\nEnvironment:\n", "\n.SH ENVIRONMENT\n")
         .replace("\n\nExit status: ", "\n.SH \"EXIT STATUS\"\n")
         .replace("\n.br\n\n.br\n", "\n.sp\n");
     Ok(page.into_bytes())

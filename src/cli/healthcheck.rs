@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde::Serialize;
 
-use super::colours;
+use super::file::FileArgument;
+use super::output::{Output, colours, json};
 use crate::config::{self, keys};
 
 /// For connecting and the whole answer.
@@ -20,31 +22,54 @@ const LARGEST: usize = 64 << 10;
 #[derive(Debug, Args)]
 pub(super) struct Healthcheck {
     #[command(flatten)]
-    file: super::File,
+    file: FileArgument,
     /// Ask /readyz, whether new connections are welcome, instead of /livez
     #[arg(long)]
     ready: bool,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// How it is, for programs.
+#[derive(Serialize)]
+struct Health<'h> {
+    file: String,
+    page: &'static str,
+    healthy: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'h str>,
 }
 
 impl Healthcheck {
     pub(super) fn run(&self) -> io::Result<ExitCode> {
-        let said = config::admin(&self.file.config)
-            .map_err(|faults| faults.render(colours()))
-            .and_then(|bound| {
-                self.ask(bound)
-                    .map_err(|message| format!("error: {message}"))
-            });
-        match said {
-            Ok(()) => Ok(ExitCode::SUCCESS),
-            Err(text) => {
-                writeln!(io::stderr(), "{text}")?;
-                Ok(ExitCode::FAILURE)
-            }
+        let file = self.file.path();
+        let is_json = self.output.is_json();
+        let said = match config::admin(&file) {
+            Ok(bound) => self.ask(bound).map_err(|message| (message, "error: ")),
+            Err(faults) => Err((faults.render(colours() && !is_json), "")),
+        };
+        if is_json {
+            json(&Health {
+                file: file.display().to_string(),
+                page: self.page(),
+                healthy: said.is_ok(),
+                error: said.as_ref().err().map(|(text, _)| &**text),
+            })?;
+        } else if let Err((text, prefix)) = &said {
+            writeln!(io::stderr(), "{prefix}{text}")?;
         }
+        Ok(match said {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        })
+    }
+
+    const fn page(&self) -> &'static str {
+        if self.ready { "/readyz" } else { "/livez" }
     }
 
     fn ask(&self, bound: Option<SocketAddr>) -> Result<(), String> {
-        let page = if self.ready { "/readyz" } else { "/livez" };
+        let page = self.page();
         let address = match bound {
             Some(bound) if bound.port() != 0 => reachable(bound),
             Some(_) => return Err("admin.bind has port 0, which nobody can know: write one".into()),

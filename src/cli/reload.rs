@@ -1,41 +1,104 @@
 //! `portway reload`.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
+use serde::Serialize;
 
-use super::File;
-use crate::control::socket;
+use super::file::FileArgument;
+use super::output::{Output, json};
+use crate::control::socket::{self, Answered};
+
+const NOBODY: &str =
+    "no running portway uses this file (processes are matched by the path in their --config)";
 
 #[derive(Debug, Args)]
 pub(super) struct Reload {
     #[command(flatten)]
-    file: File,
+    file: FileArgument,
+    #[command(flatten)]
+    output: Output,
+}
+
+/// What became of it, for programs.
+#[derive(Serialize)]
+struct Reloaded<'r> {
+    file: String,
+    result: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generation: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid: Option<i32>,
+    message: &'r str,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Outcome {
+    InForce,
+    Rejected,
+    Failed,
 }
 
 impl Reload {
     pub(super) fn run(self) -> io::Result<ExitCode> {
-        let path = &self.file.config;
+        let file = self.file.path();
+        let answered = socket::reload(&file);
+        if self.output.is_json() {
+            return tell_program(&file, answered);
+        }
         let failed = |what: &dyn std::fmt::Display| {
-            let path = path.display();
-            writeln!(io::stderr(), "cannot reload {path}: {what}").map(|()| ExitCode::FAILURE)
+            let file = file.display();
+            writeln!(io::stderr(), "cannot reload {file}: {what}").map(|()| ExitCode::FAILURE)
         };
-        match socket::reload(path) {
-            Ok(Some((socket::FINE, text))) => {
-                write!(io::stdout(), "{}", printable(&text))?;
-                Ok(ExitCode::SUCCESS)
-            }
-            Ok(Some((status, text))) => {
-                write!(io::stderr(), "{}", printable(&text))?;
-                Ok(ExitCode::from(status))
-            }
-            Ok(None) => failed(
-                &"no portway runs with this file here; it is known by the path that its --config has",
-            ),
+        match answered {
+            Ok(Some(answered)) => tell(&answered),
+            Ok(None) => failed(&NOBODY),
             Err(error) => failed(&error),
         }
     }
+}
+
+fn tell(answered: &Answered) -> io::Result<ExitCode> {
+    let mut text = printable(&answered.text);
+    if answered.is_of_another_user() {
+        // Root sees whether it is the one that it meant.
+        let Answered { pid, user, .. } = answered;
+        text = format!("{text}(the answer of process {pid} of user {user})\n");
+    }
+    if answered.status == socket::FINE {
+        write!(io::stdout(), "{text}")?;
+    } else {
+        write!(io::stderr(), "{text}")?;
+    }
+    Ok(ExitCode::from(answered.status))
+}
+
+fn tell_program(file: &Path, answered: io::Result<Option<Answered>>) -> io::Result<ExitCode> {
+    let (status, pid, generation, message) = match answered {
+        Ok(Some(answered)) => (
+            answered.status,
+            Some(answered.pid),
+            answered.generation(),
+            answered.text,
+        ),
+        Ok(None) => (socket::FAILED, None, None, NOBODY.to_owned()),
+        Err(error) => (socket::FAILED, None, None, error.to_string()),
+    };
+    json(&Reloaded {
+        file: file.display().to_string(),
+        result: match status {
+            socket::FINE => Outcome::InForce,
+            socket::BAD_CONFIGURATION => Outcome::Rejected,
+            _ => Outcome::Failed,
+        },
+        generation,
+        pid,
+        message: message.trim_end(),
+    })?;
+    Ok(ExitCode::from(status))
 }
 
 /// Without what could steer a terminal: root may be answered by a process of another user.

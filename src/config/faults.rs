@@ -1,9 +1,13 @@
 //! What is wrong with a routes.toml, where, and what to write instead.
 
+mod told;
+
 use std::fmt;
 use std::ops::Range;
 
 use super::path::{Path, shorten};
+pub use told::ToldFault;
+
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
 /// More faults than anybody repairs in one go; a file of garbage has thousands. The rest is counted.

@@ -15,7 +15,7 @@ use super::keys::Kind;
 use crate::backend::{Target, is_forbidden};
 use crate::routing::Pattern;
 use crate::tls::ServerName;
-use unicode::to_ascii;
+pub(super) use unicode::to_ascii;
 
 /// Bytes of the name of a listener, backend or route.
 pub(super) const LONGEST_NAME: usize = 64;

@@ -127,7 +127,7 @@ impl Refusal {
     }
 
     /// The number of the alert that the client gets.
-    pub(super) const fn alert(&self) -> Option<u8> {
+    pub const fn alert(&self) -> Option<u8> {
         match self.answer {
             Answer::Alert(alert) => Some(alert as u8),
             Answer::Http | Answer::Fin | Answer::Reset => None,

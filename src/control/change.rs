@@ -15,7 +15,7 @@ use super::error::remedy;
 use super::inherited::Inherited;
 use crate::admission::{Admission, Quotas};
 use crate::backend::{Endpoint, Pool, Target};
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, Source};
 use crate::net;
 use crate::outcome::Limit;
 use crate::relay::Terms;
@@ -46,8 +46,8 @@ pub struct Change {
     pub closed: HashSet<AddressId>,
     /// Limits of the drain.
     pub drain: config::Drain,
-    /// CRC-32 of the file.
-    pub hash: u32,
+    /// The file.
+    pub source: Source,
 }
 
 impl Change {
@@ -140,7 +140,7 @@ impl ChangeBuilder {
     pub fn change(
         &mut self,
         settings: Settings,
-        hash: u32,
+        source: Source,
         inherited: &mut Inherited,
     ) -> Result<Change, StartError> {
         if Fixed::of(&settings) != self.fixed {
@@ -194,7 +194,7 @@ impl ChangeBuilder {
             opened,
             closed,
             drain,
-            hash,
+            source,
         })
     }
 

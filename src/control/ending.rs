@@ -177,6 +177,7 @@ impl Control {
                 // Not logged here, because `--watch` asks again and again.
                 Some(Request::Reload(Some(asker))) => refuse(asker, DRAINING),
                 Some(Request::Reload(None)) => tracing::warn!("{DRAINING}"),
+                Some(Request::Configuration(asker)) => self.show(asker),
                 Some(Request::Sockets(answer)) => self.hand_over(answer),
                 Some(Request::TakenOver(successor)) => {
                     tracing::info!("a successor has taken the listeners over");

@@ -126,9 +126,9 @@ impl Control {
             kind,
         } = entering;
         if let Step::Resolving(change, _) = step {
-            self.tried.set(Content::Hash(change.hash));
+            self.tried.set(Content::Hash(change.source.hash));
             let config = self.registry.config();
-            config.loaded(generation, change.hash);
+            config.loaded(generation, change.source.hash);
             let (listens, closed) = self.in_force.apply(*change, &self.mailboxes);
             self.release(&closed);
             self.entering = Some(Entering {

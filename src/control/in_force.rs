@@ -8,21 +8,24 @@ use socket2::Socket;
 use tokio::sync::mpsc;
 
 use super::change::{Change, OpenAddress};
+use super::request::Configuration;
 use crate::config::Drain;
 use crate::worker::{Mailbox, Message};
 
-/// The addresses at which portway listens, and the limits of the drain.
+/// The addresses that are listened at, the limits of the drain, and the file that all of it is from.
 pub(super) struct InForce {
     bound: Vec<OpenAddress>,
     pub(super) drain: Drain,
+    pub(super) configuration: Configuration,
 }
 
 impl InForce {
-    /// Nothing is in force yet except the limits of the drain.
-    pub(super) const fn nothing(drain: Drain) -> Self {
+    /// Nothing yet, if `drain` does not matter before the first change.
+    pub(super) fn nothing(drain: Drain) -> Self {
         Self {
             bound: Vec::new(),
             drain,
+            configuration: Configuration::default(),
         }
     }
 
@@ -53,10 +56,14 @@ impl InForce {
             opened,
             closed,
             drain,
-            hash: _,
+            source,
         } = change;
         self.drain = drain;
-        // A socket closes when its worker has served its queue, so nothing else may hold it.
+        self.configuration = Configuration {
+            generation: snapshot.generation,
+            text: source.text,
+        };
+        // A socket closes when its worker has served its queue, so nobody else may hold it.
         let gone = self
             .bound
             .extract_if(.., |bound| closed.contains(&bound.id));

@@ -15,7 +15,9 @@ pub enum Request {
     Stop,
     /// Read routes.toml again. The sender gets the result.
     Reload(Option<oneshot::Sender<Reloaded>>),
-    /// Give a successor the listening sockets. It gets no answer while another one has them.
+    /// Tell which configuration is in force.
+    Configuration(oneshot::Sender<Configuration>),
+    /// A successor wants the listening sockets. It gets no answer while another one has them.
     Sockets(oneshot::Sender<Takeover>),
     /// A successor accepts at the sockets now: drain, and leave new connections to it at once. `None` if
     /// this process would not come back for it.
@@ -35,7 +37,16 @@ pub struct Takeover {
     pub under_way: Arc<()>,
 }
 
-/// The generation after a reload, or why the reload failed.
+/// The configuration that is in force.
+#[derive(Clone, Debug, Default)]
+pub struct Configuration {
+    /// Counts the configurations of the process, from 1; 0 before the first.
+    pub generation: u64,
+    /// The text of its file.
+    pub text: Arc<str>,
+}
+
+/// The generation that a reload brought, or why it failed.
 pub type Reloaded = Result<u64, NotReloaded>;
 
 /// Why a reload failed, in words for people.

@@ -1,4 +1,4 @@
-//! The control socket: how `portway reload` and `run --takeover` reach the running process.
+//! The control socket: how `portway reload`, `explain` and `run --takeover` reach the process that runs.
 //!
 //! `place::Place` says where it is. It answers only processes of the same user, and root. A request is one
 //! line.
@@ -12,6 +12,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
+use super::Configuration;
 use crate::net;
 
 mod link;
@@ -25,9 +26,12 @@ pub(super) use server::{Before, serve};
 
 /// The request to read the file again. The answer is an exit status on its own line, and a text.
 const RELOAD: &str = "reload";
-/// The request for the listening sockets, which only the same user may make. The sockets follow, then
-/// [`END`]. The successor sends [`READY`] once it accepts at them. When it receives [`YOURS`], it has the
-/// control socket too. Without that, the process that gets the control socket goes on, and the other stops.
+/// The request for the configuration in force. The answer is [`FINE`] on a line of its own, the generation on
+/// another, and the text of the file.
+const CONFIGURATION: &str = "configuration";
+/// The request for the listening sockets, of the same user only. They follow, then [`END`]. Once the
+/// successor accepts at them it says [`READY`], and when it is told [`YOURS`] it has the control
+/// socket too. Without that, the one that gets the control socket goes on, and the other one does not.
 const TAKE_OVER: &str = "takeover";
 const READY: &str = "ready";
 /// Accompanies descriptors.
@@ -39,12 +43,17 @@ const YOURS: u8 = b'y';
 
 /// Longest wait for each message with sockets.
 const SOCKETS_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for the answer to a reload. A reload waits a second at most for names.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longest reply accepted, in bytes; a reply lists the faults of one file.
+/// A reload looks names up, for a second at most.
+const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// The configuration is at hand.
+const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(3);
+/// Of an answer: faults of one file.
 const LONGEST_ANSWER: u64 = 4 << 20;
 
-/// The status of an answer, and the exit status of `portway reload`: success.
+/// Before the generation in the answer to a reload that succeeded.
+const RELOADED: &str = "reloaded: generation ";
+
+/// Status of an answer: as the exit status of `portway reload`.
 pub const FINE: u8 = 0;
 /// The same: the request failed.
 pub const FAILED: u8 = 1;
@@ -74,40 +83,87 @@ pub struct TakenOver {
     pub sockets: Vec<OwnedFd>,
 }
 
-/// Asks the process that runs with this file to read it again. `None` if there is no such process.
-pub fn reload(file: &Path) -> io::Result<Option<(u8, String)>> {
+/// What the process that runs with a file has answered.
+pub struct Answered {
+    /// The process; 0 in another container.
+    pub pid: i32,
+    /// Its user.
+    pub user: u32,
+    /// [`FINE`], [`FAILED`] or [`BAD_CONFIGURATION`].
+    pub status: u8,
+    /// For people.
+    pub text: String,
+}
+
+impl Answered {
+    /// Whether another user's process has answered, as it may to root: who has asked may have meant
+    /// another one.
+    pub fn is_of_another_user(&self) -> bool {
+        self.user != geteuid().as_raw()
+    }
+
+    /// The generation that a reload has brought.
+    pub fn generation(&self) -> Option<u64> {
+        self.text.strip_prefix(RELOADED)?.trim_end().parse().ok()
+    }
+}
+
+/// Asks the process that runs with this file to read it again. None if there is no such process.
+pub fn reload(file: &Path) -> io::Result<Option<Answered>> {
+    ask(file, RELOAD, RELOAD_TIMEOUT)
+}
+
+/// Asks the process that runs with this file which configuration is in force. None if there is no such process.
+pub fn configuration(file: &Path) -> io::Result<Option<(Configuration, Answered)>> {
+    let Some(answered) = ask(file, CONFIGURATION, CONFIGURATION_TIMEOUT)? else {
+        return Ok(None);
+    };
+    let parts = answered
+        .text
+        .split_once('\n')
+        .filter(|_| answered.status == FINE);
+    let read = parts.and_then(|(generation, text)| Some((generation.parse().ok()?, text)));
+    let Some((generation, text)) = read else {
+        return Err(io::Error::other(answered.text.trim_end().to_owned()));
+    };
+    // The end of the answer is no part of the file.
+    let text = text.strip_suffix('\n').unwrap_or(text).into();
+    Ok(Some((Configuration { generation, text }, answered)))
+}
+
+fn ask(file: &Path, request: &str, limit: Duration) -> io::Result<Option<Answered>> {
     let Some(mut stream) = connect(file)? else {
         return Ok(None);
     };
     if !geteuid().is_root() {
         only_of_user(&stream, geteuid().as_raw())?;
     }
-    stream.set_read_timeout(Some(ANSWER_TIMEOUT))?;
-    writeln!(stream, "{RELOAD}")?;
+    stream.set_read_timeout(Some(limit))?;
+    writeln!(stream, "{request}")?;
     let peer = net::peer(&stream)?;
     let mut answer = BufReader::new(stream.take(LONGEST_ANSWER));
     let mut status = String::new();
     let read = answer.read_line(&mut status);
-    read.map_err(|error| unanswered(error, peer.pid))?;
+    read.map_err(|error| unanswered(error, peer.pid, limit))?;
     let status = status.trim_end().parse();
     let status =
         status.map_err(|_unreadable| io::Error::other("portway ended before it answered"))?;
     let mut text = String::new();
     answer.read_to_string(&mut text)?;
-    if peer.user != geteuid().as_raw() {
-        // So root sees whether the right process has answered.
-        let (pid, user) = (peer.pid, peer.user);
-        text = format!("{text}(the answer of process {pid} of user {user})\n");
-    }
-    Ok(Some((status, text)))
+    Ok(Some(Answered {
+        pid: peer.pid,
+        user: peer.user,
+        status,
+        text,
+    }))
 }
 
-/// The error for a request that got no answer.
-fn unanswered(error: io::Error, pid: i32) -> io::Error {
+/// What a person is told whose request has no answer.
+fn unanswered(error: io::Error, pid: i32, limit: Duration) -> io::Error {
     if error.kind() != io::ErrorKind::WouldBlock {
         return error;
     }
-    let seconds = ANSWER_TIMEOUT.as_secs();
+    let seconds = limit.as_secs();
     io::Error::other(if pid == 0 {
         format!(
             "the portway of another container has not answered within {seconds} s: it is stopped, \

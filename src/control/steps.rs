@@ -56,9 +56,12 @@ impl Steps {
         for warning in loaded.warnings.lines() {
             tracing::warn!("{warning}");
         }
-        let Loaded { settings, hash, .. } = loaded;
+        let Loaded {
+            settings, source, ..
+        } = loaded;
+        let hash = source.hash;
         let mut builder = ChangeBuilder::clone(&self.builder);
-        let change = builder.change(settings, hash, &mut Inherited::default());
+        let change = builder.change(settings, source, &mut Inherited::default());
         let change = change.map_err(|error| Rejected::unfit(&self.file, hash, &error))?;
         self.builder = Arc::new(builder);
         Ok((self, change))

@@ -136,6 +136,7 @@ impl Control {
             }
             Request::Reload(Some(asker)) => refuse(asker, SUCCEEDED),
             Request::Reload(None) => tracing::warn!("{SUCCEEDED}"),
+            Request::Configuration(asker) => self.show(asker),
             Request::Sockets(_) | Request::TakenOver(_) | Request::Succeeds(_) => {}
         }
         false

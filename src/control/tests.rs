@@ -140,7 +140,11 @@ impl Fixture {
         let admission = Arc::new(admission);
         let (metrics, lines) = (Arc::clone(&registry), Arc::clone(&log));
         let mut builder = ChangeBuilder::new(&settings, 1, admission, metrics, lines);
-        let first = builder.change(settings, 0, &mut Inherited::default());
+        let first = builder.change(
+            settings,
+            config::Source::default(),
+            &mut Inherited::default(),
+        );
         let mut control = Control::start(Setup {
             first: first.unwrap(),
             builder,

@@ -148,6 +148,7 @@ impl Portway {
             .arg(&file.path)
             .args(arguments)
             .env_remove("RUST_LOG")
+            .env_remove("PORTWAY_CONFIG")
             .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()

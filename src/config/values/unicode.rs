@@ -7,7 +7,10 @@ use super::{Wrong, wrong};
 /// A-labels of what may have U-labels. Only case may differ between what is written and what is meant:
 /// IDNA drops invisible characters and replaces many others, which nobody would see. The wildcard
 /// before the name is for the message.
-pub(super) fn to_ascii<'n>(wildcard: &str, name: &'n str) -> Result<Cow<'n, str>, Wrong> {
+pub(in crate::config) fn to_ascii<'n>(
+    wildcard: &str,
+    name: &'n str,
+) -> Result<Cow<'n, str>, Wrong> {
     if name.is_ascii() {
         return Ok(Cow::Borrowed(name));
     }

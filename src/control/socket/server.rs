@@ -14,10 +14,10 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    BAD_CONFIGURATION, END, FAILED, FINE, Giver, Link, READY, RELOAD, SOCKETS, Successor,
-    TAKE_OVER, YOURS,
+    BAD_CONFIGURATION, CONFIGURATION, END, FAILED, FINE, Giver, Link, READY, RELOAD, RELOADED,
+    SOCKETS, Successor, TAKE_OVER, YOURS,
 };
-use crate::control::{NotReloaded, Request, Requests, Takeover};
+use crate::control::{Configuration, NotReloaded, Request, Requests, Takeover};
 use crate::net;
 use crate::telemetry::Registry;
 
@@ -26,7 +26,8 @@ const CONNECTIONS: usize = 8;
 /// Longest time from accept to the whole request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_REQUEST: u64 = 64;
-/// Longest time that the successor may take from the sockets to its first accept.
+const ENDING: &str = "portway is ending";
+/// What the other process may take from the sockets to its first accept.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest time that the predecessor may take to leave the control socket.
 const YIELD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -173,9 +174,17 @@ async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<Rea
     let request = timeout(REQUEST_TIMEOUT, line(&mut stream)).await??;
     match request.as_str() {
         RELOAD => reload(&mut stream, &requests).await,
+        CONFIGURATION => tell_configuration(&mut stream, &requests).await,
         TAKE_OVER if user == own => return hand_over(stream, &requests).await,
-        TAKE_OVER => say(&mut stream, FAILED, "only portway's own user may take over").await,
-        _ => say(&mut stream, FAILED, "known requests: reload, takeover").await,
+        TAKE_OVER => say(&mut stream, FAILED, "only portway's own user may ask that").await,
+        _ => {
+            say(
+                &mut stream,
+                FAILED,
+                "known requests: reload, configuration, takeover",
+            )
+            .await
+        }
     }?;
     Ok(None)
 }
@@ -189,12 +198,26 @@ async fn reload(stream: &mut BufReader<UnixStream>, requests: &Requests) -> io::
     let (answer, reloaded) = oneshot::channel();
     drop(requests.send(Request::Reload(Some(answer))));
     let (status, text) = match reloaded.await {
-        Ok(Ok(generation)) => (FINE, format!("reloaded: generation {generation}")),
+        Ok(Ok(generation)) => (FINE, format!("{RELOADED}{generation}")),
         Ok(Err(NotReloaded::Rejected(faults))) => (BAD_CONFIGURATION, faults),
         Ok(Err(NotReloaded::NotNow(why))) => (FAILED, why.to_owned()),
-        Err(_) => (FAILED, "portway is ending".to_owned()),
+        Err(_) => (FAILED, ENDING.to_owned()),
     };
     say(stream, status, &text).await
+}
+
+async fn tell_configuration(
+    stream: &mut BufReader<UnixStream>,
+    requests: &Requests,
+) -> io::Result<()> {
+    let (answer, configuration) = oneshot::channel();
+    drop(requests.send(Request::Configuration(answer)));
+    match configuration.await {
+        Ok(Configuration { generation, text }) => {
+            say(stream, FINE, &format!("{generation}\n{text}")).await
+        }
+        Err(_) => say(stream, FAILED, ENDING).await,
+    }
 }
 
 async fn hand_over(

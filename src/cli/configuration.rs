@@ -1,0 +1,76 @@
+//! Which configuration is explained: that of the file, or the one that a running portway has in force instead.
+
+use std::io;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::{self, Faults, Settings};
+use crate::control::Configuration;
+use crate::control::socket::{self, Answered};
+
+/// The configuration that is explained.
+pub(super) struct Chosen {
+    pub(super) settings: Settings,
+    pub(super) origin: Origin,
+    /// What a person should know about the choice.
+    pub(super) note: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "configuration", rename_all = "snake_case")]
+pub(super) enum Origin {
+    /// The file.
+    File,
+    /// What is in force in a process that runs with the file, and is not what the file has.
+    Running { generation: u64, pid: i32 },
+}
+
+/// What is in force in the process that runs with this file if that differs from the file, else the file.
+pub(super) fn choose(path: &Path) -> Result<Chosen, Faults> {
+    let name = path.display().to_string();
+    let file = config::read(path).and_then(|text| config::parse(&text, &name));
+    let text = file.as_ref().ok().map(|loaded| &*loaded.source.text);
+    let (running, mut note) = match socket::configuration(path) {
+        Ok(running) => (running, None),
+        Err(error) => (None, Some(unknown(&error))),
+    };
+    let differs = |(running, _): &(Configuration, Answered)| text != Some(&*running.text);
+    if let Some((Configuration { generation, text }, Answered { pid, .. })) =
+        running.filter(differs)
+    {
+        match config::parse(&text, &name) {
+            Ok(loaded) => {
+                return Ok(Chosen {
+                    settings: loaded.settings,
+                    origin: Origin::Running { generation, pid },
+                    note: Some(match file {
+                        Ok(_) => format!("{name} differs: `portway reload` puts it in force"),
+                        Err(_) => format!("{name} has faults: `portway check` shows them"),
+                    }),
+                });
+            }
+            Err(_) => {
+                note = Some(
+                    "this is the file; the running portway is of another version, and what it has in \
+                     force is not understood here"
+                        .to_owned(),
+                );
+            }
+        }
+    }
+    file.map(|loaded| Chosen {
+        settings: loaded.settings,
+        origin: Origin::File,
+        note,
+    })
+}
+
+/// Why it is not known whether a process runs with the file, or what it has in force.
+fn unknown(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::PermissionDenied {
+        "this is the file; only root can see what a portway of another user has in force".to_owned()
+    } else {
+        format!("this is the file; the running portway cannot be asked: {error}")
+    }
+}

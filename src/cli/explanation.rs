@@ -1,0 +1,265 @@
+//! What `portway explain` has found out: the parts, for programs. `report` shows them to people.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use serde::{Serialize, Serializer};
+
+use super::configuration::Origin;
+use crate::config::{Backend, Settings};
+use crate::conn::Refusal;
+use crate::outcome::Outcome;
+use crate::routing::{Candidate, Consideration, Pattern, Route, Unmet};
+use crate::telemetry::list;
+use crate::tls::Alpn;
+
+/// Values of one condition of a route; the rest is counted.
+const SHOWN: usize = 100;
+/// Names of a route that does not match.
+const NAMES: usize = 3;
+
+#[derive(Debug, Serialize)]
+pub(super) struct Explanation<'e> {
+    pub(super) file: String,
+    #[serde(flatten)]
+    pub(super) origin: Origin,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) note: Option<String>,
+    pub(super) listener: &'e str,
+    pub(super) client: IpAddr,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) hello: Option<Hello>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) taken: Option<Taken<'e>>,
+    pub(super) passed_over: Vec<PassedOver<'e>>,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) refused: Option<Refused>,
+}
+
+/// What the hello asks for. Bytes of a client are shown escaped.
+#[derive(Debug, Serialize)]
+pub(super) struct Hello {
+    pub(super) server_name: Option<String>,
+    /// The name as a person has written it, if a hello has it in another form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) unicode: Option<String>,
+    pub(super) alpn: Vec<String>,
+    /// With the record headers; known of a captured one.
+    #[serde(rename = "hello_bytes", skip_serializing_if = "Option::is_none")]
+    pub(super) size: Option<usize>,
+    pub(super) ech: bool,
+}
+
+/// Where the connection goes.
+#[derive(Debug, Serialize)]
+pub(super) struct Taken<'e> {
+    pub(super) route: &'e str,
+    /// None without a server name.
+    pub(super) pattern: Option<String>,
+    pub(super) backend: &'e str,
+    pub(super) endpoints: Vec<String>,
+    /// By key.
+    #[serde(serialize_with = "as_object")]
+    pub(super) limits: Vec<(&'static str, String)>,
+}
+
+/// A route that the connection does not take.
+#[derive(Debug, Serialize)]
+pub(super) struct PassedOver<'e> {
+    pub(super) route: &'e str,
+    /// That matches, or those that do not.
+    pub(super) patterns: String,
+    pub(super) reason: Reason,
+    pub(super) detail: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reason {
+    Listener,
+    Alpn,
+    Client,
+    Precedence,
+    ServerName,
+}
+
+/// Why the connection is refused.
+#[derive(Debug, Serialize)]
+pub(super) struct Refused {
+    pub(super) outcome: Outcome,
+    pub(super) why: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) detail: Option<String>,
+    /// The name or pattern of a route that was probably meant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) nearest: Option<String>,
+    pub(super) client_gets: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) alert: Option<u8>,
+}
+
+impl Hello {
+    pub(super) fn new(server_name: Option<&[u8]>, alpn: Alpn<'_>) -> Self {
+        Self {
+            server_name: server_name.map(|name| name.escape_ascii().to_string()),
+            unicode: None,
+            alpn: alpn
+                .iter()
+                .map(|protocol| protocol.escape_ascii().to_string())
+                .collect(),
+            size: None,
+            ech: false,
+        }
+    }
+}
+
+impl Refused {
+    pub(super) fn new(refusal: &Refusal, nearest: Option<&Pattern>) -> Self {
+        Self {
+            outcome: refusal.outcome,
+            why: why(refusal.outcome),
+            detail: refusal.detail.as_deref().map(str::to_owned),
+            nearest: nearest.map(ToString::to_string),
+            client_gets: refusal.to_string(),
+            alert: refusal.alert(),
+        }
+    }
+}
+
+impl<'e> Explanation<'e> {
+    /// Every route, with the reason why it is not taken, if it is not.
+    pub(super) fn look_up(&mut self, seen: &Consideration<'_>, settings: &'e Settings) {
+        let routes = settings.routes.routes();
+        let route = |candidate: &Candidate<'_>| routes.get(candidate.route);
+        let (taken, passed_over): (Vec<_>, Vec<_>) = (seen.candidates.iter())
+            .filter_map(|candidate| Some((route(candidate)?, candidate)))
+            .partition(|(_, candidate)| seen.taken == Ok(candidate.route));
+        // Its best pattern; one route may take a name by several.
+        if let Some((route, candidate)) = taken.first()
+            && let Some(backend) = settings.backends.get(route.backend)
+        {
+            self.taken = Some(Taken {
+                route: &route.name,
+                pattern: candidate.precedence.pattern.map(ToString::to_string),
+                backend: &backend.name,
+                endpoints: backend.endpoints.iter().map(ToString::to_string).collect(),
+                limits: limits(settings, backend),
+            });
+        }
+        for (route, candidate) in passed_over {
+            let (reason, detail) = reason(route, candidate);
+            let pattern = candidate.precedence.pattern;
+            self.passed_over.push(PassedOver {
+                route: &route.name,
+                patterns: pattern.map_or_else(|| NO_NAME.to_owned(), ToString::to_string),
+                reason,
+                detail,
+            });
+        }
+        let considered: HashSet<usize> = seen.candidates.iter().map(|c| c.route).collect();
+        let others = routes.iter().enumerate();
+        let others = others.filter(|(position, _)| !considered.contains(position));
+        let hello = self.hello.as_ref();
+        let has_name = hello.is_some_and(|hello| hello.server_name.is_some());
+        self.passed_over.extend(others.map(|(_, route)| PassedOver {
+            route: &route.name,
+            patterns: names(route),
+            reason: Reason::ServerName,
+            detail: if route.server_names.is_empty() {
+                "only without a server name".to_owned()
+            } else if has_name {
+                "the name does not match".to_owned()
+            } else {
+                "only with a server name".to_owned()
+            },
+        }));
+    }
+}
+
+const NO_NAME: &str = "no server name";
+
+/// What a route takes.
+fn names(route: &Route) -> String {
+    let without = route.no_server_name.then(|| NO_NAME.to_owned());
+    let names = without.into_iter();
+    list(
+        names.chain(route.server_names.iter().map(ToString::to_string)),
+        NAMES,
+    )
+}
+
+fn limits(settings: &Settings, backend: &Backend) -> Vec<(&'static str, String)> {
+    let times = [
+        ("client_hello_timeout", settings.hello.timeout),
+        ("connect_timeout", backend.dial.connect_timeout),
+        ("dial_timeout", backend.dial.dial_timeout),
+        ("idle_timeout", backend.relay.idle_timeout),
+        ("half_close_timeout", backend.relay.half_close_timeout),
+        ("stall_timeout", backend.relay.stall_timeout),
+        ("keepalive", backend.relay.leg.keepalive),
+    ];
+    let sizes = [
+        ("max_unsent", u64::from(backend.relay.leg.max_unsent)),
+        ("max_client_hello", settings.hello.max_size as u64),
+    ];
+    let times = times.map(|(key, time)| (key, humantime::format_duration(time).to_string()));
+    let sizes = sizes.map(|(key, size)| (key, format!("{size} bytes")));
+    times.into_iter().chain(sizes).collect()
+}
+
+fn reason(route: &Route, candidate: &Candidate<'_>) -> (Reason, String) {
+    match candidate.unmet {
+        Some(Unmet::Listener) => (
+            Reason::Listener,
+            format!("only on listener {}", list(&route.listeners, SHOWN)),
+        ),
+        Some(Unmet::Alpn) => {
+            let protocols = route.alpn.iter().map(|protocol| protocol.escape_ascii());
+            (
+                Reason::Alpn,
+                format!("only with ALPN {}", list(protocols, SHOWN)),
+            )
+        }
+        Some(Unmet::Client) => (
+            Reason::Client,
+            format!("only from {}", list(&route.clients, SHOWN)),
+        ),
+        None => (Reason::Precedence, "lower precedence".to_owned()),
+    }
+}
+
+fn as_object<S: Serializer>(pairs: &[(&str, String)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+}
+
+/// What an outcome before the dial means.
+const fn why(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Probe => "there is not a byte",
+        Outcome::HelloEof => "the hello is not whole",
+        Outcome::NotTls => "the bytes are no TLS record",
+        Outcome::UnsupportedVersion => "the hello is one of SSLv2 or SSLv3",
+        Outcome::HelloTooLarge => {
+            "the hello is larger than max_client_hello, or a record than TLS allows"
+        }
+        Outcome::MalformedHello => "the hello breaks the rules of its encoding",
+        Outcome::InvalidServerName => "the server name is no host name",
+        Outcome::NoServerName => "no route takes connections without a server name here",
+        Outcome::NoRoute => "no route takes this server name here",
+        Outcome::ClientDenied => "the listener or the route does not admit this client",
+        Outcome::Closed
+        | Outcome::HelloTimeout
+        | Outcome::Overloaded
+        | Outcome::BackendUnavailable
+        | Outcome::BackendUnresolved
+        | Outcome::LocalExhausted
+        | Outcome::BackendClosedEarly
+        | Outcome::ClientReset
+        | Outcome::BackendReset
+        | Outcome::IdleTimeout
+        | Outcome::HalfCloseTimeout
+        | Outcome::Stalled
+        | Outcome::Drained
+        | Outcome::Error => "it depends on more than the hello",
+    }
+}

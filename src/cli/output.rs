@@ -1,0 +1,80 @@
+//! How a command tells what it has found: `--output`.
+
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::BAD_CONFIGURATION;
+use crate::config::{Faults, ToldFault};
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+enum Format {
+    #[default]
+    Text,
+    Json,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Output {
+    /// Text for people, or one JSON object on a line
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
+    output: Format,
+}
+
+/// What is wrong with a file, or found to be fine.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Checked<'f> {
+    pub(super) file: String,
+    pub(super) valid: bool,
+    pub(super) errors: Vec<ToldFault<'f>>,
+    pub(super) errors_not_shown: usize,
+    pub(super) warnings: Vec<ToldFault<'f>>,
+    pub(super) warnings_not_shown: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) listeners: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) backends: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) routes: Option<usize>,
+}
+
+impl Output {
+    pub(super) fn is_json(&self) -> bool {
+        self.output == Format::Json
+    }
+
+    /// Tells what is wrong with a file. Returns the exit status of a bad one.
+    pub(super) fn faults(&self, file: &Path, faults: &Faults) -> io::Result<ExitCode> {
+        if self.is_json() {
+            json(&Checked {
+                file: file.display().to_string(),
+                errors: faults.told().collect(),
+                errors_not_shown: faults.not_shown(),
+                ..Checked::default()
+            })?;
+        } else {
+            tell(faults)?;
+        }
+        Ok(ExitCode::from(BAD_CONFIGURATION))
+    }
+}
+
+/// Writes one JSON object on a line of its own.
+pub(super) fn json<T: Serialize>(value: &T) -> io::Result<()> {
+    let mut line = serde_json::to_vec(value)?;
+    line.push(b'\n');
+    io::stdout().write_all(&line)
+}
+
+/// Tells people what is wrong with a file.
+pub(super) fn tell(faults: &Faults) -> io::Result<()> {
+    writeln!(io::stderr(), "{}", faults.render(colours()))
+}
+
+/// Whether a terminal shows them, and wants to.
+pub(super) fn colours() -> bool {
+    io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}

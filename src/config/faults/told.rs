@@ -1,0 +1,74 @@
+//! Faults for programs, which look at their parts.
+
+use serde::Serialize;
+
+use super::{Fault, Faults};
+use crate::config::path::Path;
+
+/// One thing that is wrong with a file, or probably not meant.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ToldFault<'f> {
+    /// The key; none for the file as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// What is wrong.
+    pub message: &'f str,
+    /// What to write.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub help: Option<&'f str>,
+    /// Where it is, from 1; none if the file cannot be read as text.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub place: Option<ToldPlace>,
+    /// A second place that takes part.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<ToldOther<'f>>,
+}
+
+/// A place in a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ToldPlace {
+    /// From 1.
+    pub line: usize,
+    /// From 1, in characters.
+    pub column: usize,
+}
+
+/// A second place of a fault.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ToldOther<'f> {
+    /// Its key.
+    pub key: &'f str,
+    /// Where it is.
+    #[serde(flatten)]
+    pub place: ToldPlace,
+}
+
+impl Faults {
+    /// The first faults, in the order of their places.
+    pub fn told(&self) -> impl Iterator<Item = ToldFault<'_>> {
+        self.first.iter().map(|fault| self.tell(fault))
+    }
+
+    /// How many there are behind those.
+    pub const fn not_shown(&self) -> usize {
+        self.more
+    }
+
+    fn tell<'f>(&'f self, fault: &'f Fault) -> ToldFault<'f> {
+        let place = |byte| {
+            let (line, column) = self.place(byte);
+            ToldPlace { line, column }
+        };
+        let other = fault.other.as_ref();
+        ToldFault {
+            key: (fault.path != Path::default()).then(|| fault.path.to_string()),
+            message: &fault.message,
+            help: fault.help.as_deref(),
+            place: self.text.is_some().then(|| place(fault.span.start)),
+            other: other.map(|(span, key)| ToldOther {
+                key,
+                place: place(span.start),
+            }),
+        }
+    }
+}
