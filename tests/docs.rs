@@ -9,12 +9,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use portway::config::{self, Settings};
 use portway::outcome::Outcome;
+use portway::routing::Query;
 use portway::telemetry::metrics::{Kind, TABLE};
-use portway::tls::AlertDescription;
+use portway::tls::{AlertDescription, Alpn, ServerName};
 use strum::VariantArray;
 
 const README: &str = include_str!("../README.md");
@@ -247,6 +249,48 @@ fn every_outcome_that_is_named_exists() {
     }
 }
 
+/// As `check --strict` judges it.
+#[test]
+fn the_example_of_the_readme_has_no_warning_and_listens_where_agents_dial() {
+    let [example] = blocks(README, "toml")[..] else {
+        panic!("the README has one routes.toml");
+    };
+    let loaded = config::parse(example, "routes.toml").unwrap_or_else(|faults| panic!("{faults}"));
+    let warnings = loaded.warnings.render_warnings(false);
+    assert_eq!(warnings, "");
+    let settings = loaded.settings;
+    let backend = |port: u16, name: Option<&str>| {
+        let is_at = |at: &SocketAddr| at.port() == port;
+        let listener = settings
+            .listeners
+            .iter()
+            .find(|one| one.bind.iter().any(is_at));
+        let name = name.map(|name| ServerName::parse(name.as_bytes()).unwrap());
+        let route = settings.routes.find(&Query {
+            listener: &listener
+                .unwrap_or_else(|| panic!("nothing listens at {port}"))
+                .name,
+            server_name: name.as_ref(),
+            alpn: Alpn::default(),
+            client: [10, 1, 2, 3].into(),
+        });
+        let route = &settings.routes.routes()[route.unwrap()];
+        settings.backends[route.backend].name.to_string()
+    };
+    for (port, name, expected) in [
+        (443, "fleet.example.com", "fleet"),
+        (8220, "fleet.example.com", "fleet"),
+        (9200, "es.example.com", "elasticsearch"),
+        (443, "es.example.com", "elasticsearch"),
+        (5044, "logstash.example.com", "logstash"),
+    ] {
+        assert_eq!(backend(port, Some(name)), expected, "{port} {name}");
+    }
+    // The URLs have an address.
+    assert_eq!(backend(8220, None), "fleet");
+    assert_eq!(backend(9200, None), "elasticsearch");
+}
+
 #[test]
 fn what_an_agent_logs_leads_to_outcomes_that_send_it() {
     let answers: BTreeMap<String, &str> = (OUTCOMES.lines())
@@ -262,6 +306,8 @@ fn what_an_agent_logs_leads_to_outcomes_that_send_it() {
             Some(alert) => alert.replace(' ', "_"),
             None if error == "EOF" => "FIN".to_owned(),
             None if error == "connection reset by peer" => "RST".to_owned(),
+            // No connection has begun.
+            None if error == "connection refused" => "nothing".to_owned(),
             None => "what the backend sent".to_owned(),
         };
         for outcome in quoted(row[1]) {
