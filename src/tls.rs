@@ -12,5 +12,6 @@ mod version;
 pub use alert::AlertDescription;
 pub use close::ends_with_alert;
 pub use hello::{Alpn, ClientHello, Progress, Rejection, read_hello};
+pub use not_tls::{Beginning, Protocol};
 pub use server_name::{InvalidServerName, ServerName};
 pub use version::Version;

@@ -175,7 +175,7 @@ fn explain_judges_hellos_as_the_relay_does() {
     let without_name = hello::Builder::without_name().tls12().build();
     let mut malformed = whole.clone();
     malformed[5] = 2;
-    let files: [(&str, &[u8]); 7] = [
+    let files: [(&str, &[u8]); 10] = [
         ("short.bin", &whole[..100]),
         ("empty.bin", b""),
         ("without_name.bin", &without_name),
@@ -187,7 +187,13 @@ fn explain_judges_hellos_as_the_relay_does() {
             "http.bin",
             b"GET / HTTP/1.1\r\nHost: fleet.example.com\r\n\r\n",
         ),
+        (
+            "connect.bin",
+            b"CONNECT fleet.example.com:443 HTTP/1.1\r\nHost: fleet.example.com:443\r\n\r\n",
+        ),
+        ("proxy.bin", b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0"),
         ("ssh.bin", b"SSH-2.0-OpenSSH_9.9\r\n"),
+        ("smtp.bin", b"EHLO \x1b[31mmail.example.com\r\n"),
         ("malformed.bin", &malformed),
     ];
     for (name, bytes) in files {

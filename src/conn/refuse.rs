@@ -12,14 +12,22 @@ use crate::net::{Leg, set_receive_low_water_mark};
 use crate::outcome::{ClosedBy, Limit, Outcome};
 use crate::relay::Resources;
 use crate::routing::Miss;
-use crate::tls::{AlertDescription, InvalidServerName, Rejection, Version};
+use crate::tls::{AlertDescription, InvalidServerName, Protocol, Rejection, Version};
 
 /// What a client that speaks plain HTTP gets: it shows a person what is wrong.
-const HTTP_ANSWER: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
+const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain\r\n\
     Content-Length: 57\r\n\
     Connection: close\r\n\r\n\
     This port speaks TLS, not plain HTTP: use a https:// URL.";
+
+/// What a client gets that takes portway for a proxy. Go, and so every agent, shows nothing but the words
+/// behind the status; curl shows nothing but the status. A 405 needs `Allow` (RFC 9110 section 15.5.6).
+const NOT_A_PROXY: &[u8] = b"HTTP/1.1 405 portway is not an HTTP proxy: \
+    remove proxy_url or HTTPS_PROXY from this client's settings\r\n\
+    Allow:\r\n\
+    Content-Length: 0\r\n\
+    Connection: close\r\n\r\n";
 
 /// Bytes and time that a refused client gets to finish what it was sending. Closing with unread
 /// bytes would make the kernel send RST, and the client may then lose the alert.
@@ -45,7 +53,8 @@ pub struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Alert(AlertDescription),
-    Http,
+    UseHttps,
+    NotAProxy,
     Fin,
     Reset,
 }
@@ -130,7 +139,7 @@ impl Refusal {
     pub const fn alert(&self) -> Option<u8> {
         match self.answer {
             Answer::Alert(alert) => Some(alert as u8),
-            Answer::Http | Answer::Fin | Answer::Reset => None,
+            Answer::UseHttps | Answer::NotAProxy | Answer::Fin | Answer::Reset => None,
         }
     }
 }
@@ -140,7 +149,8 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.answer {
             Answer::Alert(alert) => write!(f, "TLS alert {} {}", alert as u8, alert.name()),
-            Answer::Http => f.write_str("a 400 that says to use https"),
+            Answer::UseHttps => f.write_str("a 400 that says to use https"),
+            Answer::NotAProxy => f.write_str("a 405 that says that portway is not a proxy"),
             Answer::Fin => f.write_str("a close"),
             Answer::Reset => f.write_str("a reset"),
         }
@@ -159,8 +169,25 @@ impl From<Limit> for Refusal {
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
         match rejection {
-            Rejection::NotTls { http: true } => Self::new(Outcome::NotTls, Answer::Http),
-            Rejection::NotTls { http: false } => Self::fin(Outcome::NotTls),
+            Rejection::NotTls(protocol) => {
+                let answer = match protocol {
+                    Protocol::Http(_) => Answer::UseHttps,
+                    Protocol::HttpConnect => Answer::NotAProxy,
+                    Protocol::Http2
+                    | Protocol::ProxyV1
+                    | Protocol::ProxyV2
+                    | Protocol::Socks4
+                    | Protocol::Socks5
+                    | Protocol::Ssh
+                    | Protocol::Lumberjack
+                    | Protocol::Transport
+                    | Protocol::Syslog
+                    | Protocol::Rdp
+                    | Protocol::Smb
+                    | Protocol::Unknown(_) => Answer::Fin,
+                };
+                Self::new(Outcome::NotTls, answer).because(protocol.to_string())
+            }
             Rejection::UnsupportedVersion => {
                 let answer = Answer::Alert(AlertDescription::ProtocolVersion);
                 Self::new(Outcome::UnsupportedVersion, answer)
@@ -198,7 +225,8 @@ impl From<io::Error> for Refusal {
 pub(super) async fn refuse(client: Leg, refusal: &Refusal, resources: &Resources) {
     match refusal.answer {
         Answer::Alert(alert) => client.send_now(&alert.record()),
-        Answer::Http => client.send_now(HTTP_ANSWER),
+        Answer::UseHttps => client.send_now(USE_HTTPS),
+        Answer::NotAProxy => client.send_now(NOT_A_PROXY),
         Answer::Fin => {}
         Answer::Reset => return,
     }

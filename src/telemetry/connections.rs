@@ -92,7 +92,7 @@ pub struct Line<'a> {
     /// The number of the alert that the client got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert: Option<u8>,
-    /// What was wrong; a text of ours, never of the client.
+    /// What was wrong; a text of ours, which quotes a client only escaped and bounded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,
     /// The limit that rejected the connection.

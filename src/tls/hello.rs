@@ -6,7 +6,7 @@ use tls_parser::{
 };
 
 use super::record::Message;
-use super::{AlertDescription, Version, not_tls, record};
+use super::{AlertDescription, Protocol, Version, not_tls, record};
 
 /// What the bytes peeked so far amount to.
 #[derive(Debug, PartialEq, Eq)]
@@ -27,11 +27,8 @@ pub enum Progress<'a> {
 /// Why bytes are no hello that may be routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// No TLS record; `http` if they begin like a HTTP/1 request.
-    NotTls {
-        /// Begins with a HTTP/1 method.
-        http: bool,
-    },
+    /// No TLS record, but another protocol.
+    NotTls(Protocol),
     /// SSLv2 or SSLv3.
     UnsupportedVersion,
     /// The lengths say that the hello is over the limit, or a record over 2^14.

@@ -1,21 +1,140 @@
-//! Who else may speak first: HTTP, SSLv2, anything. Told apart by as few bytes as possible, for a
-//! client that waits for an answer sends no more of them.
+//! Recognises clients that do not speak TLS: HTTP, SSLv2, others. They are refused from as few bytes as
+//! possible, because a client that waits for an answer sends no more. They are named by all that has come.
+
+use std::fmt;
 
 use super::{Progress, Rejection};
 
 /// The methods of HTTP/1 (RFC 9110 section 9, RFC 5789), each with the blank that ends it. The
 /// preface of HTTP/2 is none: its sender could not read an answer of HTTP/1.
-const HTTP_METHODS: [&[u8]; 9] = [
-    b"GET ",
-    b"POST ",
-    b"PUT ",
-    b"HEAD ",
-    b"DELETE ",
-    b"OPTIONS ",
-    b"PATCH ",
-    b"CONNECT ",
-    b"TRACE ",
+const HTTP_METHODS: [&str; 9] = [
+    "GET ", "POST ", "PUT ", "HEAD ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ",
 ];
+
+/// What a client speaks instead of TLS.
+///
+/// The first bytes decide whether it is HTTP/1, so more bytes never change that. Any other protocol is
+/// unknown until enough bytes are there, and then keeps its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1 with this method.
+    Http(&'static str),
+    /// HTTP/1 to a proxy (RFC 9110 section 9.3.6).
+    HttpConnect,
+    /// HTTP/2 with prior knowledge (RFC 9113 section 3.4), as gRPC speaks it.
+    Http2,
+    /// The PROXY protocol of balancers, in text.
+    ProxyV1,
+    /// The same in binary.
+    ProxyV2,
+    /// SOCKS4 and 4a.
+    Socks4,
+    /// RFC 1928.
+    Socks5,
+    /// RFC 4253 section 4.2.
+    Ssh,
+    /// What Beats and agents send to Logstash.
+    Lumberjack,
+    /// What nodes and remote clusters of Elasticsearch speak with each other.
+    Transport,
+    /// RFC 5424 and RFC 3164: a priority in angle brackets.
+    Syslog,
+    /// Remote desktops of Windows.
+    Rdp,
+    /// Shares of Windows.
+    Smb,
+    /// None of these, or too little of it.
+    Unknown(Beginning),
+}
+
+impl Protocol {
+    /// The protocol of bytes that do not begin a TLS record.
+    fn of(peeked: &[u8]) -> Self {
+        match peeked {
+            [b'P', b'R', b'I', b' ', b'*', b' ', b'H', ..] => Self::Http2,
+            [b'P', b'R', b'O', b'X', b'Y', b' ', ..] => Self::ProxyV1,
+            [b'\r', b'\n', b'\r', b'\n', 0, b'\r', b'\n', b'Q', ..] => Self::ProxyV2,
+            // Version, command; version, number of methods. A 5 before a 0 is DCE/RPC.
+            [4, 1 | 2, ..] => Self::Socks4,
+            [5, 1..=16, ..] => Self::Socks5,
+            [b'S', b'S', b'H', b'-', ..] => Self::Ssh,
+            // Version, type and the size of the first window, which is below 2^24.
+            [b'1' | b'2', b'W', 0, ..] => Self::Lumberjack,
+            // The length of a message follows, which is below 2^24 at the beginning.
+            [b'E', b'S', 0, ..] => Self::Transport,
+            [b'<', b'0'..=b'9', b'>', ..]
+            | [b'<', b'0'..=b'9', b'0'..=b'9', b'>', ..]
+            | [b'<', b'1', b'0'..=b'9', b'0'..=b'9', b'>', ..] => Self::Syslog,
+            // A request to connect (X.224) in a packet of TPKT (RFC 1006).
+            [3, 0, _, _, _, 0xe0, ..] => Self::Rdp,
+            [0, _, _, _, 0xfe | 0xff, b'S', b'M', b'B', ..] => Self::Smb,
+            _ => Self::Unknown(Beginning::of(peeked)),
+        }
+    }
+}
+
+/// What came and what to do about it: the words of the log and of `explain`.
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Http(method) => {
+                return write!(f, "HTTP {method}: the client's URL must begin with https://");
+            }
+            Self::HttpConnect => {
+                "HTTP CONNECT: portway is not an HTTP proxy; remove proxy_url or HTTPS_PROXY from the \
+                 client's settings"
+            }
+            Self::Http2 => "HTTP/2 without TLS: the client must use TLS",
+            Self::ProxyV1 => "PROXY protocol v1: turn it off at the balancer",
+            Self::ProxyV2 => "PROXY protocol v2: turn it off at the balancer",
+            Self::Socks4 => {
+                "SOCKS4: portway is not a SOCKS proxy; remove proxy_url from the client's settings"
+            }
+            Self::Socks5 => {
+                "SOCKS5: portway is not a SOCKS proxy; remove proxy_url from the client's settings"
+            }
+            Self::Ssh => "SSH",
+            Self::Lumberjack => {
+                "Lumberjack (Beats) without TLS: enable ssl in the client's Logstash output"
+            }
+            Self::Transport => {
+                "the transport protocol of Elasticsearch without TLS: enable ssl for it at the client"
+            }
+            Self::Syslog => "syslog without TLS: the sender must use TLS",
+            Self::Rdp => "RDP",
+            Self::Smb => "SMB",
+            Self::Unknown(beginning) => {
+                return write!(f, "an unknown protocol that begins with \"{beginning}\"");
+            }
+        })
+    }
+}
+
+/// The first bytes of a client: enough for a person to see what it speaks, and too few for a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    bytes: [u8; Self::MOST],
+    count: usize,
+}
+
+impl Beginning {
+    const MOST: usize = 16;
+
+    fn of(peeked: &[u8]) -> Self {
+        let mut bytes = [0; Self::MOST];
+        let kept = bytes.iter_mut().zip(peeked);
+        let count = kept.map(|(to, from)| *to = *from).count();
+        Self { bytes, count }
+    }
+}
+
+/// Escaped: what a client sends commands no terminal.
+impl fmt::Display for Beginning {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bytes = self.bytes.get(..self.count).unwrap_or_default();
+        bytes.escape_ascii().fmt(f)
+    }
+}
 
 /// Ends in an error unless the bytes begin like a TLS record of any type.
 pub(super) fn refuse_other_protocols(peeked: &[u8]) -> Result<(), Progress<'static>> {
@@ -26,7 +145,7 @@ pub(super) fn refuse_other_protocols(peeked: &[u8]) -> Result<(), Progress<'stat
         [0x14..=0x18, 3, ..] => Ok(()),
         [0x80..=0xff, ..] => Err(ssl2(peeked, 2)),
         [0, ..] => Err(ssl2(peeked, 3)),
-        _ => Err(http(peeked)),
+        _ => Err(http_or_other(peeked)),
     }
 }
 
@@ -36,17 +155,23 @@ fn ssl2(peeked: &[u8], header: usize) -> Progress<'static> {
     match peeked.get(header..).unwrap_or_default() {
         [] | [1] | [1, 0] => Progress::NeedMore { total: header + 3 },
         [1, 0, 2, ..] | [1, 3, ..] => Progress::Rejected(Rejection::UnsupportedVersion),
-        _ => Progress::Rejected(Rejection::NotTls { http: false }),
+        _ => Progress::Rejected(Rejection::NotTls(Protocol::of(peeked))),
     }
 }
 
-fn http(peeked: &[u8]) -> Progress<'static> {
-    let http = HTTP_METHODS.iter().any(|method| peeked.starts_with(method));
-    let unfinished = HTTP_METHODS
-        .iter()
-        .filter(|method| method.starts_with(peeked));
-    match unfinished.map(|method| method.len()).min() {
-        Some(total) if !http => Progress::NeedMore { total },
-        _ => Progress::Rejected(Rejection::NotTls { http }),
+fn http_or_other(peeked: &[u8]) -> Progress<'static> {
+    let mut methods = HTTP_METHODS.iter();
+    if let Some(method) = methods.find(|method| peeked.starts_with(method.as_bytes())) {
+        let protocol = match method.trim_end() {
+            "CONNECT" => Protocol::HttpConnect,
+            method => Protocol::Http(method),
+        };
+        return Progress::Rejected(Rejection::NotTls(protocol));
+    }
+    let methods = HTTP_METHODS.iter();
+    let begun = methods.filter(|method| method.as_bytes().starts_with(peeked));
+    match begun.map(|method| method.len()).min() {
+        Some(total) => Progress::NeedMore { total },
+        None => Progress::Rejected(Rejection::NotTls(Protocol::of(peeked))),
     }
 }

@@ -28,6 +28,8 @@ enum Seen {
     Fin,
     /// A page for a client that speaks HTTP without TLS, then FIN.
     Http400,
+    /// A status line for a client that takes portway for a proxy, then FIN.
+    Http405,
 }
 
 impl Seen {
@@ -40,20 +42,35 @@ impl Seen {
             Self::Fin => assert_eq!(bytes, [0; 0], "{text}"),
             Self::Http400 => {
                 assert!(text.starts_with("HTTP/1.1 400 "), "{text}");
-                assert!(text.contains("https"), "{text}");
+                let (head, body) = text.split_once("\r\n\r\n").unwrap();
+                let length = format!("Content-Length: {}\r\n", body.len());
+                assert!(head.contains(&length), "{text}");
+                assert!(body.contains("https://"), "{text}");
+            }
+            Self::Http405 => {
+                // Go shows the words behind the status and nothing else.
+                let words = text.strip_prefix("HTTP/1.1 405 ").unwrap();
+                let words = words.lines().next().unwrap();
+                assert!(words.contains("not an HTTP proxy"), "{text}");
+                assert!(words.contains("remove proxy_url"), "{text}");
+                assert!(text.ends_with("\r\n\r\n"), "{text}");
             }
         }
         assert_eq!(end, End::Fin, "after {bytes:?}");
     }
 }
 
-/// Checks that each input is rejected in the same way, with named routes and with fallback routes.
-fn rejects(inputs: &[Vec<u8>], seen: Seen, outcome: &str) {
+/// Each input is rejected alike, with named routes and with fallback routes. The `detail` of the log begins with
+/// these words; after "" there may be none.
+fn rejects(inputs: &[Vec<u8>], seen: Seen, outcome: &str, words: &str) {
     let lane = Lane::take();
     for input in inputs {
         // The answer may come before the last byte is out.
-        lane.strict()
+        let logged = lane
+            .strict()
             .rejects(|client| drop(client.write_all(input)), seen, outcome);
+        let detail = logged["detail"].as_str().unwrap_or_default();
+        assert!(detail.starts_with(words), "{logged}");
         if outcome != "no_route" && outcome != "no_server_name" {
             lane.open()
                 .rejects(|client| drop(client.write_all(input)), seen, outcome);
@@ -69,12 +86,13 @@ fn routes(inputs: &[Vec<u8>]) {
     }
 }
 
-/// One test per row: the name, the inputs, what the client sees, and the outcome.
+/// One test a row: the name, the inputs, what the client sees, the outcome, and the words that `detail` begins with
+/// if they are named.
 macro_rules! rejected {
-    ($($name:ident: $inputs:expr => $seen:expr, $outcome:literal;)*) => {$(
+    ($($name:ident: $inputs:expr => $seen:expr, $outcome:literal $(, $words:literal)?;)*) => {$(
         #[test]
         fn $name() {
-            $crate::it::bad_inputs::rejects(&$inputs, $seen, $outcome);
+            $crate::it::bad_inputs::rejects(&$inputs, $seen, $outcome, concat!($($words)?));
         }
     )*};
 }

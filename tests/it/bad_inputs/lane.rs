@@ -106,8 +106,13 @@ impl Door<'_> {
         format!("l{}", self.lane.index)
     }
 
-    /// Sends with `send`, and checks everything that a rejection promises.
-    pub(super) fn rejects(&self, send: impl FnOnce(&mut TcpStream), seen: Seen, outcome: &str) {
+    /// Sends by `send`, and checks everything that a rejection promises. The log line, or null if it is not kept.
+    pub(super) fn rejects(
+        &self,
+        send: impl FnOnce(&mut TcpStream),
+        seen: Seen,
+        outcome: &str,
+    ) -> Value {
         self.await_turn(outcome);
         let dialled = self.lane.backend().accepted();
         let before = self.outcomes();
@@ -131,10 +136,12 @@ impl Door<'_> {
             dialled,
             "a rejected client caused a dial"
         );
-        if self.logs {
-            let line = self.line_of(address, outcome);
-            assert!(line.to_string().len() < 2048, "unbounded: {line}");
+        if !self.logs {
+            return Value::Null;
         }
+        let line = self.line_of(address, outcome);
+        assert!(line.to_string().len() < 2048, "unbounded: {line}");
+        line
     }
 
     /// Opens a connection and ends it without a byte, which is counted and not logged.
