@@ -72,14 +72,40 @@ fn invalid_files_have_every_fault_reported_with_place_and_remedy() {
     }
 }
 
+/// A file as `check --strict` takes it.
+#[track_caller]
+fn assert_strictly_fine(text: &str, name: &str) {
+    let warnings = parse_shown(text, name).warnings;
+    assert!(warnings.is_empty(), "{}", warnings.render_warnings(false));
+}
+
+/// The files of this name below a directory.
+fn all_named(name: &str, directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let below = |path: PathBuf| {
+        if path.is_dir() {
+            all_named(name, &path)
+        } else {
+            Vec::from_iter(path.ends_with(name).then_some(path))
+        }
+    };
+    entries
+        .flat_map(|entry| below(entry.unwrap().path()))
+        .collect()
+}
+
 #[test]
-fn the_shipped_file_is_fine_without_a_warning() {
-    let loaded = parse_shown(include_str!("../routes.toml"), "routes.toml");
-    assert!(
-        loaded.warnings.is_empty(),
-        "{}",
-        loaded.warnings.render_warnings(false)
-    );
+fn every_file_that_ships_is_fine_without_a_warning() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut shipped = all_named("routes.toml", &root.join("deploy"));
+    assert!(shipped.len() >= 2, "{shipped:?}");
+    shipped.push(root.join("routes.toml"));
+    for path in shipped {
+        assert_strictly_fine(
+            &fs::read_to_string(&path).unwrap(),
+            &path.display().to_string(),
+        );
+    }
 }
 
 /// The blocks of a Markdown file that are marked as TOML.
@@ -88,7 +114,7 @@ fn toml_blocks(markdown: &str) -> impl Iterator<Item = &str> {
 }
 
 #[test]
-fn every_file_in_the_documentation_is_fine() {
+fn every_file_in_the_documentation_is_fine_without_a_warning() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut pages = files("docs");
     pages.extend(
@@ -101,7 +127,7 @@ fn every_file_in_the_documentation_is_fine() {
         .filter(|page| page.extension().is_some_and(|e| e == "md"))
     {
         for block in toml_blocks(&fs::read_to_string(page).unwrap()) {
-            parse_shown(block, &page.display().to_string());
+            assert_strictly_fine(block, &page.display().to_string());
         }
     }
 }
@@ -312,6 +338,38 @@ backend = "fleet"
 "#;
     let loaded = parse_shown(text, "routes.toml");
     assert_snapshot("warnings", &loaded.warnings.render_warnings(false));
+}
+
+/// Each warning of a file: its key.
+fn warned(text: &str) -> Vec<String> {
+    let warnings = parse_shown(text, "routes.toml").warnings;
+    let key = |line: String| line.split(": ").nth(1).map(str::to_owned);
+    warnings.lines().filter_map(key).collect()
+}
+
+const FINE: &str = include_str!("../routes.toml");
+
+#[test]
+fn an_admin_address_that_others_can_reach_is_a_warning_until_it_is_acknowledged() {
+    let with = |admin: &str| warned(&format!("{FINE}[admin]\n{admin}\n"));
+    for address in ["0.0.0.0:9355", "[::]:9355", "10.0.0.1:9355"] {
+        assert_eq!(with(&format!("bind = \"{address}\"")), ["admin.bind"]);
+        let exposed = |value| with(&format!("bind = \"{address}\"\nexposed = {value}"));
+        assert_eq!(exposed("false"), ["admin.bind"]);
+        assert!(exposed("true").is_empty());
+    }
+    for quiet in [
+        "bind = false",
+        "bind = \"127.0.0.1:1\"",
+        "bind = \"[::1]:1\"",
+        "",
+    ] {
+        assert!(with(quiet).is_empty(), "{quiet}");
+        assert!(
+            with(&format!("{quiet}\nexposed = true")).is_empty(),
+            "{quiet}"
+        );
+    }
 }
 
 #[test]

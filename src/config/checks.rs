@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::keys;
 use super::notes::Notes;
 use super::path::Path;
+use super::values;
 use super::{Listener, Settings};
 use crate::backend::Target;
 
@@ -210,13 +211,17 @@ fn unwise(settings: &Settings, notes: &mut Notes<'_>) {
             );
         }
     }
-    if let Some(admin) = settings.admin
-        && !admin.ip().is_loopback()
+    let mut admin = notes.section(&["admin"]);
+    let is_acknowledged =
+        admin.is_lost("exposed") || admin.read("exposed", values::boolean) == Some(true);
+    if let Some(address) = settings.admin
+        && !address.ip().is_loopback()
+        && !is_acknowledged
     {
         notes.warn(
             &Path::of(&["admin", "bind"]),
-            format!("{admin} can be reached from other machines, and asks for no password"),
-            "bind a loopback address, or keep others away by a firewall",
+            format!("other machines can reach {address}, and it asks for no password"),
+            "bind a loopback address; or keep others away by a firewall, and write exposed = true",
         );
     }
 }

@@ -34,6 +34,8 @@ pub const ROOT: Table = &[
 const ADMIN: Table = &[
     value("bind", AddressOrFalse, Default("127.0.0.1:9355"),
         "Where /metrics, /livez and /readyz answer; false is off. Asks for no password."),
+    value("exposed", Boolean, Default("false"),
+        "Acknowledges that other machines can reach the address in bind: check then does not warn of it."),
 ];
 
 #[rustfmt::skip]
