@@ -1,5 +1,7 @@
-//! Backends: endpoints, balance, failure state on a given clock. No I/O.
+//! Backends: endpoints, their addresses, balance, failure state on a given clock. No I/O.
 
+mod address;
+mod addresses;
 mod endpoint;
 mod pool;
 mod source_hash;
@@ -7,6 +9,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use address::Address;
 pub use endpoint::{Endpoint, InUse};
 pub use pool::{Candidate, Pool};
 pub use target::{Balance, Target, is_forbidden};

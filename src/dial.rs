@@ -1,4 +1,4 @@
-//! Connecting to a backend: attempts one after the other, a race where an endpoint is on trial, and
+//! Connecting to a backend: attempts one after the other, a race where an address is on trial, and
 //! the limits of it all. Not a byte of the client has been consumed, so each retry is safe.
 
 #[cfg(test)]
@@ -30,9 +30,12 @@ pub struct Timeouts {
     pub dial_timeout: Duration,
 }
 
-/// What an endpoint on trial gets before the next candidate is dialled beside it. Its last dial
+/// What an address on trial gets before the next candidate is dialled beside it. Its last dial
 /// failed, so it may well be dead, and the client must not wait for the limit of an attempt.
 const HEAD_START: Duration = Duration::from_millis(50);
+
+/// Attempts at one endpoint in one dial: a name may have more addresses than a client can wait for.
+const ATTEMPTS_AT_ENDPOINT: usize = 16;
 
 /// Whom to dial, for whom, within which limits.
 #[derive(Clone, Copy)]
@@ -132,8 +135,13 @@ impl Dial {
         missed: Missed<'_>,
     ) -> Result<Dialled, Failure> {
         let mut worst = Failure::Untried;
-        for candidate in candidates {
-            match self.addresses(&candidate, missed).await {
+        for (position, candidate) in candidates.iter().enumerate() {
+            let before = candidates.iter().take(position);
+            let at_endpoint = before.filter(|it| Arc::ptr_eq(&it.endpoint, &candidate.endpoint));
+            if at_endpoint.count() >= ATTEMPTS_AT_ENDPOINT {
+                continue;
+            }
+            match self.attempt(candidate, missed).await {
                 Ok(dialled) => return Ok(dialled),
                 Err(failure) => worst = worst.max(failure),
             }
@@ -141,8 +149,8 @@ impl Dial {
         Err(worst)
     }
 
-    /// Tries an endpoint on trial, and soon the others beside it. If another one wins, the trial goes
-    /// on without the client, so that its result is known: else an endpoint that is merely slower
+    /// Tries an address on trial, and soon the others beside it. If another one wins, the trial goes
+    /// on without the client, so that its result is known: else an address that is merely slower
     /// would never come back.
     async fn race(
         self,
@@ -153,7 +161,7 @@ impl Dial {
         let mut trial = tokio::task::spawn_local(async move {
             let late = RefCell::new(Vec::new());
             let missed = |attempt| late.borrow_mut().push(attempt);
-            let dialled = self.addresses(&trial, &missed).await;
+            let dialled = self.attempt(&trial, &missed).await;
             (dialled, late.into_inner())
         });
         let (dialled, late) = {
@@ -184,48 +192,39 @@ impl Dial {
         dialled
     }
 
-    /// Tries the addresses of one endpoint, and tells it the result.
-    async fn addresses(
-        self,
-        candidate: &Candidate,
-        missed: Missed<'_>,
-    ) -> Result<Dialled, Failure> {
-        let endpoint = &candidate.endpoint;
-        let in_use = endpoint.enter();
-        let mut worst = Failure::Untried;
-        for address in candidate.addresses.iter().copied() {
-            let began = Instant::now();
-            if began >= self.deadline {
-                break;
+    /// Tries one address, and tells it the result.
+    async fn attempt(self, candidate: &Candidate, missed: Missed<'_>) -> Result<Dialled, Failure> {
+        let began = Instant::now();
+        if began >= self.deadline {
+            return Err(Failure::Untried);
+        }
+        let Candidate {
+            endpoint, address, ..
+        } = candidate;
+        let in_use = endpoint.enter(address);
+        match self.connect(address.at(), began).await {
+            Ok(leg) => {
+                address.succeeded();
+                Ok(Dialled {
+                    leg,
+                    endpoint: in_use,
+                })
             }
-            match self.connect(address, began).await {
-                Ok(leg) => {
-                    endpoint.succeeded();
-                    if candidate.addresses.first() != Some(&address) {
-                        endpoint.prefer(address);
-                    }
-                    return Ok(Dialled {
-                        leg,
-                        endpoint: in_use,
-                    });
+            Err(reason) => {
+                endpoint.stats().dial_failed(reason);
+                missed(Attempt {
+                    endpoint: Arc::clone(endpoint.name()),
+                    address: address.at(),
+                    reason,
+                    took: Millis(began.elapsed()),
+                });
+                let failure = Failure::of(reason);
+                if failure == Failure::Endpoint {
+                    endpoint.failed(address, Instant::now());
                 }
-                Err(error) => {
-                    let reason = DialFailure::from_io(&error);
-                    worst = worst.max(Failure::of(&error, address));
-                    endpoint.stats().dial_failed(reason);
-                    missed(Attempt {
-                        endpoint: Arc::clone(endpoint.name()),
-                        address,
-                        reason,
-                        took: Millis(began.elapsed()),
-                    });
-                }
+                Err(failure)
             }
         }
-        if worst == Failure::Endpoint {
-            endpoint.failed(Instant::now());
-        }
-        Err(worst)
     }
 
     async fn connect(self, address: SocketAddr, began: Instant) -> io::Result<Leg> {

@@ -3,12 +3,14 @@
 
 mod shortage;
 
+mod endpoints;
+
 use std::io;
 
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantArray};
 
-pub use shortage::{Resource, Shortage};
+pub use endpoints::AddressState;
 
 /// How a connection ended. `docs/outcomes.md` explains each one to operators and is tested against
 /// this list.

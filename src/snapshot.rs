@@ -46,15 +46,19 @@ pub struct ListenerId(pub u32);
 
 /// A route of one snapshot, counted from 1, so that an `Option` takes no more space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RouteId(NonZero<usize>);
+pub struct RouteId(NonZero<u32>);
 
 impl RouteId {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a file has at most 65,536 tables"
+    )]
     const fn at(position: usize) -> Self {
-        Self(NonZero::<usize>::MIN.saturating_add(position))
+        Self(NonZero::<u32>::MIN.saturating_add(position as u32))
     }
 
     const fn position(self) -> usize {
-        self.0.get() - 1
+        self.0.get() as usize - 1
     }
 }
 

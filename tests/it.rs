@@ -23,6 +23,7 @@ mod it {
     mod in_process;
     mod invariants;
     mod metrics;
+    mod names;
     #[expect(dead_code, reason = "shared with tests/counts.rs, which uses the rest")]
     #[path = "../support/namespace.rs"]
     mod namespace;

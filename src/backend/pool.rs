@@ -1,11 +1,13 @@
-//! A backend's endpoints, and the order in which a client tries them.
+//! A backend's endpoints, and the order in which a client tries their addresses.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use super::endpoint::{Endpoint, Trial};
+use super::address::{Address, Trial};
+use super::addresses::Families;
+use super::endpoint::Endpoint;
 use super::{Balance, source_hash};
 
 /// The endpoints of one backend and the choice among them.
@@ -39,28 +41,34 @@ impl Pool {
         &self.endpoints
     }
 
-    /// Every endpoint that has an address, in the order in which `client` (a canonical address) is
-    /// to try them: those in health as the balance says, then those whose last dial failed, soonest
-    /// end of penalty first. Health orders the candidates, it never forbids one.
+    /// Every address of every endpoint, in the order in which `client` (a canonical address) is to try
+    /// them: those in use as the balance says, then those in health of a family that is not in use, then
+    /// those whose last dial failed, soonest end of penalty first. Health orders the candidates, it
+    /// never forbids one.
     ///
-    /// An endpoint whose penalty is over comes first for one client at a time, the others still find
-    /// it last. With `source_hash` that client is one of the endpoint's own.
+    /// An address whose penalty is over comes first for one client at a time, the others still find it
+    /// last. With `source_hash` that client is one of the address's own.
     ///
     /// Empty if no endpoint has an address.
     pub fn candidates(&self, client: IpAddr, now: Instant) -> Vec<Candidate> {
-        let mut candidates = Vec::with_capacity(self.endpoints.len());
-        for (position, endpoint) in self.endpoints.iter().enumerate() {
+        let count = self.endpoints.iter().map(|it| it.addresses().len()).sum();
+        let mut candidates = Vec::with_capacity(count);
+        for endpoint in &self.endpoints {
             let addresses = endpoint.addresses();
-            if addresses.is_empty() {
-                continue;
+            let families = Families::of(&addresses);
+            let chosen = match self.balance {
+                Balance::SourceHash => !source_hash::weight(client, endpoint.name()),
+                Balance::LeastConnections | Balance::RoundRobin | Balance::Random => 0,
+            };
+            for address in addresses.iter() {
+                candidates.push(Candidate {
+                    rank: (chosen, self.rank(client, address, candidates.len())),
+                    turn: Turn::of(address, families, now),
+                    trial: None,
+                    address: Arc::clone(address),
+                    endpoint: Arc::clone(endpoint),
+                });
             }
-            candidates.push(Candidate {
-                rank: self.rank(client, endpoint, position),
-                penalty: endpoint.penalty(now),
-                trial: None,
-                addresses,
-                endpoint: Arc::clone(endpoint),
-            });
         }
         if candidates.len() > 1 {
             self.arrange(&mut candidates, now);
@@ -68,40 +76,45 @@ impl Pool {
         candidates
     }
 
-    /// The place of an endpoint among those in health, lowest first.
-    fn rank(&self, client: IpAddr, endpoint: &Endpoint, position: usize) -> u64 {
+    /// The place of an address among those in use, lowest first.
+    fn rank(&self, client: IpAddr, address: &Address, position: usize) -> u64 {
         match self.balance {
             Balance::LeastConnections => {
-                u64::from(endpoint.connections()) << 32 | u64::from(fastrand::u32(..))
+                u64::from(address.connections()) << 32 | u64::from(fastrand::u32(..))
             }
             Balance::RoundRobin => position as u64,
             Balance::Random => fastrand::u64(..),
-            Balance::SourceHash => !source_hash::weight(client, endpoint.name()),
+            Balance::SourceHash => !source_hash::weight(client, address.text()),
         }
     }
 
     fn arrange(&self, candidates: &mut [Candidate], now: Instant) {
-        candidates.sort_unstable_by_key(|candidate| (candidate.penalty, candidate.rank));
-        let good = candidates.partition_point(|candidate| candidate.penalty.is_none());
-        if self.balance == Balance::RoundRobin && good > 0 {
-            // Turning only those in health shares the load of a failed one among all of them.
+        candidates.sort_unstable_by_key(|candidate| (candidate.turn, candidate.rank));
+        let in_use = candidates.partition_point(|candidate| candidate.turn == Turn::InUse);
+        if self.balance == Balance::RoundRobin && in_use > 0 {
+            // Turning only those shares the load of a failed one among all of them.
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-            candidates.split_at_mut(good).0.rotate_left(turn % good);
+            candidates.split_at_mut(in_use).0.rotate_left(turn % in_use);
         }
         self.put_trial_first(candidates, now);
     }
 
     fn put_trial_first(&self, candidates: &mut [Candidate], now: Instant) {
-        let best = candidates
-            .iter()
-            .find(|candidate| candidate.penalty.is_none());
+        let best = candidates.first();
+        let best = best.filter(|candidate| candidate.turn == Turn::InUse);
         let limit = match best {
             Some(best) if self.balance == Balance::SourceHash => best.rank,
-            _ => u64::MAX,
+            _ => (u64::MAX, u64::MAX),
+        };
+        let is_due = |candidate: &Candidate| match candidate.turn {
+            Turn::Failed { penalty, unwanted } => {
+                penalty == 0 && !unwanted && candidate.rank <= limit
+            }
+            Turn::InUse | Turn::Standby => false,
         };
         let on_trial = candidates.iter_mut().position(|candidate| {
-            if candidate.penalty == Some(0) && candidate.rank <= limit {
-                candidate.trial = candidate.endpoint.try_trial(now);
+            if is_due(candidate) {
+                candidate.trial = candidate.address.try_trial(now);
             }
             candidate.trial.is_some()
         });
@@ -111,24 +124,56 @@ impl Pool {
     }
 }
 
-/// An endpoint to try, with the addresses it had when the order was made: at least one.
+/// The place of an endpoint for a client, where the balance chooses the endpoint first, and that of an
+/// address.
+type Rank = (u64, u64);
+
+/// When an address comes, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    /// It is in health and of the family in use.
+    InUse,
+    /// It is in health and of the other family.
+    Standby,
+    /// Its last dial failed.
+    Failed {
+        /// Until then it goes last, in ms.
+        penalty: u64,
+        /// New connections would not take it if it were in health.
+        unwanted: bool,
+    },
+}
+
+impl Turn {
+    fn of(address: &Address, families: Families, now: Instant) -> Self {
+        match address.penalty(now) {
+            Some(penalty) => Self::Failed {
+                penalty,
+                unwanted: !families.want(address),
+            },
+            None if families.use_now(address) => Self::InUse,
+            None => Self::Standby,
+        }
+    }
+}
+
+/// An address to try, and its endpoint.
 ///
-/// Drop it when its attempts have ended: it may hold the trial of its endpoint.
+/// Drop it when its attempt has ended: it may hold the trial of its address.
 #[derive(Debug)]
 pub struct Candidate {
-    /// The endpoint, to tell the result and to count the connection.
+    /// The endpoint, to count the connection.
     pub endpoint: Arc<Endpoint>,
-    /// The addresses, in the order in which they are to be tried.
-    pub addresses: Arc<Vec<SocketAddr>>,
+    /// The address, to be dialled and told the result.
+    pub address: Arc<Address>,
     trial: Option<Trial>,
-    /// In this order: those in health (`None`), then by the end of the penalty, then by rank.
-    penalty: Option<u64>,
-    rank: u64,
+    turn: Turn,
+    rank: Rank,
 }
 
 impl Candidate {
-    /// Whether the endpoint failed lately and this client is the one that tries it again: it may
-    /// well fail, so the next candidate should not wait for its time limit.
+    /// Whether the address failed lately and this client is the one that tries it again: it may well
+    /// fail, so the next candidate should not wait for its time limit.
     pub const fn on_trial(&self) -> bool {
         self.trial.is_some()
     }

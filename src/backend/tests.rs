@@ -1,3 +1,5 @@
+mod addresses;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -27,7 +29,7 @@ fn fixture(balance: Balance, endpoints: &[&str]) -> Fixture {
                 port: port.parse().unwrap(),
             }
         };
-        Arc::new(Endpoint::new(target, stats(), start))
+        Endpoint::new(target, stats(), start)
     };
     let endpoints = endpoints.iter().map(endpoint).collect();
     Fixture {
@@ -42,7 +44,7 @@ impl Fixture {
     }
 
     fn fail(&self, endpoint: usize, seconds: f64) {
-        self.pool.endpoints()[endpoint].failed(self.at(seconds));
+        fail(&self.pool.endpoints()[endpoint], self.at(seconds));
     }
 
     fn candidates(&self, seconds: f64) -> Vec<Candidate> {
@@ -72,6 +74,21 @@ fn names(candidates: &[Candidate]) -> Vec<String> {
         .collect()
 }
 
+/// A dial of the first address fails.
+fn fail(endpoint: &Endpoint, now: Instant) {
+    endpoint.failed(&endpoint.addresses()[0], now);
+}
+
+/// A dial of the first address succeeds.
+fn succeed(endpoint: &Endpoint) {
+    endpoint.addresses()[0].succeeded();
+}
+
+/// A connection to the first address.
+fn enter(endpoint: &Arc<Endpoint>) -> InUse {
+    endpoint.enter(&endpoint.addresses()[0])
+}
+
 fn client(number: u32) -> IpAddr {
     Ipv4Addr::from_bits(0x0a00_0000 + number).into()
 }
@@ -94,10 +111,10 @@ fn an_endpoint_is_a_candidate_once_it_has_an_address() {
         let fixture = fixture(balance, &["es.test:9200"]);
         assert!(fixture.candidates(0.0).is_empty());
         let address = "192.0.2.7:9200".parse().unwrap();
-        fixture.pool.endpoints()[0].set_addresses(vec![address]);
+        fixture.pool.endpoints()[0].set_addresses(&[address]);
         let candidates = fixture.candidates(0.0);
         assert_eq!(names(&candidates), ["es.test:9200"]);
-        assert_eq!(*candidates[0].addresses, [address]);
+        assert_eq!(candidates[0].address.at(), address);
     }
 }
 
@@ -140,7 +157,7 @@ fn the_penalty_doubles_from_ten_to_sixty_seconds_and_a_success_resets_it() {
         assert!(fixture.candidates(now + penalty)[0].on_trial(), "{penalty}");
         now += penalty;
     }
-    fixture.pool.endpoints()[0].succeeded();
+    succeed(&fixture.pool.endpoints()[0]);
     fixture.fail(0, now);
     assert!(fixture.candidates(now + 10.0)[0].on_trial());
 }
@@ -193,7 +210,7 @@ fn a_result_ends_the_trial_even_while_its_candidate_is_kept() {
     drop(kept);
     assert_eq!(fixture.order(30.0), [B, A]);
 
-    fixture.pool.endpoints()[0].succeeded();
+    succeed(&fixture.pool.endpoints()[0]);
     drop(next);
     let orders = [fixture.order(30.0), fixture.order(30.0)];
     assert!(orders.contains(&vec![A.to_owned(), B.to_owned()]));
@@ -248,7 +265,7 @@ fn least_connections_orders_by_the_connections_held() {
     let [a, b, c] = fixture.pool.endpoints() else {
         panic!()
     };
-    let held = [a.enter(), a.enter(), c.enter()];
+    let held = [enter(a), enter(a), enter(c)];
     assert_eq!(
         (a.connections(), b.connections(), c.connections()),
         (2, 0, 1)
@@ -263,13 +280,13 @@ fn the_page_shows_the_connections_that_the_endpoint_itself_counts() {
     let registry = Registry::new();
     let stats = registry.endpoint("fleet", A);
     let target = Target::Address(A.parse().unwrap());
-    let endpoint = Arc::new(Endpoint::new(target, stats, Instant::now()));
+    let endpoint = Endpoint::new(target, stats, Instant::now());
     let shown = |count: u32| {
         let labels = format!("{{backend=\"fleet\",endpoint=\"{A}\"}}");
         let line = format!("portway_endpoint_connections{labels} {count}\n");
         registry.render().contains(&line)
     };
-    let held = [endpoint.enter(), endpoint.enter()];
+    let held = [enter(&endpoint), enter(&endpoint)];
     assert!(shown(2));
     drop(held);
     assert!(shown(0));
@@ -285,7 +302,7 @@ fn least_connections_shares_ties_at_random_and_a_burst_evenly() {
     );
 
     let burst: Vec<_> = (0..300)
-        .map(|_| fixture.candidates(0.0)[0].endpoint.enter())
+        .map(|_| enter(&fixture.candidates(0.0)[0].endpoint))
         .collect();
     assert!(
         fixture
@@ -314,8 +331,8 @@ fn round_robin_takes_one_after_the_other_and_shares_the_load_of_a_failed_one() {
 fn random_shares_evenly_whatever_the_connections() {
     let fixture = fixture(Balance::Random, &[A, B, C]);
     let _held = [
-        fixture.pool.endpoints()[0].enter(),
-        fixture.pool.endpoints()[0].enter(),
+        enter(&fixture.pool.endpoints()[0]),
+        enter(&fixture.pool.endpoints()[0]),
     ];
     let firsts = firsts(&fixture.pool, fixture.start, 3_000);
     assert!(
@@ -330,7 +347,7 @@ fn source_hash_is_the_same_for_every_relay_and_order_of_the_file() {
     let other = fixture(Balance::SourceHash, &[B, "b.test:1", A, "a.test:1"]);
     for fixture in [&one, &other] {
         for endpoint in fixture.pool.endpoints() {
-            endpoint.set_addresses(vec![A.parse().unwrap()]);
+            endpoint.set_addresses(&[A.parse().unwrap()]);
         }
     }
     for number in 0..1_000 {
@@ -398,11 +415,11 @@ fn source_hash_gives_a_trial_only_to_a_client_of_that_endpoint() {
             .iter()
             .find(|e| e.name().as_ref() == A)
             .unwrap();
-        failed.failed(fixture.start);
+        fail(failed, fixture.start);
         let later = fixture.pool.candidates(client(number), fixture.at(10.0));
         assert_eq!(later[0].on_trial(), own == A);
         assert_eq!(names(&later)[0], own);
-        failed.succeeded();
+        succeed(failed);
     }
 }
 
@@ -410,8 +427,9 @@ fn source_hash_gives_a_trial_only_to_a_client_of_that_endpoint() {
 async fn a_failed_dial_asks_for_fresh_addresses_even_if_nobody_waits_yet() {
     let fixture = fixture(Balance::Random, &["es.test:9200"]);
     let endpoint = &fixture.pool.endpoints()[0];
-    endpoint.failed(fixture.start);
-    endpoint.failed(fixture.start);
+    endpoint.set_addresses(&[A.parse().unwrap()]);
+    fail(endpoint, fixture.start);
+    fail(endpoint, fixture.start);
     endpoint.stale().await;
     let again = tokio::time::timeout(Duration::from_millis(10), endpoint.stale()).await;
     assert!(
@@ -421,34 +439,50 @@ async fn a_failed_dial_asks_for_fresh_addresses_even_if_nobody_waits_yet() {
 }
 
 proptest! {
-    /// Health orders, it never forbids: whatever happened, every endpoint with an address is there
-    /// once, those in health first.
+    /// Health orders, it never forbids: whatever happened, every address is there once, those in health
+    /// first.
     #[test]
-    fn every_endpoint_with_an_address_is_a_candidate_once(
+    fn every_address_is_a_candidate_once(
         balance in prop::sample::select(&ALL[..]),
-        events in prop::collection::vec((0..4_usize, 0..4_u8, 0.0..30.0_f64), 0..60),
+        events in prop::collection::vec((0..5_usize, 0..4_u8, 0.0..30.0_f64), 0..60),
     ) {
-        let fixture = fixture(balance, &[A, B, C, "es.test:1"]);
+        let fixture = fixture(balance, &[A, B, "es.test:1", "unresolved.test:1"]);
+        let name = ["192.0.2.1:1", "[2001:db8::1]:1", "192.0.2.2:1"];
+        let name = name.map(|address| address.parse().unwrap());
+        fixture.pool.endpoints()[2].set_addresses(&name);
+        let endpoints = fixture.pool.endpoints().iter();
+        let of = |endpoint: &Arc<Endpoint>| {
+            let addresses = endpoint.addresses();
+            let pair = |address| (Arc::clone(endpoint), Arc::clone(address));
+            addresses.iter().map(pair).collect::<Vec<_>>()
+        };
+        let all: Vec<(Arc<Endpoint>, Arc<Address>)> = endpoints.flat_map(of).collect();
+        let mut expected: Vec<_> = all.iter().map(|(_, address)| address.at()).collect();
+        expected.sort_unstable();
         let mut now = 0.0;
         let mut held = Vec::new();
         for (number, event, elapsed) in events {
             now += elapsed;
-            let endpoint = &fixture.pool.endpoints()[number];
+            let (endpoint, address) = &all[number];
             match event {
-                0 => endpoint.failed(fixture.at(now)),
-                1 => endpoint.succeeded(),
-                2 => held.push((fixture.candidates(now), endpoint.enter())),
+                0 => endpoint.failed(address, fixture.at(now)),
+                1 => address.succeeded(),
+                2 => held.push((fixture.candidates(now), endpoint.enter(address))),
                 _ => drop(held.pop()),
             }
             let candidates = fixture.candidates(now);
-            let mut names = names(&candidates);
-            names.sort_unstable();
-            prop_assert_eq!(names, [A, B, C]);
             let trials = candidates.iter().filter(|candidate| candidate.on_trial()).count();
             prop_assert!(trials <= 1 && (trials == 0 || candidates[0].on_trial()));
+            let health = candidates[trials..].iter().map(|it| it.address.is_healthy());
+            prop_assert!(health.is_sorted_by(|one, next| one >= next));
+            let mut addresses: Vec<_> = candidates.iter().map(|it| it.address.at()).collect();
+            addresses.sort_unstable();
+            prop_assert_eq!(&addresses, &expected);
         }
         drop(held);
-        prop_assert!(fixture.pool.endpoints().iter().all(|e| e.connections() == 0));
+        let counts = fixture.pool.endpoints().iter().map(|it| it.connections());
+        let counts = counts.chain(all.iter().map(|(_, address)| address.connections()));
+        prop_assert!(counts.into_iter().all(|count| count == 0));
     }
 }
 

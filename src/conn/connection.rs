@@ -23,7 +23,7 @@ pub struct Connection {
     /// The bytes that pass, and what ends them.
     pub flow: Flow,
     /// Its place among the connections of the worker.
-    pub(super) key: usize,
+    key: u32,
     id: u64,
     /// The canonical address of the client.
     client: SocketAddr,
@@ -90,10 +90,14 @@ struct Trouble {
 
 impl Connection {
     /// A connection that has been accepted.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a process has fewer descriptors"
+    )]
     pub(super) fn new(key: usize, id: u64, accepted: &Accepted, taken: Taken) -> Self {
         Self {
             flow: Flow::new(accepted.at),
-            key,
+            key: key as u32,
             id,
             client: accepted.client,
             snapshot: taken.snapshot,
@@ -105,6 +109,11 @@ impl Connection {
             end: Cell::new((Outcome::Error, ClosedBy::Portway)),
             trouble: Cell::default(),
         }
+    }
+
+    /// Its place among the connections of the worker.
+    pub(super) const fn key(&self) -> usize {
+        self.key as usize
     }
 
     /// The canonical address of the client.

@@ -90,10 +90,8 @@ impl Drop for Record {
             context,
             connection,
         } = self;
-        context.connections.borrow_mut().remove(connection.key);
-        if context.log.wants(connection.outcome()) {
-            connection.tell(|line| context.log.log(line));
-        }
+        context.connections.borrow_mut().remove(connection.key());
+        connection.tell(|line| context.log.log(line));
         let (listener, route) = (connection.listener, connection.route.get());
         let endings = connection.snapshot.endings(listener, route);
         endings.count(connection.outcome());

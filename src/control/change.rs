@@ -297,7 +297,7 @@ impl ChangeBuilder {
                 let entry = endpoints.entry((Arc::clone(&settings.name), target.clone()));
                 let entry = entry.or_default();
                 entry.upgrade().unwrap_or_else(|| {
-                    let endpoint = Arc::new(Endpoint::new(target, stats, now));
+                    let endpoint = Endpoint::new(target, stats, now);
                     *entry = Arc::downgrade(&endpoint);
                     endpoint
                 })

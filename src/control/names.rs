@@ -257,7 +257,7 @@ impl Name {
                     warn(endpoint, address);
                 }
             }
-            set_if_changed(endpoint, usable);
+            set_if_changed(endpoint, &usable);
         }
         self.excluded = excluded;
     }
@@ -300,7 +300,7 @@ fn check_literal(endpoint: &Endpoint, address: SocketAddr, own: &Own) {
     } else {
         vec![address]
     };
-    set_if_changed(endpoint, usable);
+    set_if_changed(endpoint, &usable);
 }
 
 fn warn_of_loop(endpoint: &Endpoint, address: SocketAddr) {

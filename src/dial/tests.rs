@@ -12,20 +12,21 @@ use crate::telemetry::Registry;
 
 fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
     let stats = Registry::new().endpoint("backend", &address.to_string());
-    Arc::new(Endpoint::new(
-        Target::Address(address),
-        stats,
-        Instant::now(),
-    ))
+    Endpoint::new(Target::Address(address), stats, Instant::now())
 }
 
 fn pool(endpoints: &[&Arc<Endpoint>]) -> Pool {
+    balanced(Balance::LeastConnections, endpoints)
+}
+
+fn balanced(balance: Balance, endpoints: &[&Arc<Endpoint>]) -> Pool {
     let endpoints = endpoints.iter().map(|&endpoint| Arc::clone(endpoint));
-    Pool::new(
-        "backend".into(),
-        endpoints.collect(),
-        Balance::LeastConnections,
-    )
+    Pool::new("backend".into(), endpoints.collect(), balance)
+}
+
+/// A connection to the endpoint's address.
+fn enter(endpoint: &Arc<Endpoint>) -> InUse {
+    endpoint.enter(&endpoint.addresses()[0])
 }
 
 /// Dials a pool; whether it was reached, and the attempts that failed.
@@ -59,10 +60,10 @@ fn a_dial_that_succeeds_gives_the_endpoint_its_turn_back() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let good = endpoint(listener.local_addr().unwrap());
     let busy = endpoint("192.0.2.2:443".parse().unwrap());
-    let _connection = busy.enter();
+    let _connection = enter(&busy);
     let both = pool(&[&good, &busy]);
 
-    good.failed(Instant::now());
+    good.failed(&good.addresses()[0], Instant::now());
     assert_eq!(first(&both), *busy.name(), "who failed goes last");
     assert_eq!(dial(&pool(&[&good])).0, Ok(()));
     assert_eq!(first(&both), *good.name());
@@ -78,17 +79,45 @@ fn closed_port() -> (Socket, SocketAddr) {
 }
 
 #[test]
-fn the_address_that_was_reached_is_tried_first_from_then_on() {
+fn an_address_that_fails_goes_behind_the_others_of_its_endpoint() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let (_closed, refused) = closed_port();
     let endpoint = endpoint(refused);
-    endpoint.set_addresses(vec![refused, listener.local_addr().unwrap()]);
-    let pool = pool(&[&endpoint]);
-    let (dialled, attempts) = dial(&pool);
-    assert_eq!((dialled, attempts.len()), (Ok(()), 1));
-    let (dialled, attempts) = dial(&pool);
-    assert_eq!((dialled, attempts.len()), (Ok(()), 0));
+    endpoint.set_addresses(&[refused, listener.local_addr().unwrap()]);
+    // It takes the first address first, and would take it again after the next one.
+    let pool = balanced(Balance::RoundRobin, &[&endpoint]);
+    let failed = [(); 3].map(|()| {
+        let (dialled, attempts) = dial(&pool);
+        assert_eq!(dialled, Ok(()));
+        attempts.len()
+    });
+    assert_eq!(failed, [1, 0, 0]);
     assert_eq!(endpoint.addresses().len(), 2);
+}
+
+#[test]
+fn a_dial_tries_sixteen_addresses_of_an_endpoint_and_then_the_next_endpoint() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let closed: Vec<_> = (0..20).map(|_| closed_port()).collect();
+    let refused: Vec<_> = closed.iter().map(|(_, address)| *address).collect();
+    let (many, good) = (
+        endpoint(refused[0]),
+        endpoint(listener.local_addr().unwrap()),
+    );
+    many.set_addresses(&refused);
+    let (dialled, attempts) = dial(&balanced(Balance::RoundRobin, &[&many, &good]));
+    assert_eq!((dialled, attempts.len()), (Ok(()), ATTEMPTS_AT_ENDPOINT));
+    // Those that are left are not forgotten: they come first now.
+    let (dialled, attempts) = dial(&pool(&[&many]));
+    assert_eq!(
+        (dialled, attempts.len()),
+        (Err(Unreached::Unavailable), ATTEMPTS_AT_ENDPOINT)
+    );
+    let tried: Vec<_> = attempts.iter().map(|it| it.address).collect();
+    assert!(
+        refused[16..].iter().all(|it| tried[..4].contains(it)),
+        "{tried:?}"
+    );
 }
 
 #[test]
@@ -96,7 +125,7 @@ fn a_dial_that_fails_sends_the_endpoint_back_and_tells_why() {
     let (_closed, address) = closed_port();
     let bad = endpoint(address);
     let busy = endpoint("192.0.2.2:443".parse().unwrap());
-    let _connection = busy.enter();
+    let _connection = enter(&busy);
     let both = pool(&[&bad, &busy]);
 
     assert_eq!(first(&both), *bad.name());

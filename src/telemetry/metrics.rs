@@ -21,8 +21,8 @@ pub use predecessor::{Figures, PredecessorFigures};
 use process::Process;
 use stats::ShownPipes;
 pub use stats::{
-    AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointStats, LimitStats,
-    ListenerStats, PipeStats, WorkerStats,
+    AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointFigures, EndpointStats,
+    LimitStats, ListenerStats, PipeStats, WorkerStats,
 };
 pub use table::{Kind, Metric, TABLE};
 

@@ -34,7 +34,11 @@ pub(crate) struct Backend {
 impl Backend {
     /// Runs `serve` for each connection.
     pub(crate) fn start(serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
-        let listener = bound();
+        Self::start_on(bound(), serve)
+    }
+
+    /// The same on a bound socket.
+    fn start_on(listener: Socket, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         // The standard library's 128 overflow when many tests dial at once.
         listener.listen(4096).unwrap();
         let listener = Arc::new(TcpListener::from(listener));
@@ -75,14 +79,16 @@ impl Backend {
 
     /// Sends back what it receives.
     pub(crate) fn echo() -> Self {
-        Self::start(|mut stream| {
-            let mut buffer = vec![0; 64 << 10];
-            while let Ok(count @ 1..) = stream.read(&mut buffer) {
-                if stream.write_all(&buffer[..count]).is_err() {
-                    break;
-                }
-            }
-        })
+        Self::start(echo)
+    }
+
+    /// The same at an address of a network of one's own.
+    pub(crate) fn echo_at(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        // There may have been one before.
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        Self::start_on(socket, echo)
     }
 
     /// Reads nothing, sends nothing, and holds what it accepts until it is dropped.
@@ -126,7 +132,16 @@ impl Drop for Backend {
     }
 }
 
-/// An address that refuses connections until this value is dropped.
+fn echo(mut stream: TcpStream) {
+    let mut buffer = vec![0; 64 << 10];
+    while let Ok(count @ 1..) = stream.read(&mut buffer) {
+        if stream.write_all(&buffer[..count]).is_err() {
+            break;
+        }
+    }
+}
+
+/// An address where connections are refused for as long as the value lives.
 pub(crate) struct Refusing(Socket);
 
 impl Refusing {

@@ -31,37 +31,43 @@ impl Resolver {
     /// Takes addresses away that have become our own since the last look-up.
     pub(super) fn leave_out_own(&self, endpoint: &Endpoint) {
         let own = self.own.load();
-        let addresses = endpoint.addresses();
-        let usable = addresses.iter().copied();
-        set_if_changed(
-            endpoint,
-            usable.filter(|known| !own.contains(*known)).collect(),
-        );
+        let mut usable = addresses(endpoint);
+        usable.retain(|known| !own.contains(*known));
+        set_if_changed(endpoint, &usable);
     }
 
     /// Gives new bearers of a name the addresses that it has, until the next look-up tells.
     pub(super) fn share(&self, known: &[Arc<Endpoint>], new: &[Arc<Endpoint>]) {
-        let addresses = known.iter().map(|endpoint| endpoint.addresses());
-        let Some(addresses) = addresses.into_iter().find(|known| !known.is_empty()) else {
+        let known = known.iter().map(|endpoint| addresses(endpoint));
+        let Some(known) = known.into_iter().find(|known| !known.is_empty()) else {
             return;
         };
         let own = self.own.load();
         for endpoint in new.iter().filter(|new| new.addresses().is_empty()) {
             if let Target::Name { port, .. } = *endpoint.target() {
-                let addresses = addresses.iter().map(|known| own::canonical(*known, port));
-                endpoint.set_addresses(addresses.filter(|known| !own.contains(*known)).collect());
+                let known = known.iter().map(|known| own::canonical(*known, port));
+                let usable: Vec<_> = known.filter(|known| !own.contains(*known)).collect();
+                endpoint.set_addresses(&usable);
             }
         }
     }
 }
 
-/// Sets new addresses in the order of the resolver. Resolvers turn the order of equal addresses:
-/// that alone is no change.
-pub(super) fn set_if_changed(endpoint: &Endpoint, addresses: Vec<SocketAddr>) {
-    let before = endpoint.addresses();
-    let same = before.len() == addresses.len()
-        && before.iter().collect::<HashSet<_>>() == addresses.iter().collect();
+/// The addresses of an endpoint.
+pub(super) fn addresses(endpoint: &Endpoint) -> Vec<SocketAddr> {
+    let addresses = endpoint.addresses();
+    addresses.iter().map(|address| address.at()).collect()
+}
+
+/// Sets new addresses in the order of the resolver. Resolvers turn the order of equal addresses: that
+/// alone is no change, unless the first one is of the other family.
+pub(super) fn set_if_changed(endpoint: &Endpoint, new: &[SocketAddr]) {
+    let before = addresses(endpoint);
+    let first = |addresses: &[SocketAddr]| addresses.first().map(SocketAddr::is_ipv4);
+    let same = before.len() == new.len()
+        && first(&before) == first(new)
+        && before.iter().collect::<HashSet<_>>() == new.iter().collect();
     if !same {
-        endpoint.set_addresses(addresses);
+        endpoint.set_addresses(new);
     }
 }

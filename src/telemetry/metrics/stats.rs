@@ -1,20 +1,21 @@
 //! What the data path counts in: plain atomics, published to the exporter at a scrape.
 
 mod config;
+mod endpoints;
 mod workers;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use arc_swap::ArcSwap;
 use enum_map::EnumMap;
 use metrics::{Gauge, Histogram};
 use strum::VariantArray;
 
 use super::Exporter;
 use super::table;
-use crate::outcome::{AcceptFailure, DialFailure, Direction, Limit, Outcome, Reach};
+use crate::outcome::{AcceptFailure, Direction, Limit, Outcome, Reach};
 pub use config::ConfigStats;
+pub use endpoints::{EndpointFigures, EndpointStats};
 pub(super) use workers::ShownPipes;
 pub use workers::{PipeStats, WorkerStats};
 
@@ -181,46 +182,6 @@ impl BackendStats {
         }
         for (count, shown) in self.stalled.values() {
             shown.set(count.load(Ordering::Relaxed));
-        }
-    }
-}
-
-/// What is counted of an endpoint.
-#[derive(Debug)]
-pub struct EndpointStats {
-    /// The endpoint's own count of its connections.
-    connections: ArcSwap<AtomicU32>,
-    shown: Gauge,
-    failures: EnumMap<DialFailure, Counter>,
-}
-
-impl EndpointStats {
-    pub(super) fn new(exporter: &Exporter, backend: &str, endpoint: &str) -> Self {
-        Self {
-            connections: ArcSwap::default(),
-            shown: exporter.gauge(&table::ENDPOINT_CONNECTIONS, [backend, endpoint]),
-            failures: EnumMap::from_fn(|reason: DialFailure| {
-                let labels = [backend, endpoint, reason.name()];
-                Counter::new(exporter.counter(&table::DIAL_FAILURES, labels))
-            }),
-        }
-    }
-
-    /// Shows this count of connections from now on.
-    pub fn show_connections(&self, connections: &Arc<AtomicU32>) {
-        self.connections.store(Arc::clone(connections));
-    }
-
-    /// Counts a failed attempt.
-    pub fn dial_failed(&self, reason: DialFailure) {
-        self.failures[reason].add(1);
-    }
-
-    pub(super) fn publish(&self) {
-        self.shown
-            .set(self.connections.load().load(Ordering::Relaxed));
-        for counter in self.failures.values() {
-            counter.publish();
         }
     }
 }

@@ -77,6 +77,9 @@ metrics! {
         "Failed attempts to connect to an endpoint.";
     ENDPOINT_CONNECTIONS = "portway_endpoint_connections", Kind::Gauge, ["backend", "endpoint"],
         "Connections to the endpoint open now.";
+    ENDPOINT_ADDRESSES = "portway_endpoint_addresses", Kind::Gauge,
+        ["backend", "endpoint", "state"],
+        "Addresses of the endpoint, by state.";
     LIMIT = "portway_limit", Kind::Gauge, ["limit"],
         "The limit in force; +Inf is none.";
     LIMIT_REJECTIONS = "portway_limit_rejections_total", Kind::Counter, ["limit"],

@@ -1,0 +1,185 @@
+//! One address of an endpoint: its failures and its connections.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+/// The penalty after the first failed dial. Each further one doubles it.
+const FIRST_PENALTY: Duration = Duration::from_secs(10);
+/// The longest penalty.
+const LONGEST_PENALTY: Duration = Duration::from_mins(1);
+
+/// One address of an endpoint. What is known of it is kept as long as the endpoint has the address or
+/// a connection to it is open.
+#[derive(Debug)]
+pub struct Address {
+    at: SocketAddr,
+    /// As it is written: `source_hash` takes it.
+    text: Box<str>,
+    /// When `health` counts from.
+    origin: Instant,
+    /// A [`Health`], packed.
+    health: AtomicU64,
+    connections: AtomicU32,
+}
+
+impl Address {
+    /// An address of which nothing is known. `origin` is that of its clock.
+    pub(super) fn new(at: SocketAddr, origin: Instant) -> Self {
+        Self {
+            at,
+            text: at.to_string().into(),
+            origin,
+            health: AtomicU64::new(Health::GOOD),
+            connections: AtomicU32::new(0),
+        }
+    }
+
+    /// Where to dial.
+    pub const fn at(&self) -> SocketAddr {
+        self.at
+    }
+
+    /// The same as text.
+    pub(super) const fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The connections of this relay to the address, dials under way included.
+    pub fn connections(&self) -> u32 {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn enter(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn leave(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes that a dial reached the address: it takes its turn again.
+    pub fn succeeded(&self) {
+        // Most dials succeed at a healthy address: reading leaves the cache line shared.
+        if !self.is_healthy() {
+            self.health.store(Health::GOOD, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes that a dial failed: the address goes last for 10 s, doubling to 60 s.
+    ///
+    /// A failure while the address is penalised already does not count again: a burst of clients
+    /// that fail together is one failure.
+    pub(super) fn failed(&self, now: Instant) {
+        let now = self.millis(now);
+        let _unchanged_if_penalised =
+            self.health
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |word| {
+                    let health = Health::unpack(word);
+                    (health.until <= now).then(|| health.worse(now).pack())
+                });
+    }
+
+    /// Whether its last dial succeeded, or there was none.
+    pub(super) fn is_healthy(&self) -> bool {
+        self.health.load(Ordering::Relaxed) == Health::GOOD
+    }
+
+    /// How many ms the address still goes last; 0 if its penalty is over, but no dial has succeeded
+    /// since. `None` if it is in health.
+    pub(super) fn penalty(&self, now: Instant) -> Option<u64> {
+        let word = self.health.load(Ordering::Relaxed);
+        (word != Health::GOOD).then(|| Health::unpack(word).until.saturating_sub(self.millis(now)))
+    }
+
+    /// Takes the trial, if it is due and nobody else has it.
+    pub(super) fn try_trial(self: &Arc<Self>, now: Instant) -> Option<Trial> {
+        let due = self.health.load(Ordering::Relaxed);
+        let health = Health::unpack(due);
+        if due == Health::GOOD || health.on_trial || health.until > self.millis(now) {
+            return None;
+        }
+        self.health
+            .compare_exchange(
+                due,
+                due | Health::ON_TRIAL,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            )
+            .is_ok()
+            .then(|| Trial {
+                address: Arc::clone(self),
+                due,
+            })
+    }
+
+    fn millis(&self, now: Instant) -> u64 {
+        let since = now.saturating_duration_since(self.origin);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// The right to try first an address whose penalty is over. It ends with the result of any dial, or
+/// with the guard.
+#[derive(Debug)]
+pub(super) struct Trial {
+    address: Arc<Address>,
+    due: u64,
+}
+
+impl Drop for Trial {
+    fn drop(&mut self) {
+        // If a result came meanwhile, the word is another one and stays as it is.
+        let _changed_by_a_result = self.address.health.compare_exchange(
+            self.due | Health::ON_TRIAL,
+            self.due,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+}
+
+/// The failure state. It is kept in one word so that no two threads can tear it.
+#[derive(Clone, Copy, Debug)]
+struct Health {
+    /// The end of the penalty, ms from the origin.
+    until: u64,
+    /// A client tries the address first at this moment.
+    on_trial: bool,
+    /// Failures in a row that were penalised, up to where the penalty no longer grows.
+    failures: u8,
+}
+
+impl Health {
+    /// The word of an address without failures.
+    const GOOD: u64 = 0;
+    const FAILURES: u64 = 0x7f;
+    const ON_TRIAL: u64 = 0x80;
+    const UNTIL_SHIFT: u32 = 8;
+
+    const fn unpack(word: u64) -> Self {
+        Self {
+            until: word >> Self::UNTIL_SHIFT,
+            on_trial: word & Self::ON_TRIAL != 0,
+            failures: (word & Self::FAILURES) as u8,
+        }
+    }
+
+    const fn pack(self) -> u64 {
+        let on_trial = if self.on_trial { Self::ON_TRIAL } else { 0 };
+        (self.until << Self::UNTIL_SHIFT) | on_trial | self.failures as u64
+    }
+
+    /// After one more failure at `now`.
+    fn worse(self, now: u64) -> Self {
+        let doubled = FIRST_PENALTY.saturating_mul(1 << self.failures);
+        let grows = doubled < LONGEST_PENALTY;
+        let penalty = doubled.min(LONGEST_PENALTY).as_millis();
+        Self {
+            until: now.saturating_add(u64::try_from(penalty).unwrap_or(u64::MAX)),
+            on_trial: false,
+            failures: self.failures + u8::from(grows),
+        }
+    }
+}

@@ -1,0 +1,104 @@
+//! The addresses that an endpoint has, and which of their families is in use.
+
+use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+
+use super::Address;
+use crate::outcome::AddressState;
+
+/// The addresses of one endpoint. Workers read them while control replaces them.
+#[derive(Debug)]
+pub(super) struct Addresses {
+    /// That of the clock of each.
+    origin: Instant,
+    /// In the order of the resolver.
+    current: ArcSwap<Vec<Arc<Address>>>,
+    /// Those that the endpoint no longer has, as long as a connection to them is open.
+    left: Mutex<Vec<Weak<Address>>>,
+}
+
+impl Addresses {
+    pub(super) fn new(first: Option<SocketAddr>, origin: Instant) -> Self {
+        let first = first.map(|at| Arc::new(Address::new(at, origin)));
+        Self {
+            origin,
+            current: ArcSwap::from_pointee(first.into_iter().collect()),
+            left: Mutex::default(),
+        }
+    }
+
+    pub(super) fn current(&self) -> Arc<Vec<Arc<Address>>> {
+        self.current.load_full()
+    }
+
+    /// Goes over to these. One that was known before, and is still there or in use, is the same.
+    pub(super) fn set(&self, addresses: &[SocketAddr]) {
+        // Nothing in here leaves it half done, so a poisoned lock is as good.
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.current();
+        let known = left.iter().filter_map(Weak::upgrade);
+        let known = known.chain(current.iter().map(Arc::clone));
+        let known: HashMap<SocketAddr, Arc<Address>> =
+            known.map(|address| (address.at(), address)).collect();
+        let next = addresses.iter().map(|at| match known.get(at) {
+            Some(address) => Arc::clone(address),
+            None => Arc::new(Address::new(*at, self.origin)),
+        });
+        self.current.store(Arc::new(next.collect()));
+        let stay: HashSet<&SocketAddr> = addresses.iter().collect();
+        let gone = known.iter().filter(|(at, _)| !stay.contains(at));
+        *left = gone.map(|(_, address)| Arc::downgrade(address)).collect();
+    }
+}
+
+/// The families of an endpoint's addresses: whether each is IPv4.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Families {
+    /// That of the resolver's first address.
+    first: bool,
+    /// The one that new connections take.
+    in_use: bool,
+}
+
+impl Families {
+    /// The first family is in use as long as one of its addresses is in health, and also if no address of
+    /// either is.
+    pub(super) fn of(addresses: &[Arc<Address>]) -> Self {
+        let first = addresses.first().is_none_or(|first| first.at().is_ipv4());
+        let is_alive = |is_ipv4| {
+            let mut family = addresses.iter().filter(|it| it.at().is_ipv4() == is_ipv4);
+            family.any(|address| address.is_healthy())
+        };
+        let in_use = if is_alive(first) || !is_alive(!first) {
+            first
+        } else {
+            !first
+        };
+        Self { first, in_use }
+    }
+
+    /// Whether new connections take the address, if it is in health.
+    pub(super) fn use_now(self, address: &Address) -> bool {
+        address.at().is_ipv4() == self.in_use
+    }
+
+    /// Whether new connections would take a failed address if it were in health.
+    pub(super) fn want(self, address: &Address) -> bool {
+        self.use_now(address) || address.at().is_ipv4() == self.first
+    }
+
+    /// What is known of an address.
+    pub(super) fn state(self, address: &Address) -> AddressState {
+        if !address.is_healthy() {
+            AddressState::Failed
+        } else if self.use_now(address) {
+            AddressState::Healthy
+        } else {
+            AddressState::Standby
+        }
+    }
+}
