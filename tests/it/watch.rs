@@ -13,8 +13,11 @@ use serde_json::Value;
 use super::fixture::{PATIENCE, PORTWAY, Portway, config, message, pause, route, within};
 use super::peers::Backend;
 
+/// Ten times what it may take where inotify is silent.
+const NOTICED: Duration = Duration::from_secs(50);
+
 fn wait_generation(portway: &Portway, generation: u64) {
-    within(PATIENCE, "the new file is in force", || {
+    within(NOTICED, "the new file is in force", || {
         let known = portway.count("portway_config_generation");
         (known >= generation).then_some(())
     });
@@ -22,11 +25,44 @@ fn wait_generation(portway: &Portway, generation: u64) {
 
 /// A process that has begun to watch its file.
 fn watching(toml: &str) -> Portway {
-    let portway = Portway::start_args(toml, &["--watch"]);
+    begun(Portway::start_args(toml, &["--watch"]))
+}
+
+/// The same with a file that the test keeps.
+fn watching_at(file: &Path) -> Portway {
+    begun(Portway::start_at(file, &["--watch"]))
+}
+
+fn begun(portway: Portway) -> Portway {
     within(PATIENCE, "it watches", || {
         (portway.count("portway_config_watch{mode=\"inotify\"}") == 1).then_some(())
     });
     portway
+}
+
+/// Makes a symbolic link to `target`, or replaces it by a rename.
+fn link(target: &str, link: &Path) {
+    let new = link.with_file_name("new-link");
+    symlink(target, &new).unwrap();
+    fs::rename(new, link).unwrap();
+}
+
+/// Does what the kubelet does with a volume of a ConfigMap: the file is a link through `..data`, which is a
+/// link to a directory, and that link is replaced by a rename.
+fn publish(volume: &Path, time: &str, toml: &str) {
+    let data = volume.join(format!("..{time}"));
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("routes.toml"), toml).unwrap();
+    link(&format!("..{time}"), &volume.join("..data"));
+}
+
+/// A routes.toml with one route, and the same with another one.
+fn versions() -> (Backend, String, impl Fn(&str) -> String) {
+    let backend = Backend::echo();
+    let toml = config(&[backend.address()], "", "");
+    let (first, address) = (toml.clone(), backend.address());
+    let with = move |name: &str| format!("{toml}{}", route(name, address, ""));
+    (backend, first, with)
 }
 
 #[test]
@@ -149,36 +185,82 @@ fn a_file_that_changes_in_a_drain_fills_no_log() {
     assert_eq!(lines.iter().filter(|line| refused(line)).count(), 1);
 }
 
-/// Does what the kubelet does with a volume of a ConfigMap: the file is a link through `..data`, which is a
-/// link to a directory, and that link is replaced by a rename.
 #[test]
 fn f23_the_swap_of_a_kubernetes_volume_is_in_force() {
-    let backend = Backend::echo();
-    let toml = config(&[backend.address()], "", "");
-    let volume = tempfile::tempdir().unwrap();
-    let swap = |time: &str, toml: &str| {
-        let data = volume.path().join(format!("..{time}"));
-        fs::create_dir(&data).unwrap();
-        fs::write(data.join("routes.toml"), toml).unwrap();
-        let link = volume.path().join("..data_tmp");
-        symlink(Path::new(&format!("..{time}")), &link).unwrap();
-        fs::rename(link, volume.path().join("..data")).unwrap();
-    };
-    swap("one", &toml);
-    let file = volume.path().join("routes.toml");
+    let (_backend, toml, with) = versions();
+    let directory = tempfile::tempdir().unwrap();
+    let volume = directory.path();
+    publish(volume, "one", &toml);
+    let file = volume.join("routes.toml");
     symlink("..data/routes.toml", &file).unwrap();
-    let portway = Portway::start_at(&file, &["--watch"]);
-    swap(
-        "two",
-        &format!("{toml}{}", route("two", backend.address(), "")),
-    );
-    fs::remove_dir_all(volume.path().join("..one")).unwrap();
+    let portway = watching_at(&file);
+    publish(volume, "two", &with("two"));
+    fs::remove_dir_all(volume.join("..one")).unwrap();
     wait_generation(&portway, 2);
-    swap("bad", "nonsense");
+    publish(volume, "bad", "nonsense");
     within(PATIENCE, "the metrics show the fault", || {
         (portway.metric("portway_config_last_reload_successful") < 0.5).then_some(())
     });
-    swap("three", &toml);
+    publish(volume, "three", &toml);
+    wait_generation(&portway, 3);
+}
+
+/// inotify watches the directory of the link, where nothing happens.
+#[test]
+fn a_swap_in_another_directory_to_which_the_file_is_a_link_is_in_force() {
+    let (_backend, toml, with) = versions();
+    let directory = tempfile::tempdir().unwrap();
+    let (etc, volume) = (
+        directory.path().join("etc"),
+        directory.path().join("volume"),
+    );
+    fs::create_dir(&etc).unwrap();
+    fs::create_dir(&volume).unwrap();
+    publish(&volume, "one", &toml);
+    symlink("..data/routes.toml", volume.join("routes.toml")).unwrap();
+    let file = etc.join("routes.toml");
+    symlink("../volume/routes.toml", &file).unwrap();
+    let portway = watching_at(&file);
+    publish(&volume, "two", &with("two"));
+    wait_generation(&portway, 2);
+}
+
+#[test]
+fn a_file_in_another_directory_that_is_changed_in_place_is_in_force() {
+    let (_backend, toml, with) = versions();
+    let directory = tempfile::tempdir().unwrap();
+    let (etc, shared) = (
+        directory.path().join("etc"),
+        directory.path().join("shared"),
+    );
+    fs::create_dir(&etc).unwrap();
+    fs::create_dir(&shared).unwrap();
+    fs::write(shared.join("routes.toml"), &toml).unwrap();
+    let file = etc.join("routes.toml");
+    symlink("../shared/routes.toml", &file).unwrap();
+    let portway = watching_at(&file);
+    fs::write(shared.join("routes.toml"), with("two")).unwrap();
+    wait_generation(&portway, 2);
+}
+
+/// inotify goes on watching the directory that was there at the start.
+#[test]
+fn a_directory_that_is_replaced_is_in_force_and_so_are_changes_in_the_new_one() {
+    let (_backend, toml, with) = versions();
+    let directory = tempfile::tempdir().unwrap();
+    let release = |name: &str, toml: &str| {
+        let release = directory.path().join(name);
+        fs::create_dir(&release).unwrap();
+        fs::write(release.join("routes.toml"), toml).unwrap();
+    };
+    let current = directory.path().join("current");
+    release("one", &toml);
+    link("one", &current);
+    let portway = watching_at(&current.join("routes.toml"));
+    release("two", &with("two"));
+    link("two", &current);
+    wait_generation(&portway, 2);
+    fs::write(current.join("routes.toml"), with("changed")).unwrap();
     wait_generation(&portway, 3);
 }
 
