@@ -9,8 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use portway::config::{self, Settings};
 use portway::outcome::Outcome;
@@ -114,18 +113,79 @@ fn source(module: Option<&str>) -> String {
     texts.collect()
 }
 
-#[test]
-fn every_link_inside_the_repository_resolves() {
-    for (page, text) in pages() {
-        for link in prose(&text).split("](").skip(1) {
-            let target = link.split(')').next().unwrap();
-            if target.starts_with("https://") {
-                continue;
-            }
-            let file = page.parent().unwrap().join(target);
-            assert!(file.exists(), "{}: {target}", page.display());
+/// The links of a page that lead to a file: its path, and the heading in it, empty if there is none.
+fn links(page: &Path, text: &str) -> Vec<(PathBuf, String)> {
+    let prose = prose(text);
+    let targets = prose.split("](").skip(1);
+    targets
+        .map(|rest| rest.split(')').next().unwrap())
+        .filter(|target| !target.starts_with("https://"))
+        .map(|target| {
+            let (file, heading) = target.split_once('#').unwrap_or((target, ""));
+            let directory = page.parent().unwrap();
+            let file = match file {
+                "" => page.to_owned(),
+                file => plain(&directory.join(file)),
+            };
+            (file, heading.to_owned())
+        })
+        .collect()
+}
+
+/// The path without `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for component in path.components() {
+        if component == Component::ParentDir {
+            plain.pop();
+        } else {
+            plain.push(component);
         }
     }
+    plain
+}
+
+/// Whether the page has a heading of this anchor, as GitHub makes it.
+fn has_heading(page: &str, anchor: &str) -> bool {
+    let mut headings = page.lines().filter(|line| line.starts_with('#'));
+    headings.any(|line| {
+        let words = line.trim_start_matches('#').trim().to_lowercase();
+        let kept = |c: &char| c.is_alphanumeric() || " -_".contains(*c);
+        let kept: String = words.chars().filter(kept).collect();
+        kept.replace(' ', "-") == anchor
+    })
+}
+
+#[test]
+fn every_link_inside_the_repository_resolves() {
+    let mut headings = 0;
+    for (page, text) in pages() {
+        for (file, heading) in links(&page, &text) {
+            let (from, to) = (page.display(), file.display());
+            assert!(file.exists(), "{from}: {to}");
+            if !heading.is_empty() {
+                headings += 1;
+                let text = fs::read_to_string(&file).unwrap();
+                assert!(has_heading(&text, &heading), "{from}: {to}#{heading}");
+            }
+        }
+    }
+    assert!(headings > 1, "{headings}");
+}
+
+#[test]
+fn the_index_has_every_page_once() {
+    let index = root().join("docs/README.md");
+    let text = fs::read_to_string(&index).unwrap();
+    let docs = root().join("docs");
+    let mut listed: Vec<PathBuf> = links(&index, &text).into_iter().map(|it| it.0).collect();
+    listed.retain(|file| file.starts_with(&docs));
+    listed.sort();
+    let mut pages = under(&docs, "md");
+    pages.retain(|page| *page != index);
+    assert_eq!(listed, pages);
+    let first = links(&root().join("README.md"), README);
+    assert!(first.iter().any(|(file, _)| *file == index), "README.md");
 }
 
 #[test]
