@@ -189,6 +189,29 @@ def network_policy(it):
         yield "egress of the NetworkPolicy: DNS over UDP"
 
 
+def defaults(it):
+    """What the API server would add to a list that it takes as a whole: kubectl then finds a difference at each
+    apply, and a server-side apply a conflict."""
+    ports = [("the container", port) for port in it.ports]
+    for service in it.of("Service"):
+        name = f"Service {service['metadata']['name']}"
+        ports += [(name, port) for port in service["spec"]["ports"]]
+    for policy in it.of("NetworkPolicy"):
+        for way in ["ingress", "egress"]:
+            rules = policy["spec"].get(way, [])
+            ports += [(f"{way} of the NetworkPolicy", port) for rule in rules for port in rule["ports"]]
+    for where, port in ports:
+        if "protocol" not in port:
+            yield f"a port of {where} has no protocol: {port}"
+    for monitor in it.of("PodMonitor") + it.of("ServiceMonitor"):
+        spec = monitor["spec"]
+        for endpoint in spec.get("podMetricsEndpoints", []) + spec.get("endpoints", []):
+            for key in ["relabelings", "metricRelabelings"]:
+                for relabeling in endpoint.get(key, []):
+                    if "action" not in relabeling:
+                        yield f"one of the {key} of {monitor['kind']} has no action"
+
+
 def pod_monitor(it):
     """If pods declare no ports, a PodMonitor cannot name one."""
     for monitor in it.of("PodMonitor"):
@@ -295,6 +318,15 @@ def routes_mount(it):
         yield "the ConfigMap's name is not always the same"
 
 
+def environment(it):
+    """`kubectl exec` of a command without --config finds the file that the pod runs with."""
+    args = it.container["args"]
+    file = args[args.index("--config") + 1]
+    variables = {one["name"]: one.get("value") for one in it.container.get("env", [])}
+    if variables.get("PORTWAY_CONFIG") != file:
+        yield f"PORTWAY_CONFIG is not {file}"
+
+
 def rollout(it):
     if it.of("PodDisruptionBudget"):
         yield "a rollout of a DaemonSet asks no PodDisruptionBudget"
@@ -317,6 +349,7 @@ RULES = [
     pod_ports,
     service_ports,
     network_policy,
+    defaults,
     pod_monitor,
     privileged_ports,
     image,
@@ -324,6 +357,7 @@ RULES = [
     token,
     pod_security,
     routes_mount,
+    environment,
     rollout,
 ]
 

@@ -101,7 +101,7 @@ def check_kubernetes():
     expect(operator["spec"]["groups"] == groups, f"the groups of {OPERATOR} are not those of {RULES}")
     endpoints = yaml.safe_load(POD_MONITOR.read_text())["spec"]["podMetricsEndpoints"]
     for endpoint in endpoints:
-        expect({"targetLabel": "job", "replacement": "portway"} in endpoint["relabelings"],
+        expect({"action": "replace", "targetLabel": "job", "replacement": "portway"} in endpoint["relabelings"],
                f"{POD_MONITOR}: the job is not portway")
     page, ticket = (" ".join(alerts[name]["expr"].split()) for name in ("PortwayBackendFailing", "PortwayBackendFailingOnInstance"))
     expect(f"( {page} )" in ticket, "PortwayBackendFailingOnInstance does not leave out what PortwayBackendFailing pages for")
