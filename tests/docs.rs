@@ -188,6 +188,83 @@ fn the_index_has_every_page_once() {
     assert!(first.iter().any(|(file, _)| *file == index), "README.md");
 }
 
+/// Where the Debian package puts the files of the repository.
+fn packaged() -> BTreeMap<PathBuf, PathBuf> {
+    let cargo: toml::Table = include_str!("../Cargo.toml").parse().unwrap();
+    let keys = ["package", "metadata", "deb", "assets"];
+    let assets = keys.iter().fold(toml::Value::Table(cargo), |value, key| {
+        value.get(key).unwrap().clone()
+    });
+    let assets: Vec<(String, String, String)> = assets.try_into().unwrap();
+    let mut files = BTreeMap::new();
+    for (from, to, _mode) in assets {
+        // What is made when the package is built is not there yet.
+        if from.starts_with("target/") {
+            continue;
+        }
+        let from = root().join(from);
+        let (directory, name) = (from.parent().unwrap(), from.file_name().unwrap());
+        let found = match name.to_str().unwrap().strip_prefix('*') {
+            Some(end) => fs::read_dir(directory)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.is_file() && path.to_str().unwrap().ends_with(end))
+                .collect(),
+            None => vec![from],
+        };
+        for path in found {
+            let mut installed = Path::new("/").join(&to);
+            if to.ends_with('/') {
+                installed.push(path.file_name().unwrap());
+            }
+            files.insert(path, installed);
+        }
+    }
+    files
+}
+
+#[test]
+fn every_link_of_a_page_resolves_where_the_package_puts_it() {
+    let packaged = packaged();
+    let mut seen = 0;
+    for (page, text) in pages() {
+        let Some(installed) = packaged.get(&page) else {
+            continue;
+        };
+        let there = links(installed, &text).into_iter();
+        for ((file, _), (there, _)) in links(&page, &text).into_iter().zip(there) {
+            seen += 1;
+            let is_there = if file.is_dir() {
+                packaged.values().any(|it| it.starts_with(&there))
+            } else {
+                packaged.get(&file) == Some(&there)
+            };
+            assert!(is_there, "{}: {}", installed.display(), there.display());
+        }
+    }
+    assert!(seen > 40, "{seen}");
+}
+
+#[test]
+fn every_alert_leads_to_its_section_of_the_runbook() {
+    let runbook = include_str!("../docs/runbook.md");
+    let component = "deploy/kubernetes/components/prometheusrule/prometheusrule.yaml";
+    for rules in ["deploy/prometheus/rules.yaml", component] {
+        let text = fs::read_to_string(root().join(rules)).unwrap();
+        let after = text.split("- alert: ").skip(1);
+        let alerts: Vec<&str> = after.collect();
+        assert!(alerts.len() > 5, "{rules}");
+        for alert in alerts {
+            let name = alert.lines().next().unwrap();
+            let (_, url) = alert.split_once("runbook_url: ").unwrap();
+            let url = url.lines().next().unwrap();
+            let heading = url.strip_prefix("docs/runbook.md#");
+            assert_eq!(heading, Some(&*name.to_lowercase()), "{rules}: {name}");
+            assert!(has_heading(runbook, heading.unwrap()), "{name}");
+        }
+    }
+}
+
 #[test]
 fn every_file_that_is_named_exists() {
     let places = ["src/", "docs/", "tests/", "examples/", "fuzz/"];

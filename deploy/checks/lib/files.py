@@ -2,7 +2,7 @@
 
   files.py PAGE HEADING DIRECTORY
 
-Writes each block under the heading whose first line is `# NAME` into DIRECTORY/NAME.
+Writes each block under the heading whose first line is `# NAME` into DIRECTORY/NAME; NAME may have directories.
 """
 
 import pathlib
@@ -12,7 +12,9 @@ import sys
 page, heading, directory = sys.argv[1:]
 text = pathlib.Path(page).read_text()
 section = re.search(rf"^## {re.escape(heading)}\n(.*?)(?=^## |\Z)", text, re.M | re.S)[1]
-files = re.findall(r"^```\w+\n(# ([\w-]+\.\w+)\n.*?)^```", section, re.M | re.S)
+files = re.findall(r"^```\w+\n(# ([\w/-]+\.\w+)\n.*?)^```", section, re.M | re.S)
 for content, name in files:
-    pathlib.Path(directory, name).write_text(content)
+    file = pathlib.Path(directory, name)
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(content)
 print(" ".join(name for _, name in files))
