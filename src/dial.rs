@@ -210,7 +210,8 @@ impl Dial {
                     endpoint: in_use,
                 })
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = DialFailure::from_io(&error);
                 endpoint.stats().dial_failed(reason);
                 missed(Attempt {
                     endpoint: Arc::clone(endpoint.name()),
@@ -218,7 +219,7 @@ impl Dial {
                     reason,
                     took: Millis(began.elapsed()),
                 });
-                let failure = Failure::of(reason);
+                let failure = Failure::of(&error, address.at());
                 if failure == Failure::Endpoint {
                     endpoint.failed(address, Instant::now());
                 }

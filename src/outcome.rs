@@ -1,9 +1,8 @@
 //! Every closed list of the domain: how a connection ended, why a dial or an accept failed, limits, directions.
 //! Each value has one name, the same in log, metric, alert and docs.
 
-mod shortage;
-
 mod endpoints;
+mod shortage;
 
 use std::io;
 
@@ -11,6 +10,7 @@ use enum_map::Enum;
 use strum::{IntoStaticStr, VariantArray};
 
 pub use endpoints::AddressState;
+pub use shortage::{Resource, Shortage};
 
 /// How a connection ended. `docs/outcomes.md` explains each one to operators and is tested against
 /// this list.
