@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
 use portway::config::{self, Settings};
@@ -386,22 +387,22 @@ fn every_outcome_that_is_named_exists() {
     }
 }
 
-/// As `check --strict` judges it.
-#[test]
-fn the_example_of_the_readme_has_no_warning_and_listens_where_agents_dial() {
-    let [example] = blocks(README, "toml")[..] else {
-        panic!("the README has one routes.toml");
-    };
+/// The port, the server name and the backend of connections, by the only routes.toml of a page that has them all.
+fn assert_example(
+    page: &str,
+    is_it: impl Fn(&str) -> bool,
+    expected: &[(u16, Option<&str>, &str)],
+) {
+    let examples = blocks(page, "toml");
+    let example = examples.into_iter().find(|example| is_it(example)).unwrap();
     let loaded = config::parse(example, "routes.toml").unwrap_or_else(|faults| panic!("{faults}"));
-    let warnings = loaded.warnings.render_warnings(false);
-    assert_eq!(warnings, "");
+    // As `check --strict` judges it.
+    assert_eq!(loaded.warnings.render_warnings(false), "");
     let settings = loaded.settings;
-    let backend = |port: u16, name: Option<&str>| {
-        let is_at = |at: &SocketAddr| at.port() == port;
-        let listener = settings
-            .listeners
-            .iter()
-            .find(|one| one.bind.iter().any(is_at));
+    for (port, name, backend) in expected {
+        let is_at = |at: &SocketAddr| at.port() == *port;
+        let mut listeners = settings.listeners.iter();
+        let listener = listeners.find(|one| one.bind.iter().any(is_at));
         let name = name.map(|name| ServerName::parse(name.as_bytes()).unwrap());
         let route = settings.routes.find(&Query {
             listener: &listener
@@ -412,20 +413,31 @@ fn the_example_of_the_readme_has_no_warning_and_listens_where_agents_dial() {
             client: [10, 1, 2, 3].into(),
         });
         let route = &settings.routes.routes()[route.unwrap()];
-        settings.backends[route.backend].name.to_string()
-    };
-    for (port, name, expected) in [
-        (443, "fleet.example.com", "fleet"),
-        (8220, "fleet.example.com", "fleet"),
-        (9200, "es.example.com", "elasticsearch"),
-        (443, "es.example.com", "elasticsearch"),
-        (5044, "logstash.example.com", "logstash"),
-    ] {
-        assert_eq!(backend(port, Some(name)), expected, "{port} {name}");
+        let found = &*settings.backends[route.backend].name;
+        assert_eq!(found, *backend, "{port} {name:?}");
     }
-    // The URLs have an address.
-    assert_eq!(backend(8220, None), "fleet");
-    assert_eq!(backend(9200, None), "elasticsearch");
+}
+
+#[test]
+fn the_examples_have_no_warning_and_listen_where_agents_dial() {
+    let (fleet, es) = (Some("fleet.example.com"), Some("es.example.com"));
+    let short = [
+        (443, fleet, "fleet"),
+        (8220, fleet, "fleet"),
+        (9200, es, "elasticsearch"),
+        (443, es, "elasticsearch"),
+    ];
+    assert_example(README, |_| true, &short);
+    let whole = include_str!("../docs/getting-started.md");
+    let has_addresses = |example: &str| example.contains("no_server_name");
+    assert_example(whole, has_addresses, &short);
+    let rest = [
+        (5044, Some("logstash.example.com"), "logstash"),
+        // The URLs have an address.
+        (8220, None, "fleet"),
+        (9200, None, "elasticsearch"),
+    ];
+    assert_example(whole, has_addresses, &rest);
 }
 
 #[test]
@@ -443,6 +455,7 @@ fn what_an_agent_logs_leads_to_outcomes_that_send_it() {
             Some(alert) => alert.replace(' ', "_"),
             None if error == "EOF" => "FIN".to_owned(),
             None if error == "connection reset by peer" => "RST".to_owned(),
+            None if error.starts_with("portway is not an HTTP proxy") => "405".to_owned(),
             // No connection has begun.
             None if error == "connection refused" => "nothing".to_owned(),
             None => "what the backend sent".to_owned(),
