@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use divan::{Bencher, black_box};
+use ipnet::IpNet;
 use portway::outcome::{ClosedBy, Outcome};
 use portway::routing::{Pattern, Query, Route, Table};
 use portway::telemetry::lines::Lines;
@@ -87,8 +88,9 @@ fn pattern(number: usize) -> Pattern {
     Pattern::parse(&text).unwrap()
 }
 
-fn table(routes: usize) -> Table {
-    let route = |number: usize| Route {
+/// A route of a name each.
+fn named(number: usize) -> Route {
+    Route {
         name: format!("route-{number}").into(),
         server_names: vec![pattern(number)],
         no_server_name: false,
@@ -96,19 +98,29 @@ fn table(routes: usize) -> Table {
         alpn: Vec::new(),
         clients: Vec::new(),
         backend: 0,
-    };
-    Table::build((0..routes).map(route).collect()).unwrap()
+    }
 }
 
-/// Finds the route of a name, or none, among `routes` routes.
-fn find(bencher: Bencher<'_, '_>, routes: usize, name: &str, is_found: bool) {
-    let table = table(routes);
+/// A route of all names, for a network each.
+fn for_network(number: usize) -> Route {
+    let [.., a, b, c] = number.to_be_bytes();
+    let network = IpNet::new(Ipv4Addr::new(10, a, b, c).into(), 32);
+    Route {
+        server_names: vec![Pattern::Any],
+        clients: vec![network.unwrap()],
+        ..named(number)
+    }
+}
+
+/// Finds the route of a name, or none, among these.
+fn find(bencher: Bencher<'_, '_>, routes: impl Iterator<Item = Route>, name: &str, is_found: bool) {
+    let table = Table::build(routes.collect()).unwrap();
     let name = ServerName::parse(name.as_bytes()).unwrap();
     let query = Query {
         listener: "agents",
         server_name: Some(&name),
         alpn: Alpn::new(b"\x02h2\x08http/1.1"),
-        client: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
+        client: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)),
     };
     assert_eq!(table.find(&query).is_ok(), is_found);
     bencher.bench(|| table.find(black_box(&query)));
@@ -116,17 +128,33 @@ fn find(bencher: Bencher<'_, '_>, routes: usize, name: &str, is_found: bool) {
 
 #[divan::bench(args = [10, 1_000, 100_000])]
 fn route_by_exact_name(bencher: Bencher<'_, '_>, routes: usize) {
-    find(bencher, routes, "fleet-4.example.com", true);
+    find(bencher, (0..routes).map(named), "fleet-4.example.com", true);
 }
 
 #[divan::bench(args = [10, 1_000, 100_000])]
 fn route_by_wildcard(bencher: Bencher<'_, '_>, routes: usize) {
-    find(bencher, routes, "a.tenant-3.example.com", true);
+    find(
+        bencher,
+        (0..routes).map(named),
+        "a.tenant-3.example.com",
+        true,
+    );
 }
 
 #[divan::bench(args = [10, 1_000, 100_000])]
 fn route_not_found(bencher: Bencher<'_, '_>, routes: usize) {
-    find(bencher, routes, "a.b.nobody.example.org", false);
+    find(
+        bencher,
+        (0..routes).map(named),
+        "a.b.nobody.example.org",
+        false,
+    );
+}
+
+#[divan::bench(args = [10, 1_000, 100_000])]
+fn route_by_client(bencher: Bencher<'_, '_>, routes: usize) {
+    let name = "fleet.example.com";
+    find(bencher, (0..routes).map(for_network), name, true);
 }
 
 /// An ordinary connection: routed, served, closed.

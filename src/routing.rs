@@ -7,13 +7,16 @@ use ipnet::IpNet;
 
 use crate::tls::{Alpn, ServerName};
 
-mod nearest;
+mod index;
+mod networks;
 mod pattern;
+mod sets;
 mod table;
 #[cfg(test)]
 mod tests;
 mod ties;
 
+pub use networks::{NetworkMap, NetworkSet};
 pub use pattern::{Pattern, Suffix};
 pub use table::{Candidate, Consideration, Precedence, Table, Tie};
 

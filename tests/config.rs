@@ -303,7 +303,7 @@ backend = "fleet"
     let settings = parse_shown(text, "routes.toml").settings;
     let listener = &settings.listeners[0];
     assert_eq!(listener.bind, ["127.0.0.1:443".parse().unwrap()]);
-    assert_eq!(listener.clients.deny, ["10.0.0.0/8".parse().unwrap()]);
+    assert_eq!(*listener.clients.deny, ["10.0.0.0/8".parse().unwrap()]);
     let endpoint = Target::Address("10.0.0.7:8220".parse().unwrap());
     assert_eq!(settings.backends[0].endpoints, [endpoint]);
     let names = &settings.routes.routes()[0].server_names;

@@ -2,22 +2,21 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use crate::routing::NetworkSet;
 
 /// `allow_clients` and `deny_clients` of a listener.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Networks {
     /// Networks that may connect; empty means all.
-    pub allow: Vec<IpNet>,
-    /// Networks that may not connect; they win over `allow`.
-    pub deny: Vec<IpNet>,
+    pub allow: NetworkSet,
+    /// Networks that may not; wins.
+    pub deny: NetworkSet,
 }
 
 impl Networks {
     /// Whether a client (a canonical address) may connect.
     pub fn admit(&self, client: IpAddr) -> bool {
-        let among = |networks: &[IpNet]| networks.iter().any(|network| network.contains(&client));
-        !among(&self.deny) && (self.allow.is_empty() || among(&self.allow))
+        !self.deny.has(client) && (self.allow.is_empty() || self.allow.has(client))
     }
 }
 

@@ -122,8 +122,8 @@ fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
             name: Arc::from(name),
             bind: section.list("bind", values::bind),
             clients: admission::Networks {
-                allow: section.list("allow_clients", values::network),
-                deny: section.list("deny_clients", values::network),
+                allow: (section.list("allow_clients", values::network).into_iter()).collect(),
+                deny: (section.list("deny_clients", values::network).into_iter()).collect(),
             },
         }
     };

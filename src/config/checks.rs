@@ -141,7 +141,7 @@ fn networks(listener: &Listener, notes: &mut Notes<'_>) {
     if denied.is_empty() {
         return;
     }
-    for allowed in &listener.clients.allow {
+    for allowed in listener.clients.allow.iter() {
         let around = (0..=allowed.prefix_len()).filter_map(|prefix| {
             let network = IpNet::new(allowed.addr(), prefix).ok()?;
             denied.get(&network.trunc()).copied()

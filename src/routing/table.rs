@@ -3,15 +3,17 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::nearest::Spellings;
+use super::index::Index;
+use super::sets::Set;
 use super::ties::ties;
 use super::{Miss, Pattern, Query, Route, Suffix, Unmet};
 use crate::tls::ServerName;
 
 /// All routes, arranged for look-up.
 ///
-/// A look-up allocates nothing and costs one probe per label of the name. Only routes that share a
-/// pattern are examined one by one.
+/// A look-up allocates nothing. It costs one probe per label of the name, and one per length of a prefix in
+/// the file. Of routes of one and the same pattern it looks only at those whose listeners and client networks
+/// take the connection; it passes by 64 of the others in one step.
 #[derive(Debug, Default)]
 pub struct Table {
     routes: Vec<Route>,
@@ -20,14 +22,14 @@ pub struct Table {
     any_depth: HashMap<Box<str>, Group>,
     any_name: Option<Group>,
     no_name: Option<Group>,
-    pub(super) spellings: Spellings,
+    index: Index,
 }
 
 /// The routes of one pattern; `None` stands for connections without a server name.
 #[derive(Debug)]
 struct Group {
     pattern: Option<Pattern>,
-    routes: Vec<usize>,
+    routes: Set,
 }
 
 /// Two routes that match one connection with the same precedence.
@@ -83,16 +85,16 @@ impl Table {
         let mut table = Self::default();
         for (index, route) in routes.iter().enumerate() {
             for pattern in &route.server_names {
-                table.group(Some(pattern)).add(index);
+                table.group(Some(pattern)).routes.add(index);
             }
             if route.no_server_name {
-                table.group(None).add(index);
+                table.group(None).routes.add(index);
             }
         }
         let shared: Vec<&Group> = (table.groups())
-            .filter(|group| group.routes.len() > 1)
+            .filter(|group| group.routes.has_several())
             .collect();
-        let groups: Vec<&[usize]> = shared.iter().map(|group| &*group.routes).collect();
+        let groups: Vec<&Set> = shared.iter().map(|group| &group.routes).collect();
         let tie = |(group, pair): (usize, [usize; 2])| {
             let [first, second] = pair.map(|route| routes.get(route).map(|one| &one.name));
             let mut names = [Arc::clone(first?), Arc::clone(second?)];
@@ -104,7 +106,7 @@ impl Table {
         };
         let mut ties: Vec<Tie> = ties(&groups, &routes).into_iter().filter_map(tie).collect();
         ties.sort_by(|a, b| (&a.routes, &a.pattern).cmp(&(&b.routes, &b.pattern)));
-        table.spellings = Spellings::new(&routes);
+        table.index = Index::new(&routes);
         table.routes = routes;
         if ties.is_empty() {
             Ok(table)
@@ -118,15 +120,26 @@ impl Table {
     /// It skips a route whose conditions do not hold: an exact route for one listener leaves the name
     /// to a wildcard route on the other listeners.
     pub fn find(&self, query: &Query<'_>) -> Result<usize, Miss> {
-        decide(query, self.candidates(query))
+        let groups = || self.matching(query.server_name);
+        let mut routes = groups().filter_map(|group| self.index.best(&group.routes, query));
+        routes.next().ok_or_else(|| {
+            let mut groups = groups();
+            if groups.any(|group| self.index.has_networks(&group.routes, query)) {
+                Miss::ClientDenied
+            } else if query.server_name.is_some() {
+                Miss::NoRoute
+            } else {
+                Miss::NoServerName
+            }
+        })
     }
 
-    /// The same look-up with every candidate and why it was skipped, to show to people.
+    /// The same with every candidate, one by one, and why it was passed over: for people.
     pub fn consider<'t>(&'t self, query: &Query<'t>) -> Consideration<'t> {
         let mut candidates: Vec<Candidate<'t>> = self.candidates(query).collect();
         candidates.sort_by(|a, b| b.precedence.cmp(&a.precedence));
         Consideration {
-            taken: decide(query, candidates.iter().copied()),
+            taken: self.find(query),
             candidates,
         }
     }
@@ -149,7 +162,7 @@ impl Table {
     fn group(&mut self, pattern: Option<&Pattern>) -> &mut Group {
         let new = || Group {
             pattern: pattern.cloned(),
-            routes: Vec::new(),
+            routes: Set::default(),
         };
         match pattern {
             None => self.no_name.get_or_insert_with(new),
@@ -188,10 +201,18 @@ impl Table {
             .chain(rest)
     }
 
+    /// How many routes a look-up goes to.
+    #[cfg(test)]
+    pub(super) fn looked_at(&self, query: &Query<'_>) -> usize {
+        let groups = self.matching(query.server_name);
+        let looked_at = groups.map(|group| self.index.candidates(&group.routes, query).count());
+        looked_at.sum()
+    }
+
     fn candidates<'t>(&'t self, query: &Query<'t>) -> impl Iterator<Item = Candidate<'t>> {
         let query = *query;
         self.matching(query.server_name).flat_map(move |group| {
-            group.routes.iter().filter_map(move |&index| {
+            group.routes.routes().filter_map(move |index| {
                 let route = self.routes.get(index)?;
                 let client_prefix = route.client_prefix(query.client);
                 Some(Candidate {
@@ -208,44 +229,10 @@ impl Table {
     }
 }
 
-/// Chooses the greatest candidate whose conditions hold. The candidates come in descending order of
-/// their patterns.
-fn decide<'t>(
-    query: &Query<'_>,
-    candidates: impl Iterator<Item = Candidate<'t>>,
-) -> Result<usize, Miss> {
-    let mut best: Option<Candidate<'t>> = None;
-    let mut miss = match query.server_name {
-        Some(_) => Miss::NoRoute,
-        None => Miss::NoServerName,
-    };
-    for candidate in candidates {
-        if best.is_some_and(|b| candidate.precedence.pattern < b.precedence.pattern) {
-            break;
-        }
-        match candidate.unmet {
-            None if best.is_none_or(|b| candidate.precedence > b.precedence) => {
-                best = Some(candidate);
-            }
-            Some(Unmet::Client) => miss = Miss::ClientDenied,
-            None | Some(Unmet::Listener | Unmet::Alpn) => {}
-        }
-    }
-    best.map(|candidate| candidate.route).ok_or(miss)
-}
-
 fn by_suffix<'g>(
     groups: &'g mut HashMap<Box<str>, Group>,
     suffix: &Suffix,
     new: impl FnOnce() -> Group,
 ) -> &'g mut Group {
     (groups.entry(suffix.as_str().into())).or_insert_with(new)
-}
-
-impl Group {
-    fn add(&mut self, route: usize) {
-        if self.routes.last() != Some(&route) {
-            self.routes.push(route);
-        }
-    }
 }

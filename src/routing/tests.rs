@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Instant;
 
 use proptest::prelude::*;
 
@@ -427,7 +428,11 @@ fn crowded() -> impl Strategy<Value = Route> {
     crowd.prop_map(move |(names, listeners, clients, alpn, no_server_name)| {
         let names = texts(&names, |n| format!("{}.example", n % 20));
         let listeners = texts(&listeners, |n| format!("l{n}"));
-        let clients = texts(&clients, |n| format!("10.0.0.{n}/32"));
+        let clients = texts(&clients, |n| match n % 3 {
+            0 => format!("10.0.0.{n}/32"),
+            1 => format!("10.0.0.{}/29", n & !7),
+            _ => "10.0.0.0/24".to_owned(),
+        });
         let [names, listeners, clients] = [&names, &listeners, &clients]
             .map(|texts| texts.iter().map(String::as_str).collect::<Vec<&str>>());
         let mut route = from(on(route("", &names), &listeners), &clients);
@@ -474,7 +479,75 @@ fn without_ties(routes: Vec<Route>) -> Vec<Route> {
     kept
 }
 
+/// Names the routes and leaves out those that tie with an earlier one, of many.
+fn many_without_ties(mut routes: Vec<Route>) -> Vec<Route> {
+    for (index, route) in routes.iter_mut().enumerate() {
+        route.name = Arc::from(format!("r{index:03}"));
+    }
+    let ties = Table::build(routes.clone()).err().unwrap_or_default();
+    let later: BTreeSet<_> = ties
+        .into_iter()
+        .map(|tie| Arc::clone(&tie.routes[1]))
+        .collect();
+    routes.retain(|route| !later.contains(&route.name));
+    routes
+}
+
+/// A connection that routes of [`crowded`] may take.
+fn crowded_arrival() -> impl Strategy<Value = Arrival> {
+    let alpn = prop::sample::select(vec![&b""[..], b"\x02h2", b"\x01x\x02h2"]);
+    let listener = prop::sample::select(vec!["l0", "l1", "l2", "l39", "other"]);
+    let name = prop::option::weighted(0.9, 0..21_u8);
+    (listener, name, alpn, 0..42_u8).prop_map(|(listener, name, alpn, client)| Arrival {
+        listener,
+        name: name.map(|n| ServerName::parse(format!("{n}.example").as_bytes()).unwrap()),
+        alpn: alpn.to_vec(),
+        client: [10, 0, 0, client].into(),
+    })
+}
+
+#[test]
+fn of_thousands_of_routes_of_one_pattern_only_those_of_the_clients_networks_are_looked_at() {
+    let site = |n: u16| {
+        let [high, low] = n.to_be_bytes();
+        from(route("site", &["**"]), &[&format!("10.0.{high}.{low}/32")])
+    };
+    let mut routes: Vec<Route> = (0..14_000).map(site).collect();
+    routes.push(from(route("region", &["**"]), &["10.0.0.0/8"]));
+    routes.push(route("rest", &["**"]));
+    let table = Table::build(routes).unwrap();
+    let looked_at = |client: &str| {
+        let mut arrival = arrival("a.example");
+        arrival.client = client.parse().unwrap();
+        let query = arrival.query();
+        let began = Instant::now();
+        let taken = table.find(&query);
+        let found = began.elapsed();
+        assert_eq!(table.consider(&query).candidates.len(), 14_002);
+        let both = began.elapsed();
+        eprintln!("{client}: {found:?}, and with all of them one by one {both:?}");
+        (taken, table.looked_at(&query))
+    };
+    // Its own network, the one around it, and the route that takes any.
+    assert_eq!(looked_at("10.0.1.2"), (Ok(258), 3));
+    assert_eq!(looked_at("10.9.9.9"), (Ok(14_000), 2));
+    assert_eq!(looked_at("192.0.2.1"), (Ok(14_001), 1));
+}
+
 proptest! {
+    #[test]
+    fn a_table_of_many_routes_agrees_with_the_naive_reference(
+        routes in prop::collection::vec(crowded(), 0..200).prop_map(many_without_ties),
+        arrivals in prop::collection::vec(crowded_arrival(), 1..20),
+    ) {
+        let table = Table::build(routes.clone()).unwrap();
+        for arrival in &arrivals {
+            let found = table.find(&arrival.query());
+            let found = found.map(|index| Arc::clone(&table.routes()[index].name));
+            prop_assert_eq!(found, reference(&routes, arrival));
+        }
+    }
+
     #[test]
     fn the_table_agrees_with_the_naive_reference(
         routes in prop::collection::vec(any_route(), 0..12).prop_map(without_ties),

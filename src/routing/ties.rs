@@ -6,16 +6,17 @@ use std::hash::Hash;
 use ipnet::IpNet;
 
 use super::Route;
+use super::sets::Set;
 
-/// Returns every route that ties with an earlier one of its group, after the first such route and with the
-/// position of the group. A group holds routes that share a pattern: positions in `routes`, in ascending order.
+/// Of each group of routes that share a pattern: every route that ties with an earlier one, behind the first
+/// such. Both come with the position of their group.
 ///
-/// Each value of a route, a pattern or a condition, costs a walk over the earlier routes that have it too, 64
-/// routes per step. So a file takes at most as many steps as it has values, times a 64th of its routes.
-pub(super) fn ties(groups: &[&[usize]], routes: &[Route]) -> Vec<(usize, [usize; 2])> {
+/// A value of a route, a pattern or a condition, costs a walk over the earlier routes that have it too, 64 in
+/// one step. So a file takes at most as many steps as it has values, times a 64th of its routes.
+pub(super) fn ties(groups: &[&Set], routes: &[Route]) -> Vec<(usize, [usize; 2])> {
     let mut groups_of = vec![Vec::new(); routes.len()];
     for (group, members) in groups.iter().enumerate() {
-        for &member in *members {
+        for member in members.routes() {
             if let Some(groups) = groups_of.get_mut(member) {
                 groups.push(group);
             }
@@ -85,28 +86,13 @@ fn or_any<T>(values: impl Iterator<Item = T>) -> impl Iterator<Item = Option<T>>
     values.map(Some).chain(any)
 }
 
-/// Routes, as bits in blocks of 64; blocks without a route are left out.
-#[derive(Default)]
-struct Set(Vec<(usize, u64)>);
-
-impl Set {
-    /// Adds a route whose position is not below any that the set has.
-    fn add(&mut self, route: usize) {
-        let (block, bit) = (route / 64, 1 << (route % 64));
-        match self.0.last_mut() {
-            Some((last, bits)) if *last == block => *bits |= bit,
-            _ => self.0.push((block, bit)),
-        }
-    }
-}
-
-/// Routes, as bits in blocks of 64; blocks after the last route are left out.
+/// Routes, as bits in blocks of 64; the blocks behind the last route are left out.
 #[derive(Default)]
 struct Mask(Vec<u64>);
 
 impl Mask {
     fn add(&mut self, set: Option<&Set>) {
-        let set = set.map_or(&[][..], |set| &set.0);
+        let set = set.map_or(&[][..], Set::blocks);
         let blocks = set.last().map_or(0, |(block, _)| block + 1);
         self.0.resize(self.0.len().max(blocks), 0);
         for &(block, bits) in set {
@@ -139,7 +125,7 @@ impl Mask {
     /// The first route that is both in the set and in this mask.
     fn first_in(&self, set: &Set) -> Option<usize> {
         let both = |(block, bits): &(usize, u64)| Some((*block, self.0.get(*block)? & bits));
-        let both = set.0.iter().filter_map(both);
+        let both = set.blocks().iter().filter_map(both);
         let (block, bits) = both.into_iter().find(|(_, bits)| *bits != 0)?;
         Some(block * 64 + bits.trailing_zeros() as usize)
     }
