@@ -174,12 +174,13 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     permit.hello_done();
     let hello = record.hello(hello);
 
-    let routed = connection.snapshot.route(&Query {
+    let query = Query {
         listener: &listener.name,
         server_name: hello.server_name.as_ref(),
         alpn: hello.alpn(),
         client: connection.client(),
-    });
+    };
+    let routed = connection.snapshot.route(connection.listener, &query);
     let routed = routed.map_err(|miss| Refusal::missed(miss, hello.version))?;
     connection.route.set(Some(routed.id));
 

@@ -317,8 +317,8 @@ async fn at(time: Option<Instant>) {
 async fn upkeep(registry: Arc<Registry>, log: Arc<ConnectionLog>) -> Infallible {
     let mut ticks = tokio::time::interval(UPKEEP);
     loop {
-        ticks.tick().await;
+        let now = ticks.tick().await;
         log.sum_up();
-        registry.upkeep();
+        registry.upkeep(now.into_std());
     }
 }

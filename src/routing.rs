@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use crate::tls::{Alpn, ServerName};
 
 mod index;
+mod joins;
 mod networks;
 mod pattern;
 mod sets;
@@ -16,6 +17,7 @@ mod table;
 mod tests;
 mod ties;
 
+pub use joins::Joins;
 pub use networks::{NetworkMap, NetworkSet};
 pub use pattern::{Pattern, Suffix};
 pub use table::{Candidate, Consideration, Precedence, Table, Tie};

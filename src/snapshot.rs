@@ -98,8 +98,8 @@ pub struct Listener {
     pub stats: Arc<ListenerStats>,
     /// Connections that ended before a backend was chosen.
     pub endings: Arc<Endings>,
-    /// Connections that ended with a backend, by its position.
-    pub backend_endings: Vec<Arc<Endings>>,
+    /// Connections that ended with a backend, by the position of each that a route leads to from here.
+    pub backend_endings: HashMap<usize, Arc<Endings>>,
 }
 
 /// One backend.
@@ -136,7 +136,7 @@ impl Snapshot {
     pub fn endings(&self, listener: ListenerId, route: Option<RouteId>) -> &Endings {
         let listener = self.listener(listener);
         route.map_or(&*listener.endings, |route| {
-            &listener.backend_endings[self.routed(route).route.backend]
+            &listener.backend_endings[&self.routed(route).route.backend]
         })
     }
 
@@ -150,11 +150,13 @@ impl Snapshot {
         }
     }
 
-    /// Finds the route that a connection takes, and counts the connection.
-    pub fn route(&self, query: &Query<'_>) -> Result<Routed<'_>, Miss> {
+    /// The route that a connection of the listener takes. Counts the connection.
+    pub fn route(&self, listener: ListenerId, query: &Query<'_>) -> Result<Routed<'_>, Miss> {
         let position = self.routes.find(query)?;
         self.route_connections[position].add(1);
-        Ok(self.routed(RouteId::at(position)))
+        let id = RouteId::at(position);
+        self.endings(listener, Some(id)).begin();
+        Ok(self.routed(id))
     }
 }
 

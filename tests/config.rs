@@ -340,36 +340,45 @@ backend = "fleet"
     assert_snapshot("warnings", &loaded.warnings.render_warnings(false));
 }
 
-/// Each warning of a file: its key.
-fn warned(text: &str) -> Vec<String> {
-    let warnings = parse_shown(text, "routes.toml").warnings;
-    let key = |line: String| line.split(": ").nth(1).map(str::to_owned);
-    warnings.lines().filter_map(key).collect()
+/// A file with so many listeners and as many backends, each of which has a route with these further keys.
+fn many_pairs(count: usize, keys: impl Fn(usize) -> String) -> String {
+    let piece = |n: usize| {
+        format!(
+            "[listeners.l{n}]\nbind = [\"10.0.{}.{}:443\"]\n\
+             [backends.b{n}]\nendpoints = [\"b{n}.internal:443\"]\n\
+             [routes.r{n}]\nserver_names = [\"r{n}.example.com\"]\nbackend = \"b{n}\"\n{}",
+            n / 256,
+            n % 256,
+            keys(n)
+        )
+    };
+    (0..count).map(piece).collect()
 }
 
-const FINE: &str = include_str!("../routes.toml");
+#[test]
+fn a_file_that_makes_very_many_series_is_warned_of_with_their_number() {
+    let warnings = |text: &str| {
+        let loaded = parse_shown(text, "routes.toml");
+        loaded.warnings.render_warnings(false)
+    };
+    let any = warnings(&many_pairs(100, |_| String::new()));
+    let told = any.split(" series of metrics").next().unwrap();
+    let number = told.rsplit(' ').next().unwrap();
+    assert!(number.parse::<usize>().unwrap() > 100 * 100 * 5, "{any}");
+    let own = warnings(&many_pairs(100, |n| format!("listeners = [\"l{n}\"]\n")));
+    assert_eq!(own, "");
+}
 
 #[test]
-fn an_admin_address_that_others_can_reach_is_a_warning_until_it_is_acknowledged() {
-    let with = |admin: &str| warned(&format!("{FINE}[admin]\n{admin}\n"));
-    for address in ["0.0.0.0:9355", "[::]:9355", "10.0.0.1:9355"] {
-        assert_eq!(with(&format!("bind = \"{address}\"")), ["admin.bind"]);
-        let exposed = |value| with(&format!("bind = \"{address}\"\nexposed = {value}"));
-        assert_eq!(exposed("false"), ["admin.bind"]);
-        assert!(exposed("true").is_empty());
-    }
-    for quiet in [
-        "bind = false",
-        "bind = \"127.0.0.1:1\"",
-        "bind = \"[::1]:1\"",
-        "",
-    ] {
-        assert!(with(quiet).is_empty(), "{quiet}");
-        assert!(
-            with(&format!("{quiet}\nexposed = true")).is_empty(),
-            "{quiet}"
-        );
-    }
+fn the_pairs_that_routes_join_are_bounded() {
+    let few = many_pairs(300, |n| format!("listeners = [\"l{n}\"]\n"));
+    assert!(config::parse(&few, "routes.toml").is_ok());
+    let faults = config::parse(&many_pairs(300, |_| String::new()), "routes.toml").unwrap_err();
+    let text = faults.render(false);
+    assert!(
+        text.contains("join 90000 pairs of a listener and a backend"),
+        "{text}"
+    );
 }
 
 #[test]

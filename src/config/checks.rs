@@ -12,12 +12,16 @@ use super::path::Path;
 use super::values;
 use super::{Listener, Settings};
 use crate::backend::Target;
+use crate::telemetry::metrics::Census;
 
 /// Agents check in again within 5 minutes by default; 10 minutes is the next step that policies use.
 const CHECK_IN: Duration = Duration::from_mins(11);
 
-/// Pairs of a listener and a backend. Each has its own counters, 1 KiB in memory.
+/// Pairs of a listener and a backend that a route joins. Each has its own counters, 1 KiB in memory.
 const PAIRS: usize = 50_000;
+
+/// Series of metrics. The page has some 100 bytes of each, and a scraper keeps them all.
+const SERIES: usize = 50_000;
 
 /// An address that portway listens on.
 struct Bound {
@@ -26,7 +30,7 @@ struct Bound {
 }
 
 pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
-    pairs(settings, notes);
+    series(settings, notes);
     let bound = bound(settings, notes);
     clashes(&bound, notes);
     loops(settings, &bound, notes);
@@ -37,16 +41,40 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     unwise(settings, notes);
 }
 
-fn pairs(settings: &Settings, notes: &mut Notes<'_>) {
-    let [listeners, backends] = [settings.listeners.len(), settings.backends.len()];
-    if listeners.saturating_mul(backends) > PAIRS {
+fn series(settings: &Settings, notes: &mut Notes<'_>) {
+    let joins = settings.routes.joins();
+    let listeners = settings.listeners.iter();
+    let census = Census {
+        listeners: settings.listeners.len(),
+        pairs: (listeners.map(|listener| joins.count(&listener.name))).sum(),
+        routes: settings.routes.routes().len(),
+        backends: settings.backends.len(),
+        endpoints: (settings.backends.iter())
+            .map(|backend| backend.endpoints.len())
+            .sum(),
+    };
+    let path = Path::of(&["listeners"]);
+    let help =
+        "write in each route which listeners it is for, or divide the file among several portways";
+    if census.pairs > PAIRS {
         notes.fault(
-            &Path::of(&["listeners"]),
+            &path,
             format!(
-                "{listeners} listeners and {backends} backends are more than {PAIRS} pairs, and each \
-                 pair has its own counters"
+                "the routes join {} pairs of a listener and a backend; {PAIRS} is the most, because \
+                 each pair has its own counters",
+                census.pairs
             ),
-            "give one listener several addresses in bind, or run several portways",
+            help,
+        );
+    } else if census.series() > SERIES {
+        notes.warn(
+            &path,
+            format!(
+                "the file makes {} series of metrics, which costs memory here and at the scraper: each \
+                 listener has some for each backend that its connections can reach",
+                census.series()
+            ),
+            help,
         );
     }
 }

@@ -25,7 +25,7 @@ pub(crate) fn context() -> (Context, Taken) {
         clients: crate::admission::Networks::default(),
         stats: registry.listener("agents"),
         endings: registry.endings("agents", None),
-        backend_endings: Vec::new(),
+        backend_endings: HashMap::new(),
     };
     let snapshot = Snapshot {
         generation: 1,

@@ -1,11 +1,14 @@
 //! Builds a change from settings. Everything that can fail is done before anything changes.
 
+mod snapshot;
+#[cfg(test)]
+mod tests;
+
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
-use std::time::Instant;
 
 use socket2::Socket;
 use strum::VariantArray;
@@ -14,13 +17,11 @@ use super::StartError;
 use super::error::remedy;
 use super::inherited::Inherited;
 use crate::admission::{Admission, Quotas};
-use crate::backend::{Endpoint, Pool, Target};
-use crate::config::{self, Settings, Source};
+use crate::backend::{Endpoint, Target};
+use crate::config::{self, Settings};
 use crate::net;
 use crate::outcome::Limit;
-use crate::relay::Terms;
-use crate::routing::Route;
-use crate::snapshot::{AddressId, Backend, Difference, Listener, ListenerId, Snapshot};
+use crate::snapshot::{AddressId, Difference, ListenerId, Snapshot};
 use crate::telemetry::{ConnectionLog, Registry};
 
 /// The listening sockets of one address.
@@ -276,63 +277,6 @@ impl ChangeBuilder {
                 "limits.max_connections is more than descriptors and memory allow: raise those \
                  (ulimit -n, memory.max) or lower the limit"
             );
-        }
-    }
-
-    /// Builds the snapshot of these settings. An endpoint keeps what is known about it if it stays, or if it
-    /// comes back while connections to it are open.
-    fn snapshot(
-        &mut self,
-        settings: Settings,
-        addresses: HashMap<AddressId, ListenerId>,
-    ) -> Snapshot {
-        self.generation += 1;
-        let now = Instant::now();
-        let registry = &self.registry;
-        let endpoints = &mut self.endpoints;
-        endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
-        let backend = |settings: config::Backend| {
-            let endpoints = settings.endpoints.into_iter().map(|target| {
-                let stats = registry.endpoint(&settings.name, &target.to_string());
-                let entry = endpoints.entry((Arc::clone(&settings.name), target.clone()));
-                let entry = entry.or_default();
-                entry.upgrade().unwrap_or_else(|| {
-                    let endpoint = Endpoint::new(target, stats, now);
-                    *entry = Arc::downgrade(&endpoint);
-                    endpoint
-                })
-            });
-            let endpoints = endpoints.collect();
-            Backend {
-                dial: settings.dial,
-                relay: Arc::new(Terms::new(settings.relay, registry.backend(&settings.name))),
-                pool: Pool::new(settings.name, endpoints, settings.balance),
-            }
-        };
-        let backends: Vec<Backend> = settings.backends.into_iter().map(backend).collect();
-        let endings = |listener: &str| {
-            let backends = backends.iter().map(|backend| &**backend.pool.name());
-            let endings = backends.map(|backend| registry.endings(listener, Some(backend)));
-            endings.collect()
-        };
-        let listeners = settings.listeners.into_iter().map(|listener| Listener {
-            stats: registry.listener(&listener.name),
-            endings: registry.endings(&listener.name, None),
-            backend_endings: endings(&listener.name),
-            name: listener.name,
-            clients: listener.clients,
-        });
-        let listeners = listeners.collect();
-        let routes = settings.routes;
-        let connections = |route: &Route| registry.route(&route.name);
-        Snapshot {
-            generation: self.generation,
-            hello: settings.hello,
-            listeners,
-            addresses,
-            route_connections: routes.routes().iter().map(connections).collect(),
-            backends,
-            routes,
         }
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::index::Index;
 use super::sets::Set;
 use super::ties::ties;
-use super::{Miss, Pattern, Query, Route, Suffix, Unmet};
+use super::{Joins, Miss, Pattern, Query, Route, Suffix, Unmet};
 use crate::tls::ServerName;
 
 /// All routes, arranged for look-up.
@@ -157,6 +157,11 @@ impl Table {
     /// The routes, in the order of their positions.
     pub fn routes(&self) -> &[Route] {
         &self.routes
+    }
+
+    /// Which backends the connections of each listener can reach.
+    pub fn joins(&self) -> Joins<'_> {
+        Joins::new(&self.routes)
     }
 
     fn group(&mut self, pattern: Option<&Pattern>) -> &mut Group {

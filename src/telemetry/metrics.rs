@@ -1,22 +1,26 @@
 //! The metrics page. The data path counts in atomics of its own; a scrape publishes them to the
-//! exporter under one lock, so that every page is exact: accepted = active + the sum of closed.
+//! exporter under one lock, so that every page is exact: accepted = active + the sum of closed + forgotten.
 
+mod census;
+mod exporter;
 mod predecessor;
 mod process;
 mod stats;
 mod table;
+mod things;
 
 #[cfg(test)]
 mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use metrics::{Gauge, Histogram, Key, KeyName, Label, Level, Metadata, Recorder};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusRecorder};
+use metrics::{Gauge, Histogram};
 
+pub use census::Census;
+use exporter::Exporter;
 pub use predecessor::{Figures, PredecessorFigures};
 use process::Process;
 use stats::ShownPipes;
@@ -25,11 +29,12 @@ pub use stats::{
     LimitStats, ListenerStats, PipeStats, WorkerStats,
 };
 pub use table::{Kind, Metric, TABLE};
+use things::Things;
 
 use super::Vital;
 
 /// All that is counted. Things are got or made by name, so their series survive reloads; each has
-/// all its series from then on.
+/// all its series from then on, until it is neither configured nor in use for five minutes.
 pub struct Registry {
     exporter: Exporter,
     accepts: AcceptStats,
@@ -44,22 +49,11 @@ pub struct Registry {
     pub lines_suppressed: Counter,
     lines_dropped: Arc<AtomicU64>,
     lines_dropped_shown: metrics::Counter,
-    /// Held while a page is made: nobody else publishes.
-    tables: Mutex<Tables>,
-}
-
-type EndingsKey = (Box<str>, Option<Box<str>>);
-
-#[derive(Default)]
-struct Tables {
-    listeners: BTreeMap<Box<str>, Arc<ListenerStats>>,
-    /// By listener, then by backend.
-    endings: BTreeMap<EndingsKey, Arc<Endings>>,
-    routes: BTreeMap<Box<str>, Arc<Counter>>,
-    backends: BTreeMap<Box<str>, Arc<BackendStats>>,
-    endpoints: BTreeMap<(Box<str>, Box<str>), Arc<EndpointStats>>,
-    workers: BTreeMap<usize, Arc<WorkerStats>>,
-    process: Process,
+    /// Held while a page is made: nobody else publishes, and no series ends.
+    page: Mutex<Process>,
+    /// Held for moments only.
+    things: Mutex<Things>,
+    workers: Mutex<BTreeMap<usize, Arc<WorkerStats>>>,
 }
 
 impl Registry {
@@ -79,81 +73,77 @@ impl Registry {
             lines_suppressed: Counter::new(exporter.counter(&table::LINES_SUPPRESSED, [])),
             lines_dropped: Arc::default(),
             lines_dropped_shown: exporter.counter(&table::LINES_DROPPED, []),
-            tables: Mutex::default(),
+            page: Mutex::default(),
+            things: Mutex::default(),
+            workers: Mutex::default(),
             exporter,
         })
     }
 
+    /// A configuration comes: what it has, it asks for after this. The series of the rest end.
+    pub fn configure(&self) {
+        self.things().configure();
+    }
+
     /// The listener's counters.
     pub fn listener(&self, name: &str) -> Arc<ListenerStats> {
-        let mut tables = self.tables();
-        let stats = tables
-            .listeners
-            .entry(name.into())
-            .or_insert_with(|| Arc::new(ListenerStats::new(&self.exporter, name)));
-        Arc::clone(stats)
+        let mut things = self.things();
+        let configuration = things.configuration();
+        let new = || ListenerStats::new(&self.exporter, name);
+        things.listeners.get(name.into(), configuration, new)
     }
 
     /// The endings of the listener's connections to a backend, or to none.
     pub fn endings(&self, listener: &str, backend: Option<&str>) -> Arc<Endings> {
         // An ending without its listener would be missing in `active`.
         drop(self.listener(listener));
-        let mut tables = self.tables();
-        let key = (listener.into(), backend.map(Into::into));
-        let endings = tables.endings.entry(key).or_insert_with(|| {
+        let mut things = self.things();
+        let configuration = things.configuration();
+        let new = || {
             let endings = Endings::new(listener, backend);
             endings.publish(&self.exporter);
-            Arc::new(endings)
-        });
-        Arc::clone(endings)
+            endings
+        };
+        let key = (listener.into(), backend.map(Into::into));
+        things.endings.get(key, configuration, new)
     }
 
     /// The connections that took a route.
     pub fn route(&self, name: &str) -> Arc<Counter> {
-        let mut tables = self.tables();
-        let counter = tables.routes.entry(name.into()).or_insert_with(|| {
-            Arc::new(Counter::new(self.exporter.counter(&table::ROUTED, [name])))
-        });
-        Arc::clone(counter)
+        let mut things = self.things();
+        let configuration = things.configuration();
+        let new = || Counter::new(self.exporter.counter(&table::ROUTED, [name]));
+        things.routes.get(name.into(), configuration, new)
     }
 
     /// The backend's counters.
     pub fn backend(&self, name: &str) -> Arc<BackendStats> {
-        let mut tables = self.tables();
-        let stats = tables
-            .backends
-            .entry(name.into())
-            .or_insert_with(|| Arc::new(BackendStats::new(&self.exporter, name)));
-        Arc::clone(stats)
+        let mut things = self.things();
+        let configuration = things.configuration();
+        let new = || BackendStats::new(&self.exporter, name);
+        things.backends.get(name.into(), configuration, new)
     }
 
     /// The counters of a backend's endpoint, which is written as in routes.toml.
     pub fn endpoint(&self, backend: &str, endpoint: &str) -> Arc<EndpointStats> {
-        let mut tables = self.tables();
-        let stats = tables
-            .endpoints
-            .entry((backend.into(), endpoint.into()))
-            .or_insert_with(|| Arc::new(EndpointStats::new(&self.exporter, backend, endpoint)));
-        Arc::clone(stats)
+        let mut things = self.things();
+        let configuration = things.configuration();
+        let new = || EndpointStats::new(&self.exporter, backend, endpoint);
+        let key = (backend.into(), endpoint.into());
+        things.endpoints.get(key, configuration, new)
     }
 
     /// The pulse of a worker, from 0.
     pub fn worker(&self, index: usize) -> Arc<WorkerStats> {
-        let mut tables = self.tables();
-        let stats = tables
-            .workers
-            .entry(index)
-            .or_insert_with(|| Arc::new(WorkerStats::new(&self.exporter, index, Instant::now())));
-        Arc::clone(stats)
+        let mut workers = self.workers();
+        let new = || Arc::new(WorkerStats::new(&self.exporter, index, Instant::now()));
+        Arc::clone(workers.entry(index).or_insert_with(new))
     }
 
     /// The workers that have not turned for longer than `limit`.
     pub fn late_workers(&self, now: Instant, limit: Duration) -> Vec<usize> {
-        let tables = self.tables();
-        let late = tables
-            .workers
-            .iter()
-            .filter(|(_, stats)| stats.age(now) > limit);
+        let workers = self.workers();
+        let late = workers.iter().filter(|(_, stats)| stats.age(now) > limit);
         late.map(|(index, _)| *index).collect()
     }
 
@@ -187,47 +177,63 @@ impl Registry {
         self.render_beside(PredecessorFigures::None)
     }
 
-    /// The same with what is known of the process whose listeners this one has taken over.
+    /// The same with what is known of the process whose listeners this one has taken over. It takes a while if
+    /// there are many series, and one page is made at a time: not for a thread that others wait for.
     pub fn render_beside(&self, predecessor: PredecessorFigures) -> String {
-        let mut tables = self.tables();
+        let mut process = self.page.lock().unwrap_or_else(PoisonError::into_inner);
         self.predecessor_connections.set(predecessor.connections());
-        self.publish(&mut tables);
-        let page = predecessor.complete(self.exporter.recorder.handle().render());
-        // The exporter writes what Rust does.
-        page.replace(" inf\n", " +Inf\n")
+        self.publish();
+        process.publish(&self.exporter);
+        predecessor.complete(self.exporter.render())
     }
 
-    /// Takes in what histograms have recorded, which otherwise grows until the next scrape. Call
-    /// it every few seconds.
-    pub fn upkeep(&self) {
-        self.exporter.recorder.handle().run_upkeep();
+    /// Takes in what histograms have recorded, which otherwise grows until the next scrape, and ends the series
+    /// of what is gone. Call it every few seconds.
+    pub fn upkeep(&self, now: Instant) {
+        self.exporter.take_samples();
+        let _no_page = match self.page.try_lock() {
+            Ok(page) => page,
+            Err(TryLockError::Poisoned(page)) => page.into_inner(),
+            // A page that is being made must add up.
+            Err(TryLockError::WouldBlock) => return,
+        };
+        let mut things = self.things();
+        let ended = things.end_unused(now);
+        if !ended.is_empty() {
+            self.exporter.forget(&ended);
+        }
     }
 
-    fn publish(&self, tables: &mut Tables) {
+    fn publish(&self) {
+        let things = self.things();
         // What is closed is read before what is accepted: active never is negative, and the page
         // adds up.
         let mut closed: HashMap<&str, u64> = HashMap::new();
-        for ((listener, _), endings) in &tables.endings {
+        for ((listener, _), endings) in things.endings.iter() {
             *closed.entry(listener).or_default() += endings.publish(&self.exporter);
         }
-        for (name, listener) in &tables.listeners {
-            listener.publish(closed.get(&**name).copied().unwrap_or(0));
+        for (name, listener) in things.listeners.iter() {
+            let closed = closed.get(&**name).copied().unwrap_or(0);
+            listener.publish(closed, things.forgotten(name));
         }
-        for counter in tables.routes.values() {
+        for (_, counter) in things.routes.iter() {
             counter.publish();
         }
-        for backend in tables.backends.values() {
+        for (_, backend) in things.backends.iter() {
             backend.publish();
         }
-        for endpoint in tables.endpoints.values() {
+        for (_, endpoint) in things.endpoints.iter() {
             endpoint.publish();
         }
+        drop(things);
+        let workers = self.workers();
         let now = Instant::now();
-        for worker in tables.workers.values() {
+        for worker in workers.values() {
             worker.publish(now);
         }
-        self.pipes
-            .publish(tables.workers.values().map(|worker| &worker.pipes));
+        let pipes = workers.values().map(|worker| &worker.pipes);
+        self.pipes.publish(pipes);
+        drop(workers);
         self.accepts.publish();
         self.limits.publish();
         self.config.publish();
@@ -236,66 +242,15 @@ impl Registry {
             .lines_dropped
             .load(std::sync::atomic::Ordering::Relaxed);
         self.lines_dropped_shown.absolute(dropped);
-        tables.process.publish(&self.exporter.recorder);
     }
 
-    fn tables(&self) -> MutexGuard<'_, Tables> {
-        // Every critical section leaves the tables whole, so a poisoned lock is as good.
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
+    // Every critical section leaves what it holds whole, so a poisoned lock is as good.
 
-/// The exporter, which only takes metrics of the table, with all their labels.
-struct Exporter {
-    recorder: PrometheusRecorder,
-}
-
-static METADATA: Metadata<'static> = Metadata::new("portway", Level::INFO, None);
-
-impl Exporter {
-    fn new() -> Self {
-        let mut builder = PrometheusBuilder::new();
-        for metric in TABLE {
-            if let Kind::Histogram(bounds) = metric.kind {
-                let matcher = Matcher::Full(metric.name.to_owned());
-                let with_bounds = builder.set_buckets_for_metric(matcher, bounds);
-                #[expect(clippy::expect_used, reason = "else no process starts, and no test")]
-                let with_bounds = with_bounds.expect("a histogram of the table has bounds");
-                builder = with_bounds;
-            }
-        }
-        let recorder = builder.build_recorder();
-        for metric in TABLE {
-            let (name, help) = (KeyName::from_const_str(metric.name), metric.help.into());
-            match metric.kind {
-                Kind::Counter => recorder.describe_counter(name, None, help),
-                Kind::Gauge => recorder.describe_gauge(name, None, help),
-                Kind::Histogram(_) => recorder.describe_histogram(name, None, help),
-            }
-        }
-        Self { recorder }
+    fn things(&self) -> MutexGuard<'_, Things> {
+        self.things.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn counter<const N: usize>(&self, metric: &Metric, labels: [&str; N]) -> metrics::Counter {
-        self.recorder
-            .register_counter(&key(metric, labels), &METADATA)
+    fn workers(&self) -> MutexGuard<'_, BTreeMap<usize, Arc<WorkerStats>>> {
+        self.workers.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    fn gauge<const N: usize>(&self, metric: &Metric, labels: [&str; N]) -> Gauge {
-        self.recorder
-            .register_gauge(&key(metric, labels), &METADATA)
-    }
-
-    fn histogram<const N: usize>(&self, metric: &Metric, labels: [&str; N]) -> Histogram {
-        self.recorder
-            .register_histogram(&key(metric, labels), &METADATA)
-    }
-}
-
-fn key<const N: usize>(metric: &Metric, values: [&str; N]) -> Key {
-    let labels = metric.labels.iter().zip(values);
-    let labels: Vec<Label> = labels
-        .map(|(key, value)| Label::new(*key, value.to_owned()))
-        .collect();
-    Key::from_parts(metric.name, labels)
 }

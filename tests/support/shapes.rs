@@ -210,7 +210,10 @@ fn pairs() -> String {
         format!(
             "[listeners.l{n}]\nbind=[\"10.{a}.{b}.{c}:1\"]\n{}",
             if n < 300 {
-                format!("[backends.b{n}]\nendpoints=[\"a:1\"]\n")
+                format!(
+                    "[backends.b{n}]\nendpoints=[\"a:1\"]\n\
+                     [routes.r{n}]\nserver_names=[\"n{n}.a\"]\nbackend=\"b{n}\"\n"
+                )
             } else {
                 String::new()
             }

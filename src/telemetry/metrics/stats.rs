@@ -61,6 +61,7 @@ pub struct ListenerStats {
     /// Connections accepted.
     pub accepted: Counter,
     active: Gauge,
+    forgotten: metrics::Counter,
 }
 
 impl ListenerStats {
@@ -68,12 +69,14 @@ impl ListenerStats {
         Self {
             accepted: Counter::new(exporter.counter(&table::ACCEPTED, [listener])),
             active: exporter.gauge(&table::ACTIVE, [listener]),
+            forgotten: exporter.counter(&table::FORGOTTEN, [listener]),
         }
     }
 
-    /// `closed` must have been read before: then it is never over `accepted`.
-    pub(super) fn publish(&self, closed: u64) {
-        let active = self.accepted.publish().saturating_sub(closed);
+    /// Connections that have ended must have been read before: then they are never over `accepted`.
+    pub(super) fn publish(&self, closed: u64, forgotten: u64) {
+        self.forgotten.absolute(forgotten);
+        let active = self.accepted.publish().saturating_sub(closed + forgotten);
         self.active.set(gauge_value(active));
     }
 }
@@ -90,6 +93,8 @@ struct Ending {
 pub struct Endings {
     listener: Box<str>,
     backend: Option<Box<str>>,
+    /// Connections that have chosen the backend.
+    begun: AtomicU64,
     counts: EnumMap<Outcome, Ending>,
 }
 
@@ -98,8 +103,27 @@ impl Endings {
         Self {
             listener: listener.into(),
             backend: backend.map(Into::into),
+            begun: AtomicU64::new(0),
             counts: EnumMap::default(),
         }
+    }
+
+    /// A connection has chosen the backend: call it before its end is counted.
+    pub fn begin(&self) {
+        self.begun.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Connections that have ended.
+    pub(super) fn ended(&self) -> u64 {
+        let counts = self.counts.values();
+        let counts = counts.map(|ending| ending.count.load(Ordering::Acquire));
+        counts.sum()
+    }
+
+    /// Connections that have chosen the backend and have not ended.
+    pub(super) fn open(&self) -> u64 {
+        let ended = self.ended();
+        self.begun.load(Ordering::Relaxed).saturating_sub(ended)
     }
 
     /// Counts the end of a connection. Call it once for each one that
@@ -182,6 +206,50 @@ impl BackendStats {
         }
         for (count, shown) in self.stalled.values() {
             shown.set(count.load(Ordering::Relaxed));
+        }
+    }
+}
+
+/// What is counted of an endpoint.
+#[derive(Debug)]
+pub struct EndpointStats {
+    /// The endpoint's own count of its connections.
+    connections: ArcSwap<AtomicU32>,
+    shown: Gauge,
+    failures: EnumMap<DialFailure, Counter>,
+}
+
+impl EndpointStats {
+    pub(super) fn new(exporter: &Exporter, backend: &str, endpoint: &str) -> Self {
+        Self {
+            connections: ArcSwap::default(),
+            shown: exporter.gauge(&table::ENDPOINT_CONNECTIONS, [backend, endpoint]),
+            failures: EnumMap::from_fn(|reason: DialFailure| {
+                let labels = [backend, endpoint, reason.name()];
+                Counter::new(exporter.counter(&table::DIAL_FAILURES, labels))
+            }),
+        }
+    }
+
+    /// Shows this count of connections from now on.
+    pub fn show_connections(&self, connections: &Arc<AtomicU32>) {
+        self.connections.store(Arc::clone(connections));
+    }
+
+    /// Connections to the endpoint, dials under way included.
+    pub(super) fn connections(&self) -> u32 {
+        self.connections.load().load(Ordering::Relaxed)
+    }
+
+    /// Counts a failed attempt.
+    pub fn dial_failed(&self, reason: DialFailure) {
+        self.failures[reason].add(1);
+    }
+
+    pub(super) fn publish(&self) {
+        self.shown.set(self.connections());
+        for counter in self.failures.values() {
+            counter.publish();
         }
     }
 }

@@ -58,6 +58,8 @@ metrics! {
         "Connections open now: accepted minus closed, exact at every scrape.";
     CLOSED = "portway_connections_closed_total", Kind::Counter, ["listener", "backend", "outcome"],
         "Connections ended, by outcome; backend is - if none was chosen.";
+    FORGOTTEN = "portway_connections_forgotten_total", Kind::Counter, ["listener"],
+        "Connections ended whose series of portway_connections_closed_total have ended, because their backend is gone.";
     PREDECESSOR_CONNECTIONS = "portway_predecessor_connections", Kind::Gauge, [],
         "Connections open in the process whose listeners this one has taken over; 0 if there is none, and not on the page while that process does not answer.";
     ACCEPT_ERRORS = "portway_accept_errors_total", Kind::Counter, ["reason"],

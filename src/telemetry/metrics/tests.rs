@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 use strum::VariantArray;
 
-use super::{Kind, Registry, TABLE};
+use super::things::GRACE;
+use super::{Census, Kind, Registry, TABLE};
 use crate::outcome::{DialFailure, Direction, Limit, Outcome};
 
 /// A series of a page: its name, its labels, its value.
@@ -202,6 +203,10 @@ fn every_page_adds_up_while_connections_come_and_go() {
         assert!(active >= 0.0);
         // All are whole numbers far below 2^53, so this is exact.
         assert!((accepted - active - closed).abs() < 0.5, "{page}");
+        assert_eq!(
+            of_listener("portway_connections_forgotten_total").to_string(),
+            "0"
+        );
     }
     stop.store(true, Ordering::Relaxed);
     for thread in threads {
@@ -309,13 +314,213 @@ fn the_buckets_of_the_histograms_tell_milliseconds_from_seconds() {
 #[test]
 fn histograms_survive_upkeep() {
     let registry = full_registry();
-    registry.upkeep();
-    registry.upkeep();
+    registry.upkeep(Instant::now());
+    registry.upkeep(Instant::now());
     let page = registry.render();
     assert_eq!(
         sum(&page, "portway_client_hello_seconds_count", &[]).to_string(),
         "1"
     );
+}
+
+/// A configuration with one of each thing comes into force.
+fn configure(registry: &Registry, backend: &str, endpoint: &str) {
+    registry.configure();
+    drop(registry.endings("agents", None));
+    drop(registry.endings("agents", Some(backend)));
+    drop(registry.route(backend));
+    drop(registry.backend(backend));
+    drop(registry.endpoint(backend, endpoint));
+}
+
+fn series(registry: &Registry) -> usize {
+    samples(&registry.render()).len()
+}
+
+/// Accepted connections of the listener `agents` less all that the page has of their ends.
+fn unaccounted(page: &str) -> f64 {
+    let of_listener = |name| sum(page, name, &[("listener", "agents")]);
+    of_listener("portway_connections_accepted_total")
+        - of_listener("portway_connections_active")
+        - of_listener("portway_connections_closed_total")
+        - of_listener("portway_connections_forgotten_total")
+}
+
+#[test]
+fn the_series_of_what_is_gone_end_after_a_grace_period() {
+    let registry = Registry::new();
+    let start = Instant::now();
+    configure(&registry, "fleet", "a:1");
+    registry.upkeep(start);
+    let few = series(&registry);
+    for n in 0..300 {
+        // Some of the same backend, and some of another one.
+        let backend = if n % 2 == 0 {
+            "fleet".to_owned()
+        } else {
+            format!("b{n}")
+        };
+        configure(&registry, &backend, &format!("a{n}:1"));
+        registry.upkeep(start + Duration::from_secs(1));
+    }
+    let many = series(&registry);
+    assert!(many > few + 300, "{many}");
+    configure(&registry, "fleet", "a:1");
+    registry.upkeep(start + Duration::from_secs(2));
+    registry.upkeep(start + GRACE);
+    assert_eq!(series(&registry), many);
+    registry.upkeep(start + Duration::from_secs(2) + GRACE);
+    assert_eq!(series(&registry), few);
+    assert_eq!(registry.things().kept(), 6);
+}
+
+#[test]
+fn the_counters_of_a_gone_backend_stay_until_its_last_connection_has_ended() {
+    let registry = Registry::new();
+    let start = Instant::now();
+    let at = |graces: u32| start + GRACE * graces;
+    configure(&registry, "old", "a:1");
+    let listener = registry.listener("agents");
+    let endings = registry.endings("agents", Some("old"));
+    let connections = Arc::new(AtomicU32::new(1));
+    registry
+        .endpoint("old", "a:1")
+        .show_connections(&connections);
+    listener.accepted.add(1);
+    endings.begin();
+    configure(&registry, "new", "a:1");
+    for graces in 0..3 {
+        registry.upkeep(at(graces));
+        let page = registry.render();
+        let old = [("backend", "old")];
+        assert!(sum(&page, "portway_endpoint_connections", &old) > 0.5);
+        assert!(page.contains("portway_bytes_total{backend=\"old\""));
+        assert!(page.contains("backend=\"old\",outcome=\"closed\"} 0"));
+    }
+    endings.count(Outcome::Closed);
+    connections.store(0, Ordering::Relaxed);
+    registry.upkeep(at(3));
+    assert!(
+        registry
+            .render()
+            .contains("backend=\"old\",outcome=\"closed\"} 1")
+    );
+    registry.upkeep(at(4));
+    let page = registry.render();
+    assert!(!page.contains("\"old\""), "{page}");
+    assert!(page.contains("portway_connections_forgotten_total{listener=\"agents\"} 1"));
+    assert!(unaccounted(&page).abs() < 0.5, "{page}");
+}
+
+#[test]
+fn a_page_adds_up_whatever_ends_late_and_whatever_comes_back() {
+    let registry = Registry::new();
+    let start = Instant::now();
+    configure(&registry, "old", "a:1");
+    let listener = registry.listener("agents");
+    // As a snapshot has it that a connection took.
+    let before = registry.endings("agents", Some("old"));
+    let end = |endings: &super::Endings| {
+        listener.accepted.add(1);
+        endings.begin();
+        endings.count(Outcome::Closed);
+    };
+    end(&before);
+    configure(&registry, "new", "a:1");
+    registry.upkeep(start);
+    registry.upkeep(start + GRACE);
+    end(&before);
+    let page = registry.render();
+    assert!(
+        !page.contains("\"old\"") && unaccounted(&page).abs() < 0.5,
+        "{page}"
+    );
+    // It comes back, and counts from 0.
+    configure(&registry, "old", "a:1");
+    end(&registry.endings("agents", Some("old")));
+    end(&before);
+    let page = registry.render();
+    assert!(
+        page.contains("backend=\"old\",outcome=\"closed\"} 1"),
+        "{page}"
+    );
+    let forgotten = "portway_connections_forgotten_total";
+    assert_eq!(sum(&page, forgotten, &[]).to_string(), "3");
+    assert!(unaccounted(&page).abs() < 0.5, "{page}");
+    // Nobody has it any more: only the count is kept.
+    drop(before);
+    registry.upkeep(start + GRACE * 2);
+    assert_eq!(sum(&registry.render(), forgotten, &[]).to_string(), "3");
+    assert_eq!(registry.things().held(), 0);
+}
+
+#[test]
+fn a_listener_that_is_gone_ends_with_all_of_its_series() {
+    let registry = Registry::new();
+    let start = Instant::now();
+    configure(&registry, "fleet", "a:1");
+    registry.upkeep(start);
+    let few = series(&registry);
+    registry.configure();
+    let gone = registry.endings("gone", None);
+    let listener = registry.listener("gone");
+    drop(registry.endings("gone", Some("fleet")));
+    listener.accepted.add(1);
+    configure(&registry, "fleet", "a:1");
+    for graces in 0..3 {
+        registry.upkeep(start + GRACE * graces);
+        let active = [("listener", "gone")];
+        let page = registry.render();
+        assert_eq!(
+            sum(&page, "portway_connections_active", &active).to_string(),
+            "1"
+        );
+        assert!(page.contains("listener=\"gone\",backend=\"-\",outcome=\"no_route\"} 0"));
+    }
+    gone.count(Outcome::NoRoute);
+    registry.upkeep(start + GRACE * 3);
+    registry.upkeep(start + GRACE * 4);
+    assert_eq!(series(&registry), few);
+}
+
+#[test]
+fn no_series_ends_while_a_page_is_made() {
+    let registry = Registry::new();
+    let start = Instant::now();
+    configure(&registry, "old", "a:1");
+    configure(&registry, "new", "a:1");
+    registry.upkeep(start);
+    let page = registry.page.lock().unwrap();
+    registry.upkeep(start + GRACE);
+    drop(page);
+    assert!(registry.render().contains("\"old\""));
+    registry.upkeep(start + GRACE);
+    assert!(!registry.render().contains("\"old\""));
+}
+
+#[test]
+fn a_census_counts_the_series_of_a_page() {
+    let registry = Registry::new();
+    let before = series(&registry);
+    for listener in ["a", "b", "c"] {
+        drop(registry.endings(listener, None));
+        for backend in ["x", "y"] {
+            drop(registry.endings(listener, Some(backend)));
+            drop(registry.backend(backend));
+        }
+    }
+    for number in 0..5 {
+        drop(registry.route(&number.to_string()));
+        drop(registry.endpoint("x", &number.to_string()));
+    }
+    let census = Census {
+        listeners: 3,
+        pairs: 6,
+        routes: 5,
+        backends: 2,
+        endpoints: 5,
+    };
+    assert_eq!(series(&registry) - before, census.series());
 }
 
 #[test]

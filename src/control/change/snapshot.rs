@@ -1,0 +1,80 @@
+//! The snapshot of a configuration.
+
+use std::collections::HashMap;
+use std::ptr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::ChangeBuilder;
+use crate::backend::{Endpoint, Pool};
+use crate::config::{self, Settings};
+use crate::relay::Terms;
+use crate::routing::Route;
+use crate::snapshot::{AddressId, Backend, Listener, ListenerId, Snapshot};
+
+impl ChangeBuilder {
+    /// The snapshot of these settings. What is known of endpoints that stay, or come back while
+    /// connections to them are open, is kept.
+    pub(super) fn snapshot(
+        &mut self,
+        settings: Settings,
+        addresses: HashMap<AddressId, ListenerId>,
+    ) -> Snapshot {
+        self.generation += 1;
+        self.registry.configure();
+        let now = Instant::now();
+        let registry = &self.registry;
+        let endpoints = &mut self.endpoints;
+        endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
+        let backend = |settings: config::Backend| {
+            let endpoints = settings.endpoints.into_iter().map(|target| {
+                let stats = registry.endpoint(&settings.name, &target.to_string());
+                let entry = endpoints.entry((Arc::clone(&settings.name), target.clone()));
+                let entry = entry.or_default();
+                // If its series had ended, it is not known any more.
+                let counts = |known: &Arc<Endpoint>| ptr::eq(known.stats(), Arc::as_ptr(&stats));
+                let known = entry.upgrade().filter(counts);
+                known.unwrap_or_else(|| {
+                    let endpoint = Arc::new(Endpoint::new(target, stats, now));
+                    *entry = Arc::downgrade(&endpoint);
+                    endpoint
+                })
+            });
+            let endpoints = endpoints.collect();
+            Backend {
+                dial: settings.dial,
+                relay: Arc::new(Terms::new(settings.relay, registry.backend(&settings.name))),
+                pool: Pool::new(settings.name, endpoints, settings.balance),
+            }
+        };
+        let backends: Vec<Backend> = settings.backends.into_iter().map(backend).collect();
+        let routes = settings.routes;
+        let joins = routes.joins();
+        let endings = |listener: &str| {
+            let reached = joins.backends(listener);
+            let endings = reached.filter_map(|position| {
+                let name = backends.get(position)?.pool.name();
+                Some((position, registry.endings(listener, Some(name))))
+            });
+            endings.collect()
+        };
+        let listeners = settings.listeners.into_iter().map(|listener| Listener {
+            stats: registry.listener(&listener.name),
+            endings: registry.endings(&listener.name, None),
+            backend_endings: endings(&listener.name),
+            name: listener.name,
+            clients: listener.clients,
+        });
+        let listeners = listeners.collect();
+        let connections = |route: &Route| registry.route(&route.name);
+        Snapshot {
+            generation: self.generation,
+            hello: settings.hello,
+            listeners,
+            addresses,
+            route_connections: routes.routes().iter().map(connections).collect(),
+            backends,
+            routes,
+        }
+    }
+}

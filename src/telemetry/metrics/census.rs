@@ -1,0 +1,65 @@
+//! How many series a configuration makes.
+
+use std::sync::LazyLock;
+
+use super::Registry;
+
+/// How many of each kind of thing there are in routes.toml.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Listeners.
+    pub listeners: usize,
+    /// Pairs of a listener and a backend that a route joins.
+    pub pairs: usize,
+    /// Routes.
+    pub routes: usize,
+    /// Backends.
+    pub backends: usize,
+    /// Endpoints of all backends.
+    pub endpoints: usize,
+}
+
+/// How many series one of each has.
+static EACH: LazyLock<Census> = LazyLock::new(|| {
+    let registry = Registry::new();
+    drop(registry.endings("a", None));
+    drop(registry.endings("a", Some("b")));
+    drop(registry.route("r"));
+    drop(registry.backend("b"));
+    drop(registry.endpoint("b", "e"));
+    let page = registry.exporter.render();
+    let mut each = Census::default();
+    for line in page.lines().filter(|line| !line.starts_with('#')) {
+        let has = |label: &str| line.contains(label);
+        if has("listener=\"") && has("backend=\"b\"") {
+            each.pairs += 1;
+        } else if has("listener=\"") {
+            each.listeners += 1;
+        } else if has("route=\"") {
+            each.routes += 1;
+        } else if has("endpoint=\"") {
+            each.endpoints += 1;
+        } else if has("backend=\"") {
+            each.backends += 1;
+        }
+    }
+    each
+});
+
+impl Census {
+    /// The series of all these things.
+    pub fn series(&self) -> usize {
+        let each = *EACH;
+        [
+            (self.listeners, each.listeners),
+            (self.pairs, each.pairs),
+            (self.routes, each.routes),
+            (self.backends, each.backends),
+            (self.endpoints, each.endpoints),
+        ]
+        .into_iter()
+        .fold(0, |sum, (count, each)| {
+            sum.saturating_add(count.saturating_mul(each))
+        })
+    }
+}
