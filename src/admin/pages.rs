@@ -1,5 +1,6 @@
 //! What each path answers.
 
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use hyper::body::Bytes;
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::sync::Mutex;
-use tokio::task::yield_now;
+use tokio::task::{spawn_blocking, yield_now};
 
 use super::predecessor::{Questions, Reply, Respondent};
 use crate::telemetry::metrics::Registry;
@@ -49,7 +50,7 @@ pub struct State {
     stage: AtomicU8,
     /// Scrapes so far.
     scrapes: AtomicU64,
-    made: Mutex<Made>,
+    made: Arc<Mutex<Made>>,
     /// The process whose listeners this one has.
     predecessor: std::sync::Mutex<Respondent>,
 }
@@ -68,7 +69,7 @@ impl State {
             registry,
             stage: AtomicU8::new(Stage::Starting as u8),
             scrapes: AtomicU64::new(0),
-            made: Mutex::default(),
+            made: Arc::default(),
             predecessor: std::sync::Mutex::default(),
         }
     }
@@ -133,15 +134,23 @@ impl State {
         page
     }
 
-    /// Scrapes that come at once share one page: a thousand of them hold a probe up no longer than
-    /// a few. Each page is made after its scrapes were asked for.
+    /// Scrapes that come at once share one page, and one page is made at a time, on a thread of its own: it may
+    /// be long, and nobody else waits for it. Each is made after its scrapes were asked for.
     async fn metrics(&self, reply: Reply) -> Bytes {
         let scrape = self.scrapes.fetch_add(1, Ordering::Relaxed) + 1;
-        let mut made = self.made.lock().await;
+        let mut made = Arc::clone(&self.made).lock_owned().await;
         if made.scrape < scrape {
             yield_now().await;
             made.scrape = self.scrapes.load(Ordering::Relaxed);
-            made.page = self.registry.render_beside(reply.figures()).into();
+            let registry = Arc::clone(&self.registry);
+            // The thread keeps the lock, also if the scraper goes away meanwhile.
+            let making = spawn_blocking(move || {
+                made.page = registry.render_beside(reply.figures()).into();
+                made
+            });
+            made = making
+                .await
+                .unwrap_or_else(|failed| resume_unwind(failed.into_panic()));
         }
         if made.scrape == scrape {
             // Nobody else waits for it.

@@ -33,8 +33,6 @@ struct Holder {
     client: IpAddr,
     since: Instant,
     lost: CancellationToken,
-    /// It waits for portway, not for its client, and keeps its place.
-    is_kept: bool,
 }
 
 impl Places {
@@ -66,7 +64,6 @@ impl Places {
             client,
             since: Instant::now(),
             lost: lost.clone(),
-            is_kept: false,
         });
         Place {
             places: Arc::clone(self),
@@ -102,7 +99,7 @@ impl Places {
         still == Some(number) && self.cut(next)
     }
 
-    /// Takes a place away from a connection, for one of the client `next`; `false` if all are kept.
+    /// Takes a place away from a connection, for one of the client `next`; `false` if nobody has one.
     pub(super) fn cut(&self, next: Option<IpAddr>) -> bool {
         let mut taken = self.lock();
         let Some((position, _)) = taken.loser(next) else {
@@ -125,7 +122,6 @@ impl Taken {
             others.count() + usize::from(next == Some(client))
         };
         let losers = self.holders.iter().enumerate().rev();
-        let losers = losers.filter(|(_, holder)| !holder.is_kept);
         // Of several maxima `max_by_key` gives the last: from the back that is the oldest.
         losers.max_by_key(|(_, holder)| of(holder.client))
     }
@@ -143,15 +139,6 @@ impl Place {
     /// Tells when the connection has lost its place.
     pub(super) fn lost(&self) -> CancellationToken {
         self.lost.clone()
-    }
-
-    /// The connection waits for portway now: nobody else gets its place.
-    pub(super) fn keep(&self) {
-        let mut taken = self.places.lock();
-        let mut holders = taken.holders.iter_mut();
-        if let Some(holder) = holders.find(|holder| holder.number == self.number) {
-            holder.is_kept = true;
-        }
     }
 
     /// Gives the place back for one among others.
@@ -200,17 +187,5 @@ mod tests {
     #[test]
     fn the_address_that_has_most_loses_a_place_first() {
         assert_eq!(lost(3, &[1, 2, 2, 3, 2, 2]), (vec![1, 2, 4], 3));
-    }
-
-    #[test]
-    fn a_place_that_is_kept_is_not_lost() {
-        let places = Places::new(2);
-        let take = || places.take_place([192, 0, 2, 1].into());
-        let (first, second) = (take(), take());
-        first.keep();
-        assert!(places.cut(None), "the second");
-        assert!(!places.cut(None));
-        drop((first, second));
-        assert!(!places.is_full());
     }
 }

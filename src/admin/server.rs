@@ -28,6 +28,9 @@ use super::places::{Place, Places};
 /// Connections that have not sent a whole request head.
 pub(super) const ASKING: usize = 32;
 
+/// Connections that wait for a page of metrics while it is made.
+const WAITING: usize = 32;
+
 /// Connections that get a page which may be too long for their socket.
 pub(super) const READING: usize = 8;
 
@@ -70,6 +73,7 @@ pub(super) async fn serve_within(
         times,
         state,
         asking: Places::new(ASKING),
+        waiting: Places::new(WAITING),
         reading: Places::new(READING),
     });
     let mut connections = JoinSet::new();
@@ -96,6 +100,7 @@ struct Server {
     times: Times,
     state: Arc<State>,
     asking: Arc<Places>,
+    waiting: Arc<Places>,
     reading: Arc<Places>,
 }
 
@@ -123,8 +128,8 @@ impl Server {
         }
     }
 
-    /// A long page takes a place among its kind, so that a scraper that does not read takes none
-    /// from a probe. A short page is in the socket before anybody else has a turn.
+    /// A long page takes a place among its kind, while it is made and while it is read, so that scrapers take
+    /// none from a probe. A short page is in the socket before anybody else has a turn.
     async fn respond<B>(
         &self,
         request: Request<B>,
@@ -135,7 +140,7 @@ impl Server {
         let reply = self.state.ask(&request).await;
         let is_long = is_long(&request);
         if is_long {
-            place().keep();
+            place().change(&self.waiting);
         }
         let page = self.state.answer(&request, reply, Instant::now()).await;
         if is_long {

@@ -408,6 +408,38 @@ async fn scrapes_that_come_at_once_share_a_page_and_the_next_has_its_own() {
     assert!(next.contains("listener=\"agents\""), "{next}");
 }
 
+#[tokio::test]
+async fn probes_are_answered_while_a_page_is_made_and_only_one_is_made_at_a_time() {
+    let admin = start_within(NEVER).await;
+    drop(admin.registry.endings("agents", None));
+    let users = Arc::strong_count(&admin.registry);
+    let making = admin.registry.hold_page();
+    let scrape = async || {
+        let mut scrape = TcpStream::connect(admin.address).await.unwrap();
+        let head = b"GET /metrics HTTP/1.0\r\n\r\n";
+        scrape.write_all(head).await.unwrap();
+        scrape
+    };
+    let mut scrapes = Vec::new();
+    // More than may wait, and every second one goes away.
+    for number in 0..2 * ASKING {
+        let scrape = scrape().await;
+        let page = admin.request("GET", "/livez").await;
+        assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+        if number % 2 == 1 {
+            scrapes.push(scrape);
+        }
+    }
+    // A thread that makes a page has the registry.
+    assert_eq!(Arc::strong_count(&admin.registry), users + 1);
+    drop(making);
+    let page = rest(scrapes.pop().unwrap()).await;
+    assert!(
+        page.contains("portway_connections_active{listener=\"agents\"} 0\n"),
+        "{page}"
+    );
+}
+
 /// What a scrape and the probes get while a predecessor says nothing, or ends.
 #[tokio::test]
 async fn probes_are_answered_while_scrapes_wait_for_the_predecessor() {

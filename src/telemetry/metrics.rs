@@ -204,6 +204,12 @@ impl Registry {
         }
     }
 
+    /// Holds up the making of a page.
+    #[cfg(test)]
+    pub(crate) fn hold_page(&self) -> impl Sized {
+        self.page.lock().unwrap()
+    }
+
     fn publish(&self) {
         let things = self.things();
         // What is closed is read before what is accepted: active never is negative, and the page

@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, 
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::spawn_local;
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 use tokio::time::{Instant, timeout};
 
 use crate::admin::{FIGURES_TIMEOUT, Questions};
@@ -239,11 +239,24 @@ pub struct Successor {
     registry: Arc<Registry>,
     lines: Lines<BufReader<OwnedReadHalf>>,
     writing: OwnedWriteHalf,
-    /// The part of the page that the successor has not read yet.
+    /// The page that is being made for it.
+    making: Option<JoinHandle<Bytes>>,
+    /// What it has not read yet of the page.
     page: Bytes,
 }
 
-/// A message from the successor.
+/// Waits for the page that is being made. Begun again, it goes on where it was.
+async fn made(making: &mut Option<JoinHandle<Bytes>>) -> Bytes {
+    let Some(page) = making else {
+        return std::future::pending().await;
+    };
+    // If the making has panicked, the log says so.
+    let page = page.await.unwrap_or_default();
+    *making = None;
+    page
+}
+
+/// What a successor says.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::control) enum Word {
     /// It has closed this address.
@@ -270,6 +283,7 @@ impl Successor {
             registry,
             lines: BufReader::new(reading).lines(),
             writing,
+            making: None,
             page: Bytes::new(),
         }
     }
@@ -280,6 +294,10 @@ impl Successor {
             let line = tokio::select! {
                 biased;
                 line = self.lines.next_line() => line,
+                page = made(&mut self.making) => {
+                    self.page = page;
+                    continue;
+                }
                 written = self.writing.write_buf(&mut self.page), if !self.page.is_empty() => {
                     if written.is_err() {
                         self.page.clear();
@@ -304,17 +322,18 @@ impl Successor {
         }
     }
 
-    /// Prepares the page, which [`Self::word`] writes as fast as the successor reads. A page that is too long
-    /// is sent empty.
+    /// Has the page made, on a thread of its own since it may take a while, and written as far as it is read, by
+    /// [`Self::word`]. One that is too long comes without text.
     fn show(&mut self) {
-        // The successor does not ask again before it has the answer.
-        if self.page.is_empty() {
-            let mut page = self.registry.render();
-            if page.len() > LONGEST_PAGE {
-                page.clear();
-            }
-            let length = u32::try_from(page.len()).unwrap_or(0).to_be_bytes();
-            self.page = [&[PAGE], &length[..], page.as_bytes()].concat().into();
+        // It does not ask again before it has the answer.
+        if self.page.is_empty() && self.making.is_none() {
+            let registry = Arc::clone(&self.registry);
+            self.making = Some(spawn_blocking(move || {
+                let page = Some(registry.render()).filter(|page| page.len() <= LONGEST_PAGE);
+                let page = page.unwrap_or_default();
+                let length = u32::try_from(page.len()).unwrap_or(0).to_be_bytes();
+                [&[PAGE], &length[..], page.as_bytes()].concat().into()
+            }));
         }
     }
 
