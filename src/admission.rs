@@ -23,7 +23,6 @@ pub use networks::Networks;
 /// The counts and limits of connections, shared by all workers. It has nothing to do with sockets.
 #[derive(Debug)]
 pub struct Admission {
-    machine: Machine,
     bounds: ArcSwap<Bounds>,
     connections: AtomicUsize,
     pending: AtomicUsize,
@@ -34,7 +33,6 @@ impl Admission {
     /// Applies the limits of routes.toml, with defaults that fit the machine.
     pub fn new(quotas: &Quotas, machine: Machine) -> Self {
         Self {
-            machine,
             bounds: ArcSwap::from_pointee(Bounds::new(quotas, machine)),
             connections: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
@@ -42,10 +40,10 @@ impl Admission {
         }
     }
 
-    /// Applies other limits. They hold for new connections; existing ones stay.
-    pub fn adopt(&self, quotas: &Quotas) {
-        self.bounds
-            .store(Arc::new(Bounds::new(quotas, self.machine)));
+    /// Takes other limits, with defaults that fit the machine as it is now. They hold for new connections;
+    /// who is in stays in.
+    pub fn adopt(&self, quotas: &Quotas, machine: Machine) {
+        self.bounds.store(Arc::new(Bounds::new(quotas, machine)));
     }
 
     /// The limits in force.

@@ -27,9 +27,6 @@ use crate::worker::{self, Loads, Mailbox};
 /// Connection numbers of one worker before those of the next.
 const IDS_PER_WORKER: u64 = 1 << 48;
 
-/// Of a worker beside its listening sockets: epoll, wake-up and the like, and two for each pipe.
-const DESCRIPTORS_PER_WORKER: usize = 4 + 2 * net::PipePool::MOST;
-
 /// More workers than this gain nothing measurable by default.
 const MOST_WORKERS: usize = 8;
 
@@ -65,8 +62,6 @@ pub(super) fn build(parts: Parts) -> Result<control::Setup, StartError> {
     let cores = || thread::available_parallelism().map_or(1, NonZeroUsize::get);
     let default = || cores().min(MOST_WORKERS);
     let count = settings.workers.map_or_else(default, NonZeroUsize::get);
-    let addresses: usize = settings.listeners.iter().map(|one| one.bind.len()).sum();
-    let machine = machine.without_descriptors(count * (DESCRIPTORS_PER_WORKER + addresses));
     let admission = Arc::new(Admission::new(&settings.limits, machine));
     let admin = settings.admin.map(|address| admin(address, &mut inherited));
     let admin = admin.transpose()?;

@@ -16,13 +16,16 @@ use strum::VariantArray;
 use super::StartError;
 use super::error::remedy;
 use super::inherited::Inherited;
-use crate::admission::{Admission, Quotas};
+use crate::admission::{Admission, Machine, Quotas};
 use crate::backend::{Endpoint, Target};
 use crate::config::{self, Settings};
 use crate::net;
 use crate::outcome::Limit;
 use crate::snapshot::{AddressId, Difference, ListenerId, Snapshot};
 use crate::telemetry::{ConnectionLog, Registry};
+
+/// Of a worker beside its listening sockets: epoll, wake-up and the like, and two for each pipe.
+const DESCRIPTORS_PER_WORKER: usize = 4 + 2 * net::PipePool::MOST;
 
 /// The listening sockets of one address.
 #[derive(Debug)]
@@ -187,8 +190,8 @@ impl ChangeBuilder {
         let (opened, known): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
         self.bound.extend(known);
         let (drain, log, quotas) = (settings.drain, settings.log, settings.limits.clone());
+        self.limit(&quotas, addresses.len());
         let snapshot = Arc::new(self.snapshot(settings, addresses));
-        self.limit(&quotas);
         self.log.adopt(log);
         Ok(Change {
             snapshot,
@@ -254,9 +257,12 @@ impl ChangeBuilder {
         Ok((open, known))
     }
 
-    /// Puts the limits in force, and shows them in the metrics and the log.
-    fn limit(&self, quotas: &Quotas) {
-        self.admission.adopt(quotas);
+    /// Puts the limits in force and makes them known. Their defaults fit what the machine allows now, less the
+    /// descriptors of the workers and of so many addresses.
+    fn limit(&self, quotas: &Quotas, addresses: usize) {
+        let reserved = self.workers * (DESCRIPTORS_PER_WORKER + addresses);
+        let machine = Machine::read().without_descriptors(reserved);
+        self.admission.adopt(quotas, machine);
         let bounds = self.admission.bounds();
         for &limit in Limit::VARIANTS {
             let value = bounds.get(limit).map(|value| value as u64);

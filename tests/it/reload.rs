@@ -5,12 +5,12 @@ pub(crate) mod load;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use rustix::process::Signal;
 
-use super::fixture::{PATIENCE, Portway, config, hello, message, pause, route, within};
+use super::fixture::{PATIENCE, PORTWAY, Portway, config, hello, message, pause, route, within};
 use super::hello::Builder;
 use super::peers::{Backend, End, connect, read_to_end};
 use super::process;
@@ -120,6 +120,37 @@ fn invariant_8_unchanged_listeners_keep_their_sockets() {
     client.read_exact(&mut hello()).unwrap();
     drop(client);
     portway.wait_line(|line| line["listener"] == "renamed");
+}
+
+#[test]
+fn limits_after_a_reload_are_those_of_a_fresh_start_with_the_same_file() {
+    let backend = Backend::echo();
+    let few = format!("workers = 2\n{}", config(&[backend.address()], "", ""));
+    let addresses: Vec<String> = (1..=41).map(|n| format!("127.0.0.{n}:0")).collect();
+    let many = few.replace("bind = [\"127.0.0.1:0\"]", &format!("bind = {addresses:?}"));
+    let start = |toml: &str| {
+        let mut command = Command::new("sh");
+        command.args(["-c", "ulimit -n 512; exec \"$0\" \"$@\"", PORTWAY]);
+        Portway::start_by(command, toml, Stdio::piped())
+    };
+    let limits = |portway: &Portway| {
+        let page = portway.metrics();
+        [
+            "max_connections",
+            "max_pending_connections",
+            "max_pending_per_client",
+        ]
+        .map(|limit| page.count(&format!("portway_limit{{limit=\"{limit}\"}}")))
+    };
+    let reloaded = start(&few);
+    let before = limits(&reloaded);
+    reloaded.reload_with(&many);
+    let after = limits(&reloaded);
+    assert_eq!(after, limits(&start(&many)));
+    // Two workers have a socket for each of 40 more addresses.
+    assert_eq!(before[0] - after[0], 40);
+    reloaded.reload_with(&few);
+    assert_eq!(limits(&reloaded), before);
 }
 
 #[test]
@@ -415,7 +446,7 @@ fn reload_finds_the_portway_of_its_file_only() {
     let backend = Backend::echo();
     let portway = Portway::start(&config(&[backend.address()], "", ""));
     let elsewhere = tempfile::tempdir().unwrap();
-    let output = Command::new(super::fixture::PORTWAY)
+    let output = Command::new(PORTWAY)
         .args(["reload", "--config"])
         .arg(elsewhere.path().join("routes.toml"))
         .output()

@@ -4,7 +4,6 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::admission::Machine;
 use crate::outcome::Outcome;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::{Format, Logged};
@@ -15,6 +14,7 @@ const LONG: Duration = Duration::from_hours(1);
 struct Fixture {
     builder: ChangeBuilder,
     registry: Arc<Registry>,
+    admission: Arc<Admission>,
 }
 
 fn fixture() -> Fixture {
@@ -26,11 +26,15 @@ fn fixture() -> Fixture {
     let builder = ChangeBuilder::new(
         &settings,
         2,
-        admission,
+        Arc::clone(&admission),
         Arc::clone(&registry),
         Arc::new(log),
     );
-    Fixture { builder, registry }
+    Fixture {
+        builder,
+        registry,
+        admission,
+    }
 }
 
 impl Fixture {
@@ -155,4 +159,30 @@ fn a_listener_has_series_of_the_backends_that_its_routes_lead_to_and_of_no_other
         );
     }
     change.snapshot.listeners[0].endings.count(Outcome::NoRoute);
+}
+
+#[test]
+fn the_default_of_max_connections_is_calculated_anew_for_the_addresses_of_each_change() {
+    let mut fixture = fixture();
+    let addresses = |count: usize| {
+        let list: Vec<String> = (1..=count).map(|n| format!("\"127.0.0.{n}:0\"")).collect();
+        let list = list.join(", ");
+        text("a:1", "").replace("[\"127.0.0.1:0\"]", &format!("[{list}]"))
+    };
+    let few = fixture.change(&addresses(1));
+    let before = **fixture.admission.bounds();
+    let many = fixture.change(&addresses(41));
+    let after = **fixture.admission.bounds();
+    if before.bound_by == "nofile" {
+        // 40 addresses with a socket for each of two workers are the descriptors of 40 connections.
+        assert_eq!(before.max_connections - after.max_connections, 40);
+    }
+    let shown = format!(
+        "portway_limit{{limit=\"max_connections\"}} {}\n",
+        after.max_connections
+    );
+    assert!(fixture.registry.render().contains(&shown));
+    drop(fixture.change(&addresses(1)));
+    assert_eq!(**fixture.admission.bounds(), before);
+    drop((few, many));
 }
