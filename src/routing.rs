@@ -9,6 +9,7 @@ use crate::tls::{Alpn, ServerName};
 
 mod index;
 mod joins;
+mod nearest;
 mod networks;
 mod pattern;
 mod sets;

@@ -387,34 +387,32 @@ fn every_outcome_that_is_named_exists() {
     }
 }
 
-/// The port, the server name and the backend of connections, by the only routes.toml of a page that has them all.
-fn assert_example(
-    page: &str,
-    is_it: impl Fn(&str) -> bool,
-    expected: &[(u16, Option<&str>, &str)],
-) {
-    let examples = blocks(page, "toml");
-    let example = examples.into_iter().find(|example| is_it(example)).unwrap();
-    let loaded = config::parse(example, "routes.toml").unwrap_or_else(|faults| panic!("{faults}"));
+/// The port and the server name of a connection, and the backend that it reaches.
+type Reached<'t> = (u16, Option<&'t str>, &'t str);
+
+/// The first example of a page that `is_it` has no warning, and leads these connections where they belong.
+fn assert_routes(page: &str, is_it: impl Fn(&str) -> bool, expected: &[Reached<'_>]) {
+    let mut files = blocks(page, "toml").into_iter();
+    let file = files.find(|file| is_it(file)).unwrap();
+    let loaded = config::parse(file, "routes.toml").unwrap_or_else(|faults| panic!("{faults}"));
     // As `check --strict` judges it.
     assert_eq!(loaded.warnings.render_warnings(false), "");
     let settings = loaded.settings;
     for (port, name, backend) in expected {
-        let is_at = |at: &SocketAddr| at.port() == *port;
+        let has_port = |at: &SocketAddr| at.port() == *port;
         let mut listeners = settings.listeners.iter();
-        let listener = listeners.find(|one| one.bind.iter().any(is_at));
+        let listener = listeners.find(|one| one.bind.iter().any(has_port));
+        let listener = listener.unwrap_or_else(|| panic!("nothing listens at {port}"));
         let name = name.map(|name| ServerName::parse(name.as_bytes()).unwrap());
         let route = settings.routes.find(&Query {
-            listener: &listener
-                .unwrap_or_else(|| panic!("nothing listens at {port}"))
-                .name,
+            listener: &listener.name,
             server_name: name.as_ref(),
             alpn: Alpn::default(),
             client: [10, 1, 2, 3].into(),
         });
-        let route = &settings.routes.routes()[route.unwrap()];
-        let found = &*settings.backends[route.backend].name;
-        assert_eq!(found, *backend, "{port} {name:?}");
+        let route = settings.routes.routes().get(route.unwrap()).unwrap();
+        let found = settings.backends.get(route.backend).unwrap();
+        assert_eq!(&*found.name, *backend, "{port} {name:?}");
     }
 }
 
@@ -427,17 +425,17 @@ fn the_examples_have_no_warning_and_listen_where_agents_dial() {
         (9200, es, "elasticsearch"),
         (443, es, "elasticsearch"),
     ];
-    assert_example(README, |_| true, &short);
+    assert_routes(README, |_| true, &short);
     let whole = include_str!("../docs/getting-started.md");
     let has_addresses = |example: &str| example.contains("no_server_name");
-    assert_example(whole, has_addresses, &short);
+    assert_routes(whole, has_addresses, &short);
     let rest = [
         (5044, Some("logstash.example.com"), "logstash"),
         // The URLs have an address.
         (8220, None, "fleet"),
         (9200, None, "elasticsearch"),
     ];
-    assert_example(whole, has_addresses, &rest);
+    assert_routes(whole, has_addresses, &rest);
 }
 
 #[test]

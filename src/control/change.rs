@@ -18,7 +18,7 @@ use super::error::remedy;
 use super::inherited::Inherited;
 use crate::admission::{Admission, Machine, Quotas};
 use crate::backend::{Endpoint, Target};
-use crate::config::{self, Settings};
+use crate::config::{self, Settings, Source};
 use crate::net;
 use crate::outcome::Limit;
 use crate::snapshot::{AddressId, Difference, ListenerId, Snapshot};

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::index::Index;
+use super::nearest::Spellings;
 use super::sets::Set;
 use super::ties::ties;
 use super::{Joins, Miss, Pattern, Query, Route, Suffix, Unmet};
@@ -23,6 +24,7 @@ pub struct Table {
     any_name: Option<Group>,
     no_name: Option<Group>,
     index: Index,
+    pub(super) spellings: Spellings,
 }
 
 /// The routes of one pattern; `None` stands for connections without a server name.
@@ -107,6 +109,7 @@ impl Table {
         let mut ties: Vec<Tie> = ties(&groups, &routes).into_iter().filter_map(tie).collect();
         ties.sort_by(|a, b| (&a.routes, &a.pattern).cmp(&(&b.routes, &b.pattern)));
         table.index = Index::new(&routes);
+        table.spellings = Spellings::new(&routes);
         table.routes = routes;
         if ties.is_empty() {
             Ok(table)

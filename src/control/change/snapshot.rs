@@ -35,7 +35,7 @@ impl ChangeBuilder {
                 let counts = |known: &Arc<Endpoint>| ptr::eq(known.stats(), Arc::as_ptr(&stats));
                 let known = entry.upgrade().filter(counts);
                 known.unwrap_or_else(|| {
-                    let endpoint = Arc::new(Endpoint::new(target, stats, now));
+                    let endpoint = Endpoint::new(target, stats, now);
                     *entry = Arc::downgrade(&endpoint);
                     endpoint
                 })

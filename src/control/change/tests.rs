@@ -39,9 +39,9 @@ fn fixture() -> Fixture {
 
 impl Fixture {
     fn change(&mut self, text: &str) -> Change {
-        let change = self
-            .builder
-            .change(settings(text), 0, &mut Inherited::default());
+        let change =
+            self.builder
+                .change(settings(text), Source::default(), &mut Inherited::default());
         change.unwrap()
     }
 
@@ -113,7 +113,8 @@ fn an_endpoint_whose_series_have_ended_is_shown_again_also_where_a_connection_st
     let again = fixture.change(&text("a:1", ""));
     let endpoint = Arc::clone(&again.snapshot.backends[0].pool.endpoints()[0]);
     assert!(!Arc::ptr_eq(&endpoint, &held));
-    let one = endpoint.enter();
+    endpoint.set_addresses(&["127.0.0.1:1".parse().unwrap()]);
+    let one = endpoint.enter(&endpoint.addresses()[0]);
     let line = "portway_endpoint_connections{backend=\"fleet\",endpoint=\"a:1\"} 1\n";
     assert!(fixture.registry.render().contains(line));
     drop((first, one));

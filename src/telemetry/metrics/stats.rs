@@ -210,50 +210,6 @@ impl BackendStats {
     }
 }
 
-/// What is counted of an endpoint.
-#[derive(Debug)]
-pub struct EndpointStats {
-    /// The endpoint's own count of its connections.
-    connections: ArcSwap<AtomicU32>,
-    shown: Gauge,
-    failures: EnumMap<DialFailure, Counter>,
-}
-
-impl EndpointStats {
-    pub(super) fn new(exporter: &Exporter, backend: &str, endpoint: &str) -> Self {
-        Self {
-            connections: ArcSwap::default(),
-            shown: exporter.gauge(&table::ENDPOINT_CONNECTIONS, [backend, endpoint]),
-            failures: EnumMap::from_fn(|reason: DialFailure| {
-                let labels = [backend, endpoint, reason.name()];
-                Counter::new(exporter.counter(&table::DIAL_FAILURES, labels))
-            }),
-        }
-    }
-
-    /// Shows this count of connections from now on.
-    pub fn show_connections(&self, connections: &Arc<AtomicU32>) {
-        self.connections.store(Arc::clone(connections));
-    }
-
-    /// Connections to the endpoint, dials under way included.
-    pub(super) fn connections(&self) -> u32 {
-        self.connections.load().load(Ordering::Relaxed)
-    }
-
-    /// Counts a failed attempt.
-    pub fn dial_failed(&self, reason: DialFailure) {
-        self.failures[reason].add(1);
-    }
-
-    pub(super) fn publish(&self) {
-        self.shown.set(self.connections());
-        for counter in self.failures.values() {
-            counter.publish();
-        }
-    }
-}
-
 /// Connections that could not be accepted.
 #[derive(Debug)]
 pub struct AcceptStats(EnumMap<AcceptFailure, Counter>);

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 use strum::VariantArray;
 
+use super::stats::EndpointFigures;
 use super::things::GRACE;
 use super::{Census, Kind, Registry, TABLE};
 use crate::outcome::{DialFailure, Direction, Limit, Outcome};
@@ -383,9 +384,13 @@ fn the_counters_of_a_gone_backend_stay_until_its_last_connection_has_ended() {
     let listener = registry.listener("agents");
     let endings = registry.endings("agents", Some("old"));
     let connections = Arc::new(AtomicU32::new(1));
+    let count = Arc::clone(&connections);
     registry
         .endpoint("old", "a:1")
-        .show_connections(&connections);
+        .show(move || EndpointFigures {
+            connections: count.load(Ordering::Relaxed),
+            ..EndpointFigures::default()
+        });
     listener.accepted.add(1);
     endings.begin();
     configure(&registry, "new", "a:1");

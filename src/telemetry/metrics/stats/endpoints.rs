@@ -55,14 +55,23 @@ impl EndpointStats {
         self.ask.store(Some(Arc::new(Box::new(ask))));
     }
 
+    /// Connections to the endpoint, dials under way included.
+    pub(in crate::telemetry::metrics) fn connections(&self) -> u32 {
+        self.figures().connections
+    }
+
+    fn figures(&self) -> EndpointFigures {
+        let figures = self.ask.load().as_ref().map(|ask| ask());
+        figures.unwrap_or_default()
+    }
+
     /// Counts a failed attempt.
     pub fn dial_failed(&self, reason: DialFailure) {
         self.failures[reason].add(1);
     }
 
     pub(in crate::telemetry::metrics) fn publish(&self) {
-        let figures = self.ask.load().as_ref().map(|ask| ask());
-        let figures = figures.unwrap_or_default();
+        let figures = self.figures();
         self.connections.set(figures.connections);
         for (state, shown) in &self.addresses {
             shown.set(figures.addresses[state]);
