@@ -10,6 +10,6 @@ mod target;
 mod tests;
 
 pub use address::Address;
-pub use endpoint::{Endpoint, InUse};
+pub use endpoint::{Endpoint, InUse, Unresolved};
 pub use pool::{Candidate, Pool};
 pub use target::{Balance, Target, is_forbidden};

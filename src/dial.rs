@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Candidate, InUse, Pool};
 use crate::net::{Leg, TimeIsUp, begin_connect, until};
-use crate::outcome::{DialFailure, Shortage};
+use crate::outcome::{AttemptFailure, DialFailure};
 use crate::telemetry::{Attempt, Millis};
 
 /// The time limits of a dial.
@@ -37,6 +37,9 @@ const HEAD_START: Duration = Duration::from_millis(50);
 /// Attempts at one endpoint in one dial: a name may have more addresses than a client can wait for.
 const ATTEMPTS_AT_ENDPOINT: usize = 16;
 
+/// Endpoints without an address that a line of the log names.
+const MOST_UNRESOLVED: usize = 16;
+
 /// Whom to dial, for whom, within which limits.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
@@ -47,6 +50,7 @@ pub struct Request<'a> {
     /// The time limits.
     pub timeouts: Timeouts,
     /// Told of each attempt that fails, also if the dial is given up later; of those of a trial once it has ended.
+    /// Told why an endpoint has no address, if none has.
     pub missed: Missed<'a>,
 }
 
@@ -103,6 +107,7 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
     let now = Instant::now();
     let mut candidates = request.pool.candidates(request.client, now);
     if candidates.is_empty() {
+        tell_unresolved(request);
         return Err(Unreached::Unresolved);
     }
     let dial = Dial {
@@ -118,6 +123,21 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
         dial.each(candidates, missed).await
     };
     dialled.map_err(Unreached::from)
+}
+
+/// Tells why no endpoint has an address.
+fn tell_unresolved(request: Request<'_>) {
+    let endpoints = request.pool.endpoints().iter();
+    let reasons = endpoints.filter_map(|endpoint| Some((endpoint, endpoint.unresolved()?)));
+    for (endpoint, why) in reasons.take(MOST_UNRESOLVED) {
+        (request.missed)(Attempt {
+            endpoint: Arc::clone(endpoint.name()),
+            address: why.address,
+            reason: AttemptFailure::Resolve(why.reason),
+            error: why.error.as_deref().map(Into::into),
+            took: None,
+        });
+    }
 }
 
 /// What the attempts of one dial have in common.
@@ -215,9 +235,10 @@ impl Dial {
                 endpoint.stats().dial_failed(reason);
                 missed(Attempt {
                     endpoint: Arc::clone(endpoint.name()),
-                    address: address.at(),
-                    reason,
-                    took: Millis(began.elapsed()),
+                    address: Some(address.at()),
+                    reason: AttemptFailure::Dial(reason),
+                    error: None,
+                    took: Some(Millis(began.elapsed())),
                 });
                 let failure = Failure::of(&error, address.at());
                 if failure == Failure::Endpoint {

@@ -9,8 +9,7 @@ use std::io;
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantArray};
 
-pub use endpoints::AddressState;
-pub use shortage::{Resource, Shortage};
+pub use endpoints::{AddressState, AttemptFailure, ResolveFailure};
 
 /// How a connection ended. `docs/outcomes.md` explains each one to operators and is tested against
 /// this list.

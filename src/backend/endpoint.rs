@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
+use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use super::addresses::{Addresses, Families};
 use super::{Address, Target};
-use crate::outcome::AddressState;
+use crate::outcome::{AddressState, ResolveFailure};
 use crate::telemetry::{EndpointFigures, EndpointStats};
 
 /// One endpoint of a backend, shared by all workers and by the snapshots before and after a reload.
@@ -19,6 +20,7 @@ pub struct Endpoint {
     target: Target,
     name: Arc<str>,
     addresses: Addresses,
+    unresolved: ArcSwapOption<Unresolved>,
     /// The connections of this relay, to addresses that have left included.
     connections: AtomicU32,
     stats: Arc<EndpointStats>,
@@ -29,9 +31,13 @@ impl Endpoint {
     /// An endpoint of which nothing is known, shown by `stats` from now on. An address is dialled as it
     /// is; a name has no address until control has resolved it. `now` is the origin of its clock.
     pub fn new(target: Target, stats: Arc<EndpointStats>, now: Instant) -> Arc<Self> {
-        let first = match &target {
-            Target::Address(address) => Some(*address),
-            Target::Name { .. } => None,
+        let (first, unresolved) = match &target {
+            Target::Address(address) => (Some(*address), None),
+            Target::Name { .. } => {
+                // Its series are there from now on.
+                stats.resolution();
+                (None, Some(Arc::new(Unresolved::not_yet())))
+            }
         };
         Arc::new_cyclic(|this: &Weak<Self>| {
             let this = Weak::clone(this);
@@ -40,6 +46,7 @@ impl Endpoint {
                 name: target.to_string().into(),
                 target,
                 addresses: Addresses::new(first, now),
+                unresolved: ArcSwapOption::new(unresolved),
                 connections: AtomicU32::new(0),
                 stats,
                 stale: Notify::new(),
@@ -81,6 +88,19 @@ impl Endpoint {
     /// Attempts and connections to others go on.
     pub fn set_addresses(&self, addresses: &[SocketAddr]) {
         self.addresses.set(addresses);
+        if !addresses.is_empty() {
+            self.unresolved.store(None);
+        }
+    }
+
+    /// Why it has no address, if it has none.
+    pub fn unresolved(&self) -> Option<Arc<Unresolved>> {
+        self.unresolved.load_full()
+    }
+
+    /// Takes from control why it has no address. It is to be told before its last one goes.
+    pub fn set_unresolved(&self, why: Unresolved) {
+        self.unresolved.store(Some(Arc::new(why)));
     }
 
     /// Notes that a dial of an address failed for a reason on the endpoint's side: the address goes last
@@ -122,6 +142,41 @@ impl Endpoint {
             figures.addresses[state] += 1;
         }
         figures
+    }
+}
+
+/// Why an endpoint has no address that can be dialled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unresolved {
+    /// The kind of it.
+    pub reason: ResolveFailure,
+    /// The address that must not be dialled, if that is the reason.
+    pub address: Option<SocketAddr>,
+    /// What the resolver said, if that is the reason.
+    pub error: Option<Arc<str>>,
+}
+
+impl Unresolved {
+    /// The look-up failed.
+    pub fn failed(error: Arc<str>) -> Self {
+        Self {
+            reason: ResolveFailure::Unresolved,
+            address: None,
+            error: Some(error),
+        }
+    }
+
+    /// The endpoint leads to an address that must not be dialled.
+    pub const fn excluded(reason: ResolveFailure, address: SocketAddr) -> Self {
+        Self {
+            reason,
+            address: Some(address),
+            error: None,
+        }
+    }
+
+    fn not_yet() -> Self {
+        Self::failed("the name has not been looked up yet".into())
     }
 }
 

@@ -7,7 +7,8 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::yield_now;
 
 use super::*;
-use crate::backend::{Balance, Endpoint, Target};
+use crate::backend::{Balance, Endpoint, Target, Unresolved};
+use crate::outcome::ResolveFailure;
 use crate::telemetry::Registry;
 
 fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
@@ -113,7 +114,7 @@ fn a_dial_tries_sixteen_addresses_of_an_endpoint_and_then_the_next_endpoint() {
         (dialled, attempts.len()),
         (Err(Unreached::Unavailable), ATTEMPTS_AT_ENDPOINT)
     );
-    let tried: Vec<_> = attempts.iter().map(|it| it.address).collect();
+    let tried: Vec<_> = attempts.iter().filter_map(|it| it.address).collect();
     assert!(
         refused[16..].iter().all(|it| tried[..4].contains(it)),
         "{tried:?}"
@@ -132,8 +133,58 @@ fn a_dial_that_fails_sends_the_endpoint_back_and_tells_why() {
     let (dialled, attempts) = dial(&pool(&[&bad]));
     assert_eq!(dialled, Err(Unreached::Unavailable));
     assert_eq!(attempts.len(), 1);
-    assert_eq!(attempts[0].reason, DialFailure::Refused);
+    assert_eq!(
+        attempts[0].reason,
+        AttemptFailure::Dial(DialFailure::Refused)
+    );
     assert_eq!(first(&both), *busy.name());
+}
+
+#[test]
+fn a_dial_without_any_address_tells_why_each_endpoint_has_none() {
+    let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
+    let stats = || Registry::new().endpoint("backend", "endpoint");
+    let named = |host: &str| {
+        let target = Target::Name {
+            host: host.into(),
+            port: 443,
+        };
+        Endpoint::new(target, stats(), Instant::now())
+    };
+    let [new, unknown, looping] = ["new.test", "unknown.test", "loop.test"].map(named);
+    unknown.set_unresolved(Unresolved::failed("no such host".into()));
+    looping.set_unresolved(Unresolved::excluded(ResolveFailure::Loop, address));
+    let all = pool(&[&new, &unknown, &looping]);
+    let (dialled, attempts) = dial(&all);
+    assert_eq!(dialled, Err(Unreached::Unresolved));
+    let told = attempts.iter().map(|it| {
+        let error = it.error.as_deref();
+        (&*it.endpoint, it.reason.name(), it.address, error)
+    });
+    let expected = [
+        (
+            "new.test:443",
+            "unresolved",
+            None,
+            Some("the name has not been looked up yet"),
+        ),
+        ("unknown.test:443", "unresolved", None, Some("no such host")),
+        ("loop.test:443", "loop", Some(address), None),
+    ];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    // With an address there is nothing to tell, whatever was before.
+    let (_closed, refused) = closed_port();
+    unknown.set_addresses(&[refused]);
+    let (dialled, attempts) = dial(&all);
+    assert_eq!((dialled, attempts.len()), (Err(Unreached::Unavailable), 1));
+    unknown.set_addresses(&[]);
+    assert_eq!(unknown.unresolved(), None);
+    // A line of the log has an end.
+    let many: Vec<_> = (0..40).map(|_| named("new.test")).collect();
+    assert_eq!(
+        dial(&pool(&many.iter().collect::<Vec<_>>())).1.len(),
+        MOST_UNRESOLVED
+    );
 }
 
 /// Listens with a full queue: whoever connects gets no answer.
@@ -180,6 +231,6 @@ fn the_attempts_of_a_trial_are_told_while_the_other_endpoints_are_tried() {
             dialled = dial.race(trial, vec![other], &missed) => panic!("{:?}", dialled.map(drop)),
             told = timeout(Duration::from_mins(1), told) => told.unwrap(),
         }
-        assert_eq!(*attempts.borrow(), [refused]);
+        assert_eq!(*attempts.borrow(), [Some(refused)]);
     });
 }

@@ -1,7 +1,9 @@
-//! The closed lists of endpoints: the states of their addresses.
+//! The closed lists of endpoints: the states of their addresses, and why one has none.
 
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantArray};
+
+use super::DialFailure;
 
 /// What is known of an address of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
@@ -19,5 +21,43 @@ impl AddressState {
     /// The value of the label.
     pub fn name(self) -> &'static str {
         self.into()
+    }
+}
+
+/// Why an endpoint has no address that can be dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum ResolveFailure {
+    /// Its name has not been resolved, or has no address.
+    Unresolved,
+    /// Its addresses lead back to portway itself.
+    Loop,
+    /// Its name leads to addresses that are not those of a server, such as 0.0.0.0.
+    Forbidden,
+}
+
+impl ResolveFailure {
+    /// The value of the label and of the log field.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// Why an attempt to reach an endpoint failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptFailure {
+    /// An address was dialled.
+    Dial(DialFailure),
+    /// There was none to dial.
+    Resolve(ResolveFailure),
+}
+
+impl AttemptFailure {
+    /// The value of the log field.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dial(reason) => reason.name(),
+            Self::Resolve(reason) => reason.name(),
+        }
     }
 }

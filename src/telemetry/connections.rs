@@ -17,7 +17,7 @@ pub use format::{ClientText, Id, Millis, Protocols, Time};
 use super::lines::Lines;
 use super::metrics::Registry;
 use super::{Format, Logged};
-use crate::outcome::{ClosedBy, DialFailure, Limit, Outcome};
+use crate::outcome::{AttemptFailure, ClosedBy, Limit, Outcome};
 use crate::tls::Version;
 
 /// Lines of one outcome in one second; the rest is summed up.
@@ -106,19 +106,23 @@ pub struct Line<'a> {
     pub hello_expected: Option<usize>,
 }
 
-/// A failed attempt to connect to an endpoint.
+/// A failed attempt to reach an endpoint.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Attempt {
     /// The endpoint, as in routes.toml.
     #[serde(serialize_with = "format::shared")]
     pub endpoint: Arc<str>,
-    /// The address that was tried.
-    pub address: SocketAddr,
+    /// The address that was tried, or that must not be dialled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub address: Option<SocketAddr>,
     /// Why it failed.
-    pub reason: DialFailure,
-    /// How long it took.
-    #[serde(rename = "ms")]
-    pub took: Millis,
+    pub reason: AttemptFailure,
+    /// What the resolver said; a text of the system.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<Box<str>>,
+    /// How long the dial took.
+    #[serde(rename = "ms", skip_serializing_if = "Option::is_none")]
+    pub took: Option<Millis>,
 }
 
 /// The log. Workers share it; nothing in it waits.

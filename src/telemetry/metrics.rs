@@ -26,7 +26,7 @@ use process::Process;
 use stats::ShownPipes;
 pub use stats::{
     AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointFigures, EndpointStats,
-    LimitStats, ListenerStats, PipeStats, WorkerStats,
+    LimitStats, ListenerStats, PipeStats, Resolution, WorkerStats,
 };
 pub use table::{Kind, Metric, TABLE};
 use things::Things;
@@ -228,8 +228,8 @@ impl Registry {
         for (_, backend) in things.backends.iter() {
             backend.publish();
         }
-        for (_, endpoint) in things.endpoints.iter() {
-            endpoint.publish();
+        for endpoint in tables.endpoints.values() {
+            endpoint.publish(&self.exporter);
         }
         drop(things);
         let workers = self.workers();

@@ -7,14 +7,17 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
+use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use super::fixture::{PATIENCE, Portway, config, hello, pause, route, within};
+use super::fixture::{PATIENCE, Portway, config, hello, message, pause, route, within};
 use super::namespace::in_a_network;
-use super::peers::Backend;
+use super::peers::{Backend, End, read_to_end};
 use dns::Dns;
 
 const PORT: u16 = 8220;
+
+const ALERT_80: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 
 /// An address of this network.
 const fn ip(last: u8) -> IpAddr {
@@ -33,13 +36,19 @@ fn file(endpoints: &[&str], balance: &str) -> String {
 
 /// A client with an address of its own, whose hello a backend has sent back.
 fn client(portway: &Portway, number: u8) -> TcpStream {
+    let mut client = begin(portway, number);
+    is_echoed(&mut client);
+    client
+}
+
+/// A client with an address of its own that has sent its hello.
+fn begin(portway: &Portway, number: u8) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&source(number).into()).unwrap();
     socket.connect(&portway.address("agents").into()).unwrap();
     let mut client = TcpStream::from(socket);
     client.set_read_timeout(Some(PATIENCE)).unwrap();
     client.write_all(&hello()).unwrap();
-    is_echoed(&mut client);
     client
 }
 
@@ -59,6 +68,18 @@ fn clients(portway: &Portway, count: u8) -> Vec<TcpStream> {
 
 fn accepted(backends: &[Backend]) -> Vec<usize> {
     backends.iter().map(Backend::accepted).collect()
+}
+
+/// The one attempt that a client's line in the log has.
+fn attempt(portway: &Portway, number: u8) -> Value {
+    let mut client = begin(portway, number);
+    let address = client.local_addr().unwrap();
+    assert_eq!(read_to_end(&mut client), (ALERT_80.to_vec(), End::Fin));
+    let line = portway.line_of(address);
+    assert_eq!(line["outcome"], "backend_unresolved", "{line}");
+    let attempts = line["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 1, "{line}");
+    attempts[0].clone()
 }
 
 /// The addresses of an endpoint: healthy, standby, failed.
@@ -225,5 +246,54 @@ fn a_server_of_both_families_counts_once_and_is_reached_by_either() {
         assert_eq!(states(&portway, "both.test:8220"), [1, 0, 1]);
         let counts = families.each_ref().map(count);
         assert!(counts[1 - in_use] > 0, "{counts:?} of {}", more.len());
+    });
+}
+
+#[test]
+fn a_name_that_does_not_resolve_says_so_until_it_does() {
+    in_a_network(|| {
+        let dns = Dns::start();
+        let portway = dns.portway(&file(&["fleet.test:8220"], "least_connections"));
+        let attempt = attempt(&portway, 1);
+        assert_eq!(attempt["endpoint"], "fleet.test:8220", "{attempt}");
+        assert_eq!(attempt["reason"], "unresolved", "{attempt}");
+        let error = attempt["error"].as_str().unwrap();
+        let warns = |line: &Value| {
+            let fields = &line["fields"];
+            message(line).contains("has no address") && fields["error"] == error
+        };
+        portway.program.wait(PATIENCE, warns);
+        let labels = "backend=\"fleet\",endpoint=\"fleet.test:8220\"";
+        let resolved = format!("portway_endpoint_resolved_timestamp_seconds{{{labels}}}");
+        let failures = format!("portway_resolve_failures_total{{{labels},reason=\"unresolved\"}}");
+        let metrics = portway.metrics();
+        assert!(metrics.count(&failures) > 0 && metrics.count(&resolved) == 0);
+        assert_eq!(states(&portway, "fleet.test:8220"), [0, 0, 0]);
+
+        let _backend = echo_at(ip(2));
+        dns.set("fleet.test", &[ip(2)]);
+        within(PATIENCE, "the name resolves", || {
+            (portway.count(&resolved) > 0).then_some(())
+        });
+        drop(client(&portway, 1));
+    });
+}
+
+#[test]
+fn an_endpoint_that_leads_back_or_nowhere_says_so_in_the_line_of_its_client() {
+    in_a_network(|| {
+        let dns = Dns::start();
+        let bind = |toml: String| toml.replace("[\"127.0.0.1:0\"]", "[\"127.0.0.1:8220\"]");
+        for (address, reason) in [("127.0.0.1", "loop"), ("0.0.0.0", "forbidden")] {
+            dns.set("fleet.test", &[address.parse().unwrap()]);
+            let portway = dns.portway(&bind(file(&["fleet.test:8220"], "random")));
+            let attempt = attempt(&portway, 1);
+            assert_eq!(attempt["endpoint"], "fleet.test:8220", "{attempt}");
+            assert_eq!(attempt["reason"], reason, "{attempt}");
+            assert_eq!(attempt["address"], format!("{address}:8220"), "{attempt}");
+            let failures = portway.metrics();
+            let failures = failures.sum("portway_resolve_failures_total", &[("reason", reason)]);
+            assert!(failures > 0.5, "{failures}");
+        }
     });
 }

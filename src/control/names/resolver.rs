@@ -10,7 +10,8 @@ use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::own::{self, Own};
-use crate::backend::{Endpoint, Target};
+use crate::backend::{Endpoint, Target, Unresolved};
+use crate::outcome::ResolveFailure;
 
 pub(super) type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 /// From a host name to its addresses with port 0. The system's resolver, or a test's.
@@ -31,9 +32,10 @@ impl Resolver {
     /// Takes addresses away that have become our own since the last look-up.
     pub(super) fn leave_out_own(&self, endpoint: &Endpoint) {
         let own = self.own.load();
-        let mut usable = addresses(endpoint);
-        usable.retain(|known| !own.contains(*known));
-        set_if_changed(endpoint, &usable);
+        let known = addresses(endpoint);
+        let (excluded, usable): (Vec<_>, Vec<_>) =
+            known.into_iter().partition(|known| own.contains(*known));
+        put(endpoint, &usable, excluded.first());
     }
 
     /// Gives new bearers of a name the addresses that it has, until the next look-up tells.
@@ -46,11 +48,20 @@ impl Resolver {
         for endpoint in new.iter().filter(|new| new.addresses().is_empty()) {
             if let Target::Name { port, .. } = *endpoint.target() {
                 let known = known.iter().map(|known| own::canonical(*known, port));
-                let usable: Vec<_> = known.filter(|known| !own.contains(*known)).collect();
-                endpoint.set_addresses(&usable);
+                let (excluded, usable): (Vec<_>, Vec<_>) =
+                    known.partition(|known| own.contains(*known));
+                put(endpoint, &usable, excluded.first());
             }
         }
     }
+}
+
+/// Gives an endpoint those of its addresses that are not our own.
+fn put(endpoint: &Endpoint, usable: &[SocketAddr], own: Option<&SocketAddr>) {
+    if let (true, Some(own)) = (usable.is_empty(), own) {
+        endpoint.set_unresolved(Unresolved::excluded(ResolveFailure::Loop, *own));
+    }
+    set_if_changed(endpoint, usable);
 }
 
 /// The addresses of an endpoint.

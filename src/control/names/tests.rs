@@ -1,10 +1,11 @@
 //! Time is tokio's paused clock: it moves on only when every task waits for it.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::sync::Mutex;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::*;
 use crate::telemetry::alone::alone;
@@ -83,11 +84,15 @@ impl Dns {
 }
 
 fn named(host: &str, port: u16) -> Arc<Endpoint> {
+    named_with(host, port, stats())
+}
+
+fn named_with(host: &str, port: u16, stats: Arc<EndpointStats>) -> Arc<Endpoint> {
     let target = Target::Name {
         host: host.into(),
         port,
     };
-    Endpoint::new(target, stats(), std::time::Instant::now())
+    Endpoint::new(target, stats, std::time::Instant::now())
 }
 
 fn literal(address: &str) -> Arc<Endpoint> {
@@ -366,7 +371,7 @@ async fn each_change_is_told_once() {
     names.first_pass().await;
     seconds(90).await;
     dns.set_down("es.test");
-    seconds(90).await;
+    seconds(45).await;
     dns.set("es.test", &["192.0.2.1"]);
     seconds(90).await;
 
@@ -377,6 +382,154 @@ async fn each_change_is_told_once() {
     assert_eq!(count("resolves again"), 1, "{told}");
     assert_eq!(count("reason=\"forbidden\""), 2, "{told}");
     assert_eq!(told.lines().count(), 6, "{told}");
+}
+
+/// What is told while the future runs, line by line.
+async fn told(run: impl Future<Output = ()>) -> Vec<String> {
+    let told = tempfile::NamedTempFile::new().unwrap();
+    let guard = tracing::subscriber::set_default(
+        tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(Arc::new(told.reopen().unwrap()))
+            .finish(),
+    );
+    run.await;
+    drop(guard);
+    let told = std::fs::read_to_string(told.path()).unwrap();
+    told.lines().map(str::to_owned).collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fault_that_lasts_is_told_each_minute_with_what_stays_in_use() {
+    if !alone(
+        "control::names::tests::a_fault_that_lasts_is_told_each_minute_with_what_stays_in_use",
+    ) {
+        return;
+    }
+    let dns = Dns::default();
+    let names = ["down.test", "kept.test", "self.test"];
+    let endpoints = names.map(|name| named(name, 443));
+    dns.set_down(names[0]);
+    dns.set(names[1], &["192.0.2.2", "192.0.2.1"]);
+    dns.set(names[2], &["127.0.0.1"]);
+    let mut names = dns.start(&endpoints, &["127.0.0.1:443"]);
+    let lines = told(async {
+        names.first_pass().await;
+        dns.set_down("kept.test");
+        // At 0, 60, 120 and 180 s; the other name fails from 30 s on.
+        seconds(200).await;
+    })
+    .await;
+    let about = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(about("name=down.test"), 4, "{lines:#?}");
+    assert_eq!(about("has no address for it"), 4, "{lines:#?}");
+    assert_eq!(about("name=kept.test"), 3, "{lines:#?}");
+    let kept = "addresses=\"192.0.2.1, 192.0.2.2\"";
+    assert_eq!(about(kept), 3, "{lines:#?}");
+    assert_eq!(about("stay in use"), 3, "{lines:#?}");
+    assert_eq!(about("reason=\"loop\""), 4, "{lines:#?}");
+    assert_eq!(about(" since="), lines.len(), "{lines:#?}");
+}
+
+/// What the page says of look-ups: those that failed as `unresolved`, `loop` and `forbidden`, and whether
+/// one has succeeded.
+fn look_ups(registry: &Registry, endpoint: &Endpoint) -> ([u64; 3], bool) {
+    let page = registry.render();
+    let of = format!("backend=\"fleet\",endpoint=\"{}\"", endpoint.name());
+    let value = |series: &str| {
+        let mut lines = page.lines();
+        let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("{series}: {page}"))
+    };
+    let failures = ["unresolved", "loop", "forbidden"].map(|reason| {
+        let series = format!("portway_resolve_failures_total{{{of},reason=\"{reason}\"}}");
+        value(&series).parse().unwrap()
+    });
+    let at = value(&format!(
+        "portway_endpoint_resolved_timestamp_seconds{{{of}}}"
+    ));
+    let at: f64 = at.parse().unwrap();
+    (failures, at > 1e9)
+}
+
+#[tokio::test(start_paused = true)]
+async fn look_ups_that_fail_are_counted_by_reason_and_the_last_good_one_has_its_time() {
+    let (dns, registry) = (Dns::default(), Registry::new());
+    let endpoints = ["down.test", "self.test", "sink.test", "half.test"].map(|host| {
+        let stats = registry.endpoint("fleet", &format!("{host}:443"));
+        named_with(host, 443, stats)
+    });
+    dns.set_down("down.test");
+    dns.set("self.test", &["127.0.0.1"]);
+    dns.set("sink.test", &["0.0.0.0"]);
+    dns.set("half.test", &["127.0.0.1", "192.0.2.1"]);
+    let mut names = dns.start(&endpoints, &["127.0.0.1:443"]);
+    names.first_pass().await;
+    let shown = || endpoints.each_ref().map(|it| look_ups(&registry, it));
+    let [no, yes] = [false, true];
+    assert_eq!(
+        shown(),
+        [
+            ([1, 0, 0], no),
+            ([0, 1, 0], no),
+            ([0, 0, 1], no),
+            ([0, 0, 0], yes)
+        ]
+    );
+    // A name that fails is asked for every 2 s, the others every 30 s.
+    dns.set_down("half.test");
+    seconds(31).await;
+    assert_eq!(
+        shown(),
+        [
+            ([16, 0, 0], no),
+            ([0, 2, 0], no),
+            ([0, 0, 2], no),
+            ([1, 0, 0], yes)
+        ]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_without_an_address_knows_why() {
+    let dns = Dns::default();
+    let endpoints = ["down.test", "self.test", "sink.test", "kept.test"].map(|it| named(it, 443));
+    dns.set_down("down.test");
+    dns.set("self.test", &["127.0.0.1"]);
+    dns.set("sink.test", &["0.0.0.0"]);
+    dns.set("kept.test", &["192.0.2.1"]);
+    let mut names = dns.start(&endpoints, &["127.0.0.1:443"]);
+    names.first_pass().await;
+    let why = || {
+        endpoints
+            .each_ref()
+            .map(|it| it.unresolved().map(|why| (*why).clone()))
+    };
+    let excluded = |reason, at: &str| Some(Unresolved::excluded(reason, at.parse().unwrap()));
+    let unresolved = Some(Unresolved::failed("SERVFAIL".into()));
+    let looping = excluded(ResolveFailure::Loop, "127.0.0.1:443");
+    let forbidden = excluded(ResolveFailure::Forbidden, "0.0.0.0:443");
+    let three = [unresolved, looping, forbidden];
+    assert_eq!(why()[..3], three);
+    assert_eq!(why()[3], None);
+    // The last one keeps its address when look-ups fail, until that becomes our own.
+    dns.set_down("kept.test");
+    seconds(31).await;
+    assert_eq!(why()[3], None);
+    names.update(&endpoints, vec!["192.0.2.1:443".parse().unwrap()]);
+    assert_eq!(why()[3], excluded(ResolveFailure::Loop, "192.0.2.1:443"));
+    assert_eq!(addresses(&endpoints[3]), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_first_address_is_of_the_other_family_changes_the_order() {
+    let (dns, endpoint) = (Dns::default(), named("es.test", 1));
+    dns.set("es.test", &["192.0.2.1", "2001:db8::1"]);
+    let mut names = dns.start(&[Arc::clone(&endpoint)], &[]);
+    names.first_pass().await;
+    dns.set("es.test", &["2001:db8::1", "192.0.2.1"]);
+    seconds(31).await;
+    assert_eq!(addresses(&endpoint), ["[2001:db8::1]:1", "192.0.2.1:1"]);
 }
 
 #[tokio::test(start_paused = true)]

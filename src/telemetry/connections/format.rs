@@ -11,7 +11,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::outcome::{ClosedBy, DialFailure, Limit, Outcome};
+use crate::outcome::{AttemptFailure, ClosedBy, Limit, Outcome};
 use crate::telemetry::Format;
 use crate::tls::{Alpn, Version};
 
@@ -96,9 +96,10 @@ fn words(value: &Value) -> String {
         Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(", "),
         // The only objects inside a line are attempts.
         Value::Object(attempt) => {
-            let fields = ["endpoint", "address", "reason", "ms"];
+            let fields = ["endpoint", "address", "reason", "error", "ms"];
             let present = fields.iter().filter_map(|field| attempt.get(*field));
-            present.map(words).collect::<Vec<_>>().join(" ") + " ms"
+            let unit = attempt.get("ms").map_or("", |_| " ms");
+            present.map(words).collect::<Vec<_>>().join(" ") + unit
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
     }
@@ -218,4 +219,4 @@ macro_rules! serialize_name {
     )* };
 }
 
-serialize_name!(Outcome, ClosedBy, DialFailure, Limit);
+serialize_name!(Outcome, ClosedBy, AttemptFailure, Limit);

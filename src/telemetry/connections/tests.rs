@@ -1,4 +1,5 @@
 use std::io::{self, PipeReader, Read};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -6,7 +7,7 @@ use serde_json::Value;
 use strum::VariantArray;
 
 use super::{Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, format};
-use crate::outcome::{ClosedBy, DialFailure, Limit, Outcome};
+use crate::outcome::{AttemptFailure, ClosedBy, DialFailure, Limit, Outcome, ResolveFailure};
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::{Format, Logged};
@@ -74,20 +75,46 @@ fn full(attempts: &[Attempt]) -> Line<'_> {
 }
 
 fn attempts() -> [Attempt; 2] {
+    let failed = |host: u8, reason, took| Attempt {
+        endpoint: format!("fleet-{host}.internal:8220").into(),
+        address: Some(SocketAddr::from(([10, 0, 0, host], 8220))),
+        reason: AttemptFailure::Dial(reason),
+        error: None,
+        took: Some(Millis(took)),
+    };
     [
-        Attempt {
-            endpoint: "fleet-1.internal:8220".into(),
-            address: "10.0.0.1:8220".parse().unwrap(),
-            reason: DialFailure::Refused,
-            took: Millis(Duration::from_micros(300)),
-        },
-        Attempt {
-            endpoint: "fleet-3.internal:8220".into(),
-            address: "10.0.0.3:8220".parse().unwrap(),
-            reason: DialFailure::Timeout,
-            took: Millis(Duration::from_secs(4)),
-        },
+        failed(1, DialFailure::Refused, Duration::from_micros(300)),
+        failed(3, DialFailure::Timeout, Duration::from_secs(4)),
     ]
+}
+
+#[test]
+fn an_endpoint_without_an_address_tells_why_in_its_place_among_the_attempts() {
+    let none = |reason, address: Option<&str>, error: Option<&str>| Attempt {
+        endpoint: "es:9200".into(),
+        address: address.map(|address| address.parse().unwrap()),
+        reason: AttemptFailure::Resolve(reason),
+        error: error.map(Into::into),
+        took: None,
+    };
+    let attempts = [
+        none(ResolveFailure::Unresolved, None, Some("no such host")),
+        none(ResolveFailure::Loop, Some("127.0.0.1:9200"), None),
+    ];
+    let line = Line {
+        attempts: &attempts,
+        ..least(Outcome::BackendUnresolved)
+    };
+    let json = concat!(
+        r#""attempts":[{"endpoint":"es:9200","reason":"unresolved","error":"no such host"},"#,
+        r#"{"endpoint":"es:9200","address":"127.0.0.1:9200","reason":"loop"}],"#,
+    );
+    assert!(written(Format::Json, &line).contains(json));
+    let text = concat!(
+        r#" attempts="es:9200 unresolved no such host, "#,
+        r#"es:9200 127.0.0.1:9200 loop" "#,
+    );
+    assert!(written(Format::Text, &line).contains(text));
 }
 
 fn written(form: Format, line: &Line<'_>) -> String {

@@ -15,7 +15,7 @@ use super::Exporter;
 use super::table;
 use crate::outcome::{AcceptFailure, Direction, Limit, Outcome, Reach};
 pub use config::ConfigStats;
-pub use endpoints::{EndpointFigures, EndpointStats};
+pub use endpoints::{EndpointFigures, EndpointStats, Resolution};
 pub(super) use workers::ShownPipes;
 pub use workers::{PipeStats, WorkerStats};
 

@@ -82,6 +82,12 @@ metrics! {
     ENDPOINT_ADDRESSES = "portway_endpoint_addresses", Kind::Gauge,
         ["backend", "endpoint", "state"],
         "Addresses of the endpoint, by state.";
+    RESOLVED_AT = "portway_endpoint_resolved_timestamp_seconds", Kind::Gauge,
+        ["backend", "endpoint"],
+        "When a look-up last brought an address of the endpoint that can be dialled, in seconds since 1970; 0 before the first one.";
+    RESOLVE_FAILURES = "portway_resolve_failures_total", Kind::Counter,
+        ["backend", "endpoint", "reason"],
+        "Look-ups that brought no address of the endpoint that can be dialled.";
     LIMIT = "portway_limit", Kind::Gauge, ["limit"],
         "The limit in force; +Inf is none.";
     LIMIT_REJECTIONS = "portway_limit_rejections_total", Kind::Counter, ["limit"],

@@ -10,10 +10,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 use strum::VariantArray;
 
-use super::stats::EndpointFigures;
-use super::things::GRACE;
-use super::{Census, Kind, Registry, TABLE};
-use crate::outcome::{DialFailure, Direction, Limit, Outcome};
+use super::{Kind, Registry, TABLE};
+use crate::outcome::{AddressState, DialFailure, Direction, Limit, Outcome, ResolveFailure};
 
 /// A series of a page: its name, its labels, its value.
 struct Sample {
@@ -62,7 +60,8 @@ pub(super) fn full_registry() -> Arc<Registry> {
     drop(registry.route("fleet"));
     registry.backend("fleet").dial_seconds.record(0.003);
     registry.client_hello_seconds.record(0.2);
-    drop(registry.endpoint("fleet", "fleet-1.internal:8220"));
+    let endpoint = registry.endpoint("fleet", "fleet-1.internal:8220");
+    endpoint.resolution();
     drop(registry.worker(0));
     registry
 }
@@ -592,6 +591,13 @@ fn the_documentation_has_every_metric_as_it_is() {
     for name in DialFailure::VARIANTS.iter().map(|it| it.name()) {
         assert!(
             doc.contains(&format!("\n| `{name}` |")),
+            "{name} is not explained"
+        );
+    }
+    let states = AddressState::VARIANTS.iter().map(|it| it.name());
+    for name in states.chain(ResolveFailure::VARIANTS.iter().map(|it| it.name())) {
+        assert!(
+            doc.contains(&format!("`{name}` (")),
             "{name} is not explained"
         );
     }

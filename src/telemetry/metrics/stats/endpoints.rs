@@ -1,14 +1,16 @@
 //! What is shown of an endpoint.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use enum_map::EnumMap;
 use metrics::Gauge;
 
-use super::{Counter, Exporter, table};
-use crate::outcome::{AddressState, DialFailure};
+use super::{Counter, Exporter, gauge_value, table};
+use crate::outcome::{AddressState, DialFailure, ResolveFailure};
 
 /// What an endpoint tells of itself at a scrape.
 #[derive(Clone, Copy, Debug, Default)]
@@ -23,11 +25,14 @@ type Ask = Box<dyn Fn() -> EndpointFigures + Send + Sync>;
 
 /// What is counted of an endpoint.
 pub struct EndpointStats {
+    backend: Box<str>,
+    endpoint: Box<str>,
     /// Asks the endpoint.
     ask: ArcSwapOption<Ask>,
     connections: Gauge,
     addresses: EnumMap<AddressState, Gauge>,
     failures: EnumMap<DialFailure, Counter>,
+    resolution: OnceLock<Resolution>,
 }
 
 impl EndpointStats {
@@ -37,6 +42,8 @@ impl EndpointStats {
         endpoint: &str,
     ) -> Self {
         Self {
+            backend: backend.into(),
+            endpoint: endpoint.into(),
             ask: ArcSwapOption::empty(),
             connections: exporter.gauge(&table::ENDPOINT_CONNECTIONS, [backend, endpoint]),
             addresses: EnumMap::from_fn(|state: AddressState| {
@@ -47,6 +54,7 @@ impl EndpointStats {
                 let labels = [backend, endpoint, reason.name()];
                 Counter::new(exporter.counter(&table::DIAL_FAILURES, labels))
             }),
+            resolution: OnceLock::new(),
         }
     }
 
@@ -70,8 +78,17 @@ impl EndpointStats {
         self.failures[reason].add(1);
     }
 
-    pub(in crate::telemetry::metrics) fn publish(&self) {
-        let figures = self.figures();
+    /// What is counted of its look-ups. Only an endpoint that is a name has it.
+    pub fn resolution(&self) -> &Resolution {
+        self.resolution.get_or_init(Resolution::default)
+    }
+
+    pub(in crate::telemetry::metrics) fn publish(&self, exporter: &Exporter) {
+        if let Some(resolution) = self.resolution.get() {
+            resolution.publish(exporter, [&self.backend, &self.endpoint]);
+        }
+        let figures = self.ask.load().as_ref().map(|ask| ask());
+        let figures = figures.unwrap_or_default();
         self.connections.set(figures.connections);
         for (state, shown) in &self.addresses {
             shown.set(figures.addresses[state]);
@@ -85,5 +102,48 @@ impl EndpointStats {
 impl fmt::Debug for EndpointStats {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EndpointStats").finish_non_exhaustive()
+    }
+}
+
+/// What is counted of the look-ups of an endpoint's name, and its series once they are shown.
+#[derive(Default)]
+pub struct Resolution {
+    /// Seconds since 1970; 0 before the first one that succeeded.
+    resolved_at: AtomicU64,
+    failures: EnumMap<ResolveFailure, AtomicU64>,
+    shown: OnceLock<Shown>,
+}
+
+struct Shown {
+    resolved_at: Gauge,
+    failures: EnumMap<ResolveFailure, metrics::Counter>,
+}
+
+impl Resolution {
+    /// A look-up has brought an address that can be dialled.
+    pub fn resolved(&self) {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let seconds = now.map_or(0, |now| now.as_secs());
+        self.resolved_at.store(seconds, Ordering::Relaxed);
+    }
+
+    /// Counts a look-up that has brought none.
+    pub fn failed(&self, reason: ResolveFailure) {
+        self.failures[reason].fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn publish(&self, exporter: &Exporter, [backend, endpoint]: [&str; 2]) {
+        let shown = self.shown.get_or_init(|| Shown {
+            resolved_at: exporter.gauge(&table::RESOLVED_AT, [backend, endpoint]),
+            failures: EnumMap::from_fn(|reason: ResolveFailure| {
+                let labels = [backend, endpoint, reason.name()];
+                exporter.counter(&table::RESOLVE_FAILURES, labels)
+            }),
+        });
+        let seconds = self.resolved_at.load(Ordering::Relaxed);
+        shown.resolved_at.set(gauge_value(seconds));
+        for (reason, count) in &self.failures {
+            shown.failures[reason].absolute(count.load(Ordering::Relaxed));
+        }
     }
 }

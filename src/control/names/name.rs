@@ -1,0 +1,211 @@
+//! A name that is looked up again and again.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::info;
+
+use super::Bearers;
+use super::own::{self, Own};
+use super::resolver::{self, Answer, Resolver, set_if_changed};
+use super::told::{Told, warn_of_excluded, warn_of_failure};
+use crate::backend::{Endpoint, Target, Unresolved, is_forbidden};
+use crate::outcome::ResolveFailure;
+
+/// Between two look-ups of a name that resolves and whose endpoints can be dialled.
+const REFRESH: Duration = Duration::from_secs(30);
+/// Between two look-ups of a name that does not resolve.
+const RETRY: Duration = Duration::from_secs(2);
+/// Between two look-ups of a name at least, however many dials fail.
+const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+/// A look-up that takes longer counts as failed. Its answer is taken all the same, once it comes.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A host name with the endpoints that bear it.
+pub(super) struct Name {
+    resolver: Arc<Resolver>,
+    host: Box<str>,
+    endpoints: watch::Receiver<Bearers>,
+    /// A look-up past its time limit. It still has its thread, so no other is begun.
+    late: Option<Answer>,
+    /// When the last look-up started, after waiting for a permit.
+    begun: Instant,
+    /// Since when look-ups have failed.
+    failing: Option<Told>,
+    /// Addresses that must not be dialled.
+    excluded: HashMap<SocketAddr, Told>,
+}
+
+impl Name {
+    pub(super) fn new(
+        resolver: Arc<Resolver>,
+        host: Box<str>,
+        endpoints: watch::Receiver<Bearers>,
+    ) -> Self {
+        Self {
+            resolver,
+            host,
+            endpoints,
+            late: None,
+            begun: Instant::now(),
+            failing: None,
+            excluded: HashMap::new(),
+        }
+    }
+
+    pub(super) async fn keep_fresh(mut self, first_pass: mpsc::Sender<()>) {
+        let mut first_pass = Some(first_pass);
+        loop {
+            // A change from here on asks for another look-up.
+            self.endpoints.mark_unchanged();
+            let answer = self.look_up().await;
+            self.take_answer(answer);
+            drop(first_pass.take());
+            sleep_until(self.begun + SHORTEST_REFRESH).await;
+            let pause = match self.late {
+                Some(_) => SHORTEST_REFRESH,
+                None if self.failing.is_some() => RETRY,
+                None => REFRESH,
+            };
+            let bearers = self.endpoints.borrow().clone();
+            tokio::select! {
+                // The next look-up comes early: for a failed dial, or for new endpoints.
+                () = any_stale(&bearers), if self.late.is_none() => {}
+                changed = self.endpoints.changed() => if changed.is_err() { return },
+                () = sleep_until(self.begun + pause) => {}
+            }
+        }
+    }
+
+    async fn look_up(&mut self) -> io::Result<Vec<SocketAddr>> {
+        let (mut answer, _permit) = if let Some(late) = self.late.take() {
+            (late, None)
+        } else {
+            let permit = self.resolver.permits.acquire().await.ok();
+            ((self.resolver.lookup)(self.host.clone()), permit)
+        };
+        self.begun = Instant::now();
+        if let Ok(answer) = timeout(LOOKUP_TIMEOUT, &mut answer).await {
+            return answer;
+        }
+        self.late = Some(answer);
+        Err(io::Error::new(
+            io::ErrorKind::TimedOut,
+            "the resolver does not answer",
+        ))
+    }
+
+    fn take_answer(&mut self, answer: io::Result<Vec<SocketAddr>>) {
+        match answer {
+            Ok(addresses) if !addresses.is_empty() => {
+                self.publish(&addresses);
+                if let Some(failing) = self.failing.take() {
+                    let since = failing.since();
+                    info!(name = %self.host, %since, "the name resolves again");
+                }
+            }
+            Ok(_) => self.fail(&io::Error::other("the name has no address")),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    /// The endpoints keep the addresses that they have.
+    fn fail(&mut self, error: &io::Error) {
+        let text: Arc<str> = error.to_string().into();
+        let mut kept = BTreeSet::new();
+        for endpoint in self.endpoints.borrow().iter() {
+            let addresses = resolver::addresses(endpoint);
+            if addresses.is_empty() {
+                endpoint.set_unresolved(Unresolved::failed(Arc::clone(&text)));
+            }
+            kept.extend(addresses.iter().map(SocketAddr::ip));
+            let resolution = endpoint.stats().resolution();
+            resolution.failed(ResolveFailure::Unresolved);
+        }
+        if let Some(told) = Told::when_due(&mut self.failing) {
+            warn_of_failure(&self.host, error, &kept, told);
+        }
+    }
+
+    fn publish(&mut self, addresses: &[SocketAddr]) {
+        let own = self.resolver.own.load();
+        let mut still = HashMap::new();
+        for endpoint in self.endpoints.borrow().iter() {
+            let Target::Name { port, .. } = *endpoint.target() else {
+                continue;
+            };
+            let (usable, excluded) = sort_out(addresses, port, &own);
+            for &(address, reason) in &excluded {
+                // Another endpoint may have the same address.
+                if still.contains_key(&address) {
+                    continue;
+                }
+                let mut told = self.excluded.remove(&address);
+                let is_news = told.is_none() || usable.is_empty();
+                if is_news && let Some(told) = Told::when_due(&mut told) {
+                    warn_of_excluded(endpoint, address, reason, told);
+                }
+                still.extend(told.map(|told| (address, told)));
+            }
+            let resolution = endpoint.stats().resolution();
+            match excluded.first() {
+                Some(&(address, reason)) if usable.is_empty() => {
+                    endpoint.set_unresolved(Unresolved::excluded(reason, address));
+                    resolution.failed(reason);
+                }
+                Some(_) | None => resolution.resolved(),
+            }
+            set_if_changed(endpoint, &usable);
+        }
+        self.excluded = still;
+    }
+}
+
+/// Addresses that must not be dialled, and why.
+type Excluded = Vec<(SocketAddr, ResolveFailure)>;
+
+/// The addresses of an answer with this port, each once: those that can be dialled, and the others.
+fn sort_out(answer: &[SocketAddr], port: u16, own: &Own) -> (Vec<SocketAddr>, Excluded) {
+    let mut seen = HashSet::new();
+    let (mut usable, mut excluded) = (Vec::with_capacity(answer.len()), Vec::new());
+    for address in answer {
+        let address = own::canonical(*address, port);
+        if !seen.insert(address) {
+            continue;
+        }
+        if is_forbidden(address.ip()) {
+            excluded.push((address, ResolveFailure::Forbidden));
+        } else if own.contains(address) {
+            excluded.push((address, ResolveFailure::Loop));
+        } else {
+            usable.push(address);
+        }
+    }
+    (usable, excluded)
+}
+
+/// Completes once a dial to any of the endpoints has failed.
+async fn any_stale(endpoints: &[Arc<Endpoint>]) {
+    let mut stale: Vec<_> = endpoints
+        .iter()
+        .map(|endpoint| Box::pin(endpoint.stale()))
+        .collect();
+    poll_fn(|context| {
+        if stale
+            .iter_mut()
+            .any(|stale| stale.as_mut().poll(context).is_ready())
+        {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
+    })
+    .await;
+}

@@ -1,0 +1,113 @@
+//! What the program log says of names: a fault at once, and again once a minute while it lasts.
+
+use std::collections::BTreeSet;
+use std::fmt::Display;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
+
+use tokio::time::Instant;
+use tracing::warn;
+
+use crate::backend::Endpoint;
+use crate::outcome::ResolveFailure;
+
+/// Between two warnings of the same fault.
+const AGAIN: Duration = Duration::from_mins(1);
+/// Addresses that a line names.
+const MOST_ADDRESSES: usize = 8;
+
+/// A fault that was warned of.
+pub(super) struct Told {
+    since: SystemTime,
+    last: Instant,
+}
+
+impl Told {
+    /// It has begun, and is told.
+    pub(super) fn now() -> Self {
+        Self {
+            since: SystemTime::now(),
+            last: Instant::now(),
+        }
+    }
+
+    /// Notes a warning if it is time for one: the fault is new, or was told a minute ago.
+    pub(super) fn when_due(told: &mut Option<Self>) -> Option<&Self> {
+        match told {
+            Some(told) if told.last.elapsed() < AGAIN => None,
+            Some(told) => {
+                told.last = Instant::now();
+                Some(told)
+            }
+            None => Some(told.insert(Self::now())),
+        }
+    }
+
+    /// When the fault began.
+    pub(super) fn since(&self) -> impl Display {
+        humantime::format_rfc3339_seconds(self.since)
+    }
+}
+
+/// A look-up failed, and the endpoints of the name have `kept` these addresses.
+pub(super) fn warn_of_failure(host: &str, error: &io::Error, kept: &BTreeSet<IpAddr>, told: &Told) {
+    let since = told.since();
+    if kept.is_empty() {
+        warn!(
+            name = %host,
+            %error,
+            %since,
+            "cannot resolve the name of an endpoint, and portway has no address for it; check the name \
+             in routes.toml, and ask the resolver with `getent hosts`"
+        );
+    } else {
+        warn!(
+            name = %host,
+            %error,
+            %since,
+            addresses = list(kept),
+            "cannot resolve the name of an endpoint; the addresses that it has stay in use"
+        );
+    }
+}
+
+fn list(addresses: &BTreeSet<IpAddr>) -> String {
+    let first = addresses.iter().take(MOST_ADDRESSES);
+    let mut list: Vec<String> = first.map(IpAddr::to_string).collect();
+    let more = addresses.len().saturating_sub(MOST_ADDRESSES);
+    if more > 0 {
+        list.push(format!("{more} more"));
+    }
+    list.join(", ")
+}
+
+/// An endpoint leads to an address that must not be dialled.
+pub(super) fn warn_of_excluded(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    reason: ResolveFailure,
+    told: &Told,
+) {
+    let since = told.since();
+    let endpoint = endpoint.name();
+    if reason == ResolveFailure::Loop {
+        warn!(
+            %endpoint,
+            %address,
+            reason = reason.name(),
+            %since,
+            "the endpoint leads back to portway itself and is not dialled there; \
+             write the backend's own address in routes.toml"
+        );
+    } else {
+        warn!(
+            %endpoint,
+            %address,
+            reason = reason.name(),
+            %since,
+            "the name of the endpoint leads to an address that is not that of a server, and is not \
+             dialled there; ask the resolver why it answers so (a filter?), and correct the name in DNS"
+        );
+    }
+}
