@@ -194,7 +194,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     let dialled = tokio::select! {
         biased;
         dialled = dial::backend(request) => dialled?,
-        () = client.failed() => return Err(Refusal::client_reset()),
+        broken = client.failed() => return Err(Refusal::client_lost(client, broken)),
     };
     let leg = record.dialled(dialled, hello, backend);
     Ok((leg, Arc::clone(&backend.relay)))

@@ -9,6 +9,7 @@ mod leg;
 mod listening;
 mod pipe;
 mod socket;
+mod tcp_info;
 
 pub use allocator::ALLOCATOR_SETTINGS;
 pub use deadline::{TimeIsUp, until};
@@ -18,3 +19,4 @@ pub use leg::{Broken, Leg, Readable, any_readable};
 pub use listening::{Accepted, Listening, adopt, bind, bind_group, is_busy, listen};
 pub use pipe::{Pipe, PipePool};
 pub use socket::{LegOptions, begin_connect, local_address, set_receive_low_water_mark};
+pub use tcp_info::GivenUp;

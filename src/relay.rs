@@ -178,6 +178,19 @@ impl<'a> Relay<'a> {
         broken.next()
     }
 
+    /// What went wrong on the leg of a side, unless its peer reset it.
+    fn given_up(&self, side: Side, broken: Broken) -> Option<Box<str>> {
+        if broken.is_reset() {
+            return None;
+        }
+        let (peer, Broken(error)) = (side.closed_by().name(), broken);
+        let how = self.receiver(side.other().sends()).given_up(broken);
+        Some(match how {
+            Some(how) => format!("the {peer} {how}").into(),
+            None => format!("the connection to the {peer} failed: {error}").into(),
+        })
+    }
+
     /// The leg that receives the bytes of a direction.
     const fn receiver(&self, direction: Direction) -> &Leg {
         match direction {
@@ -265,6 +278,7 @@ impl<'a> Relay<'a> {
             let unacknowledged = self.receiver(side.sends()).unacknowledged();
             let end = self.ended.broken(side, broken, said_close, self.flow);
             return Poll::Ready(End {
+                detail: self.given_up(side, broken),
                 unacknowledged,
                 ..end
             });

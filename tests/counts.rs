@@ -20,6 +20,7 @@ mod counts {
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../it/metrics.rs"]
     mod metrics;
+    #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../support/namespace.rs"]
     mod namespace;
     mod options;

@@ -10,7 +10,8 @@ mod it {
     #[path = "../support/corpus.rs"]
     mod corpus;
     mod delivery;
-    mod explain;
+    #[path = "../support/far.rs"]
+    mod far;
     mod faults;
     mod fixture;
     mod held;

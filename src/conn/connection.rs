@@ -180,7 +180,12 @@ impl Connection {
 
     /// A system call of ours failed.
     pub(super) fn fail(&self, error: &io::Error) {
-        self.note(|trouble| trouble.detail = Some(error.to_string().into()));
+        self.explain(error.to_string().into());
+    }
+
+    /// What went wrong, in words.
+    pub(super) fn explain(&self, detail: Box<str>) {
+        self.note(|trouble| trouble.detail = Some(detail));
     }
 
     /// A reset of ours has thrown so many bytes away.

@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 use super::connection::{Connection, Hello};
 use super::refuse::Refusal;
-use crate::net::{Leg, Readable, TimeIsUp, set_receive_low_water_mark, until};
+use crate::net::{Broken, Leg, Readable, TimeIsUp, set_receive_low_water_mark, until};
 use crate::outcome::Outcome;
 use crate::relay::{Micros, Resources};
 use crate::tls::{Progress, ServerName, read_hello};
@@ -61,7 +61,7 @@ async fn whole(
             Look::Partial { have, total } => {
                 connection.partial_hello(have, total);
                 if readable.as_ref().is_some_and(Readable::is_closed) {
-                    return Err(Refusal::client_closed(Outcome::HelloEof));
+                    return Err(gone(client, have, client.error()));
                 }
                 if have > 0 && total != low_water_mark {
                     low_water_mark = total;
@@ -81,10 +81,10 @@ fn look(client: &Leg, connection: &Connection, resources: &Resources) -> Result<
     let mut buffer = resources.buffer.borrow_mut();
     let mut scratch = resources.scratch.borrow_mut();
     let peeked = match client.peek(&mut buffer) {
-        Ok([]) | Err(Errno::CONNRESET) => return Err(Refusal::client_closed(Outcome::Probe)),
+        Ok([]) => return Err(Refusal::client_closed(Outcome::Probe)),
         Ok(peeked) => peeked,
         Err(Errno::AGAIN) => return Ok(Look::Partial { have: 0, total: 1 }),
-        Err(error) => return Err(std::io::Error::from(error).into()),
+        Err(error) => return Err(gone(client, 0, Some(Broken(error)))),
     };
     let hello = match read_hello(peeked, connection.snapshot.hello.max_size, &mut scratch) {
         Progress::Hello(hello) => hello,
@@ -106,4 +106,19 @@ fn look(client: &Leg, connection: &Connection, resources: &Resources) -> Result<
         version: hello.version,
         after: Micros::new(connection.flow.accepted_at().elapsed()),
     }))
+}
+
+/// The client is gone and has sent so many bytes of a hello: it has closed or reset, or no longer answers.
+fn gone(client: &Leg, have: usize, broken: Option<Broken>) -> Refusal {
+    if let Some(broken) = broken.filter(|broken| !broken.is_reset()) {
+        let Broken(error) = broken;
+        return match client.given_up(broken) {
+            Some(how) => Refusal::fin(Outcome::HelloEof).because(format!("the client {how}")),
+            None => std::io::Error::from(error).into(),
+        };
+    }
+    Refusal::client_closed(match have {
+        0 => Outcome::Probe,
+        _ => Outcome::HelloEof,
+    })
 }

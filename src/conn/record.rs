@@ -74,8 +74,8 @@ impl Record {
 
     /// The relay has ended.
     pub(super) fn relayed(&self, end: End) {
-        if let Some(error) = end.error {
-            self.connection.fail(&error.into());
+        if let Some(detail) = end.detail {
+            self.connection.explain(detail);
         }
         if end.unacknowledged > 0 {
             self.connection.lose(end.unacknowledged);

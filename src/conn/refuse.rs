@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use crate::dial::Unreached;
-use crate::net::{Leg, set_receive_low_water_mark};
+use crate::net::{Broken, Leg, set_receive_low_water_mark};
 use crate::outcome::{ClosedBy, Limit, Outcome};
 use crate::relay::Resources;
 use crate::routing::Miss;
@@ -94,12 +94,15 @@ impl Refusal {
         }
     }
 
-    /// The client reset while its backend was dialled.
-    pub(super) fn client_reset() -> Self {
-        let answer = Answer::Reset;
-        Self {
-            closed_by: ClosedBy::Client,
-            ..Self::new(Outcome::ClientReset, answer)
+    /// The client reset while its backend was dialled, or no longer answers.
+    pub(super) fn client_lost(client: &Leg, broken: Broken) -> Self {
+        let lost = Self::new(Outcome::ClientReset, Answer::Reset);
+        match client.given_up(broken) {
+            Some(given_up) => lost.because(format!("the client {given_up}")),
+            None => Self {
+                closed_by: ClosedBy::Client,
+                ..lost
+            },
         }
     }
 

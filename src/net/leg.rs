@@ -25,6 +25,13 @@ use super::{LegOptions, Pipe};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Broken(pub Errno);
 
+impl Broken {
+    /// Whether the peer reset the connection. Any other error is this machine's own word.
+    pub const fn is_reset(self) -> bool {
+        matches!(self.0, Errno::CONNRESET | Errno::PIPE)
+    }
+}
+
 /// A leg that is readable, or whose peer has closed.
 #[derive(Debug)]
 pub struct Readable<'a>(AsyncFdReadyGuard<'a, OwnedFd>);
@@ -123,10 +130,17 @@ impl Leg {
         error.map_err(|error| io::Error::from(self.fail(error).0))
     }
 
-    /// Waits until the socket has an error.
-    pub async fn failed(&self) {
-        // If the wait fails, the runtime is shutting down, and the connection ends with it.
+    /// Waits until the socket has an error, and takes it.
+    pub async fn failed(&self) -> Broken {
+        // An error of the wait means that the runtime is going away, and with it the connection.
         drop(self.io.ready(Interest::ERROR).await);
+        self.error().unwrap_or(Broken(Errno::CONNRESET))
+    }
+
+    /// The error of the socket, if it has one.
+    pub fn error(&self) -> Option<Broken> {
+        drop(self.take_error());
+        self.broken.get()
     }
 
     /// Resolves once the socket has an error. This is the only way to notice a reset on a leg that

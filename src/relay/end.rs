@@ -1,7 +1,5 @@
 //! How a relay ended.
 
-use rustix::io::Errno;
-
 use super::Flow;
 use super::seen::Seen;
 use super::terms::Verdict;
@@ -33,14 +31,14 @@ impl Side {
         }
     }
 
-    const fn other(self) -> Self {
+    pub(super) const fn other(self) -> Self {
         match self {
             Self::Client => Self::Backend,
             Self::Backend => Self::Client,
         }
     }
 
-    const fn closed_by(self) -> ClosedBy {
+    pub(super) const fn closed_by(self) -> ClosedBy {
         match self {
             Self::Client => ClosedBy::Client,
             Self::Backend => ClosedBy::Backend,
@@ -60,16 +58,16 @@ pub(super) struct Ended {
     both: bool,
 }
 
-/// The outcome of a relay, and the side that ended it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The outcome of a relay, and who ended it.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct End {
     /// The outcome.
     pub outcome: Outcome,
     /// The side that ended it first.
     pub closed_by: ClosedBy,
-    /// The error, if it is not a reset: a peer that no longer answers keepalive times out.
-    pub error: Option<Errno>,
-    /// Bytes that portway's reset has discarded: sent towards a peer that had not acknowledged them.
+    /// What went wrong, in words, if a leg broke without a reset of its peer.
+    pub detail: Option<Box<str>>,
+    /// Bytes that portway's reset has thrown away: sent towards a peer that has not acknowledged them.
     pub unacknowledged: u64,
 }
 
@@ -79,7 +77,7 @@ impl End {
         Self {
             outcome: verdict.outcome(),
             closed_by: ClosedBy::Portway,
-            error: None,
+            detail: None,
             unacknowledged: seen.unacknowledged.values().sum(),
         }
     }
@@ -119,7 +117,7 @@ impl Ended {
         End {
             outcome,
             closed_by: first.closed_by(),
-            error: None,
+            detail: None,
             unacknowledged: 0,
         }
     }
@@ -128,11 +126,17 @@ impl Ended {
     /// client that has closed answers the backend's last bytes with RST, or sends RST instead of FIN
     /// if they came just before. A peer that is gone before our last send is not a failure either.
     pub(super) fn broken(self, side: Side, broken: Broken, said_close: bool, flow: &Flow) -> End {
-        let closed_by = self.first.unwrap_or(side).closed_by();
         let after_a_close = self.first.is_some_and(|first| {
             first == side || low(flow.moved(side.sends())) == self.sent_by_other
         });
         let ordinary = said_close || after_a_close;
+        // Only a reset comes from the peer. Any other error is the word of our own kernel, which gave it up.
+        let broken_by = if ordinary || broken.is_reset() {
+            side.closed_by()
+        } else {
+            ClosedBy::Portway
+        };
+        let closed_by = self.first.map_or(broken_by, Side::closed_by);
         let outcome = match side {
             Side::Client | Side::Backend if ordinary => Outcome::Closed,
             Side::Client => Outcome::ClientReset,
@@ -141,12 +145,10 @@ impl Ended {
             }
             Side::Backend => Outcome::BackendReset,
         };
-        let Broken(error) = broken;
-        let is_reset = matches!(error, Errno::CONNRESET | Errno::PIPE);
         End {
             outcome,
             closed_by,
-            error: (!is_reset).then_some(error),
+            detail: None,
             unacknowledged: 0,
         }
     }

@@ -130,7 +130,7 @@ fn end(outcome: Outcome, closed_by: ClosedBy) -> End {
     End {
         outcome,
         closed_by,
-        error: None,
+        detail: None,
         unacknowledged: 0,
     }
 }
@@ -391,7 +391,7 @@ fn bytes_count_once_the_receiver_has_taken_them() {
             let mut relay = joined(client_leg, backend_leg, &means);
             while queue.peek(&mut [0]).is_ok() {
                 let turn = Duration::from_millis(1);
-                _ = tokio::time::timeout(turn, &mut relay).await;
+                drop(tokio::time::timeout(turn, &mut relay).await);
             }
             // The rest is in the relay, and is lost when it is dropped.
         });

@@ -4,6 +4,7 @@
 mod admin;
 mod dials;
 mod drain;
+mod gone;
 mod limits;
 mod log;
 mod paused;

@@ -51,7 +51,12 @@ impl Namespace {
         Ok(said)
     }
 
-    /// Moves this thread into it. Threads and processes that it starts from then on are there too.
+    /// The process that holds it.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Takes this thread into it; threads and processes that it starts from then on are there too.
     pub(crate) fn enter(&self) -> Result<(), String> {
         let path = format!("/proc/{}/ns/net", self.child.id());
         let file = File::open(&path).map_err(|error| format!("{path}: {error}"))?;
@@ -71,16 +76,8 @@ impl Drop for Namespace {
 /// Runs a test in its own network. If the machine does not allow one, it says so, and fails if
 /// `PORTWAY_NAMESPACES=required` is set.
 pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
-    let namespace = match Namespace::start("") {
-        Ok(namespace) => namespace,
-        Err(fault) => {
-            let required = std::env::var_os("PORTWAY_NAMESPACES");
-            let required = required.is_some_and(|value| value == "required");
-            let remedy = "run it as root, with unshare (util-linux) and ip (iproute2)";
-            assert!(!required, "{remedy}: {fault}");
-            eprintln!("DID NOT RUN: {remedy}: {fault}");
-            return;
-        }
+    let Some(namespace) = granted(Namespace::start("")) else {
+        return;
     };
     let inside = || {
         assert_eq!(namespace.enter(), Ok(()));
@@ -93,7 +90,23 @@ pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
     });
 }
 
-/// A counter of the kernel for the network of this thread, from the lines of `file` (`snmp` or
+/// What a test needs of the machine, or none where the machine does not allow it; a panic there if
+/// `PORTWAY_NAMESPACES=required` is set.
+pub(crate) fn granted<T>(given: Result<T, String>) -> Option<T> {
+    match given {
+        Ok(given) => Some(given),
+        Err(fault) => {
+            let required = std::env::var_os("PORTWAY_NAMESPACES");
+            let required = required.is_some_and(|value| value == "required");
+            let remedy = "run it as root, with unshare (util-linux) and ip (iproute2)";
+            assert!(!required, "{remedy}: {fault}");
+            eprintln!("DID NOT RUN: {remedy}: {fault}");
+            None
+        }
+    }
+}
+
+/// A counter of the kernel for the network of this thread: of the lines of `file` (`snmp` or
 /// `netstat`) that begin with `group`.
 pub(crate) fn counter(file: &str, group: &str, name: &str) -> Option<u64> {
     let text = std::fs::read_to_string(format!("/proc/thread-self/net/{file}")).ok()?;

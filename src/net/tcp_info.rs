@@ -1,0 +1,108 @@
+//! What the kernel knows about a TCP connection (TCP_INFO, tcp(7)). It is asked only when a connection has failed.
+
+use std::fmt;
+use std::io;
+use std::mem::zeroed;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::Duration;
+
+use rustix::io::Errno;
+
+use super::socket::send_queue;
+use super::{Broken, Leg};
+
+impl Leg {
+    /// How this machine gave the connection up; none if the peer reset it, or for another error.
+    pub fn given_up(&self, broken: Broken) -> Option<GivenUp> {
+        let Broken(error) = broken;
+        if broken.is_reset() {
+            return None;
+        }
+        if error == Errno::CONNABORTED {
+            return Some(GivenUp::Destroyed);
+        }
+        let info = tcp_info(self).ok()?;
+        let (kind, count) = match (info.tcpi_retransmits, info.tcpi_probes) {
+            (0, 0) => return None,
+            // Bytes that wait behind a closed window are probed for; else only silence is.
+            (0, probes) if send_queue(self).unwrap_or(0) > 0 => ("window probes", probes),
+            (0, probes) => ("keepalive probes", probes),
+            (retransmits, _) => ("retransmissions", retransmits),
+        };
+        let silent = info.tcpi_last_data_recv.min(info.tcpi_last_ack_recv);
+        Some(GivenUp::Unanswered {
+            kind,
+            count,
+            silent: Duration::from_millis(silent.into()),
+            error,
+        })
+    }
+}
+
+/// How this machine gave a connection up, in words that follow the name of the peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum GivenUp {
+    /// The peer left packets unanswered.
+    Unanswered {
+        /// What they were.
+        kind: &'static str,
+        /// How many in a row.
+        count: u8,
+        /// Since when nothing has come from the peer.
+        silent: Duration,
+        /// ETIMEDOUT, or what a router or the link reported meanwhile.
+        error: Errno,
+    },
+    /// Somebody on this machine destroyed the socket.
+    Destroyed,
+}
+
+impl fmt::Display for GivenUp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::Unanswered {
+                kind,
+                count,
+                silent,
+                error,
+            } => {
+                let silent = humantime::format_duration(Duration::from_secs(silent.as_secs()));
+                write!(f, "answered none of {count} {kind}; nothing has come from it for {silent}")?;
+                if error != Errno::TIMEDOUT {
+                    write!(f, "; the network reports: {error}")?;
+                }
+                Ok(())
+            }
+            Self::Destroyed => f.write_str(
+                "was cut off on this machine: its socket was destroyed by `ss --kill` or by a network policy",
+            ),
+        }
+    }
+}
+
+/// Fields that the kernel does not know are 0.
+fn tcp_info(socket: impl AsFd) -> io::Result<libc::tcp_info> {
+    #[expect(clippy::cast_possible_truncation, reason = "it is below 300")]
+    const LENGTH: libc::socklen_t = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: its fields are integers, for which zero is a value.
+    #[expect(unsafe_code, reason = "libc has no other constructor")]
+    let mut info: libc::tcp_info = unsafe { zeroed() };
+    let mut length = LENGTH;
+    // SAFETY: the descriptor is open for the whole call since it is borrowed; the pointer and the length
+    // describe `info`, of which the kernel writes at most so many bytes.
+    #[expect(unsafe_code, reason = "neither socket2 nor rustix has TCP_INFO")]
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_fd().as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 {
+        Ok(info)
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
