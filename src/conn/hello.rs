@@ -35,10 +35,15 @@ pub(super) async fn peek(
     let hello = until(deadline, pin!(whole(client, connection, resources))).await;
     hello.unwrap_or_else(|TimeIsUp| {
         // Bytes below the low water mark have woken nobody.
-        if let Ok(Look::Partial { have, total }) = look(client, connection, resources) {
-            connection.partial_hello(have, total);
-        }
-        Err(Refusal::fin(Outcome::HelloTimeout))
+        let Ok(Look::Partial { have, total }) = look(client, connection, resources) else {
+            return Err(Refusal::fin(Outcome::HelloTimeout));
+        };
+        connection.partial_hello(have, total);
+        let late = Refusal::fin(Outcome::HelloTimeout);
+        Err(match gap(client, have) {
+            Some(words) => late.because(words),
+            None => late,
+        })
     })
 }
 
@@ -117,8 +122,24 @@ fn gone(client: &Leg, have: usize, broken: Option<Broken>) -> Refusal {
             None => std::io::Error::from(error).into(),
         };
     }
-    Refusal::client_closed(match have {
-        0 => Outcome::Probe,
-        _ => Outcome::HelloEof,
-    })
+    match gap(client, have) {
+        Some(words) => Refusal::client_closed(Outcome::HelloEof).because(words),
+        None if have == 0 => Refusal::client_closed(Outcome::Probe),
+        None => Refusal::client_closed(Outcome::HelloEof),
+    }
+}
+
+/// Whether packets have come and what belongs before them has not, in words. It is the sign of a path that loses
+/// large packets: the first packet of a hello is a full one, and the last one is small.
+fn gap(client: &Leg, have: usize) -> Option<&'static str> {
+    match (client.out_of_order(), have) {
+        (0, _) => None,
+        (_, 0) => Some(
+            "later packets of the client arrived, but its first one did not: the path loses large packets (MTU)",
+        ),
+        // A gap that was filled again is counted too.
+        _ => Some(
+            "packets of the client arrived out of order: the path may lose large packets (MTU)",
+        ),
+    }
 }

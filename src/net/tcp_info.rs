@@ -12,6 +12,12 @@ use super::socket::send_queue;
 use super::{Broken, Leg};
 
 impl Leg {
+    /// Packets that came behind a gap in what the peer has sent, up to now; 0 where the kernel does not count
+    /// them (before Linux 5.4).
+    pub fn out_of_order(&self) -> u32 {
+        tcp_info(self).map_or(0, |info| info.tcpi_rcv_ooopack)
+    }
+
     /// How this machine gave the connection up; none if the peer reset it, or for another error.
     pub fn given_up(&self, broken: Broken) -> Option<GivenUp> {
         let Broken(error) = broken;

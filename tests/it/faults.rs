@@ -7,5 +7,6 @@ mod drain;
 mod gone;
 mod limits;
 mod log;
+mod mtu;
 mod paused;
 mod resources;
