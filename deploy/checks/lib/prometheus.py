@@ -238,7 +238,8 @@ class Prometheus:
                 if holds():
                     return
                 last = self.active()
-            except OSError as error:
+            # While it starts it refuses connections, and then answers 503.
+            except (OSError, ValueError) as error:
                 last = error
             time.sleep(0.5)
         faults.append(f"not {what}: {last}\n{self.log.read_text()}")
