@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Candidate, InUse, Pool};
 use crate::net::{Leg, TimeIsUp, begin_connect, until};
-use crate::outcome::{AttemptFailure, DialFailure};
+use crate::outcome::{AttemptFailure, DialFailure, Shortage};
 use crate::telemetry::{Attempt, Millis};
 
 /// The time limits of a dial.

@@ -10,6 +10,7 @@ use enum_map::Enum;
 use strum::{IntoStaticStr, VariantArray};
 
 pub use endpoints::{AddressState, AttemptFailure, ResolveFailure};
+pub use shortage::{Resource, Shortage};
 
 /// How a connection ended. `docs/outcomes.md` explains each one to operators and is tested against
 /// this list.

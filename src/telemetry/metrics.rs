@@ -228,7 +228,7 @@ impl Registry {
         for (_, backend) in things.backends.iter() {
             backend.publish();
         }
-        for endpoint in tables.endpoints.values() {
+        for (_, endpoint) in things.endpoints.iter() {
             endpoint.publish(&self.exporter);
         }
         drop(things);

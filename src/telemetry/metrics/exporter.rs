@@ -113,7 +113,9 @@ impl Exporter {
             }),
             Kind::Gauge => self.series.visit_gauges(|key, value| {
                 if key.name() == name {
-                    let value = f64::from_bits(value.load(Acquire));
+                    let value = f64::from_bits(value.load(Acquire)).to_string();
+                    // Prometheus writes infinity in another way than Rust.
+                    let value = if value == "inf" { "+Inf" } else { &value };
                     write_metric_line(page, name, None, &labels(key), NO_LE, value, None);
                 }
             }),

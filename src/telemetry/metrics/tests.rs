@@ -10,7 +10,9 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 use strum::VariantArray;
 
-use super::{Kind, Registry, TABLE};
+use super::stats::EndpointFigures;
+use super::things::GRACE;
+use super::{Census, Kind, Registry, TABLE};
 use crate::outcome::{AddressState, DialFailure, Direction, Limit, Outcome, ResolveFailure};
 
 /// A series of a page: its name, its labels, its value.

@@ -87,8 +87,7 @@ impl EndpointStats {
         if let Some(resolution) = self.resolution.get() {
             resolution.publish(exporter, [&self.backend, &self.endpoint]);
         }
-        let figures = self.ask.load().as_ref().map(|ask| ask());
-        let figures = figures.unwrap_or_default();
+        let figures = self.figures();
         self.connections.set(figures.connections);
         for (state, shown) in &self.addresses {
             shown.set(figures.addresses[state]);
