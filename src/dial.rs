@@ -66,30 +66,32 @@ pub struct Dialled {
 }
 
 /// Why no backend was reached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Unreached {
     /// No endpoint has an address.
     Unresolved,
     /// Every attempt failed.
     Unavailable,
     /// Every attempt failed because this machine has run out of something.
-    LocalExhausted(Shortage),
+    LocalExhausted(Box<Shortage>),
 }
 
 /// How the attempts of a dial failed, the worst last.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Failure {
     /// There was no time for any.
     Untried,
-    /// This machine has run out of something, which says nothing about an endpoint.
-    Local(Shortage),
+    /// This machine has run out of something, which says nothing about an endpoint. Boxed, because it is rare
+    /// and every dial has room for it.
+    Local(Box<Shortage>),
     /// On the side of an endpoint.
     Endpoint,
 }
 
 impl Failure {
     fn of(error: &io::Error, address: SocketAddr) -> Self {
-        Shortage::behind(error, address).map_or(Self::Endpoint, Self::Local)
+        let shortage = Shortage::behind(error, address).map(Box::new);
+        shortage.map_or(Self::Endpoint, Self::Local)
     }
 }
 
