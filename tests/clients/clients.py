@@ -50,6 +50,8 @@ def main(portway, peer, directory):
             (clients.elasticsearch, "UNRECOGNIZED_NAME"),
         ]:
             checks.run(f"{client.__name__}: an unknown name", fails, words, client, "unknown")
+        checks.run("go: portway is not its proxy", fails,
+                   "portway is not an HTTP proxy: remove proxy_url", clients.go, "fleet", "-proxy")
         for certificate, words in BAD_CERTIFICATES.items():
             for flags in [[], ["-tls12"]]:
                 what = " ".join(["go: the server's alert:", certificate or "no certificate", *flags])

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type options struct {
 	certificate string
 	http2       bool
 	tls12       bool
+	proxy       bool
 	connections int
 	address     string
 	name        string
@@ -32,6 +34,7 @@ func parse(arguments []string) (options, error) {
 	flags.StringVar(&o.certificate, "cert", "", "FILE.crt and FILE.key, without the extension")
 	flags.BoolVar(&o.http2, "http2", false, "offer HTTP/2")
 	flags.BoolVar(&o.tls12, "tls12", false, "offer TLS 1.2 at most")
+	flags.BoolVar(&o.proxy, "proxy", false, "take the address for that of an HTTP proxy")
 	flags.IntVar(&o.connections, "connections", 1000, "connections in all")
 	if err := flags.Parse(arguments); err != nil {
 		return o, err
@@ -69,6 +72,9 @@ func (o options) client() (*http.Client, error) {
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, o.address)
 		},
+	}
+	if o.proxy {
+		transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: o.address})
 	}
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}, nil
 }
