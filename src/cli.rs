@@ -61,8 +61,8 @@ Then start with these commands:
 const ENVIRONMENT: &str = "\
 Environment:
   PORTWAY_CONFIG  The file, if the command line does not name it
-  RUST_LOG        Level of the program log: error, warn, info (default), debug
-                  or trace; for one part of it: info,portway::control=debug";
+  RUST_LOG        Level of the program log: error, warn, info, debug or
+                  trace; info by default";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -104,7 +104,9 @@ Examples:
 Exit status: 0 the file is fine, 78 it is not.")]
     Check(check::Check),
     /// Show which route a connection would take, and why the others do not.
-    #[command(after_help = "\
+    #[command(
+        arg_required_else_help = true,
+        after_help = "\
 Examples:
   portway explain fleet.example.com
   portway explain fleet.example.com --listener agents --alpn h2 --client 10.1.2.3
@@ -114,7 +116,8 @@ Examples:
 If a portway runs with the file and has another configuration in force, that one is explained. Use \
 --config /dev/stdin < FILE to explain the file.
 
-Exit status: 0 the connection takes a route, 1 it is refused.")]
+Exit status: 0 the connection takes a route, 1 it is refused."
+    )]
     Explain(explain::Explain),
     /// Ask the running portway whether it is alive: for probes where there is no shell.
     #[command(after_help = "\

@@ -36,17 +36,25 @@ pub(super) fn choose(path: &Path) -> Result<Chosen, Faults> {
         Err(error) => (None, Some(unknown(&error))),
     };
     let differs = |(running, _): &(Configuration, Answered)| text != Some(&*running.text);
-    if let Some((Configuration { generation, text }, Answered { pid, .. })) =
-        running.filter(differs)
-    {
-        match config::parse(&text, &name) {
+    if let Some((running, answered)) = running.filter(differs) {
+        match config::parse(&running.text, &name) {
             Ok(loaded) => {
+                let Answered { pid, user, .. } = answered;
+                let told = match file {
+                    Ok(_) => format!("{name} differs: `portway reload` puts it in force"),
+                    Err(_) => format!("{name} has faults: `portway check` shows them"),
+                };
                 return Ok(Chosen {
                     settings: loaded.settings,
-                    origin: Origin::Running { generation, pid },
-                    note: Some(match file {
-                        Ok(_) => format!("{name} differs: `portway reload` puts it in force"),
-                        Err(_) => format!("{name} has faults: `portway check` shows them"),
+                    origin: Origin::Running {
+                        generation: running.generation,
+                        pid,
+                    },
+                    // Root sees whether it is the process that it meant.
+                    note: Some(if answered.is_of_another_user() {
+                        format!("{told}; the process is of user {user}")
+                    } else {
+                        told
                     }),
                 });
             }
