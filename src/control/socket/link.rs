@@ -73,8 +73,7 @@ impl Link {
         }
     }
 
-    /// The channel that asks for the predecessor's page. It is closed once either side has ended the
-    /// connection.
+    /// Asks for the predecessor's page. It is closed once either side has ended the connection.
     pub(in crate::control) fn questions(&self) -> Questions {
         self.questions.clone()
     }
@@ -107,8 +106,7 @@ impl Link {
     }
 }
 
-/// Sends a line to the predecessor, without waiting. Lines are few and short, so they always fit unless the
-/// predecessor hangs or has ended.
+/// Sends a line without waiting. Lines are few and short: they fit unless the predecessor hangs or has ended.
 fn tell(writing: &OwnedWriteHalf, line: &str) -> bool {
     let told = writing.try_write(line.as_bytes());
     if let Err(error) = &told {
@@ -329,8 +327,8 @@ impl Successor {
         if self.page.is_empty() && self.making.is_none() {
             let registry = Arc::clone(&self.registry);
             self.making = Some(spawn_blocking(move || {
-                let page = Some(registry.render()).filter(|page| page.len() <= LONGEST_PAGE);
-                let page = page.unwrap_or_default();
+                let page = registry.render();
+                let page = if page.len() > LONGEST_PAGE { "" } else { &page };
                 let length = u32::try_from(page.len()).unwrap_or(0).to_be_bytes();
                 [&[PAGE], &length[..], page.as_bytes()].concat().into()
             }));
