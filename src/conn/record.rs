@@ -91,7 +91,9 @@ impl Drop for Record {
             connection,
         } = self;
         context.connections.borrow_mut().remove(connection.key());
-        connection.tell(|line| context.log.log(line));
+        if context.log.wants(connection.outcome()) {
+            connection.tell(|line| context.log.log(line));
+        }
         let (listener, route) = (connection.listener, connection.route.get());
         let endings = connection.snapshot.endings(listener, route);
         endings.count(connection.outcome());
