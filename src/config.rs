@@ -1,8 +1,8 @@
 //! routes.toml: the file, its faults, and the settings that the program runs on.
 //!
 //! The file has two shapes: the tree that `toml` makes, of which [`keys`] says what may be in it, and
-//! [`Settings`], in which everything is checked and every default filled in. A fault of syntax ends the
-//! reading at the first; unknown keys, faults of type and of meaning are collected and reported all at once.
+//! [`Settings`], in which everything is checked and every default filled in. Statements that cannot be read, unknown
+//! keys, faults of type and of meaning are collected and reported all at once.
 
 use std::borrow::Cow;
 use std::io::ErrorKind;
@@ -11,8 +11,6 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
-
-use toml::de::DeTable;
 
 use crate::{admission, backend, dial, net, relay, routing, snapshot, telemetry};
 
@@ -27,12 +25,14 @@ mod path;
 mod place;
 mod schema;
 mod section;
+mod syntax;
 mod types;
 mod unknown;
 mod values;
 
-use faults::Fault;
+use faults::Found;
 pub use faults::{Faults, ToldFault};
+use lost::Lost;
 pub use place::place_of;
 pub use schema::schema;
 
@@ -41,9 +41,6 @@ const MAX_FILE: u64 = 1 << 20;
 
 /// What is read of a larger file, in bytes: what `control` hashes to watch it, so that both know it by one hash.
 pub const MOST_READ: u64 = 1 << 21;
-
-/// What is looked at of the line behind an error, in bytes.
-const LONGEST_REST: usize = 1000;
 
 /// A checked routes.toml.
 #[derive(Debug)]
@@ -134,18 +131,20 @@ pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
     let name = path.display().to_string();
     let text = read(path)?;
     extent::fault(&text).map_or(Ok(()), |fault| Err(Faults::one(&name, &text, fault)))?;
-    let (mut tree, _) = DeTable::parse_recoverable(&text);
+    let mut lost = Lost::default();
+    let mut readable = String::new();
+    let mut tree = syntax::read(&text, &mut readable, &mut lost);
+    lost.faults.keep_of("admin");
     let tree = tree.get_mut();
     *tree = tree.remove_entry("admin").into_iter().collect();
-    unknown::take_unknown(tree);
-    let mut lost = lost::Lost::default();
+    unknown::take_unknown(tree, &mut lost);
     types::take_wrong(tree, &mut lost);
     let mut notes = notes::Notes::new(tree, lost);
     let admin = build::admin(&mut notes);
     if notes.faults.is_empty() {
         Ok(admin)
     } else {
-        Err(Faults::new(&name, &text, notes.faults))
+        Err(Faults::new(&name, &text, [notes.faults, Found::default()]))
     }
 }
 
@@ -211,81 +210,26 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     if let Some(fault) = extent::fault(text) {
         return Err(one(fault));
     }
-    let mut tree = DeTable::parse(text).map_err(|error| one(fault(&error, text)))?;
-    let mut lost = unknown::take_unknown(tree.get_mut());
+    let mut lost = Lost::default();
+    let mut readable = String::new();
+    let mut tree = syntax::read(text, &mut readable, &mut lost);
+    unknown::take_unknown(tree.get_mut(), &mut lost);
     types::take_wrong(tree.get_mut(), &mut lost);
     let mut notes = notes::Notes::new(tree.get_ref(), lost);
     let settings = build::settings(&mut notes);
     checks::settings(&settings, &mut notes);
-    let (faults, warnings) = (notes.faults, notes.warnings);
-    if faults.is_empty() {
+    let is_fine = notes.faults.is_empty();
+    let faults = Faults::new(file_name, text, [notes.faults, notes.warnings]);
+    if is_fine {
         Ok(Loaded {
             settings,
-            warnings: Faults::new(file_name, text, warnings),
+            warnings: faults,
             source: Source {
                 text: text.into(),
                 hash: crc32fast::hash(text.as_bytes()),
             },
         })
     } else {
-        Err(Faults::new(file_name, text, faults))
-    }
-}
-
-/// An error of syntax.
-fn fault(error: &toml::de::Error, text: &str) -> Fault {
-    let span = error.span().unwrap_or_default();
-    // What follows has errors of its own, which nobody asked for, each with its own memory. So has the rest of
-    // a line that is too long for any.
-    let behind = text.get(span.end..).unwrap_or_default();
-    let is_end = |&(at, character): &(usize, char)| character == '\n' || at >= LONGEST_REST;
-    let end = behind.char_indices().find(is_end);
-    let end = end.map_or(text.len(), |(at, _)| span.end + at);
-    let before = text.get(..end).unwrap_or(text);
-    let (tree, errors) = DeTable::parse_recoverable(before);
-    // Values are read after all lines: a quote that is missing may stand before what is told first.
-    let line = before
-        .get(..span.start)
-        .and_then(|before| before.rfind('\n'));
-    let is_before =
-        |error: &&toml::de::Error| error.span().is_some_and(|span| Some(span.end) <= line);
-    let earlier = errors.iter().filter(is_before);
-    let error = earlier
-        .min_by_key(|error| error.span().map(|span| span.start))
-        .unwrap_or(error);
-    let span = error.span().unwrap_or_default();
-    let path = path::Path::at(tree.get_ref(), &span);
-    let help = keys::example(path.keys()).map(|example| format!("write, for example, {example}"));
-    Fault::new(span, path, error.message().to_owned(), help)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn an_error_of_syntax_is_one_of_the_whole_file_and_not_behind_the_first(
-            pieces in prop::collection::vec(
-                prop::sample::select(vec![
-                    "a", "=", "\"", "\"\"\"", "'", "'''", "[", "]", "{", "}", ",", "\n", "\n", " ", "\\q", "x", ".",
-                    "#", "[a]\n", "a=\"b\"\n", "1", "true", "\r", "\u{fc}",
-                ]),
-                0..60,
-            ),
-        ) {
-            let text = pieces.concat();
-            if let Err(error) = DeTable::parse(&text) {
-                let told = fault(&error, &text);
-                let (_, all) = DeTable::parse_recoverable(&text);
-                prop_assert!(told.span.start <= error.span().unwrap_or_default().start);
-                let is_told = |one: &toml::de::Error| {
-                    one.span() == Some(told.span.clone()) && one.message() == told.message
-                };
-                prop_assert!(all.iter().any(is_told), "{told:?} {all:?}");
-            }
-        }
+        Err(faults)
     }
 }

@@ -218,18 +218,22 @@ fn check_tells_faults_and_warnings_by_exit_status() {
         "faulty.toml",
         &shipped.replace("backend = \"fleet\"", "backend = \"flet\""),
     );
+    let warned = shipped.replace(
+        "\"es-1.internal:9200\"]",
+        "\"es-1.internal:9200\"]\nidle_timeout = \"5m\"",
+    );
+    write("warned.toml", &warned);
     write(
-        "warned.toml",
-        &shipped.replace(
-            "\"es-1.internal:9200\"]",
-            "\"es-1.internal:9200\"]\nidle_timeout = \"5m\"",
-        ),
+        "both.toml",
+        &warned.replace("backend = \"fleet\"", "backend = \"flet\""),
     );
     let lines = [
         "check",
         "check --config faulty.toml",
         "check --config warned.toml",
         "check --config warned.toml --strict",
+        "check --config both.toml",
+        "check --config both.toml --strict",
         "check --config missing.toml",
         "explain --config faulty.toml --server-name fleet.example.com",
         "run --config faulty.toml",

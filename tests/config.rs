@@ -19,8 +19,12 @@ use proptest::prelude::*;
 
 #[path = "config/large.rs"]
 mod large;
+#[path = "config/mistakes.rs"]
+mod mistakes;
 #[path = "support/shapes.rs"]
 mod shapes;
+#[path = "config/together.rs"]
+mod together;
 
 fn files(directory: &str) -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join(directory);
@@ -76,7 +80,7 @@ fn invalid_files_have_every_fault_reported_with_place_and_remedy() {
 #[track_caller]
 fn assert_strictly_fine(text: &str, name: &str) {
     let warnings = parse_shown(text, name).warnings;
-    assert!(warnings.is_empty(), "{}", warnings.render_warnings(false));
+    assert!(warnings.is_empty(), "{}", warnings.render(false));
 }
 
 /// The files of this name below a directory.
@@ -337,7 +341,7 @@ alpn = ["h2"]
 backend = "fleet"
 "#;
     let loaded = parse_shown(text, "routes.toml");
-    assert_snapshot("warnings", &loaded.warnings.render_warnings(false));
+    assert_snapshot("warnings", &loaded.warnings.render(false));
 }
 
 /// A file with so many listeners and as many backends, each of which has a route with these further keys.
@@ -355,11 +359,18 @@ fn many_pairs(count: usize, keys: impl Fn(usize) -> String) -> String {
     (0..count).map(piece).collect()
 }
 
+/// Each warning of a file: its key.
+fn warned(text: &str) -> Vec<String> {
+    let warnings = parse_shown(text, "routes.toml").warnings;
+    let key = |line: String| line.split(": ").nth(1).map(str::to_owned);
+    warnings.warning_lines().filter_map(key).collect()
+}
+
 #[test]
 fn a_file_that_makes_very_many_series_is_warned_of_with_their_number() {
     let warnings = |text: &str| {
         let loaded = parse_shown(text, "routes.toml");
-        loaded.warnings.render_warnings(false)
+        loaded.warnings.render(false)
     };
     let any = warnings(&many_pairs(100, |_| String::new()));
     let told = any.split(" series of metrics").next().unwrap();
@@ -381,6 +392,67 @@ fn the_pairs_that_routes_join_are_bounded() {
     );
 }
 
+const FINE: &str = include_str!("../routes.toml");
+
+#[test]
+fn an_admin_address_that_others_can_reach_is_a_warning_until_it_is_acknowledged() {
+    let with = |admin: &str| warned(&format!("{FINE}[admin]\n{admin}\n"));
+    for address in ["0.0.0.0:9355", "[::]:9355", "10.0.0.1:9355"] {
+        assert_eq!(with(&format!("bind = \"{address}\"")), ["admin.bind"]);
+        let exposed = |value| with(&format!("bind = \"{address}\"\nexposed = {value}"));
+        assert_eq!(exposed("false"), ["admin.bind"]);
+        assert!(exposed("true").is_empty());
+    }
+    for quiet in [
+        "bind = false",
+        "bind = \"127.0.0.1:1\"",
+        "bind = \"[::1]:1\"",
+        "",
+    ] {
+        assert!(with(quiet).is_empty(), "{quiet}");
+        assert!(
+            with(&format!("{quiet}\nexposed = true")).is_empty(),
+            "{quiet}"
+        );
+    }
+}
+
+/// A file with this server name and this endpoint.
+fn led(server_name: &str, endpoint: &str) -> String {
+    let text = FINE.replace("\"fleet.example.com\"", &format!("{server_name:?}"));
+    text.replace(
+        "\"es-1.internal:9200\"",
+        &format!("\"es-1.internal:9200\", {endpoint:?}"),
+    )
+}
+
+#[test]
+fn an_endpoint_under_a_name_that_clients_use_is_a_warning_of_both_places() {
+    let text = led("fleet.example.com", "fleet.example.com:8220");
+    let warnings = parse_shown(&text, "routes.toml").warnings;
+    assert_snapshot("own_names", &warnings.render(false));
+    for (server_name, endpoint) in [
+        ("Fleet.Example.com", "fleet.example.COM.:443"),
+        ("b\u{fc}cher.example", "xn--bcher-kva.example:443"),
+    ] {
+        let key = "backends.elasticsearch.endpoints[1]";
+        assert_eq!(warned(&led(server_name, endpoint)), [key], "{endpoint}");
+    }
+}
+
+#[test]
+fn an_endpoint_that_may_well_lead_elsewhere_is_no_warning() {
+    for (server_name, endpoint) in [
+        ("fleet.example.com", "10.0.0.7:443"),
+        ("fleet.example.com", "fleet-1.example.com:443"),
+        ("*.es.example.com", "es-1.es.example.com:9200"),
+        ("**.example.com", "es-1.es.example.com:9200"),
+        ("**", "es-1.es.example.com:9200"),
+    ] {
+        assert!(warned(&led(server_name, endpoint)).is_empty(), "{endpoint}");
+    }
+}
+
 #[test]
 fn a_file_that_is_no_text_is_a_clear_fault() {
     let directory = tempfile::tempdir().unwrap();
@@ -396,6 +468,42 @@ fn a_file_that_is_no_text_is_a_clear_fault() {
         .map(|name| told(&at(name)))
         .collect();
     assert_snapshot("unreadable", &all.join("\n\n"));
+}
+
+#[test]
+fn the_admin_address_can_be_read_whatever_is_wrong_elsewhere() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("routes.toml");
+    let admin = |text: &str| {
+        fs::write(&path, text).unwrap();
+        config::admin(&path).map_err(|faults| faults.lines().collect::<Vec<_>>())
+    };
+    let address = Some("127.0.0.1:7".parse().unwrap());
+    let section = "[admin]\nbind = \"127.0.0.1:7\"\n";
+    for broken in [
+        "[listeners.agents]\nbind = [\"[::]:443\"\n",
+        "[listeners.agents\nbind = 1\n",
+        "[routes.fleet]\nbackend = \"\"\"fleet\"\n",
+        "[limits]\nmax_connections = 0\n",
+    ] {
+        assert_eq!(
+            admin(&format!("{broken}{section}")),
+            Ok(address),
+            "{broken}"
+        );
+        assert_eq!(
+            admin(&format!("{section}{broken}")),
+            Ok(address),
+            "{broken}"
+        );
+        for wrong in ["[admin]\nbind = 127.0.0.1:7\n", "[admin\nbind = false\n"] {
+            let faults = admin(&format!("{broken}{wrong}")).unwrap_err();
+            assert!(
+                faults.len() == 1 && faults[0].contains(": admin"),
+                "{faults:?}"
+            );
+        }
+    }
 }
 
 #[test]
@@ -484,7 +592,7 @@ proptest! {
         }
         let text: String = text.into_iter().collect();
         match config::parse(&text, "routes.toml") {
-            Ok(loaded) => drop(loaded.warnings.render_warnings(true)),
+            Ok(loaded) => drop(loaded.warnings.render(true)),
             Err(faults) => {
                 prop_assert!(!faults.is_empty());
                 drop(faults.render(true));

@@ -396,7 +396,7 @@ fn assert_routes(page: &str, is_it: impl Fn(&str) -> bool, expected: &[Reached<'
     let file = files.find(|file| is_it(file)).unwrap();
     let loaded = config::parse(file, "routes.toml").unwrap_or_else(|faults| panic!("{faults}"));
     // As `check --strict` judges it.
-    assert_eq!(loaded.warnings.render_warnings(false), "");
+    assert_eq!(loaded.warnings.render(false), "");
     let settings = loaded.settings;
     for (port, name, backend) in expected {
         let has_port = |at: &SocketAddr| at.port() == *port;

@@ -21,7 +21,7 @@ impl Relay {
     pub(crate) fn start(routes: &str) -> Result<Self> {
         let loaded = config::parse(routes, "routes.toml").map_err(|faults| faults.render(false))?;
         if !loaded.warnings.is_empty() {
-            return Err(loaded.warnings.render_warnings(false).into());
+            return Err(loaded.warnings.render(false).into());
         }
         let log = Log::default();
         let output = Output {

@@ -1,12 +1,13 @@
 //! `portway check`.
 
 use std::io::{self, Write};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::file::FileArgument;
-use super::output::{Checked, Output, colours, json};
+use super::output::{self, Checked, Output, colours, json};
 use super::{BAD_CONFIGURATION, counted};
 use crate::config::{self, Faults, Loaded};
 
@@ -26,13 +27,15 @@ impl Check {
         let file = self.file.path();
         let loaded = match config::load(&file) {
             Ok(loaded) => loaded,
+            Err(faults) if self.strict && !self.output.is_json() => {
+                return self.output.faults(&file, &faults.strict());
+            }
             Err(faults) => return self.output.faults(&file, &faults),
         };
         let Loaded {
             settings, warnings, ..
         } = loaded;
         let valid = !self.strict || warnings.is_empty();
-        let file = file.display().to_string();
         let counts = [
             settings.listeners.len(),
             settings.backends.len(),
@@ -41,17 +44,16 @@ impl Check {
         if self.output.is_json() {
             let [listeners, backends, routes] = counts.map(Some);
             json(&Checked {
-                file,
                 valid,
-                warnings: warnings.told().collect(),
-                warnings_not_shown: warnings.not_shown(),
                 listeners,
                 backends,
                 routes,
-                ..Checked::default()
+                ..Checked::of(&file, &warnings)
             })?;
+        } else if valid {
+            tell(&file, &warnings, counts)?;
         } else {
-            tell(&file, &warnings, valid, counts)?;
+            output::tell(&warnings.strict())?;
         }
         Ok(if valid {
             ExitCode::SUCCESS
@@ -61,17 +63,15 @@ impl Check {
     }
 }
 
-fn tell(file: &str, warnings: &Faults, valid: bool, counts: [usize; 3]) -> io::Result<()> {
-    if !valid {
-        return writeln!(io::stderr(), "{}", warnings.render(colours()));
-    }
+fn tell(file: &Path, warnings: &Faults, counts: [usize; 3]) -> io::Result<()> {
     if !warnings.is_empty() {
-        writeln!(io::stderr(), "{}\n", warnings.render_warnings(colours()))?;
+        writeln!(io::stderr(), "{}\n", warnings.render(colours()))?;
     }
     let [listeners, backends, routes] = counts;
     writeln!(
         io::stdout(),
-        "{file} is fine: {}, {}, {}",
+        "{} is fine: {}, {}, {}",
+        file.display(),
         counted(listeners, "listener"),
         counted(backends, "backend"),
         counted(routes, "route"),

@@ -41,6 +41,22 @@ pub(super) struct Checked<'f> {
     pub(super) routes: Option<usize>,
 }
 
+impl<'f> Checked<'f> {
+    /// What is wrong with a file.
+    pub(super) fn of(file: &Path, faults: &'f Faults) -> Self {
+        let (errors, errors_not_shown) = faults.told_errors();
+        let (warnings, warnings_not_shown) = faults.told_warnings();
+        Self {
+            file: file.display().to_string(),
+            errors,
+            errors_not_shown,
+            warnings,
+            warnings_not_shown,
+            ..Self::default()
+        }
+    }
+}
+
 impl Output {
     pub(super) fn is_json(&self) -> bool {
         self.output == Format::Json
@@ -49,12 +65,7 @@ impl Output {
     /// Tells what is wrong with a file. Returns the exit status of a bad one.
     pub(super) fn faults(&self, file: &Path, faults: &Faults) -> io::Result<ExitCode> {
         if self.is_json() {
-            json(&Checked {
-                file: file.display().to_string(),
-                errors: faults.told().collect(),
-                errors_not_shown: faults.not_shown(),
-                ..Checked::default()
-            })?;
+            json(&Checked::of(file, faults))?;
         } else {
             tell(faults)?;
         }

@@ -50,7 +50,7 @@ pub(super) fn admin(notes: &mut Notes<'_>) -> Option<SocketAddr> {
         Some(DeValue::Boolean(true)) => section.check(
             "bind",
             Err(Wrong {
-                message: "true is no address".to_owned(),
+                message: "true is not an address".to_owned(),
                 help: format!(
                     "write {}, or false for none",
                     keys::default_of(&["admin", "bind"])
@@ -117,7 +117,7 @@ fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
     let listener = |name| {
         let mut section = notes.section(&["listeners", name]);
         section.check_name(name);
-        section.require("bind", "listens nowhere");
+        section.require("bind", "it has no bind, and listens nowhere");
         Listener {
             name: Arc::from(name),
             bind: section.list("bind", values::bind),
@@ -139,7 +139,7 @@ fn backends(notes: &mut Notes<'_>) -> Vec<Backend> {
 
 fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     section.check_name(name);
-    section.require("endpoints", "has no endpoints");
+    section.require("endpoints", "it has no endpoints");
     let endpoints = section.list("endpoints", values::endpoint);
     let balance = section.read("balance", values::choice);
     Backend {
@@ -179,7 +179,9 @@ fn dial_limits(section: &mut Section<'_, '_>) -> dial::Timeouts {
         };
         section.notes.fault(
             &section.path.key(key),
-            format!("all attempts together have {all}, one of them {attempt}"),
+            format!(
+                "one attempt may take {attempt} (connect_timeout), and all together only {all} (dial_timeout)"
+            ),
             format!("write a dial_timeout of at least \"{attempt}\", or a shorter connect_timeout"),
         );
     }

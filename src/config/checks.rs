@@ -1,5 +1,7 @@
 //! What only the settings as a whole can show.
 
+mod routes;
+
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
@@ -13,6 +15,8 @@ use super::values;
 use super::{Listener, Settings};
 use crate::backend::Target;
 use crate::telemetry::metrics::Census;
+
+pub(super) use routes::{Read, routes};
 
 /// Agents check in again within 5 minutes by default; 10 minutes is the next step that policies use.
 const CHECK_IN: Duration = Duration::from_mins(11);
@@ -37,7 +41,6 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     for listener in &settings.listeners {
         networks(listener, notes);
     }
-    unused(settings, notes);
     unwise(settings, notes);
 }
 
@@ -184,38 +187,6 @@ fn networks(listener: &Listener, notes: &mut Notes<'_>) {
     }
 }
 
-fn unused(settings: &Settings, notes: &mut Notes<'_>) {
-    let routes = settings.routes.routes();
-    if routes.is_empty() {
-        return;
-    }
-    let used: HashSet<usize> = routes.iter().map(|route| route.backend).collect();
-    for (index, backend) in settings.backends.iter().enumerate() {
-        if !used.contains(&index) {
-            notes.warn(
-                &Path::of(&["backends", &backend.name]),
-                "no route leads to this backend".to_owned(),
-                "write a route to it, or leave it out",
-            );
-        }
-    }
-    if routes.iter().any(|route| route.listeners.is_empty()) {
-        return;
-    }
-    let reached: HashSet<&str> = (routes.iter().flat_map(|route| &route.listeners))
-        .map(|name| &**name)
-        .collect();
-    for listener in &settings.listeners {
-        if !reached.contains(&*listener.name) {
-            notes.warn(
-                &Path::of(&["listeners", &listener.name]),
-                "no route takes connections of this listener".to_owned(),
-                "name it in the listeners of a route, or leave it out",
-            );
-        }
-    }
-}
-
 fn unwise(settings: &Settings, notes: &mut Notes<'_>) {
     let default = keys::default_of(&["backends", "", "idle_timeout"]);
     let check_in = humantime::format_duration(CHECK_IN);
@@ -226,16 +197,6 @@ fn unwise(settings: &Settings, notes: &mut Notes<'_>) {
                 "cuts agents that wait for their next check-in, silent for 5 minutes or more"
                     .to_owned(),
                 format!("write at least \"{check_in}\"; the default is {default}"),
-            );
-        }
-    }
-    for route in settings.routes.routes() {
-        if !route.alpn.is_empty() {
-            notes.warn(
-                &Path::of(&["routes", &route.name, "alpn"]),
-                "an Elastic Agent that connects directly offers no ALPN, and is not taken"
-                    .to_owned(),
-                "leave it out, or write a second route without it",
             );
         }
     }

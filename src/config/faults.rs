@@ -3,6 +3,7 @@
 mod told;
 
 use std::fmt;
+use std::mem;
 use std::ops::Range;
 
 use super::path::{Path, shorten};
@@ -50,7 +51,7 @@ impl Fault {
     }
 }
 
-/// The faults of one file, or its warnings, in the order of their places.
+/// The errors and the warnings of one file, each in the order of their places.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Faults {
     /// The name of the file as the user gave it.
@@ -59,12 +60,18 @@ pub struct Faults {
     text: Option<String>,
     /// CRC-32 of the bytes that were read; `None` if the file could not be read.
     hash: Option<u32>,
-    first: Vec<Fault>,
-    /// How many there are behind those.
-    more: usize,
+    errors: First,
+    warnings: First,
 }
 
 /// The first faults of a file, in the order of their places, and how many more there are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct First {
+    faults: Vec<Fault>,
+    more: usize,
+}
+
+/// Collects the first faults of a file.
 #[derive(Debug, Default)]
 pub(super) struct Found {
     first: Vec<Fault>,
@@ -106,12 +113,26 @@ impl Found {
         self.first.is_empty()
     }
 
+    /// Keeps those of a table.
+    pub(super) fn keep_of(&mut self, table: &str) {
+        self.first
+            .retain(|fault| fault.path.keys().next() == Some(table));
+    }
+
     fn keep_first(&mut self) {
         self.first.sort_by_key(|fault| fault.span.start);
         self.more += self.first.len().saturating_sub(SHOWN);
         self.first.truncate(SHOWN);
         let last = self.first.get(SHOWN - 1);
         self.last = last.map(|fault| fault.span.start);
+    }
+
+    fn first(mut self) -> First {
+        self.keep_first();
+        First {
+            faults: self.first,
+            more: self.more,
+        }
     }
 
     /// How many there are.
@@ -121,22 +142,21 @@ impl Found {
 }
 
 impl Faults {
-    pub(super) fn new(file: &str, text: &str, mut found: Found) -> Self {
-        found.keep_first();
+    pub(super) fn new(file: &str, text: &str, [errors, warnings]: [Found; 2]) -> Self {
         Self {
             file: file.to_owned(),
             text: Some(text.to_owned()),
             hash: Some(crc32fast::hash(text.as_bytes())),
-            first: found.first,
-            more: found.more,
+            errors: errors.first(),
+            warnings: warnings.first(),
         }
     }
 
-    /// Of one fault.
-    pub(super) fn one(file: &str, text: &str, fault: Fault) -> Self {
-        let mut found = Found::default();
-        found.add(fault);
-        Self::new(file, text, found)
+    /// Of one error.
+    pub(super) fn one(file: &str, text: &str, error: Fault) -> Self {
+        let mut errors = Found::default();
+        errors.add(error);
+        Self::new(file, text, [errors, Found::default()])
     }
 
     /// The file could not be read as text. What was read of it has this hash.
@@ -150,8 +170,11 @@ impl Faults {
             file: file.to_owned(),
             text: None,
             hash,
-            first: vec![Fault::new(0..0, Path::default(), message, help)],
-            more: 0,
+            errors: First {
+                faults: vec![Fault::new(0..0, Path::default(), message, help)],
+                more: 0,
+            },
+            warnings: First::default(),
         }
     }
 
@@ -161,24 +184,57 @@ impl Faults {
     }
 
     /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.first.is_empty()
+    pub const fn is_empty(&self) -> bool {
+        self.errors.faults.is_empty() && self.warnings.faults.is_empty()
     }
 
-    /// As errors, in the look of rustc: for people, with colours on a terminal.
+    /// Makes an error of each warning.
+    #[must_use]
+    pub fn strict(mut self) -> Self {
+        let [mut errors, warnings] = [&mut self.errors, &mut self.warnings].map(mem::take);
+        errors.faults.extend(warnings.faults);
+        let all = Found {
+            first: errors.faults,
+            more: errors.more + warnings.more,
+            last: None,
+        };
+        self.errors = all.first();
+        self
+    }
+
+    /// In the look of rustc, errors first: for people, with colours on a terminal.
     pub fn render(&self, colours: bool) -> String {
-        self.render_as(&Level::ERROR, colours)
+        let renderer = if colours {
+            Renderer::styled()
+        } else {
+            Renderer::plain()
+        };
+        let kinds = [
+            (&self.errors, Level::ERROR),
+            (&self.warnings, Level::WARNING),
+        ];
+        let groups = kinds.iter().flat_map(|(found, level)| {
+            let faults = found.faults.iter().map(|fault| self.group(fault, level));
+            let more = self.rest(found).into_iter();
+            faults.chain(more.map(|title| Group::with_title(level.clone().primary_title(title))))
+        });
+        let shown: Vec<String> = groups.map(|group| renderer.render(&[group])).collect();
+        shown.join("\n\n")
     }
 
-    /// As warnings.
-    pub fn render_warnings(&self, colours: bool) -> String {
-        self.render_as(&Level::WARNING, colours)
-    }
-
-    /// One line each, for the program log: place, key, what is wrong, the second place, what to write. The
-    /// last line counts those that are not told.
+    /// One line for each error, for the program log: place, key, what is wrong, the second place, what to write.
+    /// The last line counts those that are not told.
     pub fn lines(&self) -> impl Iterator<Item = String> {
-        let lines = self.first.iter().map(|fault| {
+        self.told(&self.errors)
+    }
+
+    /// The same for the warnings.
+    pub fn warning_lines(&self) -> impl Iterator<Item = String> {
+        self.told(&self.warnings)
+    }
+
+    fn told(&self, found: &First) -> impl Iterator<Item = String> {
+        let lines = found.faults.iter().map(|fault| {
             let place = match self.text {
                 Some(_) => self.place_in_file(fault.span.start),
                 None => self.file.clone(),
@@ -190,12 +246,12 @@ impl Faults {
             }
             line
         });
-        lines.chain(self.rest())
+        lines.chain(self.rest(found))
     }
 
     /// How many are not told.
-    fn rest(&self) -> Option<String> {
-        (self.more > 0).then(|| format!("{} more in {}", self.more, self.file))
+    fn rest(&self, found: &First) -> Option<String> {
+        (found.more > 0).then(|| format!("{} more in {}", found.more, self.file))
     }
 
     /// Where the second place of a fault is.
@@ -216,24 +272,6 @@ impl Faults {
         let line = before.rsplit('\n').next().unwrap_or_default();
         let number = before.matches('\n').count() + 1;
         (number, line.chars().count() + 1)
-    }
-
-    fn render_as(&self, level: &Level<'static>, colours: bool) -> String {
-        let renderer = if colours {
-            Renderer::styled()
-        } else {
-            Renderer::plain()
-        };
-        let mut groups: Vec<Group<'_>> = (self.first.iter())
-            .map(|fault| self.group(fault, level))
-            .collect();
-        if let Some(title) = self.rest() {
-            groups.push(Group::with_title(level.clone().primary_title(title)));
-        }
-        let shown: Vec<String> = (groups.into_iter())
-            .map(|group| renderer.render(&[group]))
-            .collect();
-        shown.join("\n\n")
     }
 
     fn group<'f>(&'f self, fault: &'f Fault, level: &Level<'static>) -> Group<'f> {
@@ -298,7 +336,7 @@ fn with_help<'f>(group: Group<'f>, fault: &'f Fault) -> Group<'f> {
     }
 }
 
-/// Errors without colours.
+/// Without colours.
 impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.render(false))

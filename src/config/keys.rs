@@ -104,6 +104,23 @@ pub(super) fn find<'p>(
     }
 }
 
+/// The keys of the table at this path, if it is one of fixed keys.
+pub(super) fn table<'p>(mut path: impl Iterator<Item = &'p str>) -> Option<Table> {
+    let mut known = ROOT;
+    while let Some(name) = path.next() {
+        let key = known.iter().find(|key| key.name == name)?;
+        known = match &key.under {
+            Under::Value(..) => return None,
+            Under::Table(keys) => keys,
+            Under::Named(keys, _) => {
+                path.next()?;
+                keys
+            }
+        };
+    }
+    Some(known)
+}
+
 impl Kind {
     /// A value as it is written in the file.
     pub fn written(&self, value: &str) -> String {

@@ -36,13 +36,18 @@ impl Lost {
         self.keys.contains(key)
     }
 
+    /// Whether something was taken out of a table that nobody can tell the meaning of.
+    pub(super) fn is_unclear(&self, table: &Path) -> bool {
+        self.unclear.contains(table)
+    }
+
     /// Whether a table has all that it has in the file.
     pub(super) fn is_whole(&self, table: &Path) -> bool {
-        !self.tables.contains(table) && !self.unclear.contains(table) && !self.has(table)
+        !self.tables.contains(table) && !self.is_unclear(table) && !self.has(table)
     }
 
     /// Whether one of these keys of a table may be what was taken out.
     pub(super) fn may_have(&self, table: &Path, keys: &[&str]) -> bool {
-        self.unclear.contains(table) || keys.iter().any(|key| self.has(&table.key(key)))
+        self.is_unclear(table) || keys.iter().any(|key| self.has(&table.key(key)))
     }
 }

@@ -69,12 +69,23 @@ impl<'t> Notes<'t> {
     }
 
     /// A fault of two places.
-    pub(super) fn clash(&mut self, [path, other]: [&Path; 2], message: String, help: &str) {
+    pub(super) fn clash(&mut self, places: [&Path; 2], message: String, help: &str) {
+        let fault = self.note_of_both(places, message, help);
+        self.faults.add(fault);
+    }
+
+    /// A warning of two places.
+    pub(super) fn warn_of_both(&mut self, places: [&Path; 2], message: String, help: &str) {
+        let warning = self.note_of_both(places, message, help);
+        self.warnings.add(warning);
+    }
+
+    fn note_of_both(&self, [path, other]: [&Path; 2], message: String, help: &str) -> Fault {
         let mut fault = self.note(path, message, Some(help.to_owned()));
         // A default has no place.
         let place = Some(other.span(self.file)).filter(|place| !place.is_empty());
         fault.other = place.map(|place| (place, other.to_string()));
-        self.faults.add(fault);
+        fault
     }
 
     /// The path of a value that `Section::list` has left.

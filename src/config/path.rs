@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 /// Characters of a key, which are fewer wherever the key is right.
 const LONGEST_KEY: usize = 64;
@@ -80,36 +80,6 @@ impl Path {
         }
         span
     }
-
-    /// The path of the innermost key whose value covers a place.
-    pub(super) fn at(file: &DeTable<'_>, place: &Range<usize>) -> Self {
-        let mut path = Self::default();
-        let mut table = Some(file);
-        while let Some((key, value)) = table.and_then(|table| {
-            (table.iter()).find(|(_, value)| covers(value.get_ref(), &value.span(), place))
-        }) {
-            path = path.key(key.as_ref());
-            if let Some(array) = value.get_ref().as_array()
-                && let Some(index) = array.iter().position(|v| contains(&v.span(), place))
-            {
-                path = path.index(index);
-            }
-            table = value.get_ref().as_table();
-        }
-        path
-    }
-}
-
-/// The span of a table is that of its header: what it covers is what its values cover.
-fn covers(value: &DeValue<'_>, span: &Range<usize>, place: &Range<usize>) -> bool {
-    contains(span, place)
-        || value.as_table().is_some_and(|table| {
-            (table.values()).any(|value| covers(value.get_ref(), &value.span(), place))
-        })
-}
-
-fn contains(outer: &Range<usize>, inner: &Range<usize>) -> bool {
-    outer.start <= inner.start && inner.end <= outer.end
 }
 
 impl fmt::Display for Path {

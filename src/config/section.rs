@@ -44,15 +44,17 @@ impl<'t> Section<'_, 't> {
 
     /// A fault if a key that must be there is not, unless it was taken out with a fault.
     pub(super) fn require(&mut self, key: &str, message: &str) {
-        let is_empty = |value: &DeValue<'_>| value.as_array().is_some_and(|list| list.is_empty());
-        if self.value(key).is_some_and(|value| !is_empty(value)) || self.is_lost(key) {
-            return;
+        if self.value(key).is_none() && !self.is_lost(key) {
+            let help = self.for_example(key);
+            self.notes.fault(&self.path, message.to_owned(), help);
         }
-        let help = keys::example(self.path.keys().chain([key]));
-        let help = help.map_or_else(String::new, |example| {
+    }
+
+    fn for_example(&self, key: &str) -> String {
+        let example = keys::example(self.path.keys().chain([key]));
+        example.map_or_else(String::new, |example| {
             format!("write, for example, {example}")
-        });
-        self.notes.fault(&self.path, message.to_owned(), help);
+        })
     }
 
     /// The name of the table itself.
@@ -120,18 +122,22 @@ impl<'t> Section<'_, 't> {
         };
         let known = keys::find(self.path.keys().chain([key]));
         let is_required = matches!(known, Some((.., Absent::Required(_))));
-        if texts.is_empty() && !is_required {
-            self.notes.fault(
-                &self.path.key(key),
-                "an empty list".to_owned(),
-                "leave the key out, or write a value",
-            );
+        if texts.is_empty() {
+            let help = if is_required {
+                self.for_example(key)
+            } else {
+                "leave the key out, or write a value".to_owned()
+            };
+            (self.notes).fault(&self.path.key(key), "the list is empty".to_owned(), help);
         }
         let mut seen = HashMap::new();
         let (mut values, mut left) = (Vec::new(), Vec::new());
         for (index, text) in texts.iter().enumerate() {
             let start = text.span().start;
-            let text = text.get_ref().as_str().unwrap_or_default();
+            // One of another type has been told.
+            let Some(text) = text.get_ref().as_str() else {
+                continue;
+            };
             let other = match read(text).map(|value| seen.entry(value)) {
                 Ok(Entry::Vacant(entry)) => {
                     values.push(entry.key().clone());

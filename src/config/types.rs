@@ -4,7 +4,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::faults::{Fault, Found};
-use super::keys::{Kind, ROOT, Table, Under, example};
+use super::keys::{Kind, ROOT, Table, Under, example, find};
 use super::lost::Lost;
 use super::path::Path;
 
@@ -45,6 +45,7 @@ fn take_from_named(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &m
         lost.faults.add_at(value.span().start, || {
             let mut fault = wrong_type(value, TABLE.0, path_of_table);
             if known.iter().any(|key| key.name == name) {
+                fault.message = format!("{name} is not in a table with a name");
                 fault.help = Some(with_a_name(path));
             }
             fault
@@ -66,24 +67,27 @@ fn with_a_name(path: &Path) -> String {
 type Type = (&'static str, fn(&DeValue<'_>) -> bool);
 
 const TABLE: Type = ("a table", |value| value.is_table());
-const TEXT: Type = ("a string", |value| value.is_str());
+const TEXT: Type = ("text in quotes", |value| value.is_str());
 
 fn type_of(under: &Under) -> Type {
     match under {
         Under::Table(_) | Under::Named(..) => TABLE,
         Under::Value(kind, _) => match kind {
             Kind::Count(_) => ("a whole number", |value| value.is_integer()),
-            Kind::Duration(_) | Kind::Size(_) | Kind::Choice(_) | Kind::Text(_) => TEXT,
-            Kind::Boolean => ("a boolean", |value| value.is_bool()),
+            Kind::Duration(_) => ("a duration in quotes, with its unit", TEXT.1),
+            Kind::Size(_) => ("a size in quotes, with its unit", TEXT.1),
+            Kind::Choice(_) | Kind::Text(_) => TEXT,
+            Kind::Boolean => ("true or false", |value| value.is_bool()),
             Kind::AddressOrFalse => ("an address in quotes, or false", |value| {
                 value.is_str() || value.is_bool()
             }),
-            Kind::Texts(_) => ("an array", |value| value.is_array()),
+            Kind::Texts(_) => ("a list", |value| value.is_array()),
         },
     }
 }
 
-/// Whether a value is of another type, or one in its array is: then with a fault for each.
+/// Whether a value is of another type; then with a fault. One in its array has a fault too, and is passed over
+/// where the array is read.
 fn is_wrong(
     under: &Under,
     path: impl Fn() -> Path,
@@ -101,33 +105,66 @@ fn is_wrong(
         });
         return true;
     }
-    let mut is_wrong = false;
     for (index, value) in (value.get_ref().as_array().into_iter().flatten()).enumerate() {
         let (wanted, fits) = TEXT;
         if !fits(value.get_ref()) {
-            is_wrong = true;
             faults.add_at(value.span().start, || {
                 wrong_type(value, wanted, path().index(index))
             });
         }
     }
-    is_wrong
+    false
 }
 
 fn wrong_type(value: &Spanned<DeValue<'_>>, wanted: &str, path: Path) -> Fault {
-    let found = match value.get_ref() {
-        DeValue::String(text) => format!("string {text:?}"),
-        DeValue::Integer(number) => format!("integer `{number}`"),
-        DeValue::Float(number) => format!("floating point `{number}`"),
-        DeValue::Boolean(switch) => format!("boolean `{switch}`"),
-        DeValue::Datetime(_) => "date or time".to_owned(),
-        DeValue::Array(_) => "array".to_owned(),
-        DeValue::Table(_) => "table".to_owned(),
-    };
-    let help = match example(path.keys()) {
-        Some(example) => format!("write, for example, {example}"),
-        None => format!("write a table [{path}]"),
-    };
-    let message = format!("invalid type: {found}, expected {wanted}");
+    let message = format!("{}, not {wanted}", shown(value.get_ref()));
+    let meant = find(path.keys()).and_then(|(name, kind, _)| {
+        Some(format!("write {name} = {}", meant(value.get_ref(), kind)?))
+    });
+    let for_example =
+        || example(path.keys()).map(|example| format!("write, for example, {example}"));
+    let help = (meant.or_else(for_example))
+        .unwrap_or_else(|| format!("write the header [{path}], with one bracket on each side"));
     Fault::new(value.span(), path, message, Some(help))
+}
+
+fn shown(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => format!("{text:?} is text"),
+        DeValue::Integer(number) => format!("{number} is a number"),
+        DeValue::Float(number) => format!("{number} is a number with a fraction"),
+        DeValue::Boolean(switch) => format!("this is {switch}"),
+        DeValue::Datetime(_) => "this is a date or a time".to_owned(),
+        DeValue::Array(_) => "this is a list".to_owned(),
+        DeValue::Table(_) => "this is a table".to_owned(),
+    }
+}
+
+/// What a value of another type most likely means.
+fn meant(value: &DeValue<'_>, kind: &Kind) -> Option<String> {
+    match (kind, value) {
+        (Kind::Texts(_), DeValue::String(text)) => {
+            let values: Vec<String> = text
+                .split(',')
+                .map(|one| format!("{:?}", one.trim()))
+                .collect();
+            Some(format!("[{}]", values.join(", ")))
+        }
+        (Kind::Count(_), DeValue::String(text)) => {
+            let number: i64 = text.replace(['_', ','], "").parse().ok()?;
+            Some(number.to_string())
+        }
+        (Kind::Boolean, DeValue::String(text)) => {
+            let switch: bool = text.to_lowercase().parse().ok()?;
+            Some(switch.to_string())
+        }
+        (
+            Kind::Text(_) | Kind::Choice(_) | Kind::Duration(_) | Kind::Size(_),
+            DeValue::Array(list),
+        ) => match list.iter().as_slice() {
+            [one] => Some(format!("{:?}", one.get_ref().as_str()?)),
+            _ => None,
+        },
+        _ => None,
+    }
 }

@@ -1,20 +1,20 @@
 //! The keys of a file that routes.toml does not have, each with the key that was probably meant.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use toml::de::{DeTable, DeValue};
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::faults::Fault;
-use super::keys::{ROOT, Table, Under};
+use super::keys::{Key, ROOT, Table, Under};
 use super::lost::Lost;
 use super::path::Path;
 use super::values::{self, Wrong};
 
 /// Takes the unknown keys out of the file, with a fault for each.
-pub(super) fn take_unknown(file: &mut DeTable<'_>) -> Lost {
-    let mut lost = Lost::default();
-    take_from(file, ROOT, &Path::default(), &mut lost);
-    lost
+pub(super) fn take_unknown(file: &mut DeTable<'_>, lost: &mut Lost) {
+    take_from(file, ROOT, &Path::default(), lost);
 }
 
 fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost) {
@@ -26,13 +26,10 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
     for key in &strange {
         if let Some((place, value)) = file.remove_entry(key.as_str()) {
             let meant = values::nearest(key, names.clone());
-            lost.add(path, meant);
-            // What refers to a table in it is no fault of its own.
-            if let (Some(meant), DeValue::Table(tables)) = (meant, value.get_ref()) {
-                let path = path.key(meant);
-                for name in tables.keys() {
-                    lost.add(&path, Some(name.get_ref()));
-                }
+            let under = known.iter().find(|known| Some(known.name) == meant);
+            match (under, meant) {
+                (Some(under), Some(_)) if is_moved(file, &place, value, under) => {}
+                _ => lost.add(path, meant),
             }
             lost.faults.add_at(place.span().start, || {
                 let help = match meant {
@@ -67,6 +64,31 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
     }
 }
 
+/// Puts a table under the key that was meant, if there is room. What is wrong in it is told then.
+fn is_moved<'t>(
+    file: &mut DeTable<'t>,
+    place: &Spanned<DeString<'t>>,
+    value: Spanned<DeValue<'t>>,
+    meant: &'static Key,
+) -> bool {
+    if !value.get_ref().is_table() || matches!(meant.under, Under::Value(..)) {
+        return false;
+    }
+    let Some(there) = file.get_mut(meant.name) else {
+        let key = Spanned::new(place.span(), Cow::Borrowed(meant.name));
+        file.insert(key, value);
+        return true;
+    };
+    let (DeValue::Table(there), DeValue::Table(tables)) = (there.get_mut(), value.into_inner())
+    else {
+        return false;
+    };
+    for (name, table) in tables {
+        there.entry(name).or_insert(table);
+    }
+    true
+}
+
 /// Takes out tables whose names are too long. Each fault below such a table would repeat its name.
 fn take_long(tables: &mut DeTable<'_>, path: &Path, lost: &mut Lost) {
     let long: Vec<String> = (tables.keys())
@@ -99,15 +121,22 @@ fn take_dotted(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut L
         .filter(|(_, table)| is_dotted(table.get_ref()));
     let dotted: Vec<String> = dotted.map(|(name, _)| name.get_ref().to_string()).collect();
     for name in &dotted {
-        let table = tables.remove(name.as_str());
-        let under = table.iter().filter_map(|table| table.get_ref().as_table());
-        for key in under.flat_map(DeTable::keys) {
+        let table = tables.remove(name.as_str()).map(Spanned::into_inner);
+        let Some(DeValue::Table(under)) = table else {
+            continue;
+        };
+        for (key, value) in under {
             let whole = format!("{name}.{}", key.get_ref());
-            lost.add(path, Some(&whole));
             let help = path.key(&whole);
             let help = format!("write [{help}] if the dot is a part of the name");
-            let path = path.key(name).key(key.as_ref());
-            lost.faults.add(unknown(path, key.span(), help));
+            let at = path.key(name).key(key.as_ref());
+            lost.faults.add(unknown(at, key.span(), help));
+            if tables.contains_key(whole.as_str()) || is_dotted(value.get_ref()) {
+                lost.add(path, Some(&whole));
+            } else {
+                // What is wrong in it is told too.
+                tables.insert(Spanned::new(key.span(), Cow::Owned(whole)), value);
+            }
         }
     }
 }

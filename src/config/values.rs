@@ -1,20 +1,20 @@
 //! The values of routes.toml: text in, a checked value out, or what is wrong and what to write.
 
+mod addresses;
 #[cfg(test)]
 mod tests;
 mod unicode;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
-use ipnet::IpNet;
+use humantime::DurationError;
 
 use super::keys::Kind;
-use crate::backend::{Target, is_forbidden};
 use crate::routing::Pattern;
-use crate::tls::ServerName;
+pub(super) use addresses::{bind, endpoint, network};
 pub(super) use unicode::to_ascii;
 
 /// Bytes of the name of a listener, backend or route.
@@ -47,10 +47,22 @@ pub(super) fn duration(text: &str, kind: &Kind) -> Result<Duration, Wrong> {
     match (humantime::parse_duration(text), kind) {
         (Ok(duration), Kind::Duration(range)) if range.contains(&duration) => Ok(duration),
         (Ok(_), _) => out_of_range(&format!("{text:?}"), kind),
-        (Err(error), _) => wrong(
-            format!("{text:?} is no duration: {error}"),
-            "write a number with a unit, such as \"500ms\", \"5s\" or \"75m\"",
-        ),
+        (Err(error), _) => {
+            let why = match error {
+                DurationError::UnknownUnit { unit, .. } if unit.is_empty() => {
+                    ": its unit is missing".to_owned()
+                }
+                DurationError::UnknownUnit { unit, .. } => format!(": {unit:?} is not a unit"),
+                DurationError::InvalidCharacter(_)
+                | DurationError::NumberExpected(_)
+                | DurationError::NumberOverflow
+                | DurationError::Empty => String::new(),
+            };
+            wrong(
+                format!("{text:?} is not a duration{why}"),
+                "write a number and a unit, such as \"500ms\", \"5s\" or \"75m\"",
+            )
+        }
     }
 }
 
@@ -60,7 +72,7 @@ pub(super) fn size<T: TryFrom<u64>>(text: &str, kind: &Kind) -> Result<T, Wrong>
             T::try_from(size).or_else(|_| out_of_range(&format!("{text:?}"), kind))
         }
         (Ok(_), _) => out_of_range(&format!("{text:?}"), kind),
-        (Err(_), _) => wrong(format!("{text:?} is no size"), what_to_write(kind)),
+        (Err(_), _) => wrong(format!("{text:?} is not a size"), what_to_write(kind)),
     }
 }
 
@@ -95,7 +107,7 @@ fn what_to_write(kind: &Kind) -> String {
         }
         Kind::Duration(range) => {
             let [least, most] = [*range.start(), *range.end()].map(humantime::format_duration);
-            format!("write a duration from {least} to {most}")
+            format!("write a duration from \"{least}\" to \"{most}\"")
         }
         Kind::Size(range) => {
             let [least, most] = [range.start(), range.end()].map(|size| size >> 10);
@@ -117,109 +129,9 @@ pub(super) fn name(text: &str) -> Result<(), Wrong> {
         Ok(())
     } else {
         wrong(
-            format!("{text:?} is no name"),
+            format!("{text:?} is not a name"),
             "write up to 64 of A-Z a-z 0-9 _ . - and begin with a letter or digit",
         )
-    }
-}
-
-/// An address that listens; port 0 lets the kernel choose.
-pub(super) fn bind(text: &str) -> Result<SocketAddr, Wrong> {
-    if let Ok(address) = text.parse() {
-        return Ok(canonical(address));
-    }
-    let message = format!("{text:?} is no address with a port");
-    match (
-        text.parse::<IpAddr>(),
-        text.trim_start_matches(':').parse::<u16>(),
-    ) {
-        (Ok(ip), _) => wrong(
-            format!("{text:?} has no port"),
-            format!("write \"{}\"", SocketAddr::new(ip, 443)),
-        ),
-        (_, Ok(port)) => wrong(
-            message,
-            format!("write \"[::]:{port}\" for every address of this machine"),
-        ),
-        _ => wrong(
-            message,
-            "write an IP address, such as \"[::]:443\" or \"127.0.0.1:443\"; names are not resolved here",
-        ),
-    }
-}
-
-/// `host:port` of an endpoint.
-pub(super) fn endpoint(text: &str) -> Result<Target, Wrong> {
-    if let Ok(address) = text.parse::<SocketAddr>() {
-        return endpoint_address(text, canonical(address));
-    }
-    let no_port = |help: String| wrong(format!("{text:?} has no port"), help);
-    let bare = text.trim_start_matches('[').trim_end_matches(']');
-    if let Ok(ip) = bare.parse::<IpAddr>() {
-        let whole = SocketAddr::new(ip, 443);
-        return match text
-            .rsplit_once(':')
-            .map(|(ip, port)| (ip.parse(), port.parse()))
-        {
-            Some((Ok(ip), Ok(port))) => {
-                let split = SocketAddr::new(IpAddr::V6(ip), port);
-                no_port(format!("write \"{split}\" or \"{whole}\""))
-            }
-            _ => no_port(format!("write \"{whole}\"")),
-        };
-    }
-    if let Some((_, rest)) = text.split_once("://") {
-        let authority = rest.split('/').next().unwrap_or(rest);
-        return wrong(
-            format!("{text:?} is a URL"),
-            format!("write \"{authority}\", as host:port"),
-        );
-    }
-    let Some((host, port)) = text.rsplit_once(':') else {
-        let host = host_name(text)?;
-        return no_port(format!("write \"{host}:443\""));
-    };
-    let Ok(port @ 1..) = port.parse::<u16>() else {
-        return wrong(
-            format!("{port:?} in {text:?} is no port"),
-            "write a number from 1 to 65535",
-        );
-    };
-    Ok(Target::Name {
-        host: host_name(host)?.into(),
-        port,
-    })
-}
-
-fn endpoint_address(text: &str, address: SocketAddr) -> Result<Target, Wrong> {
-    if address.port() == 0 {
-        wrong(
-            format!("{text:?} has no port to dial"),
-            format!("write \"{}\"", SocketAddr::new(address.ip(), 443)),
-        )
-    } else if is_forbidden(address.ip()) {
-        wrong(
-            format!("{text:?} is no address to dial"),
-            "write the address of the host",
-        )
-    } else {
-        Ok(Target::Address(address))
-    }
-}
-
-/// A name for the resolver. A trailing dot keeps it from its search list.
-fn host_name(host: &str) -> Result<String, Wrong> {
-    let (relative, dot) = match host.strip_suffix('.') {
-        Some(relative) => (relative, "."),
-        None => (host, ""),
-    };
-    let ascii = to_ascii("", relative)?;
-    match ServerName::parse(ascii.as_bytes()) {
-        Ok(name) => Ok(format!("{name}{dot}")),
-        Err(reason) => wrong(
-            format!("{host:?} is no host name: {}", reason.0),
-            "write \"host:port\", such as \"fleet-1.internal:8220\" or \"[fd00::1]:8220\"",
-        ),
     }
 }
 
@@ -247,38 +159,21 @@ pub(super) fn server_name(text: &str) -> Result<Pattern, Wrong> {
         format!("a hello carries no scheme, port or path: write {host:?}")
     } else if let Some(name) = text.strip_suffix('.') {
         format!("write {name:?}")
+    } else if let Some(suffix) = text.strip_prefix('.') {
+        format!("write \"**.{suffix}\" for the names below {suffix}")
+    } else if text.is_empty() {
+        "write a name; connections without one are taken by no_server_name = true".to_owned()
+    } else if text
+        .split([',', ' '])
+        .filter(|name| !name.is_empty())
+        .count()
+        > 1
+    {
+        "write each name in quotes of its own, with commas between them".to_owned()
     } else {
         "write a host name, such as \"fleet.example.com\"".to_owned()
     };
-    wrong(format!("{text:?} is no server name: {}", reason.0), help)
-}
-
-/// A network without host bits.
-pub(super) fn network(text: &str) -> Result<IpNet, Wrong> {
-    if let Ok(ip) = text.parse::<IpAddr>() {
-        return wrong(
-            format!("{text:?} is an address, not a network"),
-            format!("write \"{}\"", IpNet::from(ip.to_canonical())),
-        );
-    }
-    let Some(network) = text.parse::<IpNet>().ok().map(canonical_network) else {
-        return wrong(
-            format!("{text:?} is no network"),
-            "write an address and a prefix length, such as \"10.0.0.0/8\" or \"fd00::/8\"",
-        );
-    };
-    if network.trunc() == network {
-        Ok(network)
-    } else {
-        wrong(
-            format!("{text:?} has bits set behind its prefix"),
-            format!(
-                "write \"{}\", or \"{}\" for the one address",
-                network.trunc(),
-                IpNet::from(network.addr())
-            ),
-        )
-    }
+    wrong(format!("{text:?} is not a server name: {}", reason.0), help)
 }
 
 pub(super) fn alpn(text: &str) -> Result<Box<[u8]>, Wrong> {
@@ -286,29 +181,9 @@ pub(super) fn alpn(text: &str) -> Result<Box<[u8]>, Wrong> {
         Ok(text.as_bytes().into())
     } else {
         wrong(
-            format!("{text:?} is no ALPN protocol"),
+            format!("{text:?} is not an ALPN protocol"),
             "write 1 to 255 bytes, such as \"h2\" or \"http/1.1\"",
         )
-    }
-}
-
-fn canonical(address: SocketAddr) -> SocketAddr {
-    match address.ip().to_canonical() {
-        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
-        IpAddr::V6(_) => address,
-    }
-}
-
-/// `::ffff:10.0.0.0/104` is 10.0.0.0/8.
-fn canonical_network(network: IpNet) -> IpNet {
-    match (
-        network.addr().to_canonical(),
-        network.prefix_len().checked_sub(96),
-    ) {
-        (ip @ IpAddr::V4(_), Some(prefix)) if network.addr().is_ipv6() => {
-            IpNet::new(ip, prefix).unwrap_or(network)
-        }
-        _ => network,
     }
 }
 

@@ -53,7 +53,7 @@ impl Steps {
     pub(super) fn prepare(mut self, loaded: Loaded) -> Result<(Self, Change), Rejected> {
         #[cfg(test)]
         self.gates.preparing.pass();
-        for warning in loaded.warnings.lines() {
+        for warning in loaded.warnings.warning_lines() {
             tracing::warn!("{warning}");
         }
         let Loaded {

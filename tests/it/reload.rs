@@ -275,7 +275,7 @@ fn bad_files(toml: &str, taken: SocketAddr) -> Vec<(&'static str, Vec<u8>, &'sta
         (
             "duplicate key",
             [toml.as_bytes(), b"\n[limits]\n"].concat(),
-            "duplicate",
+            "limits: this header is here twice",
         ),
         ("10 MB", vec![b'#'; 10 << 20], "larger than"),
         ("not UTF-8", vec![0xff, 0xfe], "UTF-8"),

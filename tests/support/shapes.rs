@@ -122,12 +122,19 @@ fn syntax() -> Vec<Shape> {
     let level = format!("{{{}=", ["a"; 79].join("."));
     let deep = |n| format!("k{n}={}1{}\n", level.repeat(79), "}".repeat(79));
     let deep: String = (0..10).map(deep).collect();
+    let (twice, keys) = fill(
+        &format!("{head}[log]\n"),
+        |_| "connections=\"all\"\n".to_owned(),
+        "",
+    );
     vec![
         one("arrays in arrays", "x=", "[", ""),
         one("tables in tables", "x=", "{a=", ""),
         shape("deep tables", (deep + &head, 1)),
         one("a key of many parts", "a", ".a", "=1\n"),
-        one("errors of syntax", "", "=\n", ""),
+        shape("errors of syntax", fill(&head, |_| "=\n".to_owned(), "")),
+        shape("keys that are there twice", (twice, keys - 1)),
+        one("a list that is not closed", "x=[", "\n", ""),
         one("errors of syntax in one line", "", "=", ""),
         shape("many keys of many parts", (fill("", dotted, &head).0, 1)),
     ]

@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::config::checks::{self, Read};
 use crate::config::lost::Lost;
 use crate::config::notes::Notes;
 use crate::config::path::Path;
@@ -36,18 +37,23 @@ pub(super) fn routes(listeners: &[Listener], backends: &[Backend], notes: &mut N
         lost: &lost,
         comparisons: Cell::new(COMPARISONS),
     };
-    let listeners = listeners.iter().map(|listener| &listener.name);
-    let listeners = names("listener", listeners.collect());
-    let backends = backends.iter().map(|backend| &backend.name);
-    let backends = names("backend", backends.collect());
-    let routes = routes.into_iter().filter_map(|name| {
+    let of_listeners = listeners.iter().map(|listener| &listener.name);
+    let names_of_listeners = names("listener", of_listeners.collect());
+    let of_backends = backends.iter().map(|backend| &backend.name);
+    let names_of_backends = names("backend", of_backends.collect());
+    let read = |name| {
         let mut section = notes.section(&["routes", name]);
         section.check_name(name);
-        let route = route(name, [&listeners, &backends], &mut section);
-        has_its_conditions(&route, &section).then_some(route)
-    });
-    let routes = routes.collect();
-    Table::build(routes).unwrap_or_else(|ties| {
+        route(
+            name,
+            [&names_of_listeners, &names_of_backends],
+            &mut section,
+        )
+    };
+    let routes: Vec<Read> = routes.into_iter().map(read).collect();
+    checks::routes(&routes, listeners, backends, notes);
+    let whole = routes.into_iter().filter(|read| read.has_its_conditions);
+    Table::build(whole.map(|read| read.route).collect()).unwrap_or_else(|ties| {
         for tie in ties {
             report_tie(&tie, notes);
         }
@@ -59,18 +65,21 @@ fn route(
     name: &str,
     [listeners, backends]: [&Names<'_>; 2],
     section: &mut Section<'_, '_>,
-) -> Route {
+) -> Read {
     let no_server_name = section.read("no_server_name", values::boolean);
     let no_server_name = no_server_name.unwrap_or_default();
     if section.value("server_names").is_none()
         && !no_server_name
         && !section.is_lost("no_server_name")
     {
-        section.require("server_names", "takes no connection");
+        section.require(
+            "server_names",
+            "it has neither server_names nor no_server_name = true, and takes no connection",
+        );
     }
-    section.require("backend", "leads nowhere");
+    section.require("backend", "it has no backend, and leads nowhere");
     let backend = section.read("backend", |name, _| backends.position(name));
-    Route {
+    let route = Route {
         name: Arc::from(name),
         server_names: section.list("server_names", values::server_name),
         no_server_name,
@@ -80,6 +89,11 @@ fn route(
         alpn: section.list("alpn", values::alpn),
         clients: section.list("clients", values::network),
         backend: backend.unwrap_or(0),
+    };
+    Read {
+        has_its_conditions: has_its_conditions(&route, section),
+        has_its_names: backend.is_some() && has_its_names(section),
+        route,
     }
 }
 
@@ -94,6 +108,15 @@ fn has_its_conditions(route: &Route, section: &Section<'_, '_>) -> bool {
         && !is_gone("clients", route.clients.is_empty())
 }
 
+fn has_its_names(section: &Section<'_, '_>) -> bool {
+    let left = &section.notes.left;
+    !(section
+        .notes
+        .lost
+        .may_have(&section.path, &["listeners", "backend"]))
+        && !left.contains_key(&section.path.key("listeners"))
+}
+
 impl Names<'_> {
     /// The position of what is named; that of another one if it was taken out with a fault.
     fn position(&self, name: &str) -> Result<usize, Wrong> {
@@ -101,9 +124,10 @@ impl Names<'_> {
             return Ok(position);
         }
         let kind = self.kind;
-        let table = Path::of(&[&format!("{kind}s"), name]);
-        let none_is_left = self.all.is_empty() && self.lost.has(&Path::of(&[&format!("{kind}s")]));
-        if none_is_left || self.lost.has(&table) {
+        let tables = Path::of(&[&format!("{kind}s")]);
+        let table = tables.key(name);
+        let none_is_left = self.all.is_empty() && self.lost.has(&tables);
+        if none_is_left || self.lost.has(&table) || self.lost.is_unclear(&tables) {
             return Ok(0);
         }
         Err(Wrong {

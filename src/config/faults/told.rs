@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::{Fault, Faults};
+use super::{Fault, Faults, First};
 use crate::config::path::Path;
 
 /// One thing that is wrong with a file, or probably not meant.
@@ -44,14 +44,19 @@ pub struct ToldOther<'f> {
 }
 
 impl Faults {
-    /// The first faults, in the order of their places.
-    pub fn told(&self) -> impl Iterator<Item = ToldFault<'_>> {
-        self.first.iter().map(|fault| self.tell(fault))
+    /// The first errors, in the order of their places, and how many more there are.
+    pub fn told_errors(&self) -> (Vec<ToldFault<'_>>, usize) {
+        self.tell_all(&self.errors)
     }
 
-    /// How many there are behind those.
-    pub const fn not_shown(&self) -> usize {
-        self.more
+    /// The same for the warnings.
+    pub fn told_warnings(&self) -> (Vec<ToldFault<'_>>, usize) {
+        self.tell_all(&self.warnings)
+    }
+
+    fn tell_all<'f>(&'f self, found: &'f First) -> (Vec<ToldFault<'f>>, usize) {
+        let faults = found.faults.iter().map(|fault| self.tell(fault));
+        (faults.collect(), found.more)
     }
 
     fn tell<'f>(&'f self, fault: &'f Fault) -> ToldFault<'f> {

@@ -1,0 +1,109 @@
+//! What is probably not meant, of the routes and of what they name.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::backend::Target;
+use crate::config::notes::Notes;
+use crate::config::path::Path;
+use crate::config::{Backend, Listener};
+use crate::routing::{Pattern, Route};
+
+/// A route as far as it could be read.
+pub(in crate::config) struct Read {
+    pub(in crate::config) route: Route,
+    /// Whether it has every condition that it has in the file.
+    pub(in crate::config) has_its_conditions: bool,
+    /// Whether the backend and the listeners are those that it has in the file.
+    pub(in crate::config) has_its_names: bool,
+}
+
+/// What deserves a warning, also beside faults and where routes tie.
+pub(in crate::config) fn routes(
+    routes: &[Read],
+    listeners: &[Listener],
+    backends: &[Backend],
+    notes: &mut Notes<'_>,
+) {
+    let are_whole = notes.lost.is_whole(&Path::of(&["routes"]));
+    if !routes.is_empty() && are_whole && routes.iter().all(|read| read.has_its_names) {
+        unused_backends(routes, backends, notes);
+        unused_listeners(routes, listeners, notes);
+    }
+    for Read { route, .. } in routes {
+        if !route.alpn.is_empty() {
+            notes.warn(
+                &Path::of(&["routes", &route.name, "alpn"]),
+                "an Elastic Agent that connects directly offers no ALPN, and is not taken"
+                    .to_owned(),
+                "leave it out, or write a second route without it",
+            );
+        }
+    }
+    own_names(routes, backends, notes);
+}
+
+fn unused_backends(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>) {
+    let used: HashSet<usize> = routes.iter().map(|read| read.route.backend).collect();
+    for (index, backend) in backends.iter().enumerate() {
+        if !used.contains(&index) {
+            notes.warn(
+                &Path::of(&["backends", &backend.name]),
+                "no route leads to this backend".to_owned(),
+                "write a route to it, or leave it out",
+            );
+        }
+    }
+}
+
+fn unused_listeners(routes: &[Read], listeners: &[Listener], notes: &mut Notes<'_>) {
+    if routes.iter().any(|read| read.route.listeners.is_empty()) {
+        return;
+    }
+    let reached: HashSet<&str> = (routes.iter().flat_map(|read| &read.route.listeners))
+        .map(|name| &**name)
+        .collect();
+    for listener in listeners {
+        if !reached.contains(&*listener.name) {
+            notes.warn(
+                &Path::of(&["listeners", &listener.name]),
+                "no route takes connections of this listener".to_owned(),
+                "name it in the listeners of a route, or leave it out",
+            );
+        }
+    }
+}
+
+/// An endpoint under the very name that clients use. That name leads clients to portway, and most often it leads
+/// portway there too. A name that only a wildcard takes is no such sign: the nodes of a cluster have names of
+/// their own below the one that clients use, and `**` takes every name.
+fn own_names(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>) {
+    let mut names: HashMap<&str, Path> = HashMap::new();
+    for Read { route, .. } in routes {
+        let list = Path::of(&["routes", &route.name, "server_names"]);
+        for (index, pattern) in route.server_names.iter().enumerate() {
+            if let Pattern::Exact(name) = pattern {
+                let place = || notes.element(&list, index);
+                names.entry(name.as_str()).or_insert_with(place);
+            }
+        }
+    }
+    for backend in backends {
+        let list = Path::of(&["backends", &backend.name, "endpoints"]);
+        for (index, endpoint) in backend.endpoints.iter().enumerate() {
+            let Target::Name { host, .. } = endpoint else {
+                continue;
+            };
+            if let Some(name) = names.get(host.strip_suffix('.').unwrap_or(host)) {
+                let endpoint = notes.element(&list, index);
+                notes.warn_of_both(
+                    [&endpoint, name],
+                    format!(
+                        "clients reach portway by the name {host}: if portway looks it up and finds \
+                         itself too, no connection gets further"
+                    ),
+                    "write the address of the server, or a name by which portway's host finds the server",
+                );
+            }
+        }
+    }
+}

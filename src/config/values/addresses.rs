@@ -1,0 +1,221 @@
+//! Addresses of routes.toml: those that listen, those of endpoints, and networks.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::IpNet;
+
+use super::unicode::to_ascii;
+use super::{Wrong, wrong};
+use crate::backend::{Target, is_forbidden};
+use crate::tls::ServerName;
+
+/// An address that listens; port 0 lets the kernel choose.
+pub(in crate::config) fn bind(text: &str) -> Result<SocketAddr, Wrong> {
+    if let Ok(address) = text.parse() {
+        return Ok(canonical(address));
+    }
+    several(text)?;
+    without_port(text)?;
+    let message = format!("{text:?} is not an address with a port");
+    let bare = authority(text);
+    let (host, port) = bare.rsplit_once(':').unwrap_or(("", bare));
+    let help = match (host.trim_end_matches(':'), port.parse::<u16>()) {
+        ("" | "*" | "any" | "::", Ok(port)) => {
+            format!("write \"[::]:{port}\" for every address of this machine")
+        }
+        ("localhost", Ok(port)) => format!("write \"127.0.0.1:{port}\""),
+        (_, Ok(_)) if bare.parse::<SocketAddr>().is_ok() => format!("write {bare:?}"),
+        (host, Err(_)) if host.parse::<Ipv4Addr>().is_ok() || host.starts_with('[') => {
+            return wrong(
+                format!("{port:?} in {text:?} is not a port"),
+                "write a number from 0 to 65535",
+            );
+        }
+        _ => "write an IP address, such as \"[::]:443\" or \"127.0.0.1:443\"; names are not resolved here"
+            .to_owned(),
+    };
+    wrong(message, help)
+}
+
+/// `host:port` of an endpoint.
+pub(in crate::config) fn endpoint(text: &str) -> Result<Target, Wrong> {
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        return endpoint_address(text, canonical(address));
+    }
+    several(text)?;
+    without_port(text)?;
+    if text.contains("://") {
+        let authority = authority(text);
+        let port = match text.split_once("://") {
+            _ if authority.contains(':') => "",
+            Some(("http", _)) => ":80",
+            _ => ":443",
+        };
+        return wrong(
+            format!("{text:?} is a URL"),
+            format!("write \"{authority}{port}\", as host:port"),
+        );
+    }
+    let Some((host, port)) = text.rsplit_once(':') else {
+        let host = host_name(text)?;
+        return wrong(
+            format!("{text:?} has no port"),
+            format!("write the port too, such as \"{host}:443\""),
+        );
+    };
+    let Ok(port @ 1..) = port.parse::<u16>() else {
+        let digits = port.find(|digit: char| !digit.is_ascii_digit());
+        let number = port.split_at(digits.unwrap_or_default()).0;
+        let help = match number.parse::<u16>() {
+            Ok(number @ 1..) => format!("write \"{host}:{number}\", and nothing behind it"),
+            _ => "write a number from 1 to 65535".to_owned(),
+        };
+        return wrong(format!("{port:?} in {text:?} is not a port"), help);
+    };
+    Ok(Target::Name {
+        host: host_name(host)?.into(),
+        port,
+    })
+}
+
+/// Host and port of a URL.
+fn authority(text: &str) -> &str {
+    let rest = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    authority.rsplit('@').next().unwrap_or(authority)
+}
+
+/// Several values in one pair of quotes.
+fn several(text: &str) -> Result<(), Wrong> {
+    let parts = text.split([',', ' ', ';']).filter(|part| !part.is_empty());
+    let is_with_port = |part: &&str| part.contains(':');
+    if parts.clone().filter(is_with_port).count() < 2 {
+        return Ok(());
+    }
+    let values: Vec<String> = parts.map(|part| format!("{part:?}")).collect();
+    wrong(
+        format!("{text:?} is more than one value"),
+        format!("write {}", values.join(", ")),
+    )
+}
+
+/// An IP address alone. One of IPv6 needs brackets, or nobody can tell where its port begins.
+fn without_port(text: &str) -> Result<(), Wrong> {
+    let bare = text.trim_start_matches('[').trim_end_matches(']');
+    let Ok(ip) = bare.parse::<IpAddr>() else {
+        return Ok(());
+    };
+    let whole = SocketAddr::new(ip, 443);
+    let split = text.rsplit_once(':');
+    let help = match split.map(|(ip, port)| (ip.parse(), port.parse())) {
+        Some((Ok(ip), Ok(port))) => {
+            let split = SocketAddr::new(IpAddr::V6(ip), port);
+            format!("write \"{split}\", or \"{whole}\"")
+        }
+        _ => format!("write the port too, such as \"{whole}\""),
+    };
+    wrong(format!("{text:?} has no port"), help)
+}
+
+fn endpoint_address(text: &str, address: SocketAddr) -> Result<Target, Wrong> {
+    if address.port() == 0 {
+        wrong(
+            format!("{text:?} has no port to dial"),
+            format!("write \"{}\"", SocketAddr::new(address.ip(), 443)),
+        )
+    } else if is_forbidden(address.ip()) {
+        wrong(
+            format!("{text:?} is not an address to dial"),
+            "write the address of the host",
+        )
+    } else {
+        Ok(Target::Address(address))
+    }
+}
+
+/// A name for the resolver. A trailing dot keeps it from its search list.
+fn host_name(host: &str) -> Result<String, Wrong> {
+    let (relative, dot) = match host.strip_suffix('.') {
+        Some(relative) => (relative, "."),
+        None => (host, ""),
+    };
+    let ascii = to_ascii("", relative)?;
+    let reason = match ServerName::parse(ascii.as_bytes()) {
+        Ok(name) => return Ok(format!("{name}{dot}")),
+        Err(reason) => reason.0,
+    };
+    let is_digit = |byte: u8| byte.is_ascii_digit() || byte == b'.';
+    let help = if host.contains('*') {
+        "write the name of one server: an endpoint has no wildcard"
+    } else if host.contains(['$', '{']) {
+        "write the name itself: portway replaces no variables"
+    } else if !host.is_empty() && host.trim() != host {
+        "leave the space out"
+    } else if !host.is_empty() && host.bytes().all(is_digit) {
+        return wrong(
+            format!("{host:?} is neither an address nor a host name"),
+            "write four numbers from 0 to 255, or a name",
+        );
+    } else {
+        "write \"host:port\", such as \"fleet-1.internal:8220\" or \"[fd00::1]:8220\""
+    };
+    wrong(format!("{host:?} is not a host name: {reason}"), help)
+}
+
+/// A network without host bits.
+pub(in crate::config) fn network(text: &str) -> Result<IpNet, Wrong> {
+    if let Ok(ip) = text.parse::<IpAddr>() {
+        return wrong(
+            format!("{text:?} is an address, not a network"),
+            format!("write \"{}\"", IpNet::from(ip.to_canonical())),
+        );
+    }
+    let Some(network) = text.parse::<IpNet>().ok().map(canonical_network) else {
+        let help = match text
+            .split_once('/')
+            .map(|(ip, mask)| (ip.parse(), mask.parse()))
+        {
+            Some((Ok(ip), Ok(mask))) => IpNet::with_netmask(ip, mask).ok(),
+            _ => None,
+        };
+        let help = match (help, text) {
+            (Some(network), _) => format!("write \"{network}\""),
+            (None, "*" | "all" | "any" | "ALL") => "leave the key out for all clients".to_owned(),
+            _ => "write an address and a prefix length, such as \"10.0.0.0/8\" or \"fd00::/8\""
+                .to_owned(),
+        };
+        return wrong(format!("{text:?} is not a network"), help);
+    };
+    if network.trunc() == network {
+        Ok(network)
+    } else {
+        wrong(
+            format!("{text:?} has bits set behind its prefix"),
+            format!(
+                "write \"{}\", or \"{}\" for the one address",
+                network.trunc(),
+                IpNet::from(network.addr())
+            ),
+        )
+    }
+}
+
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// `::ffff:10.0.0.0/104` is 10.0.0.0/8.
+fn canonical_network(network: IpNet) -> IpNet {
+    match (
+        network.addr().to_canonical(),
+        network.prefix_len().checked_sub(96),
+    ) {
+        (ip @ IpAddr::V4(_), Some(prefix)) if network.addr().is_ipv6() => {
+            IpNet::new(ip, prefix).unwrap_or(network)
+        }
+        _ => network,
+    }
+}
