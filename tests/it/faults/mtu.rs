@@ -24,8 +24,7 @@ fn says(line: &Value, words: &str) -> bool {
 fn a_hello_whose_large_packets_are_lost_is_told_from_one_that_never_came() {
     beside_a_far_network(|far| {
         let backend = Backend::digesting();
-        let limits = "client_hello_timeout = \"2s\"";
-        let toml = config(&[backend.address()], limits, "");
+        let toml = config(&[backend.address()], "", "");
         let bind = format!("bind = [\"{NEAR}:0\"]");
         let portway = Portway::start(&toml.replace("bind = [\"127.0.0.1:0\"]", &bind));
         let end = far.behind_a_hop(1280);
