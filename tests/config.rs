@@ -372,10 +372,21 @@ fn a_file_that_makes_very_many_series_is_warned_of_with_their_number() {
         let loaded = parse_shown(text, "routes.toml");
         loaded.warnings.render(false)
     };
+    let number = |warning: &str| {
+        let told = warning.split(" series of metrics").next().unwrap();
+        let number = told.rsplit(' ').next().unwrap();
+        number.parse::<usize>().unwrap()
+    };
     let any = warnings(&many_pairs(100, |_| String::new()));
-    let told = any.split(" series of metrics").next().unwrap();
-    let number = told.rsplit(' ').next().unwrap();
-    assert!(number.parse::<usize>().unwrap() > 100 * 100 * 5, "{any}");
+    assert!(number(&any) > 100 * 100 * 5, "{any}");
+    assert!(any.contains("write in each route"), "{any}");
+    let endpoints: Vec<String> = (0..10_000).map(|n| format!("n{n}.internal:443")).collect();
+    let many = warnings(&format!(
+        "listeners.agents.bind = [\"[::]:443\"]\nbackends.fleet.endpoints = {endpoints:?}\n\
+         routes.fleet = {{ server_names = [\"**\"], backend = \"fleet\" }}\n"
+    ));
+    assert!(number(&many) > 10_000 * 7, "{many}");
+    assert!(!many.contains("write in each route"), "{many}");
     let own = warnings(&many_pairs(100, |n| format!("listeners = [\"l{n}\"]\n")));
     assert_eq!(own, "");
 }

@@ -27,6 +27,9 @@ const PAIRS: usize = 50_000;
 /// Series of metrics. The page has some 100 bytes of each, and a scraper keeps them all.
 const SERIES: usize = 50_000;
 
+const NAME_LISTENERS: &str =
+    "write in each route which listeners it is for, or divide the file among several portways";
+
 /// An address that portway listens on.
 struct Bound {
     address: SocketAddr,
@@ -47,35 +50,43 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
 fn series(settings: &Settings, notes: &mut Notes<'_>) {
     let joins = settings.routes.joins();
     let listeners = settings.listeners.iter();
+    let endpoints = || settings.backends.iter().flat_map(|one| &one.endpoints);
+    let is_name = |endpoint: &&Target| matches!(endpoint, Target::Name { .. });
     let census = Census {
         listeners: settings.listeners.len(),
         pairs: (listeners.map(|listener| joins.count(&listener.name))).sum(),
         routes: settings.routes.routes().len(),
         backends: settings.backends.len(),
-        endpoints: (settings.backends.iter())
-            .map(|backend| backend.endpoints.len())
-            .sum(),
+        endpoints: endpoints().count(),
+        names: endpoints().filter(is_name).count(),
     };
-    let path = Path::of(&["listeners"]);
-    let help =
-        "write in each route which listeners it is for, or divide the file among several portways";
+    let pairs = Census {
+        pairs: census.pairs,
+        ..Census::default()
+    };
+    let [all, pairs] = [census, pairs].map(|census| census.series());
     if census.pairs > PAIRS {
         notes.fault(
-            &path,
+            &Path::of(&["listeners"]),
             format!(
                 "the routes join {} pairs of a listener and a backend; {PAIRS} is the most, because \
                  each pair has its own counters",
                 census.pairs
             ),
-            help,
+            NAME_LISTENERS,
         );
-    } else if census.series() > SERIES {
+    } else if all > SERIES {
+        let (key, help) = if pairs > all / 2 {
+            ("listeners", NAME_LISTENERS)
+        } else {
+            ("backends", "divide the file among several portways")
+        };
         notes.warn(
-            &path,
+            &Path::of(&[key]),
             format!(
-                "the file makes {} series of metrics, which costs memory here and at the scraper: each \
-                 listener has some for each backend that its connections can reach",
-                census.series()
+                "the file makes {all} series of metrics, which cost memory here and at the scraper: \
+                 {pairs} for pairs of a listener and a backend that a route joins, {} for the rest",
+                all - pairs
             ),
             help,
         );

@@ -17,6 +17,8 @@ pub struct Census {
     pub backends: usize,
     /// Endpoints of all backends.
     pub endpoints: usize,
+    /// Endpoints that are names, which have a few series more.
+    pub names: usize,
 }
 
 /// How many series one of each has.
@@ -27,6 +29,8 @@ static EACH: LazyLock<Census> = LazyLock::new(|| {
     drop(registry.route("r"));
     drop(registry.backend("b"));
     drop(registry.endpoint("b", "e"));
+    registry.endpoint("b", "n").resolution();
+    registry.publish();
     let page = registry.exporter.render();
     let mut each = Census::default();
     for line in page.lines().filter(|line| !line.starts_with('#')) {
@@ -37,12 +41,15 @@ static EACH: LazyLock<Census> = LazyLock::new(|| {
             each.listeners += 1;
         } else if has("route=\"") {
             each.routes += 1;
-        } else if has("endpoint=\"") {
+        } else if has("endpoint=\"e\"") {
             each.endpoints += 1;
+        } else if has("endpoint=\"n\"") {
+            each.names += 1;
         } else if has("backend=\"") {
             each.backends += 1;
         }
     }
+    each.names -= each.endpoints;
     each
 });
 
@@ -56,6 +63,7 @@ impl Census {
             (self.routes, each.routes),
             (self.backends, each.backends),
             (self.endpoints, each.endpoints),
+            (self.names, each.names),
         ]
         .into_iter()
         .fold(0, |sum, (count, each)| {

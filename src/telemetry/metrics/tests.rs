@@ -518,13 +518,15 @@ fn a_census_counts_the_series_of_a_page() {
     for number in 0..5 {
         drop(registry.route(&number.to_string()));
         drop(registry.endpoint("x", &number.to_string()));
+        registry.endpoint("y", &number.to_string()).resolution();
     }
     let census = Census {
         listeners: 3,
         pairs: 6,
         routes: 5,
         backends: 2,
-        endpoints: 5,
+        endpoints: 10,
+        names: 5,
     };
     assert_eq!(series(&registry) - before, census.series());
 }
