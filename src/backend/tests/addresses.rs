@@ -221,13 +221,27 @@ fn a_family_that_failed_is_tried_again_where_it_would_be_used() {
 fn an_endpoint_of_two_families_takes_no_more_connections_than_one_of_a_single_family() {
     let fixture = fixture(Balance::LeastConnections, &["es.test:1", A]);
     set(fixture.endpoint(), &[V4[0], V6[0]]);
-    let held: Vec<_> = (0..100)
-        .map(|_| fixture.candidates(0.0).remove(0))
-        .map(|first| first.endpoint.enter(&first.address))
-        .collect();
-    assert_eq!(fixture.endpoint().connections(), 50);
-    assert_eq!(fixture.address(V6[0]).connections(), 0);
-    drop(held);
+    let enter_hundred = || {
+        let firsts = (0..100).map(|_| fixture.candidates(0.0).remove(0));
+        let held = firsts.map(|first| first.endpoint.enter(&first.address));
+        held.collect::<Vec<_>>()
+    };
+    let counts = || [V4[0], V6[0]].map(|address| fixture.address(address).connections());
+    let _held = enter_hundred();
+    assert_eq!(counts(), [50, 0]);
+    // The other family takes the place of one that cannot be reached.
+    fixture.fail_address(V4[0], 0.0);
+    let _more = enter_hundred();
+    assert_eq!(counts(), [50, 75]);
+    let states = [AddressState::Failed, AddressState::Healthy];
+    assert_eq!(
+        fixture
+            .states()
+            .into_iter()
+            .map(|it| it.1)
+            .collect::<Vec<_>>(),
+        states
+    );
 }
 
 #[test]
