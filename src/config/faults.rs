@@ -71,6 +71,19 @@ struct First {
     more: usize,
 }
 
+impl First {
+    /// A place is shown, and a part of a character cannot be.
+    fn of_whole_characters(mut self, text: &str) -> Self {
+        for fault in &mut self.faults {
+            let other = fault.other.as_mut().map(|(span, _)| span);
+            for span in [&mut fault.span].into_iter().chain(other) {
+                *span = text.floor_char_boundary(span.start)..text.ceil_char_boundary(span.end);
+            }
+        }
+        self
+    }
+}
+
 /// Collects the first faults of a file.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -147,8 +160,8 @@ impl Faults {
             file: file.to_owned(),
             text: Some(text.to_owned()),
             hash: Some(crc32fast::hash(text.as_bytes())),
-            errors: errors.first(),
-            warnings: warnings.first(),
+            errors: errors.first().of_whole_characters(text),
+            warnings: warnings.first().of_whole_characters(text),
         }
     }
 

@@ -40,6 +40,24 @@ fn a_statement_ends_where_the_next_one_begins_also_if_its_brackets_are_open() {
     );
 }
 
+#[test]
+fn what_is_told_of_a_line_with_odd_spaces_has_its_place() {
+    let told = |text: &str| {
+        let faults = crate::config::parse(text, "routes.toml").map(|loaded| loaded.warnings);
+        faults.unwrap_or_else(|faults| faults).render(true)
+    };
+    for line in [
+        "\"\"\"\"\"\"\u{a0}[",
+        "a \u{a0}b",
+        "\u{3000}= 1",
+        "[a.\u{a0}]",
+        "limits.drain_timeout = 1  \u{a0}s",
+        "a = \"b\"\u{a0}",
+    ] {
+        assert!(told(line).contains("1:"), "{line}");
+    }
+}
+
 const PIECES: &[&str] = &[
     "a",
     "=",

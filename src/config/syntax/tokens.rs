@@ -222,7 +222,7 @@ impl<'t> Cursor<'t> {
             to.next();
         }
         let rest = self.text_of(self.start()..to.end.max(self.start()));
-        rest.trim().trim_end_matches(';')
+        rest.trim_end_matches([' ', '\t', ';'])
     }
 
     /// Whether a statement begins in this line, where such a bracket is open. In a list of strings no bare word

@@ -91,7 +91,7 @@ fn nothing_more(cursor: &mut Cursor<'_>, wanted: &Wanted<'_>, start: usize) -> R
             broken(at, "a number has no commas", format!("write {digits}"))
         }
         (Some(Kind::Duration(_) | Kind::Size(_)), Some(TokenKind::Atom)) => broken(
-            start..end + next.len(),
+            start..start + line.len(),
             format!("{line} is not in quotes"),
             format!("write {line:?}"),
         ),
