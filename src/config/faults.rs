@@ -1,55 +1,21 @@
 //! What is wrong with a routes.toml, where, and what to write instead.
 
+mod found;
 mod told;
 
 use std::fmt;
 use std::mem;
 use std::ops::Range;
 
-use super::path::{Path, shorten};
-pub use told::ToldFault;
-
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 
-/// More faults than anybody repairs in one go; a file of garbage has thousands. The rest is counted.
-const SHOWN: usize = 50;
-/// Characters of a message, of which a value of the file may be a part.
-const LONGEST_TEXT: usize = 300;
+use super::path::Path;
+use found::First;
+pub(super) use found::{Fault, Found};
+pub use told::ToldFault;
+
 /// Bytes of a line that is shown with a mark under it; of a longer one only the place is told.
 const LONGEST_LINE: usize = 1000;
-
-/// One thing that is wrong with the file, or (as a warning) probably not meant.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
-    /// Bytes of the file.
-    pub(super) span: Range<usize>,
-    /// The key; empty for the file as a whole.
-    pub(super) path: Path,
-    /// What is wrong.
-    pub(super) message: String,
-    /// What to write.
-    pub(super) help: Option<String>,
-    /// A second place that takes part, and which part.
-    pub(super) other: Option<(Range<usize>, String)>,
-}
-
-impl Fault {
-    /// Of one place.
-    pub(super) fn new(
-        span: Range<usize>,
-        path: Path,
-        message: String,
-        help: Option<String>,
-    ) -> Self {
-        Self {
-            span,
-            path,
-            message,
-            help,
-            other: None,
-        }
-    }
-}
 
 /// The errors and the warnings of one file, each in the order of their places.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,104 +30,14 @@ pub struct Faults {
     warnings: First,
 }
 
-/// The first faults of a file, in the order of their places, and how many more there are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct First {
-    faults: Vec<Fault>,
-    more: usize,
-}
-
-impl First {
-    /// A place is shown, and a part of a character cannot be.
-    fn of_whole_characters(mut self, text: &str) -> Self {
-        for fault in &mut self.faults {
-            let other = fault.other.as_mut().map(|(span, _)| span);
-            for span in [&mut fault.span].into_iter().chain(other) {
-                *span = text.floor_char_boundary(span.start)..text.ceil_char_boundary(span.end);
-            }
-        }
-        self
-    }
-}
-
-/// Collects the first faults of a file.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    first: Vec<Fault>,
-    more: usize,
-    /// Where the last of those that are shown begins, once there are so many.
-    last: Option<usize>,
-}
-
-impl Found {
-    pub(super) fn add(&mut self, fault: Fault) {
-        self.add_at(fault.span.start, || fault);
-    }
-
-    /// Counts a fault of this place if it is behind those that are shown. It need not be made then: a file may have
-    /// half a million.
-    pub(super) fn only_counts(&mut self, start: usize) -> bool {
-        let is_behind = self.last.is_some_and(|last| last <= start);
-        self.more += usize::from(is_behind);
-        is_behind
-    }
-
-    /// Adds the fault of a place.
-    pub(super) fn add_at(&mut self, start: usize, fault: impl FnOnce() -> Fault) {
-        if self.only_counts(start) {
-            return;
-        }
-        let mut fault = fault();
-        shorten(&mut fault.message, LONGEST_TEXT);
-        if let Some(help) = &mut fault.help {
-            shorten(help, LONGEST_TEXT);
-        }
-        self.first.push(fault);
-        if self.first.len() == 2 * SHOWN {
-            self.keep_first();
-        }
-    }
-
-    pub(super) const fn is_empty(&self) -> bool {
-        self.first.is_empty()
-    }
-
-    /// Keeps those of a table.
-    pub(super) fn keep_of(&mut self, table: &str) {
-        self.first
-            .retain(|fault| fault.path.keys().next() == Some(table));
-    }
-
-    fn keep_first(&mut self) {
-        self.first.sort_by_key(|fault| fault.span.start);
-        self.more += self.first.len().saturating_sub(SHOWN);
-        self.first.truncate(SHOWN);
-        let last = self.first.get(SHOWN - 1);
-        self.last = last.map(|fault| fault.span.start);
-    }
-
-    fn first(mut self) -> First {
-        self.keep_first();
-        First {
-            faults: self.first,
-            more: self.more,
-        }
-    }
-
-    /// How many there are.
-    pub(super) const fn count(&self) -> usize {
-        self.first.len() + self.more
-    }
-}
-
 impl Faults {
     pub(super) fn new(file: &str, text: &str, [errors, warnings]: [Found; 2]) -> Self {
         Self {
             file: file.to_owned(),
             text: Some(text.to_owned()),
             hash: Some(crc32fast::hash(text.as_bytes())),
-            errors: errors.first().of_whole_characters(text),
-            warnings: warnings.first().of_whole_characters(text),
+            errors: errors.first(text),
+            warnings: warnings.first(text),
         }
     }
 
@@ -206,12 +82,9 @@ impl Faults {
     pub fn strict(mut self) -> Self {
         let [mut errors, warnings] = [&mut self.errors, &mut self.warnings].map(mem::take);
         errors.faults.extend(warnings.faults);
-        let all = Found {
-            first: errors.faults,
-            more: errors.more + warnings.more,
-            last: None,
-        };
-        self.errors = all.first();
+        errors.more += warnings.more;
+        errors.keep_shown();
+        self.errors = errors;
         self
     }
 

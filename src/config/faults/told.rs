@@ -2,7 +2,8 @@
 
 use serde::Serialize;
 
-use super::{Fault, Faults, First};
+use super::found::First;
+use super::{Fault, Faults};
 use crate::config::path::Path;
 
 /// One thing that is wrong with a file, or probably not meant.
