@@ -86,7 +86,7 @@ mod connection_allocations {
             let backend = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = backend.local_addr().unwrap();
             let toml = format!(
-                "workers = 1\n[listeners.agents]\nbind = [\"127.0.0.1:0\"]\n\
+                "workers = 1\nadmin.bind = false\n[listeners.agents]\nbind = [\"127.0.0.1:0\"]\n\
                  [backends.fleet]\nendpoints = [\"{address}\"]\n\
                  [routes.fleet]\nserver_names = [\"fleet.example\"]\nbackend = \"fleet\"\n"
             );
