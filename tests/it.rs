@@ -10,6 +10,7 @@ mod it {
     #[path = "../support/corpus.rs"]
     mod corpus;
     mod delivery;
+    mod explain;
     #[path = "../support/far.rs"]
     mod far;
     mod faults;

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::io::{self, Write};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -32,9 +32,9 @@ pub(super) struct Explain {
     /// A protocol that it offers; may be repeated
     #[arg(long, value_name = "PROTOCOL", conflicts_with = "hello", value_parser = alpn)]
     alpn: Vec<String>,
-    /// The address of the client; without it a route for networks may look closed
-    #[arg(long, value_name = "IP", default_value = "127.0.0.1")]
-    client: IpAddr,
+    /// The address of the client, 127.0.0.1 if you leave it out: set it if the file has allow_clients, deny_clients or clients
+    #[arg(long, value_name = "IP")]
+    client: Option<IpAddr>,
     #[command(flatten)]
     output: Output,
 }
@@ -67,8 +67,7 @@ struct Facts {
 }
 
 impl Explain {
-    pub(super) fn run(mut self) -> io::Result<ExitCode> {
-        self.client = self.client.to_canonical();
+    pub(super) fn run(self) -> io::Result<ExitCode> {
         let path = self.file.path();
         let Chosen {
             settings,
@@ -98,7 +97,7 @@ impl Explain {
             origin,
             note,
             listener: &listener.name,
-            client: self.client,
+            client: self.client(),
             hello: None,
             taken: None,
             passed_over: Vec::new(),
@@ -106,6 +105,11 @@ impl Explain {
         };
         let nearest = self.look_up(&settings, listener, facts, &mut explanation);
         if let Err((refusal, nearest)) = nearest {
+            if refusal.outcome == Outcome::ClientDenied && self.client.is_none() {
+                let assumed =
+                    "--client IP names the client; without it, it is 127.0.0.1".to_owned();
+                explanation.note.get_or_insert(assumed);
+            }
             explanation.refused = Some(Refused::new(&refusal, nearest));
         }
         if self.output.is_json() {
@@ -125,10 +129,18 @@ impl Explain {
         let names: Vec<&str> = listeners.iter().map(|listener| &*listener.name).collect();
         match (&self.listener, listeners.as_slice()) {
             (None, [only]) => Ok(only),
-            (None, _) => Err(format!("name one with --listener: {}", names.join(", "))),
+            (None, _) => Err(format!(
+                "the file has several listeners: add --listener {}",
+                names.join(" or --listener ")
+            )),
             (Some(name), _) => (listeners.iter())
                 .find(|listener| *listener.name == **name)
-                .ok_or_else(|| format!("no listener is named {name:?}: {}", names.join(", "))),
+                .ok_or_else(|| {
+                    format!(
+                        "the file has no listener {name:?}; it has {}",
+                        names.join(", ")
+                    )
+                }),
         }
     }
 
@@ -142,6 +154,11 @@ impl Explain {
     }
 
     /// The steps of a connection, in their order. Where it ends, and the pattern that its name is near to.
+    fn client(&self) -> IpAddr {
+        let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
+        self.client.unwrap_or(loopback).to_canonical()
+    }
+
     fn look_up<'s>(
         &self,
         settings: &'s Settings,
@@ -149,7 +166,7 @@ impl Explain {
         facts: Result<Facts, Refusal>,
         explanation: &mut Explanation<'s>,
     ) -> Result<(), (Refusal, Option<&'s Pattern>)> {
-        if !listener.clients.admit(self.client) {
+        if !listener.clients.admit(self.client()) {
             return Err((Refusal::client_denied(), None));
         }
         let facts = facts.map_err(|refusal| (refusal, None))?;
@@ -167,7 +184,7 @@ impl Explain {
             listener: &listener.name,
             server_name: server_name.as_ref(),
             alpn: Alpn::new(&facts.alpn),
-            client: self.client,
+            client: self.client(),
         };
         let seen = settings.routes.consider(&query);
         explanation.look_up(&seen, settings);

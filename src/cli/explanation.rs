@@ -246,7 +246,7 @@ const fn why(outcome: Outcome) -> &'static str {
         Outcome::InvalidServerName => "the server name is no host name",
         Outcome::NoServerName => "no route takes connections without a server name here",
         Outcome::NoRoute => "no route takes this server name here",
-        Outcome::ClientDenied => "the listener or the route does not admit this client",
+        Outcome::ClientDenied => "this client is not admitted",
         Outcome::Closed
         | Outcome::HelloTimeout
         | Outcome::Overloaded

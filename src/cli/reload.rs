@@ -62,7 +62,7 @@ impl Reload {
 }
 
 fn tell(answered: &Answered) -> io::Result<ExitCode> {
-    let mut text = printable(&answered.text);
+    let mut text = answered.printable();
     if answered.is_of_another_user() {
         // Root sees whether it is the one that it meant.
         let Answered { pid, user, .. } = answered;
@@ -99,10 +99,4 @@ fn tell_program(file: &Path, answered: io::Result<Option<Answered>>) -> io::Resu
         message: message.trim_end(),
     })?;
     Ok(ExitCode::from(status))
-}
-
-/// Without what could steer a terminal: root may be answered by a process of another user.
-fn printable(text: &str) -> String {
-    let is_safe = |c: &char| *c == '\n' || !c.is_control();
-    text.chars().filter(is_safe).collect()
 }

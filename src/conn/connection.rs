@@ -223,8 +223,12 @@ impl Connection {
         };
         let moved = |direction| reached.map(|_| self.flow.moved(direction));
         let name = hello.and_then(|hello| hello.server_name.as_ref());
-        let nearest = name.filter(|_| outcome == Outcome::NoRoute);
-        let nearest = nearest.and_then(|name| self.snapshot.routes.nearest(name));
+        let unrouted = name.filter(|_| outcome == Outcome::NoRoute);
+        let nearest = unrouted.and_then(|name| self.snapshot.routes.nearest(name));
+        let elsewhere = unrouted
+            .filter(|name| self.snapshot.routes.has(name))
+            .map(|_| "routes have this name, but none of them for this listener and ALPN");
+        let detail = trouble.and_then(|trouble| trouble.detail.as_deref());
         let name = name.map(|name| name.as_str().as_bytes());
         let partial = trouble.and_then(|trouble| trouble.partial);
         Line {
@@ -254,7 +258,7 @@ impl Connection {
             outcome,
             closed_by,
             alert: trouble.and_then(|trouble| trouble.alert),
-            detail: trouble.and_then(|trouble| trouble.detail.as_deref()),
+            detail: detail.or(elsewhere),
             limit: trouble.and_then(|trouble| trouble.limit),
             hello_bytes: partial.map(|(have, _)| have),
             hello_expected: partial.map(|(_, total)| total),

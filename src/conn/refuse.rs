@@ -107,11 +107,10 @@ impl Refusal {
     }
 
     /// The listener does not admit the client's network.
-    pub const fn client_denied() -> Self {
-        Self::new(
-            Outcome::ClientDenied,
-            Answer::Alert(AlertDescription::AccessDenied),
-        )
+    pub fn client_denied() -> Self {
+        let answer = Answer::Alert(AlertDescription::AccessDenied);
+        Self::new(Outcome::ClientDenied, answer)
+            .because("allow_clients or deny_clients of the listener exclude this client")
     }
 
     /// A server name that is no host name. What is kept of it is bounded.
@@ -135,7 +134,11 @@ impl Refusal {
             Miss::NoRoute => (Outcome::NoRoute, AlertDescription::UnrecognizedName),
             Miss::ClientDenied => (Outcome::ClientDenied, AlertDescription::AccessDenied),
         };
-        Self::new(outcome, Answer::Alert(alert))
+        let refusal = Self::new(outcome, Answer::Alert(alert));
+        if miss == Miss::ClientDenied {
+            return refusal.because("the clients of the routes for this name exclude this client");
+        }
+        refusal
     }
 
     /// The number of the alert that the client gets.

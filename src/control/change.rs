@@ -147,9 +147,7 @@ impl ChangeBuilder {
         source: Source,
         inherited: &mut Inherited,
     ) -> Result<Change, StartError> {
-        if Fixed::of(&settings) != self.fixed {
-            tracing::warn!("workers and admin.bind change only at the next start");
-        }
+        let waits_for_start = Fixed::of(&settings) != self.fixed;
         let wanted = (0..).map(ListenerId).zip(&settings.listeners);
         let wanted = wanted.flat_map(|(id, listener)| {
             let addresses = listener.bind.iter();
@@ -193,6 +191,9 @@ impl ChangeBuilder {
         self.limit(&quotas, addresses.len());
         let snapshot = Arc::new(self.snapshot(settings, addresses));
         self.log.adopt(log);
+        if waits_for_start {
+            tracing::warn!("workers and admin.bind change only at the next start");
+        }
         Ok(Change {
             snapshot,
             opened,

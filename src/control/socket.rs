@@ -47,8 +47,10 @@ const SOCKETS_TIMEOUT: Duration = Duration::from_secs(5);
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The configuration is at hand.
 const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(3);
-/// Of an answer: faults of one file.
+/// Longest answer in bytes: the faults of one file, or its text.
 const LONGEST_ANSWER: u64 = 4 << 20;
+/// Characters of an answer that is not the configuration in force, of which people read the reason.
+const LONGEST_REFUSAL: usize = 1000;
 
 /// Before the generation in the answer to a reload that succeeded.
 const RELOADED: &str = "reloaded: generation ";
@@ -96,6 +98,12 @@ pub struct Answered {
 }
 
 impl Answered {
+    /// The text without characters that could control a terminal: root may be answered by a process of another user.
+    pub fn printable(&self) -> String {
+        let is_safe = |c: &char| *c == '\n' || !c.is_control();
+        self.text.chars().filter(is_safe).collect()
+    }
+
     /// Whether another user's process has answered, as it may to root: who has asked may have meant
     /// another one.
     pub fn is_of_another_user(&self) -> bool {
@@ -124,7 +132,8 @@ pub fn configuration(file: &Path) -> io::Result<Option<(Configuration, Answered)
         .filter(|_| answered.status == FINE);
     let read = parts.and_then(|(generation, text)| Some((generation.parse().ok()?, text)));
     let Some((generation, text)) = read else {
-        return Err(io::Error::other(answered.text.trim_end().to_owned()));
+        let text: String = answered.printable().chars().take(LONGEST_REFUSAL).collect();
+        return Err(io::Error::other(text.trim_end().to_owned()));
     };
     // The end of the answer is no part of the file.
     let text = text.strip_suffix('\n').unwrap_or(text).into();

@@ -53,17 +53,20 @@ impl Steps {
     pub(super) fn prepare(mut self, loaded: Loaded) -> Result<(Self, Change), Rejected> {
         #[cfg(test)]
         self.gates.preparing.pass();
-        for warning in loaded.warnings.warning_lines() {
-            tracing::warn!("{warning}");
-        }
         let Loaded {
-            settings, source, ..
+            settings,
+            source,
+            warnings,
         } = loaded;
         let hash = source.hash;
         let mut builder = ChangeBuilder::clone(&self.builder);
         let change = builder.change(settings, source, &mut Inherited::default());
         let change = change.map_err(|error| Rejected::unfit(&self.file, hash, &error))?;
         self.builder = Arc::new(builder);
+        // A change that fails for a passing reason is tried again and again, and would log them each time.
+        for warning in warnings.warning_lines() {
+            tracing::warn!("{warning}");
+        }
         Ok((self, change))
     }
 }
@@ -127,7 +130,13 @@ impl Rejected {
 
 impl From<JoinError> for Rejected {
     fn from(error: JoinError) -> Self {
-        Self::for_now(None, error.to_string())
+        // The error has the number of the task, and a failure that is the same as before is logged once.
+        let cause = if error.is_panic() {
+            "an internal error stopped the reload (please report the panic in this log)"
+        } else {
+            "the reload was stopped"
+        };
+        Self::for_now(None, cause.to_owned())
     }
 }
 

@@ -3,16 +3,17 @@
 //! change behind a link to another directory, a directory that is replaced, or a network file system.
 
 use std::cell::Cell;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode};
+use notify::event::{AccessKind, AccessMode, ModifyKind};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{Reloaded, Request, Requests};
 use crate::config::MOST_READ;
@@ -74,14 +75,19 @@ pub(super) async fn watch(
     };
     registry.config().watches(mode);
     let mut asked: Option<(Content, oneshot::Receiver<Reloaded>)> = None;
+    // Content whose reload failed, and when it may be tried again.
+    let mut failed: Option<(Content, Instant)> = None;
     loop {
         let file = path.clone();
         // A disk may hang; then no change can be noticed.
         let found = spawn_blocking(move || hash(&file)).await;
         let content = Content::of(found.unwrap_or_default());
         let is_new = content != tried.get();
+        let now = Instant::now();
+        let is_early = failed.is_some_and(|(of, retry)| of == content && now < retry);
         // Newer content overtakes the content of the last request; the same content does not.
-        if is_new && asked.as_ref().is_none_or(|(asked, _)| *asked != content) {
+        let is_asked = asked.as_ref().is_some_and(|(asked, _)| *asked == content);
+        if is_new && !is_early && !is_asked {
             let (sender, answer) = oneshot::channel();
             if requests.send(Request::Reload(Some(sender))).is_err() {
                 return;
@@ -90,23 +96,24 @@ pub(super) async fn watch(
         }
         tokio::select! {
             () = changed.notified() => settle(&changed).await,
-            () = answered(&mut asked) => {}
-            () = sleep(POLL) => {}
+            of = failure(&mut asked) => failed = Some((of, Instant::now() + RETRY)),
+            () = sleep(if is_early { RETRY } else { POLL }) => {}
         }
     }
 }
 
-/// Waits for the answer to the last request.
-async fn answered(asked: &mut Option<(Content, oneshot::Receiver<Reloaded>)>) {
-    let Some((_, answer)) = asked else {
-        return std::future::pending().await;
-    };
-    let failed = !matches!(answer.await, Ok(Ok(_)));
-    *asked = None;
-    if failed {
-        // Content that was judged is not tried again; everything else is, a little later.
-        sleep(RETRY).await;
+/// Waits until the last request has failed. Content that was judged is not tried again; everything else is, a little
+/// later.
+async fn failure(asked: &mut Option<(Content, oneshot::Receiver<Reloaded>)>) -> Content {
+    if let Some((content, answer)) = asked {
+        let content = *content;
+        let failed = !matches!(answer.await, Ok(Ok(_)));
+        *asked = None;
+        if failed {
+            return content;
+        }
     }
+    std::future::pending().await
 }
 
 /// Waits until the directory has been quiet for [`SETTLED`].
@@ -124,13 +131,20 @@ pub(super) fn hash(path: &Path) -> Option<u32> {
     Some(crc32fast::hash(&content))
 }
 
+/// Whether the file with this name may have changed. portway's own reads cause events, and so does a log in the same
+/// directory each time that it grows. What comes, goes or is renamed may be a link on the way to the file.
+fn may_change(name: Option<&OsStr>, event: &notify::Event) -> bool {
+    let is_closed = event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
+    if is_closed || matches!(event.kind, EventKind::Modify(ModifyKind::Data(_))) {
+        return event.paths.iter().any(|path| path.file_name() == name);
+    }
+    !event.kind.is_access()
+}
+
 fn inotify(path: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let name = path.file_name().map(ToOwned::to_owned);
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // portway's own reads cause events too.
-        let reading = |kind: &EventKind| {
-            kind.is_access() && *kind != EventKind::Access(AccessKind::Close(AccessMode::Write))
-        };
-        if event.is_ok_and(|event| !reading(&event.kind)) {
+        if event.is_ok_and(|event| may_change(name.as_deref(), &event)) {
             changed.notify_one();
         }
     })?;
@@ -140,4 +154,32 @@ fn inotify(path: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatch
         RecursiveMode::NonRecursive,
     )?;
     Ok(watcher)
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::Event;
+    use notify::event::{CreateKind, DataChange, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn what_another_file_in_the_directory_grows_by_is_no_change_of_this_one() {
+        let may = |kind, file: &str| {
+            let event = Event::new(kind).add_path(Path::new("/etc/portway").join(file));
+            may_change(Some(OsStr::new("routes.toml")), &event)
+        };
+        let grown = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
+        let read = EventKind::Access(AccessKind::Close(AccessMode::Read));
+        for kind in [grown, closed] {
+            assert!(may(kind, "routes.toml"));
+            assert!(!may(kind, "portway.log"));
+        }
+        assert!(!may(read, "routes.toml"));
+        // A link on the way to the file, such as `..data`.
+        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+        assert!(may(renamed, "..data"));
+        assert!(may(EventKind::Create(CreateKind::Any), "..data"));
+    }
 }

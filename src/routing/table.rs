@@ -150,11 +150,16 @@ impl Table {
     /// What a name that no route takes was probably meant to match; none if it resembles nothing, or has a
     /// route that only other connections take. The work is bounded, however many routes there are.
     pub fn nearest(&self, name: &ServerName) -> Option<&Pattern> {
-        let is_for_any = |group: &Group| group.pattern == Some(Pattern::Any);
-        if !self.matching(Some(name)).all(is_for_any) {
+        if self.has(name) {
             return None;
         }
         self.spellings.nearest(name, &self.routes)
+    }
+
+    /// Whether a route other than those for any name has this name, for whichever connections.
+    pub fn has(&self, name: &ServerName) -> bool {
+        let is_for_any = |group: &Group| group.pattern == Some(Pattern::Any);
+        !self.matching(Some(name)).all(is_for_any)
     }
 
     /// The routes, in the order of their positions.

@@ -157,8 +157,13 @@ fn refused(portway: &Portway, name: &str) -> Value {
 #[test]
 fn a_name_without_a_route_is_logged_with_the_nearest_that_has_one() {
     let backend = Backend::echo();
-    let toml = config(&[backend.address()], "", "");
+    let inside = "[listeners.inside]\nbind = [\"127.0.0.1:0\"]\n[routes.inside]\nbackend = \"fleet\"\n\
+                  server_names = [\"inside.example\"]\nlisteners = [\"inside\"]\n";
+    let toml = config(&[backend.address()], "", "") + inside;
     let portway = Portway::start(&toml);
+    let line = refused(&portway, "inside.example");
+    let detail = line["detail"].as_str().unwrap();
+    assert!(detail.contains("routes have this name"), "{line}");
     let line = refused(&portway, "flete.example");
     assert_eq!(line["outcome"], "no_route");
     assert_eq!(line["nearest"], "fleet.example");

@@ -19,7 +19,7 @@ bind = ["127.0.0.1:0"]
 endpoints = ["127.0.0.1:{live}"]
 
 [backends.elasticsearch]
-endpoints = ["127.0.0.1:{dead}"]
+endpoints = ["localhost:{dead}"]
 
 [routes.fleet]
 server_names = ["fleet.example.com"]

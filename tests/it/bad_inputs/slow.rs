@@ -323,7 +323,7 @@ fn a_client_outside_the_allowed_networks_is_told_so() {
         "[listeners.agents]\ndeny_clients = [\"127.0.0.0/8\"]",
     );
     let by_route = routed + "clients = [\"10.0.0.0/8\"]\n";
-    for toml in [denied, by_route] {
+    for (toml, rule) in [(denied, "of the listener"), (by_route, "of the routes")] {
         let portway = Portway::start(&toml);
         let mut client = connect(portway.address("agents"));
         client.write_all(&hello()).unwrap();
@@ -332,6 +332,7 @@ fn a_client_outside_the_allowed_networks_is_told_so() {
         client.shutdown(Shutdown::Write).unwrap();
         let line = portway.line_of(client.local_addr().unwrap());
         assert_eq!(line["outcome"], "client_denied", "{line}");
+        assert!(line["detail"].as_str().unwrap().contains(rule), "{line}");
         assert_eq!(backend.accepted(), 0);
     }
 }
