@@ -1,7 +1,7 @@
 //! The command line: the only code that prints.
 //!
-//! Exit status: 0 fine, 1 failed (of `explain`: the connection would be refused), 2 bad usage, 78
-//! bad configuration (`EX_CONFIG` of sysexits.h: systemd then does not restart).
+//! Exit status: 0 success, 1 failure (for `explain`: the connection would be refused), 2 bad usage, 78
+//! bad configuration (`EX_CONFIG` of sysexits.h: systemd then does not restart portway).
 
 use std::env;
 use std::io::{self, IsTerminal, Write};
@@ -29,10 +29,10 @@ mod report;
 
 const BAD_USAGE: u8 = 2;
 const BAD_CONFIGURATION: u8 = 78;
-/// What a reader of the faults of the first file may take.
+/// Time allowed at exit for writing the faults of the first file to standard error.
 const TELL_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What `portway` without a command shows.
+/// Shown by `portway` without a command.
 const WELCOME: &str = "\
 portway relays TLS connections to the backend that their server name belongs to. It never terminates TLS.
 
@@ -57,12 +57,12 @@ Then start with these commands:
 `portway --help` lists all commands. `portway COMMAND --help` explains one of them.
 ";
 
-/// What the environment may say, below the help of a command.
+/// The environment variables, shown below the options in `--help`.
 const ENVIRONMENT: &str = "\
 Environment:
-  PORTWAY_CONFIG  The file, if the command line does not name it
-  RUST_LOG        Level of the program log: error, warn, info, debug or
-                  trace; info by default";
+  PORTWAY_CONFIG  Use this file if the command line names none
+  RUST_LOG        Set the level of the program log: error, warn, info,
+                  debug or trace [default: info]";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -81,27 +81,27 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Relay connections until SIGTERM or SIGINT, then let them finish. A second signal stops at
-    /// once; SIGHUP reads the file again.
+    /// Relay connections. SIGTERM or SIGINT lets them finish and stops, a second signal stops at
+    /// once, and SIGHUP reloads the file.
     #[command(after_help = format!("{RUN_EXAMPLES}\n\n{ENVIRONMENT}"))]
     Run(Run),
-    /// Let the portway that runs with this file read it again, and tell how that went.
+    /// Make the running portway reload its file, and report the result.
     #[command(after_help = "\
 Examples:
   portway reload
   portway reload /etc/portway/routes.toml
 
-Exit status: 0 the new configuration is in force, 78 it is not and the one before stays, 1 no portway \
-runs with this file.")]
+Exit status: 0 the new configuration is in force; 78 the file is rejected and the old configuration \
+stays in force; 1 no running portway uses this file, or it does not answer.")]
     Reload(reload::Reload),
-    /// Report everything that is wrong with a routes.toml. Opens no socket and asks no DNS.
+    /// Report everything that is wrong with a routes.toml, without opening sockets or querying DNS.
     #[command(after_help = "\
 Examples:
   portway check
   portway check routes.toml --strict
   portway check --output json
 
-Exit status: 0 the file is fine, 78 it is not.")]
+Exit status: 0 the file is valid; 78 it is not.")]
     Check(check::Check),
     /// Show which route a connection would take, and why the others do not.
     #[command(
@@ -113,33 +113,34 @@ Examples:
   portway explain fleet.example.com --output json
   portway explain --hello hello.bin
 
-If a portway runs with the file and has another configuration in force, that one is explained. Use \
---config /dev/stdin < FILE to explain the file.
+If a running portway uses the file and has a different configuration in force, explain shows that \
+configuration. To explain the file itself, use --config /dev/stdin < FILE.
 
-Exit status: 0 the connection takes a route, 1 it is refused."
+Exit status: 0 the connection takes a route; 1 the connection is refused."
     )]
     Explain(explain::Explain),
-    /// Ask the running portway whether it is alive: for probes where there is no shell.
+    /// Check that the running portway is alive, for probes in containers without a shell.
     #[command(after_help = "\
 Examples:
   portway healthcheck
   portway healthcheck /etc/portway/routes.toml --ready
 
-It queries the address in admin.bind, with a timeout of 2 s. Faults elsewhere in the file are ignored.
+healthcheck queries the address in admin.bind, with a timeout of 2 s. It ignores faults elsewhere in \
+the file.
 
-Exit status: 0 healthy, 1 unhealthy or unreachable.")]
+Exit status: 0 healthy; 1 unhealthy or unreachable.")]
     Healthcheck(healthcheck::Healthcheck),
     /// Print the JSON Schema of routes.toml, for editors and linters.
     #[command(after_help = "\
-An editor reads it if the first line of the file names it: #:schema ./routes.schema.json")]
+An editor uses the schema if the first line of your file names it: #:schema ./routes.schema.json")]
     Schema,
-    /// Print the completions for a shell.
+    /// Print the completion script for a shell.
     #[command(after_help = "\
 Examples:
   portway completions bash
   portway completions zsh")]
     Completions(generate::Completions),
-    /// Print the page of the manual, or write the pages of all commands.
+    /// Print the manual page of portway, or write the pages of all commands to a directory.
     #[command(after_help = "\
 Examples:
   portway man
@@ -151,14 +152,14 @@ Examples:
 struct Run {
     #[command(flatten)]
     file: FileArgument,
-    /// Write both logs, the connections on standard output and the program's on standard error, as
-    /// text or as JSON objects; without it a log is text on a terminal, else JSON
+    /// Set the format of both logs: connections on standard output, the program's on standard error
+    /// [default: text on a terminal, json elsewhere]
     #[arg(long, value_name = "FORMAT", value_enum)]
     log_format: Option<LogFormat>,
-    /// Read the file again whenever it changes
+    /// Reload the file whenever it changes
     #[arg(long)]
     watch: bool,
-    /// Take the listeners over from the portway that runs with the same file, which then drains
+    /// Take over the listeners of the running portway that uses the same file, and let it drain
     #[arg(long)]
     takeover: bool,
 }
@@ -180,7 +181,7 @@ pub fn main() -> ExitCode {
     done.unwrap_or(ExitCode::FAILURE)
 }
 
-/// Helps somebody who does not know the commands yet. To a script it is bad usage.
+/// Helps a person who does not know the commands yet. For a script it is bad usage.
 fn welcome() -> io::Result<ExitCode> {
     write!(io::stderr(), "{WELCOME}")?;
     Ok(ExitCode::from(BAD_USAGE))
@@ -209,7 +210,7 @@ impl Run {
             take_over: self.takeover,
         };
         app::run(options).or_else(|faults| {
-            // No signal ends the process any more, so somebody who does not read must not hold it up.
+            // No signal ends the process any more, so a reader that is slow must not hold it up.
             let (teller, told) = mpsc::channel();
             thread::Builder::new().spawn(move || drop(teller.send(output::tell(&faults))))?;
             let told = told.recv_timeout(TELL_TIMEOUT);

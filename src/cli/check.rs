@@ -15,7 +15,7 @@ use crate::config::{self, Faults, Loaded};
 pub(super) struct Check {
     #[command(flatten)]
     file: FileArgument,
-    /// Warnings are errors
+    /// Treat warnings as errors
     #[arg(long)]
     strict: bool,
     #[command(flatten)]

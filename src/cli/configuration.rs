@@ -1,4 +1,4 @@
-//! Which configuration is explained: that of the file, or the one that a running portway has in force instead.
+//! Chooses the configuration to explain: the one in force in a running portway, if it differs from the file.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::control::socket::{self, Answered};
 pub(super) struct Chosen {
     pub(super) settings: Settings,
     pub(super) origin: Origin,
-    /// What a person should know about the choice.
+    /// What the reader should know about the choice.
     pub(super) note: Option<String>,
 }
 
@@ -22,11 +22,11 @@ pub(super) struct Chosen {
 pub(super) enum Origin {
     /// The file.
     File,
-    /// What is in force in a process that runs with the file, and is not what the file has.
+    /// The configuration in force in a process that uses the file, if it differs from the file.
     Running { generation: u64, pid: i32 },
 }
 
-/// What is in force in the process that runs with this file if that differs from the file, else the file.
+/// The configuration in force in the process that uses this file if it differs from the file, else the file.
 pub(super) fn choose(path: &Path) -> Result<Chosen, Faults> {
     let name = path.display().to_string();
     let file = config::read(path).and_then(|text| config::parse(&text, &name));
@@ -50,9 +50,9 @@ pub(super) fn choose(path: &Path) -> Result<Chosen, Faults> {
                         generation: running.generation,
                         pid,
                     },
-                    // Root sees whether it is the process that it meant.
+                    // So root can see whether it is the right process.
                     note: Some(if answered.is_of_another_user() {
-                        format!("{told}; the process is of user {user}")
+                        format!("{told}; the process belongs to user {user}")
                     } else {
                         told
                     }),
@@ -60,8 +60,8 @@ pub(super) fn choose(path: &Path) -> Result<Chosen, Faults> {
             }
             Err(_) => {
                 note = Some(
-                    "this is the file; the running portway is of another version, and what it has in \
-                     force is not understood here"
+                    "this is the file; the running portway has another version, and this version cannot \
+                     read the configuration that it has in force"
                         .to_owned(),
                 );
             }
@@ -74,11 +74,11 @@ pub(super) fn choose(path: &Path) -> Result<Chosen, Faults> {
     })
 }
 
-/// Why it is not known whether a process runs with the file, or what it has in force.
+/// Says why the configuration in force is unknown, or whether any process uses the file.
 fn unknown(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::PermissionDenied {
         "this is the file; only root can see what a portway of another user has in force".to_owned()
     } else {
-        format!("this is the file; the running portway cannot be asked: {error}")
+        format!("this is the file; cannot query the running portway: {error}")
     }
 }

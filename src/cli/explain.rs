@@ -26,13 +26,13 @@ pub(super) struct Explain {
     file: File,
     #[command(flatten)]
     source: Source,
-    /// The listener that it arrives on; may be left out if there is one
+    /// Explain a connection to this listener; required if there are several
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-    /// A protocol that it offers; may be repeated
+    /// Offer this protocol; can be given several times
     #[arg(long, value_name = "PROTOCOL", conflicts_with = "hello", value_parser = alpn)]
     alpn: Vec<String>,
-    /// The address of the client, 127.0.0.1 if you leave it out: set it if the file has allow_clients, deny_clients or clients
+    /// Explain a connection from this client, by default 127.0.0.1; set it if routes or listeners admit only some networks
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
     #[command(flatten)]
@@ -42,27 +42,27 @@ pub(super) struct Explain {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Source {
-    /// The server name that the connection asks for
+    /// Server name in the client hello of the connection
     #[arg(value_name = "NAME")]
     name: Option<String>,
     /// The same as NAME
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
-    /// It asks for none: agents that dial an address do so
+    /// Explain a connection without a server name: agents that dial an IP address send none
     #[arg(long)]
     no_server_name: bool,
-    /// The bytes that it begins with, as captured from the wire
+    /// Read the first bytes of the connection from FILE, as captured from the network
     #[arg(long, value_name = "FILE")]
     hello: Option<PathBuf>,
 }
 
-/// What matters of a hello, wherever it is from.
+/// The parts of a hello that matter here, from a capture or from the arguments.
 struct Facts {
     server_name: Option<Vec<u8>>,
     alpn: Vec<u8>,
     version: Version,
     ech: bool,
-    /// Bytes with the record headers; known of a captured one.
+    /// Bytes with the record headers; known only for a captured hello.
     size: Option<usize>,
 }
 
@@ -144,7 +144,7 @@ impl Explain {
         }
     }
 
-    /// The name that the arguments tell, in the form in which a hello has it.
+    /// The server name from the arguments, in the form that a hello has.
     fn server_name(&self) -> Result<Option<Cow<'_, str>>, String> {
         let Source {
             name, server_name, ..
@@ -153,12 +153,12 @@ impl Explain {
         written.map(|name| config::a_labels(name)).transpose()
     }
 
-    /// The steps of a connection, in their order. Where it ends, and the pattern that its name is near to.
     fn client(&self) -> IpAddr {
         let loopback = IpAddr::from(Ipv4Addr::LOCALHOST);
         self.client.unwrap_or(loopback).to_canonical()
     }
 
+    /// Takes the steps of a connection in order. Returns where it ends, and the pattern nearest to its name.
     fn look_up<'s>(
         &self,
         settings: &'s Settings,
@@ -195,7 +195,7 @@ impl Explain {
         }
     }
 
-    /// The hello that the arguments tell, or why the file is none that may be routed.
+    /// The hello that the arguments describe, or why the captured one cannot be routed.
     fn facts(&self, name: Option<&str>, max: usize) -> io::Result<Result<Facts, Refusal>> {
         if let Some(path) = &self.source.hello {
             return read(path, max);
@@ -217,7 +217,7 @@ impl Explain {
 }
 
 impl Source {
-    /// The name as it is written, if that is not what a hello has.
+    /// The name as written in the arguments, if a hello has it in another form.
     fn unicode(&self) -> Option<String> {
         let written = self.name.as_ref().or(self.server_name.as_ref());
         written.filter(|name| !name.is_ascii()).cloned()
@@ -238,7 +238,7 @@ fn alpn(text: &str) -> Result<String, &'static str> {
     }
 }
 
-/// Reads what a client has sent. More than the hello is no fault: a capture may go on.
+/// Reads what a client has sent. Bytes after the hello are not a fault: a capture may go on.
 fn read(path: &Path, max: usize) -> io::Result<Result<Facts, Refusal>> {
     let most = u64::try_from(max).unwrap_or(u64::MAX).saturating_mul(2);
     let sent = net::read(path, most)?;

@@ -1,4 +1,4 @@
-//! What `portway explain` has found out: the parts, for programs. `report` shows them to people.
+//! The findings of `portway explain`, as parts for programs. `report` shows them as text.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -13,9 +13,9 @@ use crate::routing::{Candidate, Consideration, Pattern, Route, Unmet};
 use crate::telemetry::list;
 use crate::tls::Alpn;
 
-/// Values of one condition of a route; the rest is counted.
+/// The most values shown of one condition of a route; the rest are counted.
 const SHOWN: usize = 100;
-/// Names of a route that does not match.
+/// The most names shown of a route that does not match.
 const NAMES: usize = 3;
 
 #[derive(Debug, Serialize)]
@@ -36,15 +36,15 @@ pub(super) struct Explanation<'e> {
     pub(super) refused: Option<Refused>,
 }
 
-/// What the hello asks for. Bytes of a client are shown escaped.
+/// What the hello asks for. Bytes that a client sent are escaped.
 #[derive(Debug, Serialize)]
 pub(super) struct Hello {
     pub(super) server_name: Option<String>,
-    /// The name as a person has written it, if a hello has it in another form.
+    /// The name as written in the arguments, if a hello has it in another form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) unicode: Option<String>,
     pub(super) alpn: Vec<String>,
-    /// With the record headers; known of a captured one.
+    /// Bytes with the record headers; known only for a captured hello.
     #[serde(rename = "hello_bytes", skip_serializing_if = "Option::is_none")]
     pub(super) size: Option<usize>,
     pub(super) ech: bool,
@@ -58,7 +58,7 @@ pub(super) struct Taken<'e> {
     pub(super) pattern: Option<String>,
     pub(super) backend: &'e str,
     pub(super) endpoints: Vec<String>,
-    /// By key.
+    /// Each limit with its key.
     #[serde(serialize_with = "as_object")]
     pub(super) limits: Vec<(&'static str, String)>,
 }
@@ -67,7 +67,7 @@ pub(super) struct Taken<'e> {
 #[derive(Debug, Serialize)]
 pub(super) struct PassedOver<'e> {
     pub(super) route: &'e str,
-    /// That matches, or those that do not.
+    /// The pattern that matches, or those that do not.
     pub(super) patterns: String,
     pub(super) reason: Reason,
     pub(super) detail: String,
@@ -127,14 +127,14 @@ impl Refused {
 }
 
 impl<'e> Explanation<'e> {
-    /// Every route, with the reason why it is not taken, if it is not.
+    /// Adds every route: the one that is taken, and the others with the reason why they are not.
     pub(super) fn look_up(&mut self, seen: &Consideration<'_>, settings: &'e Settings) {
         let routes = settings.routes.routes();
         let route = |candidate: &Candidate<'_>| routes.get(candidate.route);
         let (taken, passed_over): (Vec<_>, Vec<_>) = (seen.candidates.iter())
             .filter_map(|candidate| Some((route(candidate)?, candidate)))
             .partition(|(_, candidate)| seen.taken == Ok(candidate.route));
-        // Its best pattern; one route may take a name by several.
+        // The best pattern of the route; several of its patterns may match the name.
         if let Some((route, candidate)) = taken.first()
             && let Some(backend) = settings.backends.get(route.backend)
         {
@@ -178,7 +178,7 @@ impl<'e> Explanation<'e> {
 
 const NO_NAME: &str = "no server name";
 
-/// What a route takes.
+/// The names that a route takes.
 fn names(route: &Route) -> String {
     let without = route.no_server_name.then(|| NO_NAME.to_owned());
     let names = without.into_iter();
@@ -232,18 +232,18 @@ fn as_object<S: Serializer>(pairs: &[(&str, String)], serializer: S) -> Result<S
     serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
 }
 
-/// What an outcome before the dial means.
+/// The meaning of an outcome before the dial.
 const fn why(outcome: Outcome) -> &'static str {
     match outcome {
-        Outcome::Probe => "there is not a byte",
-        Outcome::HelloEof => "the hello is not whole",
-        Outcome::NotTls => "the bytes are no TLS record",
-        Outcome::UnsupportedVersion => "the hello is one of SSLv2 or SSLv3",
+        Outcome::Probe => "the client sends no byte",
+        Outcome::HelloEof => "the hello is incomplete",
+        Outcome::NotTls => "the bytes are not a TLS record",
+        Outcome::UnsupportedVersion => "the client speaks SSLv2 or SSLv3",
         Outcome::HelloTooLarge => {
-            "the hello is larger than max_client_hello, or a record than TLS allows"
+            "the hello is larger than max_client_hello, or a record is larger than TLS allows"
         }
         Outcome::MalformedHello => "the hello breaks the rules of its encoding",
-        Outcome::InvalidServerName => "the server name is no host name",
+        Outcome::InvalidServerName => "the server name is not a host name",
         Outcome::NoServerName => "no route takes connections without a server name here",
         Outcome::NoRoute => "no route takes this server name here",
         Outcome::ClientDenied => "this client is not admitted",

@@ -1,4 +1,4 @@
-//! Which routes.toml a command is about.
+//! Finds the routes.toml that a command works on.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,18 +7,18 @@ use clap::Args;
 
 /// The environment variable that names the file.
 const VARIABLE: &str = "PORTWAY_CONFIG";
-/// The file if nothing names one.
+/// The file if neither the command line nor the environment names one.
 const DEFAULT: &str = "routes.toml";
 
-/// By an option.
+/// The file, given by an option.
 #[derive(Debug, Args)]
 pub(super) struct File {
-    /// The file with listeners, backends and routes [env: PORTWAY_CONFIG] [default: routes.toml]
+    /// Read listeners, backends and routes from FILE [env: PORTWAY_CONFIG] [default: routes.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// By an argument or an option.
+/// The file, given by an argument or an option.
 #[derive(Debug, Args)]
 pub(super) struct FileArgument {
     /// The same as --config FILE
@@ -29,7 +29,7 @@ pub(super) struct FileArgument {
 }
 
 impl File {
-    /// What the command line names, else the environment.
+    /// The file that the command line names, else the environment, else the default.
     pub(super) fn path(&self) -> PathBuf {
         let variable = || env::var_os(VARIABLE).filter(|value| !value.is_empty());
         let named = self.config.clone();
@@ -39,7 +39,7 @@ impl File {
 }
 
 impl FileArgument {
-    /// What the command line names, else the environment.
+    /// The file that the command line names, else the environment, else the default.
     pub(super) fn path(&self) -> PathBuf {
         self.file.clone().unwrap_or_else(|| self.option.path())
     }

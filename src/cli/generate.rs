@@ -1,5 +1,5 @@
-//! What is made of the commands and of the keys, for people who package and install portway:
-//! completions, pages of the manual, the schema of routes.toml.
+//! Files generated from the commands and the keys, for packagers: shell completions, manual pages,
+//! the schema of routes.toml.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -14,22 +14,21 @@ use crate::config;
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// The shell that reads them
+    /// Shell to print the script for
     #[arg(value_name = "SHELL", value_enum)]
     shell: Shell,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Man {
-    /// Write portway.1 and a page for each command into a directory, instead of the first to
-    /// standard output
+    /// Write portway.1 and one page per command to DIR, instead of printing portway.1
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
 }
 
 impl Completions {
     pub(super) fn run(&self) -> io::Result<ExitCode> {
-        // Generating into standard output itself panics if nobody reads it.
+        // Generating directly into standard output would panic if its reader is gone.
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut Cli::command(), "portway", &mut script);
         print(&script)
@@ -39,7 +38,7 @@ impl Completions {
 impl Man {
     pub(super) fn run(&self) -> io::Result<ExitCode> {
         let mut command = Cli::command().disable_help_subcommand(true);
-        // Without it the pages of commands do not know that they are portway's.
+        // Without this call the pages of the commands would not be named portway-run and so on.
         command.build();
         let Some(directory) = &self.directory else {
             return print(&page(&command)?);
@@ -70,9 +69,9 @@ fn page(command: &Command) -> io::Result<Vec<u8>> {
         .source(concat!("portway ", env!("CARGO_PKG_VERSION")))
         .manual("portway")
         .render(&mut page)?;
-    // Pages are the same at every build, and have no date: an empty one would not be written, and
-    // the next value be taken for it. What stands below the options in `--help` is one section to
-    // clap_mangen.
+    // Pages are the same at every build, so they have no date. clap_mangen would omit an empty date,
+    // and man would take the next value for it. clap_mangen also makes one section of all text below
+    // the options in `--help`.
     let page = String::from_utf8_lossy(&page)
         .replacen(r#" 1 " " "#, r#" 1 "" "#, 1)
         .replace(".SH EXTRA\nExamples:\n", ".SH EXAMPLES\n")

@@ -1,5 +1,5 @@
-//! `portway healthcheck`: asks the running portway by its admin pages, as a probe does, where there is
-//! no shell and no curl.
+//! `portway healthcheck`: queries the admin pages of the running portway, as a probe does, where there
+//! is no shell and no curl.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
@@ -13,24 +13,24 @@ use super::file::FileArgument;
 use super::output::{Output, colours, json};
 use crate::config::{self, keys};
 
-/// For connecting and the whole answer.
+/// Time for connecting, and for the whole answer.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Bytes of an answer: a line for each worker fits.
+/// The most bytes read of an answer: one line for each worker fits.
 const LARGEST: usize = 64 << 10;
 
 #[derive(Debug, Args)]
 pub(super) struct Healthcheck {
     #[command(flatten)]
     file: FileArgument,
-    /// Ask /readyz, whether new connections are welcome, instead of /livez
+    /// Query /readyz (new connections are welcome) instead of /livez
     #[arg(long)]
     ready: bool,
     #[command(flatten)]
     output: Output,
 }
 
-/// How it is, for programs.
+/// The result, for programs.
 #[derive(Serialize)]
 struct Health<'h> {
     file: String,
@@ -72,7 +72,9 @@ impl Healthcheck {
         let page = self.page();
         let address = match bound {
             Some(bound) if bound.port() != 0 => reachable(bound),
-            Some(_) => return Err("admin.bind has port 0, which nobody can know: write one".into()),
+            Some(_) => {
+                return Err("admin.bind has port 0, so its port is unknown: write a port".into());
+            }
             None => {
                 let address = keys::default_of(&["admin", "bind"]);
                 let remedy = format!("write an address, such as {address}");
@@ -86,7 +88,7 @@ impl Healthcheck {
             } else if kind == ErrorKind::ConnectionRefused {
                 format!("nobody listens at {address}: does portway run with this file?")
             } else {
-                format!("{address} cannot be asked: {error}")
+                format!("cannot query {address}: {error}")
             }
         })?;
         match read(&answer) {
@@ -100,8 +102,8 @@ impl Healthcheck {
     }
 }
 
-/// Where a socket that is bound to an address can be reached from this host. `[::]` takes IPv4 too,
-/// and a container without IPv6 has no `[::1]`.
+/// The address at which this host can reach a socket bound to `bound`. `[::]` takes IPv4 too, and a
+/// container without IPv6 has no `[::1]`.
 fn reachable(bound: SocketAddr) -> SocketAddr {
     if bound.ip().is_unspecified() {
         SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), bound.port())
@@ -110,7 +112,7 @@ fn reachable(bound: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Asks for a page in HTTP/1.0, after whose answer the server closes, and returns all that it sends.
+/// Requests a page in HTTP/1.0, so the server closes after its answer, and returns all that it sends.
 fn get(address: SocketAddr, page: &str) -> io::Result<Vec<u8>> {
     let end = Instant::now() + LIMIT;
     let mut stream = TcpStream::connect_timeout(&address, LIMIT)?;
@@ -131,7 +133,7 @@ fn get(address: SocketAddr, page: &str) -> io::Result<Vec<u8>> {
     Ok(answer)
 }
 
-/// Status and body of an answer; what is no text is shown as such.
+/// Status and body of an answer; bytes that are not UTF-8 are replaced.
 fn read(answer: &[u8]) -> Option<(u16, String)> {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n")?;

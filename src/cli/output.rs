@@ -1,4 +1,4 @@
-//! How a command tells what it has found: `--output`.
+//! The result of a command as text or JSON: `--output`.
 
 use std::io::{self, IsTerminal, Write};
 use std::path::Path;
@@ -19,12 +19,12 @@ enum Format {
 
 #[derive(Debug, Args)]
 pub(super) struct Output {
-    /// Text for people, or one JSON object on a line
+    /// Print text for people, or one JSON object on one line
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t)]
     output: Format,
 }
 
-/// What is wrong with a file, or found to be fine.
+/// The result of checking a file.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Checked<'f> {
     pub(super) file: String,
@@ -42,7 +42,7 @@ pub(super) struct Checked<'f> {
 }
 
 impl<'f> Checked<'f> {
-    /// What is wrong with a file.
+    /// The faults of a file.
     pub(super) fn of(file: &Path, faults: &'f Faults) -> Self {
         let (errors, errors_not_shown) = faults.told_errors();
         let (warnings, warnings_not_shown) = faults.told_warnings();
@@ -62,7 +62,7 @@ impl Output {
         self.output == Format::Json
     }
 
-    /// Tells what is wrong with a file. Returns the exit status of a bad one.
+    /// Prints the faults of a file. Returns the exit status for a bad file.
     pub(super) fn faults(&self, file: &Path, faults: &Faults) -> io::Result<ExitCode> {
         if self.is_json() {
             json(&Checked::of(file, faults))?;
@@ -80,12 +80,12 @@ pub(super) fn json<T: Serialize>(value: &T) -> io::Result<()> {
     io::stdout().write_all(&line)
 }
 
-/// Tells people what is wrong with a file.
+/// Prints the faults of a file as text.
 pub(super) fn tell(faults: &Faults) -> io::Result<()> {
     writeln!(io::stderr(), "{}", faults.render(colours()))
 }
 
-/// Whether a terminal shows them, and wants to.
+/// Whether to use colours: standard error is a terminal, and `NO_COLOR` is not set.
 pub(super) fn colours() -> bool {
     io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }

@@ -22,7 +22,7 @@ pub(super) struct Reload {
     output: Output,
 }
 
-/// What became of it, for programs.
+/// The result, for programs.
 #[derive(Serialize)]
 struct Reloaded<'r> {
     file: String,
@@ -64,7 +64,7 @@ impl Reload {
 fn tell(answered: &Answered) -> io::Result<ExitCode> {
     let mut text = answered.printable();
     if answered.is_of_another_user() {
-        // Root sees whether it is the one that it meant.
+        // So root can see whether the right process answered.
         let Answered { pid, user, .. } = answered;
         text = format!("{text}(the answer of process {pid} of user {user})\n");
     }

@@ -1,4 +1,4 @@
-//! What `portway explain` shows people: a label, then text, a line each.
+//! The text of `portway explain`: each line is a label and its value.
 
 use std::fmt::{self, Display};
 
@@ -6,16 +6,16 @@ use super::configuration::Origin;
 use super::explanation::{Explanation, Hello, PassedOver, Reason, Refused, Taken};
 use crate::telemetry::list;
 
-/// Routes whose names match and that were passed over; the rest is counted.
+/// The most routes shown whose names match and that were passed over; the rest are counted.
 const SHOWN: usize = 100;
-/// Routes whose names do not match.
+/// The most routes shown whose names do not match.
 const OTHERS: usize = 10;
 
 /// The lines so far.
 #[derive(Debug, Default)]
 struct Lines(Vec<(&'static str, String)>);
 
-/// Labels that repeat are left out.
+/// Leaves out a label that is the same as on the line before.
 impl Display for Explanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut last = "";
