@@ -497,7 +497,7 @@ fn alerts_have_the_number_and_name_of_the_registry() {
 #[test]
 fn a_line_of_the_log_in_the_readme_has_documented_fields() {
     let log = include_str!("../docs/log.md");
-    let fields: BTreeSet<String> = table(log, "| field | what |")
+    let fields: BTreeSet<String> = table(log, "| field | meaning |")
         .iter()
         .map(|row| row[0].trim_matches('`').to_owned())
         .collect();

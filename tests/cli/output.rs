@@ -93,7 +93,10 @@ fn check_tells_programs_every_fault_with_its_place() {
     assert_eq!(fields(all), documented("### check"));
     let errors = all.map(|object| object["errors"].as_array().unwrap());
     let seen = fields(errors.into_iter().flatten());
-    assert_eq!(seen, documented("Each of `errors` and `warnings`:"));
+    assert_eq!(
+        seen,
+        documented("Each of `errors` and `warnings` has these fields:")
+    );
     // Other commands tell such a file alike.
     let explained = object(directory.path(), "explain x.example -c faulty.toml", 78);
     assert_eq!(explained, faulty);

@@ -1,11 +1,11 @@
-//! Every metric that the page may have. `docs/metrics.md` is tested against this table.
+//! Every metric that the page can have. A test compares `docs/metrics.md` with this table.
 
 /// What a metric is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// Only grows.
+    /// It only grows.
     Counter,
-    /// Goes up and down.
+    /// It goes up and down.
     Gauge,
     /// Seconds, with the upper bounds of the buckets.
     Histogram(&'static [f64]),
@@ -29,7 +29,7 @@ pub struct Metric {
     pub name: &'static str,
     /// What it is.
     pub kind: Kind,
-    /// The keys of its labels. Values come from routes.toml and closed lists, never from a client.
+    /// The names of its labels. Their values come from routes.toml and closed lists, never from a client.
     pub labels: &'static [&'static str],
     /// The HELP line.
     pub help: &'static str,
@@ -57,67 +57,67 @@ metrics! {
     ACTIVE = "portway_connections_active", Kind::Gauge, ["listener"],
         "Connections open now: accepted minus closed, exact at every scrape.";
     CLOSED = "portway_connections_closed_total", Kind::Counter, ["listener", "backend", "outcome"],
-        "Connections ended, by outcome; backend is - if none was chosen.";
+        "Connections ended, by outcome; backend is \"-\" if none was chosen.";
     FORGOTTEN = "portway_connections_forgotten_total", Kind::Counter, ["listener"],
-        "Connections ended whose series of portway_connections_closed_total have ended, because their backend is gone.";
+        "Ended connections that portway_connections_closed_total no longer shows, because their backend was removed.";
     PREDECESSOR_CONNECTIONS = "portway_predecessor_connections", Kind::Gauge, [],
-        "Connections open in the process whose listeners this one has taken over; 0 if there is none, and not on the page while that process does not answer.";
+        "Connections open in the process whose listeners this process took over; 0 if there is none, absent while that process does not answer.";
     ACCEPT_ERRORS = "portway_accept_errors_total", Kind::Counter, ["reason"],
-        "Failed attempts to accept a connection; without descriptors or memory portway tries ten times a second.";
+        "Failed attempts to accept a connection; without descriptors or memory portway retries ten times per second.";
     ROUTED = "portway_route_connections_total", Kind::Counter, ["route"],
         "Connections that took the route.";
     BYTES = "portway_bytes_total", Kind::Counter, ["backend", "direction"],
         "Bytes relayed, counted as they pass.";
     STALLED = "portway_stalled", Kind::Gauge, ["backend", "direction"],
-        "Connections whose receiver has taken no byte for 2 s while bytes wait for it.";
+        "Connections whose receiver has accepted no byte for 2 s while bytes wait for it.";
     HELLO = "portway_client_hello_seconds", Kind::Histogram(HELLO_SECONDS), [],
-        "Time from accept to a whole client hello.";
+        "Time from accept to a complete client hello.";
     DIAL = "portway_dial_seconds", Kind::Histogram(DIAL_SECONDS), ["backend"],
         "Time from the choice of the backend to a connected endpoint, failed attempts included.";
     DIAL_FAILURES = "portway_dial_failures_total", Kind::Counter,
         ["backend", "endpoint", "reason"],
         "Failed attempts to connect to an endpoint.";
     ENDPOINT_CONNECTIONS = "portway_endpoint_connections", Kind::Gauge, ["backend", "endpoint"],
-        "Connections to the endpoint open now.";
+        "Connections to the endpoint that are open now.";
     ENDPOINT_ADDRESSES = "portway_endpoint_addresses", Kind::Gauge,
         ["backend", "endpoint", "state"],
         "Addresses of the endpoint, by state.";
     RESOLVED_AT = "portway_endpoint_resolved_timestamp_seconds", Kind::Gauge,
         ["backend", "endpoint"],
-        "When a look-up last brought an address of the endpoint that can be dialled, in seconds since 1970; 0 before the first one.";
+        "Time of the last look-up that returned an address of the endpoint that can be dialled, in seconds since 1970; 0 before the first one.";
     RESOLVE_FAILURES = "portway_resolve_failures_total", Kind::Counter,
         ["backend", "endpoint", "reason"],
-        "Look-ups that brought no address of the endpoint that can be dialled.";
+        "Look-ups that returned no address of the endpoint that can be dialled.";
     LIMIT = "portway_limit", Kind::Gauge, ["limit"],
-        "The limit in force; +Inf is none.";
+        "The limit in force; +Inf if there is no limit.";
     LIMIT_REJECTIONS = "portway_limit_rejections_total", Kind::Counter, ["limit"],
         "Connections rejected because of the limit.";
     WORKER_LATENESS = "portway_worker_lateness_seconds", Kind::Gauge, ["worker"],
-        "How long the worker is past its turn, which comes every second; /livez fails when it has not turned for 10 s.";
+        "Seconds by which the worker's one-second tick is overdue; /livez fails if the last tick was 10 s ago.";
     PIPES = "portway_pipes", Kind::Gauge, ["state"],
-        "Pipes for splicing, as of the workers' last turns; lent ones hold bytes.";
+        "Pipes for splicing, as of the workers' last ticks; lent pipes hold bytes.";
     PIPE_FALLBACKS = "portway_pipe_fallbacks_total", Kind::Counter, [],
-        "Reads of bulk flows that were copied because no pipe was to be had.";
+        "Reads of bulk flows that were copied because no pipe was available.";
     RELOADS = "portway_reloads_total", Kind::Counter, ["result"],
         "Reloads of routes.toml.";
     RELOAD_SUCCESSFUL = "portway_config_last_reload_successful", Kind::Gauge, [],
-        "1 if the last reload succeeded, or none was tried; 0 if it failed and the configuration before is in force.";
+        "1 if the last reload succeeded or there was none; 0 if it failed and the previous configuration stays in force.";
     RELOAD_TIME = "portway_config_last_reload_success_timestamp_seconds", Kind::Gauge, [],
-        "When the configuration in force was loaded, in seconds since 1970.";
+        "Time when the configuration in force was loaded, in seconds since 1970.";
     GENERATION = "portway_config_generation", Kind::Gauge, [],
-        "The configuration in force, counted from 1 at the start; the log's field config.";
+        "Number of the configuration in force, counted from 1 at the start; the log field config has the same number.";
     CONFIG_HASH = "portway_config_hash", Kind::Gauge, [],
-        "CRC-32 of the file in force: two instances with different ones have different files.";
+        "CRC-32 of the file in force; instances whose values differ run different files.";
     WATCH = "portway_config_watch", Kind::Gauge, ["mode"],
-        "1 for the way in which changes of the file are noticed.";
+        "1 for the mode in which portway notices changes of the file.";
     CONTROL_SOCKET = "portway_control_socket_available", Kind::Gauge, [],
-        "1 if this process has its control socket; 0 while another process has the name, and once a successor has it.";
+        "1 if this process has its control socket; 0 while another process has the name, and after a successor took it over.";
     LINES_DROPPED = "portway_log_lines_dropped_total", Kind::Counter, [],
-        "Log lines lost because their reader was slow or gone.";
+        "Log lines dropped because the reader of the log was slow or gone.";
     LINES_SUPPRESSED = "portway_log_lines_suppressed_total", Kind::Counter, [],
-        "Connection log lines summed up because their outcome came more than 10 times a second.";
+        "Connection log lines left out because their outcome occurred more than 10 times per second.";
     BUILD = "portway_build_info", Kind::Gauge, ["version"],
-        "Always 1; the label tells the version.";
+        "Always 1; the label version has the version.";
     CPU = "process_cpu_seconds_total", Kind::Counter, [],
         "User and system CPU time, in whole seconds.";
     OPEN_FDS = "process_open_fds", Kind::Gauge, [],
@@ -131,7 +131,7 @@ metrics! {
     RESIDENT_MEMORY = "process_resident_memory_bytes", Kind::Gauge, [],
         "Resident memory.";
     START_TIME = "process_start_time_seconds", Kind::Gauge, [],
-        "Start of the process, in seconds since 1970.";
+        "Start time of the process, in seconds since 1970.";
     THREADS = "process_threads", Kind::Gauge, [],
-        "Threads of the process.";
+        "Number of threads in the process.";
 }
