@@ -81,7 +81,7 @@ pub struct Listener {
     pub name: Arc<str>,
     /// Addresses; port 0 lets the kernel choose.
     pub bind: Vec<SocketAddr>,
-    /// Who may connect.
+    /// The clients that may connect.
     pub clients: admission::Networks,
 }
 
@@ -125,8 +125,8 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
     parse(&read(path)?, &path.display().to_string())
 }
 
-/// Where the admin pages of the file answer; `None` is off. Of the rest no fault is told: whoever
-/// runs on the last good version of the file can still be asked how it is.
+/// The address of the admin pages in the file; `None` is off. Faults elsewhere are ignored, so a portway
+/// that still runs on the last good file can be probed.
 pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
     let name = path.display().to_string();
     let text = read(path)?;

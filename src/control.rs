@@ -285,7 +285,7 @@ impl Control {
 
     /// Tells which configuration is in force.
     fn show(&self, asker: oneshot::Sender<Configuration>) {
-        // Who has asked may be gone.
+        // The process that asked may be gone.
         drop(asker.send(self.in_force.configuration.clone()));
     }
 

@@ -115,7 +115,7 @@ impl Places {
 }
 
 impl Taken {
-    /// Who loses its place to one of the client `next`.
+    /// The holder that loses its place to a connection of the client `next`.
     fn loser(&self, next: Option<IpAddr>) -> Option<(usize, &Holder)> {
         let of = |client| {
             let others = self.holders.iter().filter(|one| one.client == client);

@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::telemetry::metrics::{self, Figures};
 
-/// By which the predecessor is asked for its page of metrics. Closed once it has ended.
+/// The channel that asks the predecessor for its page of metrics. It is closed once the predecessor has ended.
 pub type Questions = mpsc::UnboundedSender<oneshot::Sender<Bytes>>;
 
 /// How long a scrape waits for the predecessor's page.

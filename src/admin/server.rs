@@ -37,7 +37,7 @@ pub(super) const READING: usize = 8;
 /// Bytes of a request head.
 const HEAD_MAX: usize = 16 * 1024;
 
-/// The pause after an accept that failed for want of something.
+/// The pause after an accept that failed because descriptors or memory were missing.
 const BACKOFF: Duration = Duration::from_millis(100);
 
 /// Between two warnings that connections lose their places.
@@ -156,7 +156,7 @@ struct Acceptor {
     listener: Arc<TcpListener>,
     server: Arc<Server>,
     reserve: Option<File>,
-    /// Whether the last accept failed: each failure is told once.
+    /// Whether the last accept failed: a series of failures is logged once.
     failing: bool,
     /// When it was last told that a connection has lost its place.
     warned: Option<Instant>,

@@ -92,7 +92,7 @@ impl Admin {
 async fn rest(mut stream: TcpStream) -> String {
     let mut answer = Vec::new();
     let read = timeout(LONG, stream.read_to_end(&mut answer)).await;
-    // A reset after the last byte is no matter here; a silence is.
+    // A reset after the last byte does not matter here; a silence does.
     assert!(read.is_ok(), "the connection stays open");
     String::from_utf8(answer).unwrap()
 }

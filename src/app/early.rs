@@ -1,15 +1,15 @@
-//! What is asked for while the file is read for the first time, and during a takeover.
+//! Keeps requests that arrive while the file is read for the first time, and during a takeover.
 
 use tokio::sync::mpsc;
 
 use crate::control::{Request, Requests};
 
-/// What is asked for before control runs.
+/// Requests that arrive before control runs.
 pub(super) struct EarlyRequests {
-    /// By which others ask.
+    /// The sending side, for those who ask.
     pub(super) requests: Requests,
     requested: mpsc::UnboundedReceiver<Request>,
-    /// The file is to be read again once control runs.
+    /// Whether control must reload the file once it runs.
     reload: bool,
 }
 
@@ -45,7 +45,7 @@ impl EarlyRequests {
         }
     }
 
-    /// By which control is asked.
+    /// The channel of requests for control.
     pub(super) fn finish(self) -> (Requests, mpsc::UnboundedReceiver<Request>) {
         if self.reload {
             // The receiver is here.

@@ -6,11 +6,11 @@ use crate::config::Settings;
 use crate::routing::Route;
 use crate::telemetry::list;
 
-/// Backends and routes that are told, and of each the endpoints or names; the rest is counted.
+/// The most backends and routes that are logged, and the most endpoints or names of each; the rest are counted.
 const SHOWN: usize = 10;
 const PARTS: usize = 3;
 
-/// Tells which version runs, with which file, and where connections may go. Listeners and limits are told when
+/// Logs which version runs, with which file, and where connections may go. Listeners and limits are logged when
 /// they come into force.
 pub(super) fn introduce(file: &Path, settings: &Settings) {
     // A person must be able to find it from elsewhere.

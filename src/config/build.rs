@@ -1,5 +1,5 @@
-//! Builds [`Settings`] from the file: every value checked, every default filled in. Where a value
-//! is wrong its default stands in, so that the rest is checked too.
+//! Builds [`Settings`] from the file: checks every value and fills in every default. It uses the default
+//! in place of a value that is wrong, so that the rest is checked too.
 
 mod routes;
 
@@ -166,7 +166,7 @@ fn dial_limits(section: &mut Section<'_, '_>) -> dial::Timeouts {
         connect_timeout: section.duration("connect_timeout"),
         dial_timeout: section.duration("dial_timeout"),
     };
-    // Where a value is wrong its default is used until it is mended: nothing is told of that default.
+    // The default is in use in place of a value that is wrong, so no fault is reported about that default.
     let is_sure = section.notes.faults.count() == faults
         && !section.is_lost("connect_timeout")
         && !section.is_lost("dial_timeout");

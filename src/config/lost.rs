@@ -1,4 +1,4 @@
-//! What was taken out of a file with a fault. What is missing without it is no fault of its own.
+//! The parts that were taken out of a file with a fault. What is missing without them is not a separate fault.
 
 use std::collections::HashSet;
 

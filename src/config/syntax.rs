@@ -34,7 +34,7 @@ struct Header {
     is_broken: bool,
 }
 
-/// The tree of a file. What is broken is not in it, and is told in `lost`. Then the tree is that of `readable`.
+/// The tree of a file. Broken parts are not in it, but in `lost`. In this case the tree is that of `readable`.
 pub(super) fn read<'t>(
     text: &'t str,
     readable: &'t mut String,

@@ -64,7 +64,7 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
     }
 }
 
-/// Puts a table under the key that was meant, if there is room. What is wrong in it is told then.
+/// Puts a table under the key that was meant, if there is room. Then its faults are reported too.
 fn is_moved<'t>(
     file: &mut DeTable<'t>,
     place: &Spanned<DeString<'t>>,
@@ -134,7 +134,7 @@ fn take_dotted(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut L
             if tables.contains_key(whole.as_str()) || is_dotted(value.get_ref()) {
                 lost.add(path, Some(&whole));
             } else {
-                // What is wrong in it is told too.
+                // So its faults are reported too.
                 tables.insert(Spanned::new(key.span(), Cow::Owned(whole)), value);
             }
         }

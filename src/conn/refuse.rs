@@ -113,7 +113,7 @@ impl Refusal {
             .because("allow_clients or deny_clients of the listener exclude this client")
     }
 
-    /// A server name that is no host name. What is kept of it is bounded.
+    /// A server name that is not a host name. Only a bounded part of it is kept.
     pub fn invalid_name(name: &[u8], error: InvalidServerName) -> Self {
         const MOST: usize = 256;
         let answer = Answer::Alert(AlertDescription::UnrecognizedName);

@@ -124,7 +124,7 @@ impl Names {
     }
 
     /// Runs for ever; to be awaited beside what control does else. The tasks run without it too,
-    /// but only here a fault in one of them is told.
+    /// but only here a fault in one of them is reported.
     pub async fn run(&mut self) -> Infallible {
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(fault) = ended {

@@ -30,7 +30,7 @@ const RELOAD: &str = "reload";
 /// another, and the text of the file.
 const CONFIGURATION: &str = "configuration";
 /// The request for the listening sockets, of the same user only. They follow, then [`END`]. Once the
-/// successor accepts at them it says [`READY`], and when it is told [`YOURS`] it has the control
+/// successor accepts at them it says [`READY`], and when it receives [`YOURS`] it has the control
 /// socket too. Without that, the one that gets the control socket goes on, and the other one does not.
 const TAKE_OVER: &str = "takeover";
 const READY: &str = "ready";
@@ -135,7 +135,7 @@ pub fn configuration(file: &Path) -> io::Result<Option<(Configuration, Answered)
         let text: String = answered.printable().chars().take(LONGEST_REFUSAL).collect();
         return Err(io::Error::other(text.trim_end().to_owned()));
     };
-    // The end of the answer is no part of the file.
+    // The end of the answer is not part of the file.
     let text = text.strip_suffix('\n').unwrap_or(text).into();
     Ok(Some((Configuration { generation, text }, answered)))
 }
@@ -167,7 +167,7 @@ fn ask(file: &Path, request: &str, limit: Duration) -> io::Result<Option<Answere
     }))
 }
 
-/// What a person is told whose request has no answer.
+/// The error for a request that got no answer.
 fn unanswered(error: io::Error, pid: i32, limit: Duration) -> io::Error {
     if error.kind() != io::ErrorKind::WouldBlock {
         return error;

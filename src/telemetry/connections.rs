@@ -87,7 +87,7 @@ pub struct Line<'a> {
     pub bytes_unacknowledged: Option<u64>,
     /// How it ended.
     pub outcome: Outcome,
-    /// Who ended it.
+    /// The side that ended it.
     pub closed_by: ClosedBy,
     /// The number of the alert that the client got.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,5 @@
-//! Log lines on their way out. Who logs never waits: lines go into a bounded queue, and a thread
-//! writes them. When the reader is slow or gone, lines are lost and counted.
+//! Writes log lines. Logging never waits: lines go into a bounded queue, and a thread writes them.
+//! When the reader is slow or gone, lines are dropped and counted.
 
 #[cfg(test)]
 mod tests;
@@ -138,7 +138,7 @@ impl Writer {
                     Entry::Line(line) => self.batch.extend_from_slice(&line),
                     Entry::Finish(done) => {
                         self.write_batch();
-                        // Who asked may have given up.
+                        // The caller may have given up.
                         let _ = done.try_send(());
                     }
                 }

@@ -1,5 +1,5 @@
 //! Tasks that portway cannot do without: accept loops, the tick of a worker, upkeep and the like. The runtime
-//! catches the panic of a task, so portway would look well without it. It is told here instead: `/livez` fails
+//! catches the panic of a task, so portway would look well without it. This module reports it instead: `/livez` fails
 //! from then on, and control ends the process.
 
 use std::future::poll_fn;
@@ -54,7 +54,7 @@ impl Drop for Polled<'_> {
 }
 
 impl Registry {
-    /// The same task, whose panic is told.
+    /// The same task, with its panic reported.
     pub fn vital_task<W: Future>(
         self: &Arc<Self>,
         task: &'static str,

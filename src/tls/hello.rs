@@ -24,7 +24,7 @@ pub enum Progress<'a> {
     Rejected(Rejection),
 }
 
-/// Why bytes are no hello that may be routed.
+/// Why bytes are not a hello that may be routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
     /// No TLS record, but another protocol.

@@ -19,7 +19,7 @@ const MAX_LABEL: usize = 63;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ServerName(Box<str>);
 
-/// The bytes are no host name; the text names the rule that they break, such as "trailing dot".
+/// The bytes are not a host name; the text names the rule that they break, such as "trailing dot".
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidServerName(pub &'static str);
 

@@ -15,7 +15,7 @@ rounds' ratios. For a cost (CPU, memory, latency) a ratio under 1 is better than
 connections/s) one over 1. A difference under 10 % shows nothing. Client, backend and relay share the cores of one
 machine, so GB/s, connections/s and p99 are partly a matter of who runs when; figures of CPU are more robust.
 
-`direct` is no relay at all: what client and backend can do. `floor` is the least that a relay can be: a loop without
+`direct` has no relay: it shows what client and backend can do. `floor` is the least that a relay can be: a loop without
 routes, limits, log or metrics. `portway` writes a line for each connection into a file; the peers log nothing.
 `portway-user` is portway without privileges, whose pipes are few. nginx has its default `proxy_buffer_size` of 16 KiB.
 The latency of messages beside downloads counts from when a message was due, not from when it could be sent. A dash

@@ -74,7 +74,7 @@ fn unused_listeners(routes: &[Read], listeners: &[Listener], notes: &mut Notes<'
 }
 
 /// An endpoint under the very name that clients use. That name leads clients to portway, and most often it leads
-/// portway there too. A name that only a wildcard takes is no such sign: the nodes of a cluster have names of
+/// portway there too. A name that only a wildcard takes is not such a sign: the nodes of a cluster have names of
 /// their own below the one that clients use, and `**` takes every name.
 fn own_names(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>) {
     let mut names: HashMap<&str, Path> = HashMap::new();

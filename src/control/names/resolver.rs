@@ -70,8 +70,8 @@ pub(super) fn addresses(endpoint: &Endpoint) -> Vec<SocketAddr> {
     addresses.iter().map(|address| address.at()).collect()
 }
 
-/// Sets new addresses in the order of the resolver. Resolvers turn the order of equal addresses: that
-/// alone is no change, unless the first one is of the other family.
+/// Sets new addresses in the order of the resolver. Resolvers rotate equal addresses: that alone is
+/// not a change, unless the first one is of the other family.
 pub(super) fn set_if_changed(endpoint: &Endpoint, new: &[SocketAddr]) {
     let before = addresses(endpoint);
     let first = |addresses: &[SocketAddr]| addresses.first().map(SocketAddr::is_ipv4);

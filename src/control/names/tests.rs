@@ -384,7 +384,7 @@ async fn each_change_is_told_once() {
     assert_eq!(told.lines().count(), 6, "{told}");
 }
 
-/// What is told while the future runs, line by line.
+/// What is logged while the future runs, line by line.
 async fn told(run: impl Future<Output = ()>) -> Vec<String> {
     let told = tempfile::NamedTempFile::new().unwrap();
     let guard = tracing::subscriber::set_default(

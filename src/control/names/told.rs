@@ -24,7 +24,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// It has begun, and is told.
+    /// It has begun, and is logged.
     pub(super) fn now() -> Self {
         Self {
             since: SystemTime::now(),

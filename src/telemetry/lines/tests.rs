@@ -120,7 +120,7 @@ fn a_full_disk_costs_every_line_and_nothing_else() {
     assert_eq!(dropped.load(Ordering::Relaxed), 2);
 }
 
-/// Takes what it is told to, then fails, then takes all.
+/// Takes as much as the script says, then fails, then takes all.
 struct Script {
     steps: Vec<io::Result<usize>>,
     written: mpsc::Sender<Vec<u8>>,

@@ -155,7 +155,7 @@ impl<'p> Family<'p> {
         self.kind == COUNTER && is_name(self.name) && self.name.ends_with("_total")
     }
 
-    /// What it is, if that is told in a valid way.
+    /// Its help text, if the page has it in a valid form.
     fn help(&self) -> Option<&'p str> {
         let mut lines = self.text.split('\n');
         let (name, help) = lines.find_map(|line| line.strip_prefix("# HELP ")?.split_once(' '))?;

@@ -254,7 +254,7 @@ impl LimitStats {
         stats
     }
 
-    /// Shows the value in force; `None` is no limit.
+    /// Shows the value in force; `None` means no limit.
     pub fn set(&self, limit: Limit, value: Option<u64>) {
         self.values[limit].set(value.map_or(f64::INFINITY, gauge_value));
     }

@@ -245,7 +245,7 @@ fn a_page_with_a_line_that_no_scraper_takes_is_not_taken() {
     let sample = |count| format!("a_total{{{}}} 1", &labels(count)[1..]);
     assert!(with("a_total", &sample(MOST_LABELS)).is_some());
     assert!(with("a_total", &sample(MOST_LABELS + 1)).is_none());
-    // It is no page of portway.
+    // It is not a page of portway.
     assert!(Figures::parse("").is_none());
     assert!(Figures::parse("<html>").is_none());
 }

@@ -15,7 +15,7 @@ pub struct PipeStats {
     pub idle: AtomicUsize,
     /// Those that hold bytes of a connection.
     pub lent: AtomicUsize,
-    /// Reads that were copied for want of one.
+    /// Reads that were copied because no pipe was available.
     pub fallbacks: AtomicU64,
 }
 

@@ -77,7 +77,7 @@ fn b70_http2_preface_and_what_is_only_like_a_method_are_not_http1() {
     }
 }
 
-/// What clients of other protocols send first, and how it is told.
+/// What clients of other protocols send first, and how portway names it.
 const OTHERS: [(&[u8], &str); 16] = [
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 without TLS"),
     (
