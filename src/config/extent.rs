@@ -5,6 +5,7 @@ use toml_parser::lexer::TokenKind;
 
 use super::faults::Fault;
 use super::path::Path;
+use super::syntax::find_token;
 
 /// The most tables of a file: those of headers, of dotted keys and in braces. In memory each takes 600
 /// times what it may take in the file, and a file of the largest size has 30,000 routes at most.
@@ -17,12 +18,10 @@ const MAX_OPEN: usize = 8;
 /// The first place where a file has more than that.
 pub(super) fn fault(text: &str) -> Option<Fault> {
     let mut seen = Seen::new();
-    let too_much = |token: toml_parser::lexer::Token| {
-        let [message, help] = seen.next(token.kind())?;
-        let span = token.span().start()..token.span().end();
-        Some(Fault::new(span, Path::default(), message, Some(help)))
-    };
-    toml_parser::Source::new(text).lex().find_map(too_much)
+    find_token(text, |token| {
+        let [message, help] = seen.next(token.kind)?;
+        Some(Fault::new(token.span, Path::default(), message, Some(help)))
+    })
 }
 
 /// What the tokens have up to here.
@@ -166,13 +165,26 @@ mod tests {
         );
     }
 
+    #[test]
+    fn brackets_behind_a_string_that_nobody_closes_are_counted() {
+        for (quotes, open) in [("\"\"\"", "["), ("'''", "["), ("\"\"\"", "{a=")] {
+            let text = format!("a = {quotes}\nb = {}", open.repeat(100_000));
+            let faults = crate::config::parse(&text, "routes.toml").unwrap_err();
+            let told = faults.render(false);
+            assert!(
+                told.contains("more than 8 brackets are open here"),
+                "{told}"
+            );
+        }
+    }
+
     proptest! {
         #[test]
         fn what_is_let_through_has_no_more_levels_whatever_is_wrong_with_it(
             pieces in prop::collection::vec(
                 prop::sample::select(vec![
                     "{", "{", "}", "[", "[", "]", "a=", "a.a=", ".a", ".a.a.a", "\n", ",", "=", "1", "'a'", " ",
-                    "#", "[a]\n", "[[a]]\n",
+                    "#", "[a]\n", "[[a]]\n", "\"\"\"\n", "'''\n",
                 ]),
                 0..200,
             ),
@@ -181,6 +193,8 @@ mod tests {
             if fault(&text).is_none() {
                 prop_assert!(depth(&text) <= DEEPEST, "{}", depth(&text));
             }
+            // The words for what is wrong are found in the rest of a string that nobody closes, too.
+            drop(crate::config::parse(&text, "routes.toml"));
         }
     }
 }

@@ -25,6 +25,7 @@ use super::path::Path;
 use broken::Broken;
 use key::{Key, path_of};
 use line::Line;
+pub(super) use tokens::find_token;
 use tokens::{Cursor, TokenKind, statements, tokens};
 
 /// The header that statements are under.

@@ -7,9 +7,9 @@ pub(super) use toml_parser::lexer::TokenKind;
 
 /// A token and its bytes in the file.
 #[derive(Clone, Debug)]
-pub(super) struct Token {
-    pub(super) kind: TokenKind,
-    pub(super) span: Range<usize>,
+pub(in crate::config) struct Token {
+    pub(in crate::config) kind: TokenKind,
+    pub(in crate::config) span: Range<usize>,
 }
 
 impl Token {
@@ -32,12 +32,26 @@ impl Token {
     }
 }
 
-/// The tokens of a file. A string in triple quotes that nobody closes ends with its line: it would take the
-/// rest of the file.
+/// The tokens of a file.
 pub(super) fn tokens(text: &str) -> Vec<Token> {
     let mut all = Vec::new();
+    let found = find_token(text, |token| {
+        all.push(token);
+        None::<()>
+    });
+    debug_assert!(found.is_none(), "all are looked at");
+    all
+}
+
+/// Looks at one token of a file after the other. A string in triple quotes that nobody closes ends with its line,
+/// because it would take the rest of the file.
+pub(in crate::config) fn find_token<T>(
+    text: &str,
+    mut look: impl FnMut(Token) -> Option<T>,
+) -> Option<T> {
     let mut from = 0;
-    while let Some(part) = text.get(from..) {
+    loop {
+        let part = text.get(from..)?;
         let mut rest = None;
         for token in Source::new(part).lex() {
             let kind = token.kind();
@@ -49,17 +63,16 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
                 span.end = span.start + line;
                 rest = Some(span.end);
             }
-            all.push(Token { kind, span });
+            let found = look(Token { kind, span });
+            if found.is_some() {
+                return found;
+            }
             if rest.is_some() {
                 break;
             }
         }
-        match rest {
-            Some(rest) => from = rest,
-            None => break,
-        }
+        from = rest?;
     }
-    all
 }
 
 /// Whether a string has its quotes at the end.
