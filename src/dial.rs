@@ -34,7 +34,8 @@ pub struct Timeouts {
 /// failed, so it may well be dead, and the client must not wait for the limit of an attempt.
 const HEAD_START: Duration = Duration::from_millis(50);
 
-/// Attempts at one endpoint in one dial: a name may have more addresses than a client can wait for.
+/// Attempts at the addresses of one family of an endpoint in one dial: a name may have more addresses than a client
+/// can wait for.
 const ATTEMPTS_AT_ENDPOINT: usize = 16;
 
 /// Endpoints without an address that a line of the log names.
@@ -158,9 +159,12 @@ impl Dial {
     ) -> Result<Dialled, Failure> {
         let mut worst = Failure::Untried;
         for (position, candidate) in candidates.iter().enumerate() {
-            let before = candidates.iter().take(position);
-            let at_endpoint = before.filter(|it| Arc::ptr_eq(&it.endpoint, &candidate.endpoint));
-            if at_endpoint.count() >= ATTEMPTS_AT_ENDPOINT {
+            let is_alike = |it: &&Candidate| {
+                Arc::ptr_eq(&it.endpoint, &candidate.endpoint)
+                    && it.address.at().is_ipv4() == candidate.address.at().is_ipv4()
+            };
+            let alike = candidates.iter().take(position).filter(is_alike);
+            if alike.take(ATTEMPTS_AT_ENDPOINT).count() == ATTEMPTS_AT_ENDPOINT {
                 continue;
             }
             match self.attempt(candidate, missed).await {

@@ -17,9 +17,21 @@ pub(super) struct Addresses {
     origin: Instant,
     /// In the order of the resolver.
     current: ArcSwap<Vec<Arc<Address>>>,
-    /// Those that the endpoint no longer has, as long as a connection to them is open.
-    left: Mutex<Vec<Weak<Address>>>,
+    /// Those that the endpoint no longer has.
+    left: Mutex<Left>,
 }
+
+/// What is known of addresses that an endpoint no longer has.
+#[derive(Debug, Default)]
+struct Left {
+    /// As long as a connection to them is open.
+    all: Vec<Weak<Address>>,
+    /// A resolver may give other addresses each time: one that failed must not come back as one in health.
+    failed: Vec<Arc<Address>>,
+}
+
+/// The most failed addresses that are remembered.
+const MOST_FAILED: usize = 64;
 
 impl Addresses {
     pub(super) fn new(first: Option<SocketAddr>, origin: Instant) -> Self {
@@ -40,7 +52,7 @@ impl Addresses {
         // Nothing in here leaves it half done, so a poisoned lock is as good.
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current();
-        let known = left.iter().filter_map(Weak::upgrade);
+        let known = left.all.iter().filter_map(Weak::upgrade);
         let known = known.chain(current.iter().map(Arc::clone));
         let known: HashMap<SocketAddr, Arc<Address>> =
             known.map(|address| (address.at(), address)).collect();
@@ -50,8 +62,11 @@ impl Addresses {
         });
         self.current.store(Arc::new(next.collect()));
         let stay: HashSet<&SocketAddr> = addresses.iter().collect();
-        let gone = known.iter().filter(|(at, _)| !stay.contains(at));
-        *left = gone.map(|(_, address)| Arc::downgrade(address)).collect();
+        let gone = || known.iter().filter(|(at, _)| !stay.contains(at));
+        left.all = gone().map(|(_, address)| Arc::downgrade(address)).collect();
+        let failed = gone().filter(|(_, address)| !address.is_healthy());
+        let failed = failed.map(|(_, address)| Arc::clone(address));
+        left.failed = failed.take(MOST_FAILED).collect();
     }
 }
 

@@ -122,6 +122,18 @@ fn a_dial_tries_sixteen_addresses_of_an_endpoint_and_then_the_next_endpoint() {
 }
 
 #[test]
+fn many_dead_addresses_of_one_family_do_not_keep_a_dial_from_the_other_family() {
+    let listener = TcpListener::bind("[::1]:0").unwrap();
+    let closed: Vec<_> = (0..20).map(|_| closed_port()).collect();
+    let mut addresses: Vec<_> = closed.iter().map(|(_, address)| *address).collect();
+    let both = endpoint(addresses[0]);
+    addresses.push(listener.local_addr().unwrap());
+    both.set_addresses(&addresses);
+    let (dialled, attempts) = dial(&pool(&[&both]));
+    assert_eq!((dialled, attempts.len()), (Ok(()), ATTEMPTS_AT_ENDPOINT));
+}
+
+#[test]
 fn a_dial_that_fails_sends_the_endpoint_back_and_tells_why() {
     let (_closed, address) = closed_port();
     let bad = endpoint(address);

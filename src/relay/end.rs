@@ -126,9 +126,10 @@ impl Ended {
     /// client that has closed answers the backend's last bytes with RST, or sends RST instead of FIN
     /// if they came just before. A peer that is gone before our last send is not a failure either.
     pub(super) fn broken(self, side: Side, broken: Broken, said_close: bool, flow: &Flow) -> End {
-        let after_a_close = self.first.is_some_and(|first| {
-            first == side || low(flow.moved(side.sends())) == self.sent_by_other
-        });
+        let after_a_close = broken.is_reset()
+            && self.first.is_some_and(|first| {
+                first == side || low(flow.moved(side.sends())) == self.sent_by_other
+            });
         let ordinary = said_close || after_a_close;
         // Only a reset comes from the peer. Any other error is the word of our own kernel, which gave it up.
         let broken_by = if ordinary || broken.is_reset() {

@@ -129,7 +129,7 @@ fn an_address_that_stays_keeps_its_failures_and_its_connections() {
 }
 
 #[test]
-fn an_address_that_leaves_takes_no_connection_and_is_forgotten_with_its_last_one() {
+fn an_address_that_leaves_takes_no_connection_and_comes_back_as_it_was() {
     let fixture = named(Balance::LeastConnections, &V4[..2]);
     let connection = fixture.endpoint().enter(&fixture.address(V4[0]));
     fixture.fail_address(V4[0], 0.0);
@@ -146,11 +146,11 @@ fn an_address_that_leaves_takes_no_connection_and_is_forgotten_with_its_last_one
     set(fixture.endpoint(), &V4[1..2]);
     drop(connection);
     set(fixture.endpoint(), &V4[..2]);
-    let state = AddressState::Healthy;
-    assert_eq!(
-        fixture.states(),
-        [V4[0], V4[1]].map(|it| (it.to_owned(), state))
-    );
+    let states = [
+        (V4[0].to_owned(), AddressState::Failed),
+        (V4[1].to_owned(), AddressState::Healthy),
+    ];
+    assert_eq!(fixture.states(), states, "nobody has reached it since");
     assert_eq!(fixture.endpoint().connections(), 0);
 }
 

@@ -171,12 +171,20 @@ impl Name {
 /// Addresses that must not be dialled, and why.
 type Excluded = Vec<(SocketAddr, ResolveFailure)>;
 
-/// The addresses of an answer with this port, each once: those that can be dialled, and the others.
+/// The most addresses of one answer that are used: each connection ranks them all.
+const MOST_USABLE: usize = 64;
+/// The most addresses of one answer that are named as not dialled.
+const MOST_EXCLUDED: usize = 8;
+
+/// The first addresses of an answer with this port, each once: those that can be dialled, and the others.
 fn sort_out(answer: &[SocketAddr], port: u16, own: &Own) -> (Vec<SocketAddr>, Excluded) {
     let mut seen = HashSet::new();
-    let (mut usable, mut excluded) = (Vec::with_capacity(answer.len()), Vec::new());
+    let (mut usable, mut excluded) = (Vec::new(), Vec::new());
     for address in answer {
         let address = own::canonical(*address, port);
+        if usable.len() == MOST_USABLE {
+            break;
+        }
         if !seen.insert(address) {
             continue;
         }
@@ -188,6 +196,7 @@ fn sort_out(answer: &[SocketAddr], port: u16, own: &Own) -> (Vec<SocketAddr>, Ex
             usable.push(address);
         }
     }
+    excluded.truncate(MOST_EXCLUDED);
     (usable, excluded)
 }
 

@@ -2,6 +2,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use crate::outcome::Resource;
+
 /// The addresses that portway listens on, wildcards included.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Own(Vec<SocketAddr>);
@@ -63,7 +65,15 @@ fn is_local(ip: IpAddr) -> bool {
         socket.connect((ip, 9))?;
         socket.local_addr()
     };
-    ip.is_loopback() || source().is_ok_and(|source| source.ip() == ip)
+    let is_source = || match source() {
+        Ok(source) => source.ip() == ip,
+        // Without descriptors or memory nobody knows, and a loop would take more of both.
+        Err(error) => matches!(
+            error.raw_os_error().and_then(Resource::behind),
+            Some(Resource::Descriptors | Resource::SystemDescriptors | Resource::Memory)
+        ),
+    };
+    ip.is_loopback() || is_source()
 }
 
 #[cfg(test)]
