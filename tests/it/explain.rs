@@ -13,7 +13,7 @@ use super::peers::{Backend, connect};
 
 /// `portway explain` on the file of a running portway, for programs.
 fn explain(portway: &Portway, name: &str) -> Value {
-    let output = explained(portway, &[name, "--output", "json"]);
+    let output = explained(portway, &[name, "--listener", "agents", "--output", "json"]);
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"))
 }
 
