@@ -81,7 +81,10 @@ fn check_tells_programs_every_fault_with_its_place() {
     assert_eq!(fault["key"], "routes.fleet.backend");
     assert_eq!(fault["help"], "did you mean \"fleet\"?");
     assert_eq!((&fault["line"], &fault["column"]), (&12.into(), &11.into()));
-    assert_eq!(fields([&tie["errors"][0]["other"]]), set("key line column"));
+    assert_eq!(
+        fields([&tie["errors"][0]["other"]]),
+        set("what line column")
+    );
     assert_eq!(
         (&warned["valid"], &strict["valid"]),
         (&true.into(), &false.into())

@@ -4,7 +4,7 @@ use portway::config;
 
 use super::FINE;
 
-/// A name, what stands in the file that ships, and what is written for it.
+/// The name of a snapshot, a part of the shipped file, and the mistake that replaces it.
 type Mistake = (&'static str, &'static str, &'static str);
 
 const BIND: &str = "bind = [\"[::]:443\"]";

@@ -37,8 +37,8 @@ pub struct ToldPlace {
 /// A second place of a fault.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ToldOther<'f> {
-    /// Its key.
-    pub key: &'f str,
+    /// Its key, or words such as "the first one".
+    pub what: &'f str,
     /// Where it is.
     #[serde(flatten)]
     pub place: ToldPlace,
@@ -71,8 +71,8 @@ impl Faults {
             message: &fault.message,
             help: fault.help.as_deref(),
             place: self.text.is_some().then(|| place(fault.span.start)),
-            other: other.map(|(span, key)| ToldOther {
-                key,
+            other: other.map(|(span, what)| ToldOther {
+                what,
                 place: place(span.start),
             }),
         }

@@ -126,6 +126,21 @@ fn give_up_soon() {
     std::fs::write("/proc/sys/net/ipv4/tcp_retries2", "3").unwrap();
 }
 
+/// The detail of a client that is lost before the backend sends more.
+fn lost_while_it_is_sent_to(
+    client: impl FnOnce(&Portway) -> TcpStream,
+    lose: impl FnOnce(),
+) -> String {
+    let (backend, send) = sending();
+    let portway = listening_near(&config(&[backend.address()], "", ""));
+    let client = client(&portway);
+    give_up_soon();
+    lose();
+    send.send(()).unwrap();
+    let line = portway.line_of(client.local_addr().unwrap());
+    given_up(&line, "client_reset")
+}
+
 /// What follows the count in the detail of a client that left packets of this kind unanswered.
 fn unanswered<'a>(detail: &'a str, kind: &str) -> &'a str {
     let words = detail.strip_prefix("the client answered none of ").unwrap();
@@ -138,14 +153,7 @@ fn unanswered<'a>(detail: &'a str, kind: &str) -> &'a str {
 #[test]
 fn a_client_that_acknowledges_nothing_is_told_by_the_retransmissions() {
     beside_a_far_network(|far| {
-        let (backend, send) = sending();
-        let portway = listening_near(&config(&[backend.address()], "", ""));
-        let client = relayed(far, &portway, NAME);
-        give_up_soon();
-        far.cut();
-        send.send(()).unwrap();
-        let line = portway.line_of(client.local_addr().unwrap());
-        let detail = given_up(&line, "client_reset");
+        let detail = lost_while_it_is_sent_to(|portway| relayed(far, portway, NAME), || far.cut());
         let rest = unanswered(&detail, "retransmissions; ");
         assert!(
             rest.starts_with("nothing has come from it for "),
@@ -157,14 +165,9 @@ fn a_client_that_acknowledges_nothing_is_told_by_the_retransmissions() {
 #[test]
 fn what_a_router_reports_about_a_lost_client_is_told() {
     beside_a_far_network(|hop| {
-        let (backend, send) = sending();
-        let portway = listening_near(&config(&[backend.address()], "", ""));
-        let client = relayed(&hop.behind_a_hop(1500), &portway, NAME);
-        give_up_soon();
-        hop.refuse_to_forward();
-        send.send(()).unwrap();
-        let line = portway.line_of(client.local_addr().unwrap());
-        let detail = given_up(&line, "client_reset");
+        let end = hop.behind_a_hop(1500);
+        let client = |portway: &Portway| relayed(&end, portway, NAME);
+        let detail = lost_while_it_is_sent_to(client, || hop.refuse_to_forward());
         let rest = unanswered(&detail, "retransmissions; ");
         assert!(
             rest.contains("; the network reports: No route to host"),
