@@ -171,7 +171,7 @@ impl Name {
 /// Addresses that must not be dialled, and why.
 type Excluded = Vec<(SocketAddr, ResolveFailure)>;
 
-/// The most addresses of one answer that are used: each connection ranks them all.
+/// The most addresses of each family of one answer that are used: each connection ranks them all.
 const MOST_USABLE: usize = 64;
 /// The most addresses of one answer that are named as not dialled.
 const MOST_EXCLUDED: usize = 8;
@@ -182,10 +182,9 @@ fn sort_out(answer: &[SocketAddr], port: u16, own: &Own) -> (Vec<SocketAddr>, Ex
     let (mut usable, mut excluded) = (Vec::new(), Vec::new());
     for address in answer {
         let address = own::canonical(*address, port);
-        if usable.len() == MOST_USABLE {
-            break;
-        }
-        if !seen.insert(address) {
+        let alike = |it: &&SocketAddr| it.is_ipv4() == address.is_ipv4();
+        let is_full = usable.iter().filter(alike).count() == MOST_USABLE;
+        if is_full || !seen.insert(address) {
             continue;
         }
         if is_forbidden(address.ip()) {

@@ -115,6 +115,23 @@ async fn seconds(seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_a_very_long_answer_a_bounded_number_of_each_family_is_used() {
+    let (dns, endpoint) = (Dns::default(), named("es.test", 9200));
+    let v4 = (0..100).map(|n| format!("192.0.2.{n}"));
+    let v6 = (0..100).map(|n| format!("2001:db8::{n:x}"));
+    let answer: Vec<String> = v4.chain(v6).collect();
+    dns.set(
+        "es.test",
+        &answer.iter().map(String::as_str).collect::<Vec<_>>(),
+    );
+    let mut names = dns.start(&[Arc::clone(&endpoint)], &[]);
+    names.first_pass().await;
+    let used = endpoint.addresses();
+    let v4 = used.iter().filter(|it| it.at().is_ipv4()).count();
+    assert_eq!((v4, used.len()), (64, 128));
+}
+
+#[tokio::test(start_paused = true)]
 async fn dns_that_is_down_at_the_start_is_found_up_later() {
     let (dns, endpoint) = (Dns::default(), named("es.test", 9200));
     dns.set_down("es.test");
