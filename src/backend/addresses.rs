@@ -75,6 +75,8 @@ impl Addresses {
 pub(super) struct Families {
     /// That of the resolver's first address.
     first: bool,
+    /// Whether an address of the first family is in health.
+    is_first_alive: bool,
     /// The one that new connections take.
     in_use: bool,
 }
@@ -88,12 +90,16 @@ impl Families {
             let mut family = addresses.iter().filter(|it| it.at().is_ipv4() == is_ipv4);
             family.any(|address| address.is_healthy())
         };
-        let in_use = if is_alive(first) || !is_alive(!first) {
-            first
-        } else {
-            !first
-        };
-        Self { first, in_use }
+        let is_first_alive = is_alive(first);
+        Self {
+            first,
+            is_first_alive,
+            in_use: if is_first_alive || !is_alive(!first) {
+                first
+            } else {
+                !first
+            },
+        }
     }
 
     /// Whether new connections take the address, if it is in health.
@@ -103,17 +109,17 @@ impl Families {
 
     /// Whether new connections would take a failed address if it were in health.
     pub(super) fn want(self, address: &Address) -> bool {
-        self.use_now(address) || address.at().is_ipv4() == self.first
+        !self.is_first_alive || address.at().is_ipv4() == self.first
     }
 
-    /// What is known of an address.
+    /// What is known of an address. A failure of one that is not wanted is out of date: nobody tries it again.
     pub(super) fn state(self, address: &Address) -> AddressState {
-        if !address.is_healthy() {
-            AddressState::Failed
-        } else if self.use_now(address) {
+        if address.is_healthy() && self.use_now(address) {
             AddressState::Healthy
-        } else {
+        } else if address.is_healthy() || !self.want(address) {
             AddressState::Standby
+        } else {
+            AddressState::Failed
         }
     }
 }

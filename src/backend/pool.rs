@@ -102,14 +102,18 @@ impl Pool {
     fn put_trial_first(&self, candidates: &mut [Candidate], now: Instant) {
         let best = candidates.first();
         let best = best.filter(|candidate| candidate.turn == Turn::InUse);
-        let limit = match best {
-            Some(best) if self.balance == Balance::SourceHash => best.rank,
-            _ => (u64::MAX, u64::MAX),
+        let limit = best.filter(|_| self.balance == Balance::SourceHash);
+        let limit = limit.map(|best| (best.rank, best.address.at().is_ipv4()));
+        let is_own = |candidate: &Candidate| match limit {
+            Some((best, family)) if candidate.address.at().is_ipv4() == family => {
+                candidate.rank <= best
+            }
+            // The client has an address in each family of its endpoint, and the weights choose only among those.
+            Some(((endpoint, _), _)) => candidate.rank.0 <= endpoint,
+            None => true,
         };
         let is_due = |candidate: &Candidate| match candidate.turn {
-            Turn::Failed { penalty, unwanted } => {
-                penalty == 0 && !unwanted && candidate.rank <= limit
-            }
+            Turn::Failed { penalty, unwanted } => penalty == 0 && !unwanted && is_own(candidate),
             Turn::InUse | Turn::Standby => false,
         };
         let on_trial = candidates.iter_mut().position(|candidate| {

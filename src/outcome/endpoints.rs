@@ -11,9 +11,9 @@ use super::DialFailure;
 pub enum AddressState {
     /// In health, and of the family that new connections take.
     Healthy,
-    /// In health, and of the other family, which is dialled when the first one cannot be reached.
+    /// Of the other family, which is dialled when the first one cannot be reached.
     Standby,
-    /// Its last dial failed.
+    /// Its last dial failed, and it is tried again.
     Failed,
 }
 

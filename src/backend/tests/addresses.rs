@@ -202,19 +202,64 @@ fn the_family_of_the_first_address_is_in_use_as_long_as_one_of_it_is_in_health()
 
 #[test]
 fn a_family_that_failed_is_tried_again_where_it_would_be_used() {
-    let fixture = named(Balance::LeastConnections, &[V6[0], V4[0]]);
-    fixture.fail_address(V6[0], 0.0);
-    let trial = fixture.candidates(10.0);
-    assert_eq!(shown(&trial), [V6[0], V4[0]]);
-    assert!(trial[0].on_trial());
-    trial[0].address.succeeded();
-    drop(trial);
+    for balance in ALL {
+        // With `source_hash` the client's weights choose neither family, whichever of them is larger.
+        for number in 0..20 {
+            let fixture = named(balance, &[V6[0], V4[0]]);
+            let candidates = |seconds| fixture.pool.candidates(client(number), fixture.at(seconds));
+            fixture.fail_address(V6[0], 0.0);
+            let trial = candidates(10.0);
+            assert_eq!(
+                shown(&trial),
+                [V6[0], V4[0]],
+                "{balance:?}, client {number}"
+            );
+            assert!(trial[0].on_trial());
+            trial[0].address.succeeded();
+            drop(trial);
 
-    // What would only stand by is left alone.
-    fixture.fail_address(V4[0], 20.0);
-    let candidates = fixture.candidates(30.0);
-    assert_eq!(shown(&candidates), [V6[0], V4[0]]);
-    assert!(candidates.iter().all(|it| !it.on_trial()));
+            // What would only stand by is left alone.
+            fixture.fail_address(V4[0], 20.0);
+            let candidates = candidates(30.0);
+            assert_eq!(shown(&candidates), [V6[0], V4[0]]);
+            assert!(candidates.iter().all(|it| !it.on_trial()));
+        }
+    }
+}
+
+#[test]
+fn a_family_that_is_not_in_use_is_shown_as_standby_also_after_a_failure() {
+    let fixture = named(Balance::LeastConnections, &[V6[0], V4[0]]);
+    let states = || {
+        let states = fixture.states().into_iter();
+        states.map(|(_, state)| state).collect::<Vec<_>>()
+    };
+    let [healthy, standby, failed] = [
+        AddressState::Healthy,
+        AddressState::Standby,
+        AddressState::Failed,
+    ];
+    fixture.fail_address(V4[0], 0.0);
+    // Nobody would try it again, so that it would be shown as failed for ever.
+    assert_eq!(states(), [healthy, standby]);
+    fixture.fail_address(V6[0], 0.0);
+    assert_eq!(states(), [failed, failed]);
+    fixture.address(V4[0]).succeeded();
+    assert_eq!(states(), [failed, healthy]);
+    fixture.address(V6[0]).succeeded();
+    assert_eq!(states(), [healthy, standby]);
+}
+
+#[test]
+fn where_both_families_have_failed_both_are_tried_again() {
+    for balance in ALL {
+        let fixture = named(balance, &[V6[0], V4[0]]);
+        fixture.fail_address(V4[0], 0.0);
+        fixture.fail_address(V6[0], 5.0);
+        let candidates = fixture.candidates(10.0);
+        assert_eq!(shown(&candidates), [V4[0], V6[0]], "{balance:?}");
+        assert!(candidates[0].on_trial(), "{balance:?}");
+    }
 }
 
 #[test]
