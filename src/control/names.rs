@@ -33,8 +33,8 @@ const LOOKUPS: usize = 8;
 pub(super) const FIRST_PASS: Duration = Duration::from_secs(1);
 
 /// The background tasks that keep the addresses of endpoints fresh; dropping it ends them. Every
-/// name is looked up every 30 s and within a second of a failed dial. Names that cannot be resolved
-/// keep their last good addresses.
+/// name is looked up every 30 s, within a second of a failed dial, and every 2 s while it leaves an endpoint
+/// without an address. Names that cannot be resolved keep their last good addresses.
 ///
 /// The system's resolver blocks a thread of the runtime's blocking pool. There is at most one for
 /// each name, also while the resolver hangs, so `max_blocking_threads` should not be below the

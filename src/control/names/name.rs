@@ -21,7 +21,7 @@ use crate::outcome::ResolveFailure;
 
 /// Between two look-ups of a name that resolves and whose endpoints can be dialled.
 const REFRESH: Duration = Duration::from_secs(30);
-/// Between two look-ups of a name that does not resolve.
+/// Between two look-ups of a name that does not resolve, or that leaves an endpoint without an address.
 const RETRY: Duration = Duration::from_secs(2);
 /// Between two look-ups of a name at least, however many dials fail.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
@@ -65,16 +65,18 @@ impl Name {
         loop {
             // A change from here on asks for another look-up.
             self.endpoints.mark_unchanged();
+            let is_late = self.late.is_some();
             let answer = self.look_up().await;
-            self.take_answer(answer);
+            self.take_answer(answer, is_late);
             drop(first_pass.take());
             sleep_until(self.begun + SHORTEST_REFRESH).await;
+            let bearers = self.endpoints.borrow().clone();
+            let is_missing = |endpoint: &Arc<Endpoint>| endpoint.addresses().is_empty();
             let pause = match self.late {
                 Some(_) => SHORTEST_REFRESH,
-                None if self.failing.is_some() => RETRY,
+                None if self.failing.is_some() || bearers.iter().any(is_missing) => RETRY,
                 None => REFRESH,
             };
-            let bearers = self.endpoints.borrow().clone();
             tokio::select! {
                 // The next look-up comes early: for a failed dial, or for new endpoints.
                 () = any_stale(&bearers), if self.late.is_none() => {}
@@ -102,7 +104,8 @@ impl Name {
         ))
     }
 
-    fn take_answer(&mut self, answer: io::Result<Vec<SocketAddr>>) {
+    /// A look-up that is late has been counted at its time limit.
+    fn take_answer(&mut self, answer: io::Result<Vec<SocketAddr>>, is_late: bool) {
         match answer {
             Ok(addresses) if !addresses.is_empty() => {
                 self.publish(&addresses);
@@ -111,13 +114,13 @@ impl Name {
                     info!(name = %self.host, %since, "the name resolves again");
                 }
             }
-            Ok(_) => self.fail(&io::Error::other("the name has no address")),
-            Err(error) => self.fail(&error),
+            Ok(_) => self.fail(&io::Error::other("the name has no address"), is_late),
+            Err(error) => self.fail(&error, is_late),
         }
     }
 
     /// The endpoints keep the addresses that they have.
-    fn fail(&mut self, error: &io::Error) {
+    fn fail(&mut self, error: &io::Error, is_late: bool) {
         let text: Arc<str> = error.to_string().into();
         let mut kept = BTreeSet::new();
         for endpoint in self.endpoints.borrow().iter() {
@@ -126,8 +129,10 @@ impl Name {
                 endpoint.set_unresolved(Unresolved::failed(Arc::clone(&text)));
             }
             kept.extend(addresses.iter().map(SocketAddr::ip));
-            let resolution = endpoint.stats().resolution();
-            resolution.failed(ResolveFailure::Unresolved);
+            if !is_late {
+                let resolution = endpoint.stats().resolution();
+                resolution.failed(ResolveFailure::Unresolved);
+            }
         }
         if let Some(told) = Told::when_due(&mut self.failing) {
             warn_of_failure(&self.host, error, &kept, told);

@@ -360,9 +360,9 @@ async fn an_answer_that_is_not_the_address_of_a_server_is_not_dialled() {
     names.first_pass().await;
     assert_eq!(addresses(&endpoints[0]), [""; 0]);
     assert_eq!(addresses(&endpoints[1]), ["192.0.2.1:443"]);
-    // What DNS says later holds: no word is kept of the sink.
+    // What DNS says later holds, and soon.
     dns.set("sink.test", &["192.0.2.2"]);
-    seconds(31).await;
+    seconds(3).await;
     assert_eq!(addresses(&endpoints[0]), ["192.0.2.2:443"]);
 }
 
@@ -493,18 +493,37 @@ async fn look_ups_that_fail_are_counted_by_reason_and_the_last_good_one_has_its_
             ([0, 0, 0], yes)
         ]
     );
-    // A name that fails is asked for every 2 s, the others every 30 s.
+    // A name that leaves an endpoint without an address is asked for every 2 s, the others every 30 s.
     dns.set_down("half.test");
     seconds(31).await;
     assert_eq!(
         shown(),
         [
             ([16, 0, 0], no),
-            ([0, 2, 0], no),
-            ([0, 0, 2], no),
+            ([0, 16, 0], no),
+            ([0, 0, 16], no),
             ([1, 0, 0], yes)
         ]
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_up_that_hangs_is_counted_once_however_it_ends() {
+    let (dns, registry) = (Dns::default(), Registry::new());
+    let stats = registry.endpoint("fleet", "slow.test:443");
+    let endpoint = named_with("slow.test", 443, stats);
+    let _names = dns.start(&[Arc::clone(&endpoint)], &[]);
+    let shown = || look_ups(&registry, &endpoint).0;
+    seconds(4).await;
+    assert_eq!(shown(), [0, 0, 0]);
+    seconds(300).await;
+    assert_eq!((shown(), dns.asked("slow.test").len()), ([1, 0, 0], 1));
+    // It ends at last, and the next one begins, which is another.
+    dns.set_down("slow.test");
+    seconds(1).await;
+    assert_eq!((shown(), dns.asked("slow.test").len()), ([2, 0, 0], 2));
+    let why = endpoint.unresolved().unwrap();
+    assert_eq!(*why, Unresolved::failed("SERVFAIL".into()));
 }
 
 #[tokio::test(start_paused = true)]
