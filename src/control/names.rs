@@ -145,7 +145,8 @@ fn is_same(one: &[Arc<Endpoint>], other: &[Arc<Endpoint>]) -> bool {
 }
 
 fn check_literal(endpoint: &Endpoint, address: SocketAddr, own: &Own) {
-    if !own.contains(own::canonical(address, address.port())) {
+    let canonical = own::canonical(address, address.port());
+    if !own.contains(canonical, endpoint.addresses().is_empty()) {
         set_if_changed(endpoint, &[address]);
     } else if !endpoint.addresses().is_empty() {
         warn_of_excluded(endpoint, address, ResolveFailure::Loop, &Told::now());

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
 use super::Bearers;
-use super::own::{self, Own};
+use super::own;
 use super::resolver::{self, Answer, Resolver, set_if_changed};
 use super::told::{Told, warn_of_excluded, warn_of_failure};
 use crate::backend::{Endpoint, Target, Unresolved, is_forbidden};
@@ -146,13 +146,15 @@ impl Name {
             let Target::Name { port, .. } = *endpoint.target() else {
                 continue;
             };
-            let (usable, excluded) = sort_out(addresses, port, &own);
+            let before = |address| self.excluded.contains_key(&address);
+            let is_own = |address| own.contains(address, before(address));
+            let (usable, excluded) = sort_out(addresses, port, is_own);
             for &(address, reason) in &excluded {
                 // Another endpoint may have the same address.
                 if still.contains_key(&address) {
                     continue;
                 }
-                let mut told = self.excluded.remove(&address);
+                let mut told = self.excluded.get(&address).copied();
                 let is_news = told.is_none() || usable.is_empty();
                 if is_news && let Some(told) = Told::when_due(&mut told) {
                     warn_of_excluded(endpoint, address, reason, told);
@@ -182,7 +184,11 @@ const MOST_USABLE: usize = 64;
 const MOST_EXCLUDED: usize = 8;
 
 /// The first addresses of an answer with this port, each once: those that can be dialled, and the others.
-fn sort_out(answer: &[SocketAddr], port: u16, own: &Own) -> (Vec<SocketAddr>, Excluded) {
+fn sort_out(
+    answer: &[SocketAddr],
+    port: u16,
+    is_own: impl Fn(SocketAddr) -> bool,
+) -> (Vec<SocketAddr>, Excluded) {
     let mut seen = HashSet::new();
     let (mut usable, mut excluded) = (Vec::new(), Vec::new());
     for address in answer {
@@ -194,7 +200,7 @@ fn sort_out(answer: &[SocketAddr], port: u16, own: &Own) -> (Vec<SocketAddr>, Ex
         }
         if is_forbidden(address.ip()) {
             excluded.push((address, ResolveFailure::Forbidden));
-        } else if own.contains(address) {
+        } else if is_own(address) {
             excluded.push((address, ResolveFailure::Loop));
         } else {
             usable.push(address);

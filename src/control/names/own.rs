@@ -18,14 +18,17 @@ impl Own {
         )
     }
 
-    /// Whether a dial of `address` (canonical) would reach one of them.
-    pub(super) fn contains(&self, address: SocketAddr) -> bool {
+    /// Whether a dial of `address` (canonical) would reach one of them; `before` is what was found last, and
+    /// stays where nothing can be found out, as without descriptors.
+    pub(super) fn contains(&self, address: SocketAddr, before: bool) -> bool {
         let ip = reached(address.ip());
         self.0.iter().any(|bound| {
             bound.port() == address.port()
                 && match bound.ip() {
-                    IpAddr::V6(Ipv6Addr::UNSPECIFIED) => is_local(ip),
-                    IpAddr::V4(Ipv4Addr::UNSPECIFIED) => ip.is_ipv4() && is_local(ip),
+                    IpAddr::V6(Ipv6Addr::UNSPECIFIED) => is_local(ip).unwrap_or(before),
+                    IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
+                        ip.is_ipv4() && is_local(ip).unwrap_or(before)
+                    }
                     bound @ (IpAddr::V4(_) | IpAddr::V6(_)) => bound == ip,
                 }
         })
@@ -52,9 +55,13 @@ const fn reached(ip: IpAddr) -> IpAddr {
     }
 }
 
-/// Whether the address is one of this host. The kernel is asked how it would reach it: from the
-/// address itself, if it is ours. Connecting a UDP socket sends no packet.
-fn is_local(ip: IpAddr) -> bool {
+/// Whether the address is one of this host; none if this machine lacks what it takes to find out. The kernel
+/// is asked how it would reach it: from the address itself, if it is ours. Connecting a UDP socket sends no
+/// packet.
+fn is_local(ip: IpAddr) -> Option<bool> {
+    if ip.is_loopback() {
+        return Some(true);
+    }
     let any = match ip {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
@@ -65,15 +72,12 @@ fn is_local(ip: IpAddr) -> bool {
         socket.connect((ip, 9))?;
         socket.local_addr()
     };
-    let is_source = || match source() {
-        Ok(source) => source.ip() == ip,
-        // Without descriptors or memory nobody knows, and a loop would take more of both.
-        Err(error) => matches!(
-            error.raw_os_error().and_then(Resource::behind),
-            Some(Resource::Descriptors | Resource::SystemDescriptors | Resource::Memory)
-        ),
-    };
-    ip.is_loopback() || is_source()
+    match source() {
+        Ok(source) => Some(source.ip() == ip),
+        Err(error) if error.raw_os_error().and_then(Resource::behind).is_some() => None,
+        // There is no route to it.
+        Err(_) => Some(false),
+    }
 }
 
 #[cfg(test)]
@@ -82,7 +86,7 @@ mod tests {
 
     fn own(bound: &[&str], address: &str) -> bool {
         let bound = bound.iter().map(|bound| bound.parse().unwrap()).collect();
-        Own::new(bound).contains(address.parse().unwrap())
+        Own::new(bound).contains(address.parse().unwrap(), false)
     }
 
     #[test]
@@ -110,7 +114,7 @@ mod tests {
         // A host with no route to anywhere has only loopback, which is tested above.
         if socket.connect(("192.0.2.1", 9)).is_ok() {
             let ip = socket.local_addr().unwrap().ip();
-            assert!(Own::new(vec!["[::]:443".parse().unwrap()]).contains((ip, 443).into()));
+            assert!(Own::new(vec!["[::]:443".parse().unwrap()]).contains((ip, 443).into(), false));
         }
     }
 

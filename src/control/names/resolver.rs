@@ -33,8 +33,9 @@ impl Resolver {
     pub(super) fn leave_out_own(&self, endpoint: &Endpoint) {
         let own = self.own.load();
         let known = addresses(endpoint);
+        let known = known.into_iter();
         let (excluded, usable): (Vec<_>, Vec<_>) =
-            known.into_iter().partition(|known| own.contains(*known));
+            known.partition(|known| own.contains(*known, false));
         put(endpoint, &usable, excluded.first());
     }
 
@@ -49,7 +50,7 @@ impl Resolver {
             if let Target::Name { port, .. } = *endpoint.target() {
                 let known = known.iter().map(|known| own::canonical(*known, port));
                 let (excluded, usable): (Vec<_>, Vec<_>) =
-                    known.partition(|known| own.contains(*known));
+                    known.partition(|known| own.contains(*known, false));
                 put(endpoint, &usable, excluded.first());
             }
         }

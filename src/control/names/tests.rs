@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, TcpListener, UdpSocket};
 use std::sync::Mutex;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::{Instant, sleep};
 
 use super::*;
@@ -618,6 +619,59 @@ async fn invariant_10_an_address_that_becomes_our_own_is_left_out_at_once_and_co
     names.update(&[Arc::clone(&endpoint)], Vec::new());
     seconds(2).await;
     assert_eq!(addresses(&endpoint), ["127.0.0.1:9000"]);
+}
+
+/// An address of this host that is not loopback, if it has one and a route.
+fn address_of_host() -> Option<IpAddr> {
+    let socket = UdpSocket::bind(("0.0.0.0", 0)).unwrap();
+    socket.connect(("198.51.100.1", 9)).ok()?;
+    Some(socket.local_addr().unwrap().ip())
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_descriptors_an_address_stays_what_it_was() {
+    if !alone("control::names::tests::without_descriptors_an_address_stays_what_it_was") {
+        return;
+    }
+    let dns = Dns::default();
+    let ours = address_of_host().map(|ip| ip.to_string());
+    let theirs = "198.51.100.1".to_owned();
+    dns.set("theirs.test", &[&theirs]);
+    let mut expected = vec![true, true];
+    let mut endpoints = vec![named("theirs.test", 443), literal(&format!("{theirs}:443"))];
+    if let Some(ours) = ours {
+        dns.set("ours.test", &[&ours]);
+        expected.extend([false, false]);
+        endpoints.extend([named("ours.test", 443), literal(&format!("{ours}:443"))]);
+    }
+    let own = vec!["0.0.0.0:443".parse().unwrap()];
+    let mut names = dns.start(&endpoints, &["0.0.0.0:443"]);
+    names.first_pass().await;
+    let dialled = |endpoints: &[Arc<Endpoint>]| {
+        let dialled = endpoints.iter().map(|it| !it.addresses().is_empty());
+        dialled.collect::<Vec<_>>()
+    };
+    assert_eq!(dialled(&endpoints), expected);
+
+    let limit = getrlimit(Resource::Nofile);
+    let none = Rlimit {
+        current: Some(0),
+        ..limit
+    };
+    setrlimit(Resource::Nofile, none).unwrap();
+    assert!(UdpSocket::bind(("0.0.0.0", 0)).is_err());
+    names.update(&endpoints, own);
+    let after_reload = dialled(&endpoints);
+    seconds(31).await;
+    let after_look_up = dialled(&endpoints);
+    // Other addresses come, of which nothing is known.
+    dns.set("theirs.test", &["198.51.100.2"]);
+    seconds(31).await;
+    let after_change = addresses(&endpoints[0]);
+    setrlimit(Resource::Nofile, limit).unwrap();
+    assert_eq!(after_reload, expected);
+    assert_eq!(after_look_up, expected);
+    assert_eq!(after_change, ["198.51.100.2:443"]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -18,6 +18,7 @@ const AGAIN: Duration = Duration::from_mins(1);
 const MOST_ADDRESSES: usize = 8;
 
 /// A fault that was warned of.
+#[derive(Clone, Copy)]
 pub(super) struct Told {
     since: SystemTime,
     last: Instant,
