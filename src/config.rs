@@ -132,9 +132,9 @@ pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
     let text = read(path)?;
     extent::fault(&text).map_or(Ok(()), |fault| Err(Faults::one(&name, &text, fault)))?;
     let mut lost = Lost::default();
+    lost.faults = Found::of("admin");
     let mut readable = String::new();
     let mut tree = syntax::read(&text, &mut readable, &mut lost);
-    lost.faults.keep_of("admin");
     let tree = tree.get_mut();
     *tree = tree.remove_entry("admin").into_iter().collect();
     unknown::take_unknown(tree, &mut lost);

@@ -491,11 +491,14 @@ fn the_admin_address_can_be_read_whatever_is_wrong_elsewhere() {
     };
     let address = Some("127.0.0.1:7".parse().unwrap());
     let section = "[admin]\nbind = \"127.0.0.1:7\"\n";
+    // More faults than are shown.
+    let many = format!("[limits]\n{}", "max_connections = =\n".repeat(200));
     for broken in [
         "[listeners.agents]\nbind = [\"[::]:443\"\n",
         "[listeners.agents\nbind = 1\n",
         "[routes.fleet]\nbackend = \"\"\"fleet\"\n",
         "[limits]\nmax_connections = 0\n",
+        &many,
     ] {
         assert_eq!(
             admin(&format!("{broken}{section}")),

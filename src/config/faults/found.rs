@@ -74,9 +74,19 @@ pub(in crate::config) struct Found {
     first: First,
     /// Where the last of those that are shown begins, once there are so many.
     last: Option<usize>,
+    /// The only table whose faults matter, if not all do.
+    table: Option<&'static str>,
 }
 
 impl Found {
+    /// Collects only the faults of a table.
+    pub(in crate::config) fn of(table: &'static str) -> Self {
+        Self {
+            table: Some(table),
+            ..Self::default()
+        }
+    }
+
     pub(in crate::config) fn add(&mut self, fault: Fault) {
         self.add_at(fault.span.start, || fault);
     }
@@ -95,6 +105,9 @@ impl Found {
             return;
         }
         let mut fault = fault();
+        if self.table.is_some() && self.table != fault.path.keys().next() {
+            return;
+        }
         shorten(&mut fault.message, LONGEST_TEXT);
         if let Some(help) = &mut fault.help {
             shorten(help, LONGEST_TEXT);
@@ -109,11 +122,6 @@ impl Found {
 
     pub(in crate::config) const fn is_empty(&self) -> bool {
         self.first.faults.is_empty()
-    }
-
-    /// Keeps those of a table.
-    pub(in crate::config) fn keep_of(&mut self, table: &str) {
-        (self.first.faults).retain(|fault| fault.path.keys().next() == Some(table));
     }
 
     /// How many there are.
