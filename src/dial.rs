@@ -16,7 +16,7 @@ use tokio::task::JoinError;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Candidate, InUse, Pool};
+use crate::backend::{Candidate, Endpoint, InUse, Pool};
 use crate::net::{Leg, TimeIsUp, begin_connect, until};
 use crate::outcome::{AttemptFailure, DialFailure, Shortage};
 use crate::telemetry::{Attempt, Millis};
@@ -123,7 +123,7 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
         // Rare, and large: boxed, it makes no other dial larger.
         Box::pin(dial.race(trial, candidates, missed)).await
     } else {
-        dial.each(candidates, missed).await
+        dial.each(candidates, None, missed).await
     };
     dialled.map_err(Unreached::from)
 }
@@ -143,6 +143,23 @@ fn tell_unresolved(request: Request<'_>) {
     }
 }
 
+/// The addresses of one family of an endpoint.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Family {
+    /// Only to tell one endpoint from another that is among the candidates too.
+    endpoint: *const Endpoint,
+    is_ipv4: bool,
+}
+
+impl Family {
+    fn of(candidate: &Candidate) -> Self {
+        Self {
+            endpoint: Arc::as_ptr(&candidate.endpoint),
+            is_ipv4: candidate.address.at().is_ipv4(),
+        }
+    }
+}
+
 /// What the attempts of one dial have in common.
 #[derive(Clone, Copy)]
 struct Dial {
@@ -151,19 +168,18 @@ struct Dial {
 }
 
 impl Dial {
-    /// Tries the candidates one after the other.
+    /// Tries the candidates one after the other, beside a trial of this family.
     async fn each(
         self,
         candidates: Vec<Candidate>,
+        trial: Option<Family>,
         missed: Missed<'_>,
     ) -> Result<Dialled, Failure> {
         let mut worst = Failure::Untried;
         for (position, candidate) in candidates.iter().enumerate() {
-            let is_alike = |it: &&Candidate| {
-                Arc::ptr_eq(&it.endpoint, &candidate.endpoint)
-                    && it.address.at().is_ipv4() == candidate.address.at().is_ipv4()
-            };
-            let alike = candidates.iter().take(position).filter(is_alike);
+            let family = Family::of(candidate);
+            let tried = candidates.iter().take(position).map(Family::of);
+            let alike = tried.chain(trial).filter(|tried| *tried == family);
             if alike.take(ATTEMPTS_AT_ENDPOINT).count() == ATTEMPTS_AT_ENDPOINT {
                 continue;
             }
@@ -184,6 +200,7 @@ impl Dial {
         others: Vec<Candidate>,
         missed: Missed<'_>,
     ) -> Result<Dialled, Failure> {
+        let family = Family::of(&trial);
         let mut trial = tokio::task::spawn_local(async move {
             let late = RefCell::new(Vec::new());
             let missed = |attempt| late.borrow_mut().push(attempt);
@@ -194,7 +211,7 @@ impl Dial {
             let head_start = CancellationToken::new();
             let mut rest = pin!(async {
                 _ = timeout(HEAD_START, head_start.cancelled()).await;
-                self.each(others, missed).await
+                self.each(others, Some(family), missed).await
             });
             tokio::select! {
                 ended = &mut trial => match result(ended) {

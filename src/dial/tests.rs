@@ -122,6 +122,22 @@ fn a_dial_tries_sixteen_addresses_of_an_endpoint_and_then_the_next_endpoint() {
 }
 
 #[test]
+fn a_trial_is_one_of_the_sixteen_attempts() {
+    let closed: Vec<_> = (0..20).map(|_| closed_port()).collect();
+    let refused: Vec<_> = closed.iter().map(|(_, address)| *address).collect();
+    let long_ago = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
+    let stats = Registry::new().endpoint("backend", "endpoint");
+    let many = Endpoint::new(Target::Address(refused[0]), stats, long_ago);
+    many.set_addresses(&refused);
+    many.failed(&many.addresses()[0], long_ago);
+    let (dialled, attempts) = dial(&balanced(Balance::RoundRobin, &[&many]));
+    assert_eq!(dialled, Err(Unreached::Unavailable));
+    let tried: Vec<_> = attempts.iter().filter_map(|it| it.address).collect();
+    assert!(tried.contains(&refused[0]), "the trial: {tried:?}");
+    assert_eq!(tried.len(), ATTEMPTS_AT_ENDPOINT);
+}
+
+#[test]
 fn many_dead_addresses_of_one_family_do_not_keep_a_dial_from_the_other_family() {
     let listener = TcpListener::bind("[::1]:0").unwrap();
     let closed: Vec<_> = (0..20).map(|_| closed_port()).collect();
