@@ -254,6 +254,7 @@ impl Dial {
                 })
             }
             Err(error) => {
+                let took = began.elapsed();
                 let reason = DialFailure::from_io(&error);
                 endpoint.stats().dial_failed(reason);
                 missed(Attempt {
@@ -261,10 +262,12 @@ impl Dial {
                     address: Some(address.at()),
                     reason: AttemptFailure::Dial(reason),
                     error: None,
-                    took: Some(Millis(began.elapsed())),
+                    took: Some(Millis(took)),
                 });
                 let failure = Failure::of(&error, address.at());
-                if failure == Failure::Endpoint {
+                // The dial may have left an attempt too little time to judge the address by.
+                let is_cut = reason == DialFailure::Timeout && took < self.connect_timeout / 2;
+                if failure == Failure::Endpoint && !is_cut {
                     endpoint.failed(address, Instant::now());
                 }
                 Err(failure)

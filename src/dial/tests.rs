@@ -8,7 +8,7 @@ use tokio::task::yield_now;
 
 use super::*;
 use crate::backend::{Balance, Endpoint, Target, Unresolved};
-use crate::outcome::ResolveFailure;
+use crate::outcome::{AddressState, ResolveFailure};
 use crate::telemetry::Registry;
 
 fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
@@ -228,6 +228,39 @@ fn silent() -> ([Socket; 3], SocketAddr) {
         drop(client.connect(&address));
     }
     ([listener, one, other], address.as_socket().unwrap())
+}
+
+#[test]
+fn an_attempt_without_its_time_says_nothing_about_the_address() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        let (_queue, silent) = silent();
+        let [short, second, hour] = [20, 1_000, 3_600_000].map(Duration::from_millis);
+        for (connect_timeout, dial_timeout, state) in [
+            (hour, short, AddressState::Healthy),
+            (second, second, AddressState::Failed),
+            (short, hour, AddressState::Failed),
+        ] {
+            let endpoint = endpoint(silent);
+            let pool = pool(&[&endpoint]);
+            let attempts = RefCell::new(0);
+            let request = Request {
+                pool: &pool,
+                client: "192.0.2.1".parse().unwrap(),
+                timeouts: Timeouts {
+                    connect_timeout,
+                    dial_timeout,
+                },
+                missed: &|_| *attempts.borrow_mut() += 1,
+            };
+            let dialled = backend(request).await.map(drop);
+            assert_eq!(dialled, Err(Unreached::Unavailable));
+            assert_eq!(*attempts.borrow(), 1, "it is logged");
+            assert_eq!(endpoint.states()[0].1, state, "{connect_timeout:?}");
+        }
+    });
 }
 
 #[test]
