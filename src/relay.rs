@@ -31,7 +31,7 @@ use seen::Seen;
 pub use terms::{Terms, Verdict};
 
 use crate::net::{Broken, Leg, LegOptions, any_readable};
-use crate::outcome::Direction;
+use crate::outcome::{Direction, Outcome};
 
 /// The rules of a relay: its limits, and how it carries bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,13 +275,13 @@ impl<'a> Relay<'a> {
         {
             self.hand_on_rest(side, cx);
             let said_close = self.pumps[side.sends()].has_said_close();
-            let unacknowledged = self.receiver(side.sends()).unacknowledged();
-            let end = self.ended.broken(side, broken, said_close, self.flow);
-            return Poll::Ready(End {
-                detail: self.given_up(side, broken),
-                unacknowledged,
-                ..end
-            });
+            let mut end = self.ended.broken(side, broken, said_close, self.flow);
+            if end.outcome != Outcome::Closed {
+                end.detail = self.given_up(side, broken);
+            }
+            let [broken, other] = [side.other(), side].map(|side| self.receiver(side.sends()));
+            end.unacknowledged = broken.abandoned() + other.unacknowledged();
+            return Poll::Ready(end);
         }
         if let Some(seen) = seen.or_else(|| self.flow.is_asked().then(|| self.look()))
             && let Some(verdict) = self.flow.judge(&seen, self.resources.now())

@@ -281,10 +281,18 @@ impl Leg {
     /// Bytes of the send queue that the peer has not acknowledged, sent or not. Acknowledged bytes
     /// are in the peer's kernel, which keeps them for its reader even after a reset (Linux).
     pub fn unacknowledged(&self) -> u64 {
-        if self.broken.get().is_some() {
-            // The kernel goes on counting them, but they never arrive.
-            return 0;
-        }
+        // On a broken leg they never arrive.
+        self.broken.get().map_or_else(|| self.queued(), |_| 0)
+    }
+
+    /// The same of a leg that this machine has given up: they were on their way to its peer. The kernel goes on
+    /// counting them.
+    pub fn abandoned(&self) -> u64 {
+        let given_up = self.broken.get().filter(|broken| !broken.is_reset());
+        given_up.map_or(0, |_| self.queued())
+    }
+
+    fn queued(&self) -> u64 {
         // The request fails only on a listening socket (tcp(7)).
         let queued = send_queue(self).unwrap_or(0);
         // The kernel counts a FIN as a byte until it is acknowledged.

@@ -67,7 +67,8 @@ pub struct End {
     pub closed_by: ClosedBy,
     /// What went wrong, in words, if a leg broke without a reset of its peer.
     pub detail: Option<Box<str>>,
-    /// Bytes that portway's reset has thrown away: sent towards a peer that has not acknowledged them.
+    /// Bytes on their way to a peer that has not acknowledged them: portway's reset has thrown them away, or the peer
+    /// was given up.
     pub unacknowledged: u64,
 }
 
@@ -132,12 +133,11 @@ impl Ended {
             });
         let ordinary = said_close || after_a_close;
         // Only a reset comes from the peer. Any other error is the word of our own kernel, which gave it up.
-        let broken_by = if ordinary || broken.is_reset() {
-            side.closed_by()
+        let closed_by = if ordinary || broken.is_reset() {
+            self.first.unwrap_or(side).closed_by()
         } else {
             ClosedBy::Portway
         };
-        let closed_by = self.first.map_or(broken_by, Side::closed_by);
         let outcome = match side {
             Side::Client | Side::Backend if ordinary => Outcome::Closed,
             Side::Client => Outcome::ClientReset,

@@ -290,6 +290,65 @@ fn a_reset_behind_a_close_notify_is_ordinary() {
     }
 }
 
+/// A relay whose client sends `last` and takes no byte from then on, until the kernel gives it up. `sent` bytes
+/// of the backend, and perhaps its FIN, are on their way to it.
+fn given_up(last: &'static [u8], sent: usize, fin: bool) -> End {
+    let (mut client, client_leg) = pair_with(|socket| {
+        socket.set_recv_buffer_size(4096).unwrap();
+    });
+    let (mut backend, backend_leg) = pair();
+    let socket = SockRef::from(&client_leg);
+    socket.set_send_buffer_size(1 << 20).unwrap();
+    socket
+        .set_tcp_user_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let script = thread::spawn(move || {
+        client.write_all(last).unwrap();
+        read_exactly(&backend, last.len());
+        backend.write_all(&vec![1; sent]).unwrap();
+        if fin {
+            backend.shutdown(Shutdown::Write).unwrap();
+        }
+        assert!(is_broken(&backend), "the end is passed on");
+        client
+    });
+    let end = block_on(async {
+        let means = means(Splicing::Never);
+        let relay = joined(client_leg, backend_leg, &means);
+        let relayed = tokio::time::timeout(PATIENCE, relay).await;
+        relayed.expect("the relay ends")
+    });
+    script.join().unwrap();
+    end
+}
+
+#[test]
+fn what_was_on_its_way_to_a_peer_that_was_given_up_is_told() {
+    for fin in [false, true] {
+        let given_up = given_up(b"request", 100_000, fin);
+        let detail = given_up.detail.unwrap();
+        assert!(detail.contains("the client"), "{detail}");
+        let who = (given_up.outcome, given_up.closed_by);
+        assert_eq!(
+            who,
+            (Outcome::ClientReset, ClosedBy::Portway),
+            "FIN before: {fin}"
+        );
+        // Its window has room for a few thousand, and there may be a FIN.
+        let lost = given_up.unacknowledged;
+        assert!((50_000..100_000).contains(&lost), "{lost}");
+    }
+}
+
+#[test]
+fn a_peer_that_is_given_up_behind_its_close_notify_has_closed_in_order() {
+    let close_notify = b"\x17\x03\x03\x00\x13an alert, encrypted";
+    let given_up = given_up(close_notify, 100_000, false);
+    assert_eq!(given_up.detail, None);
+    let who = (given_up.outcome, given_up.closed_by);
+    assert_eq!(who, (Outcome::Closed, ClosedBy::Client));
+}
+
 #[test]
 fn a_backend_reset_in_the_middle_of_its_answer_is_no_orderly_close() {
     let (ended, seen) = relay(Splicing::Never, |mut client, mut backend| {
