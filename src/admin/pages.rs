@@ -1,6 +1,5 @@
 //! What each path answers.
 
-use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -22,6 +21,8 @@ const METRICS: &str = "/metrics";
 
 /// What is served where, for a reader who has asked for something else.
 const PATHS: &str = "/metrics\n/livez\n/readyz\n";
+
+const NOT_MADE: &str = "an internal error stopped the making of this page (please report the panic in the program log)\n";
 
 /// How far the program is, in the order of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,7 +116,7 @@ impl State {
     /// Answers a request at the time `now`, of which the predecessor has been asked before.
     pub(super) async fn answer<B>(&self, request: &Request<B>, reply: Reply, now: Instant) -> Page {
         let (status, body) = match (request.method(), request.uri().path()) {
-            (&Method::GET | &Method::HEAD, METRICS) => (StatusCode::OK, self.metrics(reply).await),
+            (&Method::GET | &Method::HEAD, METRICS) => self.metrics(reply).await,
             (&Method::GET | &Method::HEAD, "/livez") => self.livez(now),
             (&Method::GET | &Method::HEAD, "/readyz") => self.readyz(),
             (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, PATHS.into()),
@@ -136,27 +137,31 @@ impl State {
 
     /// Scrapes that come at once share one page, and one page is made at a time, on a thread of its own: it may
     /// be long, and nobody else waits for it. Each is made after its scrapes were asked for.
-    async fn metrics(&self, reply: Reply) -> Bytes {
+    async fn metrics(&self, reply: Reply) -> (StatusCode, Bytes) {
         let scrape = self.scrapes.fetch_add(1, Ordering::Relaxed) + 1;
         let mut made = Arc::clone(&self.made).lock_owned().await;
         if made.scrape < scrape {
             yield_now().await;
-            made.scrape = self.scrapes.load(Ordering::Relaxed);
+            let up_to = self.scrapes.load(Ordering::Relaxed);
             let registry = Arc::clone(&self.registry);
             // The thread keeps the lock, also if the scraper goes away meanwhile.
             let making = spawn_blocking(move || {
                 made.page = registry.render_beside(reply.figures()).into();
+                made.scrape = up_to;
                 made
             });
-            made = making
-                .await
-                .unwrap_or_else(|failed| resume_unwind(failed.into_panic()));
+            match making.await {
+                Ok(page) => made = page,
+                Err(_panic_that_is_logged) => {
+                    return (StatusCode::INTERNAL_SERVER_ERROR, NOT_MADE.into());
+                }
+            }
         }
         if made.scrape == scrape {
             // Nobody else waits for it.
-            return std::mem::take(&mut made.page);
+            return (StatusCode::OK, std::mem::take(&mut made.page));
         }
-        made.page.clone()
+        (StatusCode::OK, made.page.clone())
     }
 
     fn livez(&self, now: Instant) -> (StatusCode, Bytes) {

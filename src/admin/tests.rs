@@ -2,7 +2,7 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
@@ -16,6 +16,7 @@ use tokio::time::timeout;
 use super::predecessor::Reply;
 use super::server::{ASKING, READING, Times, serve_within};
 use super::{Stage, State};
+use crate::telemetry::EndpointFigures;
 use crate::telemetry::alone::alone;
 use crate::telemetry::metrics::Registry;
 use tokio_util::sync::CancellationToken;
@@ -406,6 +407,31 @@ async fn scrapes_that_come_at_once_share_a_page_and_the_next_has_its_own() {
     drop(registry.endings("agents", None));
     let next = String::from_utf8(scrape().await.to_vec()).unwrap();
     assert!(next.contains("listener=\"agents\""), "{next}");
+}
+
+#[tokio::test]
+async fn a_page_whose_making_panics_is_an_error_for_each_of_its_scrapes() {
+    let admin = start().await;
+    let panics = Arc::new(AtomicBool::new(true));
+    let endpoint = admin.registry.endpoint("fleet", "a:1");
+    let still = Arc::clone(&panics);
+    endpoint.show(move || {
+        assert!(!still.load(Ordering::Relaxed), "as if broken");
+        EndpointFigures::default()
+    });
+    let scrape = || admin.request("GET", "/metrics");
+    let (one, two, three) = tokio::join!(scrape(), scrape(), scrape());
+    for page in [one, two, three] {
+        assert!(
+            page.starts_with("HTTP/1.1 500 Internal Server Error\r\n"),
+            "{page}"
+        );
+        assert!(page.contains("internal error"), "{page}");
+    }
+    panics.store(false, Ordering::Relaxed);
+    let page = scrape().await;
+    assert!(page.starts_with("HTTP/1.1 200 OK\r\n"), "{page}");
+    assert!(page.contains("portway_endpoint_connections"), "{page}");
 }
 
 #[tokio::test]
