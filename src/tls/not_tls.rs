@@ -110,7 +110,8 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The first bytes of a client: enough for a person to see what it speaks, and too few for a secret.
+/// The first bytes of a client: enough for a person to see what it speaks, and too few for a secret behind
+/// a command such as `PASS`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Beginning {
     bytes: [u8; Self::MOST],
@@ -118,7 +119,7 @@ pub struct Beginning {
 }
 
 impl Beginning {
-    const MOST: usize = 16;
+    const MOST: usize = 8;
 
     fn of(peeked: &[u8]) -> Self {
         let mut bytes = [0; Self::MOST];

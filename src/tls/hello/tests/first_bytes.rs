@@ -166,11 +166,13 @@ fn b71_b97_a_beginning_has_no_other_name_than_the_whole() {
 
 #[test]
 fn b69_of_an_unknown_protocol_the_first_bytes_are_quoted_escaped_and_no_more() {
-    let words = protocol(b"\x1b[31m\"evil\"\n\0\xff and a secret");
+    let words = protocol(b"\x1b[1m\"\n\0\xff and a secret");
     assert_eq!(
         words,
-        r#"an unknown protocol that begins with "\x1b[31m\"evil\"\n\x00\xff a""#
+        r#"an unknown protocol that begins with "\x1b[1m\"\n\x00\xff""#
     );
+    let words = protocol(b"PASS secret\r\n");
+    assert_eq!(words, r#"an unknown protocol that begins with "PASS sec""#);
     for byte in 0..=255 {
         let Answer::Rejected(Rejection::NotTls(protocol)) = read(&[byte; 300]) else {
             continue;
