@@ -183,7 +183,7 @@ impl Serialize for ClientText<'_> {
     }
 }
 
-/// The protocols that a client offers; the first 8 are shown, with 32 bytes each.
+/// The protocols that a client offers; the first 8 different ones are shown, with 32 bytes each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Protocols<'a>(pub Alpn<'a>);
 
@@ -195,7 +195,12 @@ impl Protocols<'_> {
 
 impl Serialize for Protocols<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let shown = self.0.iter().take(ALPN_MAX);
+        let is_first = |&(at, protocol): &(usize, &[u8])| {
+            let mut before = self.0.iter().take(at);
+            before.all(|before| before != protocol)
+        };
+        let each = self.0.iter().enumerate().filter(is_first);
+        let shown = each.map(|(_, protocol)| protocol).take(ALPN_MAX);
         serializer.collect_seq(shown.map(|protocol| bounded(protocol, PROTOCOL_MAX)))
     }
 }

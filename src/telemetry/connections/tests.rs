@@ -208,9 +208,9 @@ fn a_name_cannot_forge_a_line_or_command_a_terminal() {
 fn what_a_client_sends_is_bounded() {
     let name = vec![b'a'; 60_000];
     let mut list = Vec::new();
-    for _ in 0..200 {
+    for number in 0..200 {
         list.push(255);
-        list.extend_from_slice(&[0x1b; 255]);
+        list.extend_from_slice(&[number; 255]);
     }
     let line = Line {
         server_name: Some(ClientText(&name)),
@@ -221,7 +221,21 @@ fn what_a_client_sends_is_bounded() {
     assert_eq!(parsed["server_name"].as_str().unwrap().len(), 256);
     let protocols = parsed["alpn"].as_array().unwrap();
     assert_eq!(protocols.len(), 8);
-    assert!(protocols.iter().all(|it| it.as_str().unwrap().len() == 32));
+    let lengths = protocols
+        .iter()
+        .map(|it| it.as_str().unwrap().chars().count());
+    assert!(lengths.into_iter().all(|length| length == 32));
+}
+
+#[test]
+fn a_protocol_that_is_offered_again_is_told_once() {
+    let again = [b"\x02h2".repeat(20), b"\x08http/1.1\x02h2".to_vec()].concat();
+    let line = Line {
+        alpn: Protocols(Alpn::new(&again)),
+        ..least(Outcome::NoRoute)
+    };
+    let text = written(Format::Json, &line);
+    assert!(text.contains(r#""alpn":["h2","http/1.1"]"#), "{text}");
 }
 
 #[test]
