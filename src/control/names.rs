@@ -20,11 +20,11 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::error;
 
-use crate::backend::{Endpoint, Target, Unresolved};
+use crate::backend::{Endpoint, Target};
 use crate::outcome::ResolveFailure;
 use name::Name;
 use own::Own;
-use resolver::{Lookup, Resolver, set_if_changed, system_lookup};
+use resolver::{Lookup, Resolver, system_lookup};
 use told::{Told, warn_of_excluded};
 
 /// Look-ups at once.
@@ -147,10 +147,9 @@ fn is_same(one: &[Arc<Endpoint>], other: &[Arc<Endpoint>]) -> bool {
 fn check_literal(endpoint: &Endpoint, address: SocketAddr, own: &Own) {
     let canonical = own::canonical(address, address.port());
     if !own.contains(canonical, endpoint.addresses().is_empty()) {
-        set_if_changed(endpoint, &[address]);
+        resolver::put(endpoint, &[address], None);
     } else if !endpoint.addresses().is_empty() {
         warn_of_excluded(endpoint, address, ResolveFailure::Loop, &Told::now());
-        endpoint.set_unresolved(Unresolved::excluded(ResolveFailure::Loop, address));
-        endpoint.set_addresses(&[]);
+        resolver::put(endpoint, &[], Some((address, ResolveFailure::Loop)));
     }
 }

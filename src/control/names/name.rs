@@ -14,7 +14,7 @@ use tracing::info;
 
 use super::Bearers;
 use super::own;
-use super::resolver::{self, Answer, Resolver, set_if_changed};
+use super::resolver::{self, Answer, Resolver};
 use super::told::{Told, warn_of_excluded, warn_of_failure};
 use crate::backend::{Endpoint, Target, Unresolved, is_forbidden};
 use crate::outcome::ResolveFailure;
@@ -163,13 +163,10 @@ impl Name {
             }
             let resolution = endpoint.stats().resolution();
             match excluded.first() {
-                Some(&(address, reason)) if usable.is_empty() => {
-                    endpoint.set_unresolved(Unresolved::excluded(reason, address));
-                    resolution.failed(reason);
-                }
+                Some((_, reason)) if usable.is_empty() => resolution.failed(*reason),
                 Some(_) | None => resolution.resolved(),
             }
-            set_if_changed(endpoint, &usable);
+            resolver::put(endpoint, &usable, excluded.first().copied());
         }
         self.excluded = still;
     }

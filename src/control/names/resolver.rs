@@ -33,10 +33,7 @@ impl Resolver {
     pub(super) fn leave_out_own(&self, endpoint: &Endpoint) {
         let own = self.own.load();
         let known = addresses(endpoint);
-        let known = known.into_iter();
-        let (excluded, usable): (Vec<_>, Vec<_>) =
-            known.partition(|known| own.contains(*known, false));
-        put(endpoint, &usable, excluded.first());
+        put_others(endpoint, known.into_iter(), &own);
     }
 
     /// Gives new bearers of a name the addresses that it has, until the next look-up tells.
@@ -49,18 +46,29 @@ impl Resolver {
         for endpoint in new.iter().filter(|new| new.addresses().is_empty()) {
             if let Target::Name { port, .. } = *endpoint.target() {
                 let known = known.iter().map(|known| own::canonical(*known, port));
-                let (excluded, usable): (Vec<_>, Vec<_>) =
-                    known.partition(|known| own.contains(*known, false));
-                put(endpoint, &usable, excluded.first());
+                put_others(endpoint, known, &own);
             }
         }
     }
 }
 
-/// Gives an endpoint those of its addresses that are not our own.
-fn put(endpoint: &Endpoint, usable: &[SocketAddr], own: Option<&SocketAddr>) {
-    if let (true, Some(own)) = (usable.is_empty(), own) {
-        endpoint.set_unresolved(Unresolved::excluded(ResolveFailure::Loop, *own));
+/// Gives an endpoint those of these addresses that are not our own.
+fn put_others(endpoint: &Endpoint, addresses: impl Iterator<Item = SocketAddr>, own: &Own) {
+    let (ours, usable): (Vec<_>, Vec<_>) =
+        addresses.partition(|address| own.contains(*address, false));
+    let excluded = ours.first().map(|address| (*address, ResolveFailure::Loop));
+    put(endpoint, &usable, excluded);
+}
+
+/// Gives an endpoint the addresses that can be dialled. If there are none, it first learns why from one that is
+/// excluded: a dial must never find it without addresses and without a reason.
+pub(super) fn put(
+    endpoint: &Endpoint,
+    usable: &[SocketAddr],
+    excluded: Option<(SocketAddr, ResolveFailure)>,
+) {
+    if let (true, Some((address, reason))) = (usable.is_empty(), excluded) {
+        endpoint.set_unresolved(Unresolved::excluded(reason, address));
     }
     set_if_changed(endpoint, usable);
 }
@@ -73,7 +81,7 @@ pub(super) fn addresses(endpoint: &Endpoint) -> Vec<SocketAddr> {
 
 /// Sets new addresses in the order of the resolver. Resolvers rotate equal addresses: that alone is
 /// not a change, unless the first one is of the other family.
-pub(super) fn set_if_changed(endpoint: &Endpoint, new: &[SocketAddr]) {
+fn set_if_changed(endpoint: &Endpoint, new: &[SocketAddr]) {
     let before = addresses(endpoint);
     let first = |addresses: &[SocketAddr]| addresses.first().map(SocketAddr::is_ipv4);
     let same = before.len() == new.len()

@@ -9,6 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::backend::Unresolved;
 use crate::telemetry::alone::alone;
 use crate::telemetry::{EndpointStats, Registry};
 
