@@ -115,46 +115,65 @@ fn nothing_more(cursor: &mut Cursor<'_>, wanted: &Wanted<'_>, start: usize) -> R
 }
 
 fn list(cursor: &mut Cursor<'_>, wanted: &Wanted<'_>) -> Result<(), Broken> {
+    let value = |cursor: &mut Cursor<'_>| value(cursor, wanted, true);
+    items(cursor, ["list", "]"], value, |cursor| {
+        let at = cursor.start()..cursor.start() + cursor.word().len();
+        match cursor.kind() {
+            Some(TokenKind::Equals) => {
+                broken(at, "a list has values, and no keys", "leave the = out")
+            }
+            Some(TokenKind::RightCurlyBracket) => {
+                broken(at, "a list ends with ]", "write ] for it")
+            }
+            Some(TokenKind::Atom) if cursor.word().starts_with(';') => broken(
+                at,
+                "values have commas between them",
+                "write a comma for it",
+            ),
+            Some(TokenKind::Atom) if cursor.word().starts_with(')') => {
+                broken(at, "a list ends with ]", "write ] for it")
+            }
+            _ => Ok(()),
+        }
+    })
+}
+
+/// A table in braces.
+fn table(cursor: &mut Cursor<'_>) -> Result<(), Broken> {
+    items(cursor, ["table", "}"], pair_of_table, |_| Ok(()))
+}
+
+/// Judges the items between brackets. `instead` judges what follows an item and is neither a comma nor the end.
+fn items(
+    cursor: &mut Cursor<'_>,
+    [what, bracket]: [&str; 2],
+    item: impl Fn(&mut Cursor<'_>) -> Result<(), Broken>,
+    instead: impl Fn(&Cursor<'_>) -> Result<(), Broken>,
+) -> Result<(), Broken> {
     let open = cursor.start()..cursor.start() + 1;
     let mut last = String::new();
     cursor.next();
     loop {
         cursor.skip_blank();
+        if cursor.word() == bracket {
+            cursor.next();
+            return Ok(());
+        }
         match cursor.kind() {
-            None => return not_closed(open, ["list", "]"], &last),
-            Some(TokenKind::RightSquareBracket) => {
-                cursor.next();
-                return Ok(());
-            }
+            None => return not_closed(open, [what, bracket], &last),
             Some(TokenKind::Comma) => return one_comma_too_many(cursor),
             _ => {}
         }
         let start = cursor.start();
-        value(cursor, wanted, true)?;
-        let value = start..cursor.end;
-        cursor.text_of(value.clone()).clone_into(&mut last);
+        item(cursor)?;
+        let item = start..cursor.end;
+        cursor.text_of(item.clone()).clone_into(&mut last);
         cursor.skip_blank();
-        let at = cursor.start()..cursor.start() + cursor.word().len();
-        match cursor.kind() {
-            None | Some(TokenKind::RightSquareBracket) => {}
-            Some(TokenKind::Comma) => drop(cursor.next()),
-            Some(TokenKind::Equals) => {
-                return broken(at, "a list has values, and no keys", "leave the = out");
-            }
-            Some(TokenKind::RightCurlyBracket) => {
-                return broken(at, "a list ends with ]", "write ] for it");
-            }
-            Some(TokenKind::Atom) if cursor.word().starts_with(';') => {
-                return broken(
-                    at,
-                    "values have commas between them",
-                    "write a comma for it",
-                );
-            }
-            Some(TokenKind::Atom) if cursor.word().starts_with(')') => {
-                return broken(at, "a list ends with ]", "write ] for it");
-            }
-            _ => return no_comma(value, &last),
+        if cursor.kind() == Some(TokenKind::Comma) {
+            cursor.next();
+        } else if cursor.kind().is_some() && cursor.word() != bracket {
+            instead(cursor)?;
+            return no_comma(item, &last);
         }
     }
 }
@@ -184,35 +203,6 @@ fn no_comma(value: Range<usize>, last: &str) -> Result<(), Broken> {
         format!("there is no comma behind {last}"),
         "write a comma between two values",
     )
-}
-
-/// A table in braces.
-fn table(cursor: &mut Cursor<'_>) -> Result<(), Broken> {
-    let open = cursor.start()..cursor.start() + 1;
-    let mut last = String::new();
-    cursor.next();
-    loop {
-        cursor.skip_blank();
-        match cursor.kind() {
-            None => return not_closed(open, ["table", "}"], &last),
-            Some(TokenKind::RightCurlyBracket) => {
-                cursor.next();
-                return Ok(());
-            }
-            Some(TokenKind::Comma) => return one_comma_too_many(cursor),
-            _ => {}
-        }
-        let start = cursor.start();
-        pair_of_table(cursor)?;
-        let pair = start..cursor.end;
-        cursor.text_of(pair.clone()).clone_into(&mut last);
-        cursor.skip_blank();
-        match cursor.kind() {
-            None | Some(TokenKind::RightCurlyBracket) => {}
-            Some(TokenKind::Comma) => drop(cursor.next()),
-            _ => return no_comma(pair, &last),
-        }
-    }
 }
 
 fn pair_of_table(cursor: &mut Cursor<'_>) -> Result<(), Broken> {
