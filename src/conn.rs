@@ -1,4 +1,4 @@
-//! THE STORY: the life of one connection, from accept to its record.
+//! The life of one connection, from accept to its record: start to read the code here.
 
 mod connection;
 mod hello;
@@ -27,7 +27,7 @@ use record::Record;
 pub use refuse::Refusal;
 use refuse::refuse;
 
-/// What the connections of one worker share.
+/// Everything that the connections of one worker share.
 pub struct Context {
     /// Limits, shared with the other workers.
     pub admission: Arc<Admission>,
@@ -41,7 +41,7 @@ pub struct Context {
     pub connections: RefCell<Slab<Rc<Connection>>>,
     /// The number of the next connection, unique in the process.
     pub ids: Cell<u64>,
-    /// A drain has ended: connections that still arrive are cut too.
+    /// Whether a drain has ended: if so, connections that still arrive are cut too.
     pub cut: Cell<bool>,
 }
 
@@ -52,26 +52,26 @@ impl Context {
         id
     }
 
-    /// Looks over the live connections; call it once a second.
+    /// Checks the limits of the live connections; call it once a second.
     pub fn review(&self, now: u32) {
         let mut connections = self.connections.borrow_mut();
         for (_, connection) in connections.iter() {
             connection.flow.review(now);
         }
-        // After a flood the memory goes back.
+        // Give the memory of a flood back.
         if connections.len() < connections.capacity() / 4 {
             connections.shrink_to_fit();
         }
     }
 
-    /// The live connections, by references that keep none of them alive.
+    /// The live connections, as weak references, so that a drain does not keep them alive.
     pub fn live(&self) -> Vec<Weak<Connection>> {
         let connections = self.connections.borrow();
         let connections = connections.iter();
         connections.map(|(_, one)| Rc::downgrade(one)).collect()
     }
 
-    /// Serves on after a drain that did not end.
+    /// Accepts connections again after a drain that was given up.
     pub fn resume(&self) {
         self.cut.set(false);
         self.resources.set_draining(false);
@@ -80,7 +80,7 @@ impl Context {
         }
     }
 
-    /// Ends every connection, and those that still arrive.
+    /// Ends every connection, and from now on each one that still arrives.
     pub fn cut(&self) {
         self.cut.set(true);
         for (_, connection) in self.connections.borrow().iter() {
@@ -97,7 +97,7 @@ pub fn serve<L: 'static>(
     taken: Taken,
     load: L,
 ) -> impl Future<Output = ()> + 'static {
-    // What comes before the relay is boxed and gone when it begins: an idle connection is small.
+    // The steps before the relay are boxed and freed when it begins, so that an idle connection stays small.
     let begun = Box::pin(begin(context, accepted, taken));
     async move {
         let Some((record, legs)) = begun.await else {
@@ -105,20 +105,20 @@ pub fn serve<L: 'static>(
         };
         let end = record.relay(legs).await;
         record.relayed(end);
-        // The connection goes out of the accounts before it goes out of the load.
+        // Count the end of the connection before the load falls: a drain ends when the load is 0.
         drop(record);
         drop(load);
     }
 }
 
-/// Both ends of a connection, and the terms of its backend.
+/// Both legs of a connection, and the terms of its backend.
 struct Legs {
     client: Leg,
     backend: Leg,
     terms: Arc<Terms>,
 }
 
-/// From accept to the relay; none if the connection ended before.
+/// Takes a connection from accept to the relay; `None` if it ended before.
 async fn begin(context: Rc<Context>, accepted: Accepted, taken: Taken) -> Option<(Record, Legs)> {
     let record = Record::open(context, &accepted, taken);
     let client = match Leg::register(accepted.socket) {
@@ -140,7 +140,7 @@ async fn begin(context: Rc<Context>, accepted: Accepted, taken: Taken) -> Option
             Some((record, legs))
         }
         Ok(Err(refusal)) => {
-            // A drain that ends meanwhile cuts it short; it stays a refusal.
+            // A drain that ends meanwhile cuts the answer short; the outcome stays that of the refusal.
             let resources = &record.context.resources;
             _ = flow
                 .unless_ended(pin!(refuse(client, &refusal, resources)))
@@ -162,7 +162,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
         context,
         connection,
     } = record;
-    // It is held until a refused client is gone too.
+    // The connection holds the permit until it has ended, also while it is being refused.
     let permit = connection.admit(context.admission.admit()?);
     let listener = connection.listener();
     if !listener.clients.admit(connection.client()) {

@@ -1,4 +1,4 @@
-//! What is known of a live connection.
+//! Everything that portway knows about a live connection.
 
 use std::cell::{Cell, OnceCell};
 use std::io;
@@ -16,34 +16,34 @@ use crate::snapshot::{Listener, ListenerId, RouteId, Routed, Snapshot, Taken};
 use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time};
 use crate::tls::{Alpn, ServerName, Version};
 
-/// One accepted client. Its task writes down here what it learns, the worker reviews it, and the
-/// record tells the log of it at the end: only the endpoint of a dial under way is known to the task alone. An idle connection has
-/// it as long as it lives, so it is kept small.
+/// One accepted client. Its task stores here what it learns, the worker reviews it, and the record
+/// passes it to the log at the end. Only the endpoint of a dial in progress is known to the task alone.
+/// It lives as long as the connection, also if that is idle, so it is kept small.
 pub struct Connection {
-    /// The bytes that pass, and what ends them.
+    /// Counts and times of the bytes that pass, and the verdict that ends the relay.
     pub flow: Flow,
     /// Its place among the connections of the worker.
     key: u32,
     id: u64,
     /// The canonical address of the client.
     client: SocketAddr,
-    /// What it took on arrival.
+    /// The snapshot in force when it arrived.
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) listener: ListenerId,
     /// Its right to exist, once it is let in.
     permit: OnceCell<Permit>,
-    /// The hello, once it is whole.
+    /// The hello, once it is complete.
     hello: OnceCell<Hello>,
     /// The route, once one is found.
     pub(super) route: Cell<Option<RouteId>>,
     /// The backend, once one is connected.
     reached: OnceCell<Reached>,
-    /// How it ends. An end that nobody has told is a fault of portway.
+    /// How it ends. If no step sets it, the outcome is `error`: a fault of portway.
     end: Cell<(Outcome, ClosedBy)>,
     trouble: Cell<Option<Box<Trouble>>>,
 }
 
-/// What routing and the log need of a hello, out of the socket's buffer.
+/// The parts of a hello that routing and the log need, copied from the socket's buffer.
 #[derive(Debug)]
 pub(super) struct Hello {
     /// The checked name, if the hello has one.
@@ -52,7 +52,7 @@ pub(super) struct Hello {
     pub(super) alpn: Box<[u8]>,
     /// The highest TLS version offered, as on the wire.
     pub(super) version: Version,
-    /// From accept to the whole hello.
+    /// Time from accept to the complete hello.
     pub(super) after: Micros,
 }
 
@@ -69,11 +69,11 @@ pub(super) struct Reached {
     pub(super) endpoint: InUse,
     /// Our address on the leg to it.
     pub(super) local: Option<SocketAddr>,
-    /// From accept to a connected backend.
+    /// Time from accept to a connected backend.
     pub(super) after: Micros,
 }
 
-/// What the log tells of a connection in which something went wrong.
+/// Facts for the log about a connection in which something went wrong.
 #[derive(Default)]
 struct Trouble {
     /// Attempts of the dial that failed.
@@ -82,9 +82,9 @@ struct Trouble {
     alert: Option<u8>,
     detail: Option<Box<str>>,
     limit: Option<Limit>,
-    /// Bytes of a hello that is not whole, and bytes that were waited for.
+    /// Bytes received of an incomplete hello, and bytes needed to go on.
     partial: Option<(usize, usize)>,
-    /// Bytes that a reset of ours has thrown away, if any.
+    /// Bytes that a reset by portway has discarded, if any.
     unacknowledged: Option<u64>,
 }
 
@@ -130,7 +130,7 @@ impl Connection {
         Some(self.snapshot.routed(route))
     }
 
-    /// How it ends, as far as has been told.
+    /// How it ends, as far as is known.
     pub(super) const fn outcome(&self) -> Outcome {
         let (outcome, _) = self.end.get();
         outcome
@@ -141,30 +141,30 @@ impl Connection {
         self.permit.get_or_init(|| permit)
     }
 
-    /// So many bytes of a hello are there, and so many are waited for.
+    /// Stores that `have` bytes of a hello have arrived, and that `total` are needed to go on.
     pub(super) fn partial_hello(&self, have: usize, total: usize) {
         if have > 0 {
             self.note(|trouble| trouble.partial = Some((have, total)));
         }
     }
 
-    /// The hello is whole: what was wrong before is over.
+    /// Stores the complete hello, and forgets the incomplete one.
     pub(super) fn hello(&self, hello: Hello) -> &Hello {
         self.trouble.take();
         self.hello.get_or_init(|| hello)
     }
 
-    /// An attempt to reach a backend has failed.
+    /// Adds an attempt to reach a backend that failed.
     pub(super) fn missed(&self, attempt: Attempt) {
         self.note(|trouble| trouble.attempts.push(attempt));
     }
 
-    /// A backend is connected.
+    /// Stores the connected backend.
     pub(super) fn reach(&self, reached: Reached) {
         self.reached.get_or_init(|| reached);
     }
 
-    /// It is refused.
+    /// Stores why it is refused.
     pub(super) fn refuse(&self, refusal: Refusal) {
         self.close(refusal.outcome, refusal.closed_by);
         self.note(|trouble| {
@@ -178,22 +178,22 @@ impl Connection {
         });
     }
 
-    /// A system call of ours failed.
+    /// Ends it with a system call of portway that failed.
     pub(super) fn fail(&self, error: &io::Error) {
         self.explain(error.to_string().into());
     }
 
-    /// What went wrong, in words.
+    /// Stores in words what went wrong, for the log field `detail`.
     pub(super) fn explain(&self, detail: Box<str>) {
         self.note(|trouble| trouble.detail = Some(detail));
     }
 
-    /// A reset of ours has thrown so many bytes away.
+    /// Stores how many bytes a reset by portway has discarded.
     pub(super) fn lose(&self, unacknowledged: u64) {
         self.note(|trouble| trouble.unacknowledged = Some(unacknowledged));
     }
 
-    /// How it ends.
+    /// Stores how it ends.
     pub(super) fn close(&self, outcome: Outcome, closed_by: ClosedBy) {
         self.end.set((outcome, closed_by));
     }
@@ -204,7 +204,7 @@ impl Connection {
         self.trouble.set(Some(trouble));
     }
 
-    /// Gives `tell` all that is known.
+    /// Calls `tell` with everything that the log needs.
     pub(super) fn tell(&self, tell: impl FnOnce(&Line<'_>)) {
         let trouble = self.trouble.take();
         tell(&self.line(trouble.as_deref()));

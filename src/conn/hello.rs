@@ -1,4 +1,4 @@
-//! Peeking the client hello: not a byte is consumed.
+//! Peeks the client hello, without consuming a byte.
 
 use std::pin::pin;
 
@@ -11,10 +11,10 @@ use crate::outcome::Outcome;
 use crate::relay::{Micros, Resources};
 use crate::tls::{Progress, ServerName, read_hello};
 
-/// What one look at the received bytes showed.
+/// The result of one look at the received bytes.
 enum Look {
     Hello(Hello),
-    /// So many bytes are there, and so many are needed to go on.
+    /// `have` bytes have arrived, and `total` are needed to go on.
     Partial {
         have: usize,
         total: usize,
@@ -23,8 +23,8 @@ enum Look {
 
 /// Waits for a whole hello, within its time limit.
 ///
-/// A peek that succeeds does not clear readiness, and one byte more wakes nobody if `SO_RCVLOWAT`
-/// asks for the whole length: a slow hello costs a wake-up per record, not per byte.
+/// A successful peek does not clear readiness, so this clears it by hand. `SO_RCVLOWAT` is set to the
+/// length that is needed, so a single byte wakes nobody: a slow hello costs a wake-up per record, not per byte.
 pub(super) async fn peek(
     client: &Leg,
     connection: &Connection,
@@ -34,7 +34,7 @@ pub(super) async fn peek(
     let deadline = connection.flow.accepted_at() + limits.timeout;
     let hello = until(deadline, pin!(whole(client, connection, resources))).await;
     hello.unwrap_or_else(|TimeIsUp| {
-        // Bytes below the low water mark have woken nobody.
+        // Look again: bytes below the low water mark have not woken this task.
         let Ok(Look::Partial { have, total }) = look(client, connection, resources) else {
             return Err(Refusal::fin(Outcome::HelloTimeout));
         };
@@ -57,7 +57,7 @@ async fn whole(
     loop {
         match look(client, connection, resources)? {
             Look::Hello(hello) => {
-                // Above 1, the last bytes of a relay would never wake it.
+                // If it stayed above 1, the last bytes of a relay would never wake it.
                 if low_water_mark > 1 {
                     set_receive_low_water_mark(client, 1)?;
                 }
@@ -129,15 +129,15 @@ fn gone(client: &Leg, have: usize, broken: Option<Broken>) -> Refusal {
     }
 }
 
-/// Whether packets have come and what belongs before them has not, in words. It is the sign of a path that loses
-/// large packets: the first packet of a hello is a full one, and the last one is small.
+/// Says in words if later packets of a hello have arrived and an earlier one is missing. This is the sign of a path
+/// that loses large packets: the first packet of a hello is full, and the last one is small.
 fn gap(client: &Leg, have: usize) -> Option<&'static str> {
     match (client.out_of_order(), have) {
         (0, _) => None,
         (_, 0) => Some(
             "later packets of the client arrived, but its first one did not: the path loses large packets (MTU)",
         ),
-        // A gap that was filled again is counted too.
+        // The kernel also counts gaps that were filled later.
         _ => Some(
             "packets of the client arrived out of order: the path may lose large packets (MTU)",
         ),

@@ -1,4 +1,4 @@
-//! The one entry of a connection in metrics and log.
+//! Counts and logs each connection once.
 
 use std::rc::Rc;
 
@@ -10,15 +10,15 @@ use crate::net::{Accepted, Leg, local_address};
 use crate::relay::{End, Micros, Relay, Verdict};
 use crate::snapshot::{Backend, Taken};
 
-/// One connection in the accounts: it opens at accept and closes once, in Drop, so that a task that
-/// panics or is dropped is counted too.
+/// The entry of one connection in metrics and log. It opens at accept and closes once, in Drop, so that
+/// a task that panics or is dropped is counted too.
 pub(super) struct Record {
     pub(super) context: Rc<Context>,
     pub(super) connection: Rc<Connection>,
 }
 
 impl Record {
-    /// A connection has been accepted.
+    /// Opens the entry of an accepted connection.
     pub(super) fn open(context: Rc<Context>, accepted: &Accepted, taken: Taken) -> Self {
         taken.listener().stats.accepted.add(1);
         let id = context.next_id();
@@ -38,14 +38,14 @@ impl Record {
         }
     }
 
-    /// The hello is whole.
+    /// Stores the complete hello.
     pub(super) fn hello(&self, hello: Hello) -> &Hello {
         let seconds = &self.context.registry.client_hello_seconds;
         seconds.record(hello.after.get());
         self.connection.hello(hello)
     }
 
-    /// A backend was reached; gives its leg.
+    /// Stores the backend that was reached, and returns its leg.
     pub(super) fn dialled(&self, dialled: Dialled, hello: &Hello, backend: &Backend) -> Leg {
         let elapsed = self.connection.flow.accepted_at().elapsed();
         let seconds = &backend.relay.stats.dial_seconds;
@@ -58,7 +58,7 @@ impl Record {
         dialled.leg
     }
 
-    /// The connection was refused.
+    /// Stores why the connection was refused.
     pub(super) fn refused(&self, refusal: Refusal) {
         if let Some(limit) = refusal.limit {
             self.context.registry.limits().rejected(limit);
@@ -66,13 +66,13 @@ impl Record {
         self.connection.refuse(refusal);
     }
 
-    /// The relay between the legs begins.
+    /// Starts the relay between the legs.
     pub(super) fn relay(&self, legs: Legs) -> Relay<'_> {
         let (flow, resources) = (&self.connection.flow, &self.context.resources);
         Relay::new(legs.client, legs.backend, flow, resources, legs.terms)
     }
 
-    /// The relay has ended.
+    /// Stores how the relay ended.
     pub(super) fn relayed(&self, end: End) {
         if let Some(detail) = end.detail {
             self.connection.explain(detail);

@@ -1,4 +1,4 @@
-//! Refusing a connection: the only writer of alerts, FIN and RST before the relay.
+//! Refuses a connection: the only writer of alerts, FIN and RST before the relay.
 
 use std::fmt;
 use std::future::poll_fn;
@@ -14,15 +14,15 @@ use crate::relay::Resources;
 use crate::routing::Miss;
 use crate::tls::{AlertDescription, InvalidServerName, Protocol, Rejection, Version};
 
-/// What a client that speaks plain HTTP gets: it shows a person what is wrong.
+/// The answer to a client that speaks plain HTTP: its user sees what is wrong.
 const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain\r\n\
     Content-Length: 57\r\n\
     Connection: close\r\n\r\n\
     This port speaks TLS, not plain HTTP: use a https:// URL.";
 
-/// What a client gets that takes portway for a proxy. Go, and so every agent, shows nothing but the words
-/// behind the status; curl shows nothing but the status. A 405 needs `Allow` (RFC 9110 section 15.5.6).
+/// The answer to a client that uses portway as an HTTP proxy. Go, and so every agent, shows only the words
+/// after the status; curl shows only the status. A 405 needs `Allow` (RFC 9110 section 15.5.6).
 const NOT_A_PROXY: &[u8] = b"HTTP/1.1 405 portway is not an HTTP proxy: \
     remove proxy_url or HTTPS_PROXY from this client's settings\r\n\
     Allow:\r\n\
@@ -41,15 +41,15 @@ pub struct Refusal {
     pub outcome: Outcome,
     pub(super) closed_by: ClosedBy,
     answer: Answer,
-    /// The words of the log: which rule, which error.
+    /// The log field `detail`: which rule, which error.
     pub detail: Option<Box<str>>,
     /// The limit that was reached.
     pub(super) limit: Option<Limit>,
-    /// A name that is none, as sent.
+    /// An invalid server name, as sent.
     pub(super) invalid_name: Option<Box<[u8]>>,
 }
 
-/// What the client gets.
+/// The bytes that the client gets, or the way its connection is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Alert(AlertDescription),
@@ -72,7 +72,7 @@ impl Refusal {
         }
     }
 
-    /// Adds the words of the log.
+    /// Adds the log field `detail`.
     #[must_use]
     pub fn because(self, detail: impl Into<Box<str>>) -> Self {
         Self {
@@ -86,7 +86,7 @@ impl Refusal {
         Self::new(outcome, Answer::Fin)
     }
 
-    /// The client closed: before it sent anything (`probe`) or half way (`hello_eof`).
+    /// The client closed before it sent anything (`probe`), or in the middle of its hello (`hello_eof`).
     pub fn client_closed(outcome: Outcome) -> Self {
         Self {
             closed_by: ClosedBy::Client,
@@ -94,7 +94,7 @@ impl Refusal {
         }
     }
 
-    /// The client reset while its backend was dialled, or no longer answers.
+    /// The client reset while portway dialled its backend, or stopped answering.
     pub(super) fn client_lost(client: &Leg, broken: Broken) -> Self {
         let lost = Self::new(Outcome::ClientReset, Answer::Reset);
         match client.given_up(broken) {
@@ -124,7 +124,7 @@ impl Refusal {
         }
     }
 
-    /// No route, for a hello that offers `version` at most.
+    /// The hello has no route. `version` is the highest that it offers.
     pub fn missed(miss: Miss, version: Version) -> Self {
         let (outcome, alert) = match miss {
             Miss::NoServerName if version >= Version::TLS_1_3 => {
@@ -150,7 +150,7 @@ impl Refusal {
     }
 }
 
-/// What the client gets, in words.
+/// Says in words what the client gets.
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.answer {
@@ -227,7 +227,7 @@ impl From<io::Error> for Refusal {
     }
 }
 
-/// Answers and closes: alert, FIN, what the client still sends, close.
+/// Sends the alert and a FIN, reads what the client still sends, and closes.
 pub(super) async fn refuse(client: Leg, refusal: &Refusal, resources: &Resources) {
     match refusal.answer {
         Answer::Alert(alert) => client.send_now(&alert.record()),
@@ -237,7 +237,7 @@ pub(super) async fn refuse(client: Leg, refusal: &Refusal, resources: &Resources
         Answer::Reset => return,
     }
     client.shut_down_writing();
-    // It may stand at the length of a hello that will never be whole.
+    // It may still be the length of a hello that will never be complete.
     if set_receive_low_water_mark(&client, 1).is_ok() {
         _ = timeout(DRAIN_TIME, drain(&client, resources)).await;
     }

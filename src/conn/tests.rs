@@ -1,4 +1,4 @@
-//! What only a look from inside can show: a connection whose task panics, and what is known of a live one.
+//! Tests that must look inside: a connection whose task panics, and the state of a live connection.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -17,7 +17,7 @@ use crate::snapshot::{HelloLimits, Listener, ListenerId, Snapshot};
 use crate::telemetry::lines::Lines;
 use crate::telemetry::{Format, Logged};
 
-/// A worker without backends or routes, and what a connection takes there.
+/// A worker without backends or routes, and the snapshot that a connection gets there.
 pub(crate) fn context() -> (Context, Taken) {
     let registry = Registry::new();
     let listener = Listener {
@@ -176,7 +176,7 @@ fn a_connection_that_arrives_after_the_end_of_a_drain_is_cut_and_counted() {
     });
 }
 
-/// The connection of a client that has said this much, as the worker sees it, and its task.
+/// The connection of a client that has sent these bytes, as the worker sees it, and its task.
 async fn told(
     context: &Rc<Context>,
     taken: &Taken,
