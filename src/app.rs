@@ -1,4 +1,4 @@
-//! From a configuration to a running relay: sockets, snapshot, workers, control, signals.
+//! Starts a relay from its configuration: sockets, snapshot, workers, control, signals.
 
 mod build;
 mod early;
@@ -31,11 +31,11 @@ use crate::control::{self, Request, Requests, Stopped, socket, takeover};
 use crate::telemetry::lines::{self, Lines};
 use crate::telemetry::{ConnectionLog, Format, Registry, program};
 
-/// Time allowed at exit to flush the last log lines: a reader that hangs must not hold up the end, and a
-/// busy machine must not lose the reason for it.
+/// Time allowed at exit to flush the last log lines: short enough that a reader that hangs does not delay the exit,
+/// long enough that a busy machine still writes the reason for it.
 const LAST_LINES: Duration = Duration::from_millis(500);
 
-/// Descriptors of a runtime with timers, sockets and signals.
+/// Descriptors that a runtime with timers, sockets and signals needs.
 const RUNTIME: usize = 6;
 
 /// Where the connection log goes.
@@ -46,7 +46,7 @@ pub struct Output {
     pub format: Format,
 }
 
-/// A relay that runs beside its caller: for the lab and for tests.
+/// A relay that runs on its own threads, for the lab and for tests.
 #[derive(Debug)]
 pub struct Running {
     listeners: Vec<(Arc<str>, SocketAddr)>,
@@ -61,12 +61,12 @@ impl Running {
         &self.listeners
     }
 
-    /// The address of admin.
+    /// The address of metrics and probes, if it is on.
     pub const fn admin(&self) -> Option<SocketAddr> {
         self.admin
     }
 
-    /// Drains as at SIGTERM, and returns when that is done.
+    /// Drains as at SIGTERM, and returns when the drain has ended.
     pub fn stop(self) {
         // If control has ended already, there is nothing left to stop.
         drop(self.requests.send(Request::Stop));
@@ -74,7 +74,7 @@ impl Running {
     }
 }
 
-/// Starts a relay beside the caller.
+/// Starts a relay on its own threads.
 pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> {
     let (requests, requested) = mpsc::unbounded_channel();
     let registry = Registry::new();
@@ -110,25 +110,25 @@ pub fn start(settings: Settings, output: Output) -> Result<Running, StartError> 
     })
 }
 
-/// How the program runs.
+/// Options of `portway run`.
 #[derive(Debug)]
 pub struct Options {
-    /// Where routes.toml is.
+    /// The path of routes.toml.
     pub file: PathBuf,
     /// How lines of the connection log are written.
     pub connections: Format,
     /// How lines of the program log are written.
     pub program: Format,
-    /// Whether changes of the file are to be noticed.
+    /// Whether to reload when the file changes.
     pub watch: bool,
-    /// Whether the listeners of a portway that runs with the same file are taken over.
+    /// Whether to take over the listeners of a portway that runs with the same file.
     pub take_over: bool,
 }
 
-/// Runs a relay on this thread until a signal stops it: the program. The faults of the file are for the caller
-/// to tell; all else is in the log.
+/// Runs a relay on this thread until a signal stops it. The caller must report the faults of the file; the log has
+/// everything else.
 pub fn run(options: Options) -> Result<ExitCode, Faults> {
-    // Before anything else: a signal ends a process that does not listen for it.
+    // First of all: a signal ends a process that does not listen for it.
     let begun = event_loop().and_then(|runtime| {
         let signals = runtime.block_on(async { Signals::listen() })?;
         Ok((runtime, signals))
@@ -142,7 +142,7 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
         Err(error) => {
             let error = StartError::at("start the thread of the program log")(error);
             let cause = std::error::Error::source(&error).map(ToString::to_string);
-            // If this cannot be written either, the exit status is all there is.
+            // If this cannot be written either, only the exit status is left.
             drop(writeln!(
                 io::stderr(),
                 "{error} ({})",
@@ -168,7 +168,7 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
         };
         let loaded = match loaded {
             Some(Ok(loaded)) => loaded?,
-            // The reader has panicked, and the log says so.
+            // The thread that reads the file has panicked, and the log says so.
             Some(Err(_)) => return Ok(ExitCode::FAILURE),
             None => return Ok(ExitCode::SUCCESS),
         };
@@ -191,18 +191,18 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
     })
 }
 
-/// Reads the file on a thread of its own: a disk that hangs holds no signal up.
+/// Reads the file on a thread of its own, so that portway reacts to signals while a disk hangs.
 fn begin_to_load(file: PathBuf) -> Result<oneshot::Receiver<Result<Loaded, Faults>>, StartError> {
     let (sender, loaded) = oneshot::channel();
     thread::Builder::new()
         .name("portway-load".into())
-        // Nobody waits any more once it was asked to stop.
+        // After a request to stop nobody receives the result.
         .spawn(move || drop(sender.send(config::load(&file))))
         .map_err(StartError::at("start the thread that reads the file"))?;
     Ok(loaded)
 }
 
-/// Tells why the relay did not start.
+/// Logs why the relay did not start.
 fn failed(error: &StartError, file: &Path) -> ExitCode {
     let cause = std::error::Error::source(error).map(ToString::to_string);
     tracing::error!(cause, "{}", error.in_file(file));
@@ -216,12 +216,12 @@ fn failed(error: &StartError, file: &Path) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Flushes a log when it is dropped: also where a panic ends the thread.
+/// Flushes a log when it is dropped, also if a panic ends the thread.
 struct AtEnd<F: FnMut() -> bool>(F);
 
 impl<F: FnMut() -> bool> Drop for AtEnd<F> {
     fn drop(&mut self) {
-        // False means that it took too long.
+        // `false` means that it took too long.
         let _late = (self.0)();
     }
 }
@@ -249,7 +249,7 @@ async fn relay(
     (log, mut early): (Arc<ConnectionLog>, EarlyRequests),
 ) -> Result<Stopped, StartError> {
     introduce(&options.file, &loaded.settings);
-    // Before sockets come that may be more than the soft limit allows.
+    // This raises the soft limit of descriptors, so it comes before the sockets.
     let machine = Machine::read();
     let mut inherited = Inherited::from_systemd().map_err(StartError::Inherited)?;
     let mut giver = None;
@@ -292,16 +292,16 @@ fn connection_log(
     Ok(Arc::new(log))
 }
 
-/// A runtime for control.
+/// The runtime of the control thread.
 fn event_loop() -> io::Result<LocalRuntime> {
-    // tokio panics where it gets no sockets for signals, so its descriptors are tried first.
+    // tokio panics if it gets no sockets for signals, so try first whether there are enough descriptors.
     let tried: io::Result<Vec<_>> = (0..RUNTIME).map(|_| File::open("/dev/null")).collect();
     drop(tried?);
     let mut builder = Builder::new_current_thread();
     builder.enable_all().build_local(LocalOptions::default())
 }
 
-/// Runs this on this thread. A look-up that hangs does not hold up the end.
+/// Runs `work` on this thread. A look-up that hangs does not delay the exit.
 fn finish<T>(runtime: LocalRuntime, work: impl Future<Output = T>) -> T {
     let done = runtime.block_on(work);
     runtime.shutdown_background();

@@ -1,4 +1,4 @@
-//! Builds what runs from the settings: sockets, snapshot, workers.
+//! Builds the parts of a running relay from the settings: sockets, snapshot, workers.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -24,13 +24,13 @@ use crate::relay::Resources;
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::{self, Loads, Mailbox};
 
-/// Connection numbers of one worker before those of the next.
+/// Size of the range of connection numbers that each worker has for itself.
 const IDS_PER_WORKER: u64 = 1 << 48;
 
-/// More workers than this gain nothing measurable by default.
+/// Most workers by default: more of them gain nothing that can be measured.
 const MOST_WORKERS: usize = 8;
 
-/// What is needed to build a relay.
+/// Everything that is needed to build a relay.
 pub(super) struct Parts {
     /// The first configuration.
     pub(super) settings: Settings,
@@ -38,9 +38,9 @@ pub(super) struct Parts {
     pub(super) source: Source,
     /// The file, if there is one.
     pub(super) file: Option<control::File>,
-    /// Listening sockets that somebody else has opened.
+    /// Listening sockets that systemd or the old process has opened.
     pub(super) inherited: Inherited,
-    /// What the machine allows.
+    /// The memory and descriptors that the machine allows.
     pub(super) machine: Machine,
     pub(super) registry: Arc<Registry>,
     pub(super) log: Arc<ConnectionLog>,
@@ -113,10 +113,10 @@ fn admin(address: SocketAddr, inherited: &mut Inherited) -> Result<TcpListener, 
     Ok(listener.into())
 }
 
-/// Each is closed when its worker ends.
+/// One receiver per worker, which is closed when the worker ends.
 type Ends = Vec<oneshot::Receiver<()>>;
 
-/// What all workers share.
+/// Everything that all workers share.
 struct Crew {
     max_client_hello: usize,
     admission: Arc<Admission>,
@@ -125,7 +125,7 @@ struct Crew {
 }
 
 impl Crew {
-    /// Starts `count` workers; the set tells each end of one.
+    /// Starts `count` workers, and returns their mailboxes and their ends.
     fn start(&self, count: usize, loads: &Arc<Loads>) -> io::Result<(Arc<[Mailbox]>, Ends)> {
         let (mailboxes, mail): (Vec<_>, Vec<_>) = (0..count).map(|_| Mailbox::new()).unzip();
         let mailboxes: Arc<[Mailbox]> = mailboxes.into();

@@ -6,7 +6,7 @@ use crate::control::{Request, Requests};
 
 /// Requests that arrive before control runs.
 pub(super) struct EarlyRequests {
-    /// The sending side, for those who ask.
+    /// The sending side, for signals and other sources of requests.
     pub(super) requests: Requests,
     requested: mpsc::UnboundedReceiver<Request>,
     /// Whether control must reload the file once it runs.
@@ -23,7 +23,7 @@ impl EarlyRequests {
         }
     }
 
-    /// What comes of the work; none once somebody has asked to stop.
+    /// The result of the work; `None` as soon as a request to stop arrives.
     pub(super) async fn unless_stopped<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         tokio::pin!(work);
         loop {
@@ -33,7 +33,7 @@ impl EarlyRequests {
                 request = self.requested.recv() => match request {
                     Some(Request::Reload(_)) => self.reload = true,
                     Some(Request::Stop) | None => return None,
-                    // Nobody reaches this process yet.
+                    // No other process can reach this one yet.
                     Some(
                         Request::Configuration(_)
                         | Request::Sockets(_)
@@ -45,10 +45,10 @@ impl EarlyRequests {
         }
     }
 
-    /// The channel of requests for control.
+    /// The channel of requests for control, with the reload that was asked for meanwhile.
     pub(super) fn finish(self) -> (Requests, mpsc::UnboundedReceiver<Request>) {
         if self.reload {
-            // The receiver is here.
+            // The receiver is in `self`, so this cannot fail.
             drop(self.requests.send(Request::Reload(None)));
         }
         (self.requests, self.requested)

@@ -13,7 +13,7 @@ const PARTS: usize = 3;
 /// Logs which version runs, with which file, and where connections may go. Listeners and limits are logged when
 /// they come into force.
 pub(super) fn introduce(file: &Path, settings: &Settings) {
-    // A person must be able to find it from elsewhere.
+    // The reader of the log may be in another directory.
     let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),

@@ -6,7 +6,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::control::{Request, Requests};
 
-/// Signals that are listened for: what comes before [`Signals::pass_on`] runs is passed on then.
+/// The signals that portway listens for. Those that arrive before [`Signals::pass_on`] runs are passed on then.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -14,7 +14,7 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Listens from now on; until then each of them ends the process. Needs a runtime.
+    /// Listens from now on; before this call each of the signals ends the process. Needs a runtime.
     pub(super) fn listen() -> io::Result<Self> {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
@@ -23,7 +23,7 @@ impl Signals {
         })
     }
 
-    /// Asks for what comes.
+    /// Sends a request to control for each signal.
     pub(super) async fn pass_on(mut self, requests: Requests) {
         loop {
             let request = tokio::select! {
