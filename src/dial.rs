@@ -1,5 +1,5 @@
-//! Connecting to a backend: attempts one after the other, a race where an address is on trial, and
-//! the limits of it all. Not a byte of the client has been consumed, so each retry is safe.
+//! Connects to a backend: one attempt after the other, a race if the first address is on trial, and
+//! time limits. No byte of the client has been consumed yet, so each retry is safe.
 
 #[cfg(test)]
 mod tests;
@@ -30,18 +30,18 @@ pub struct Timeouts {
     pub dial_timeout: Duration,
 }
 
-/// What an address on trial gets before the next candidate is dialled beside it. Its last dial
-/// failed, so it may well be dead, and the client must not wait for the limit of an attempt.
+/// Time that an address on trial gets before the next candidate is dialled beside it. Its last dial
+/// failed, so it may well be dead, and the client must not wait until an attempt times out.
 const HEAD_START: Duration = Duration::from_millis(50);
 
 /// Attempts at the addresses of one family of an endpoint in one dial: a name may have more addresses than a client
 /// can wait for.
 const ATTEMPTS_AT_ENDPOINT: usize = 16;
 
-/// Endpoints without an address that a line of the log names.
+/// Most endpoints without an address that one log line names.
 const MOST_UNRESOLVED: usize = 16;
 
-/// Whom to dial, for whom, within which limits.
+/// The endpoints to dial, the client to dial for, and the limits.
 #[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The endpoints to choose from.
@@ -50,8 +50,8 @@ pub struct Request<'a> {
     pub client: IpAddr,
     /// The time limits.
     pub timeouts: Timeouts,
-    /// Told of each attempt that fails, also if the dial is given up later; of those of a trial once it has ended.
-    /// Told why an endpoint has no address, if none has.
+    /// Called with each attempt that fails, also if the dial is given up later; with those of a trial once it has
+    /// ended. If no endpoint has an address, called with the reason for each endpoint.
     pub missed: Missed<'a>,
 }
 
@@ -80,12 +80,12 @@ pub enum Unreached {
 /// How the attempts of a dial failed, the worst last.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Failure {
-    /// There was no time for any.
+    /// There was no time for an attempt.
     Untried,
     /// This machine has run out of something, which says nothing about an endpoint. Boxed, because it is rare
     /// and every dial has room for it.
     Local(Box<Shortage>),
-    /// On the side of an endpoint.
+    /// The cause is on the side of an endpoint.
     Endpoint,
 }
 
@@ -120,7 +120,7 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
     let missed = request.missed;
     let dialled = if candidates.len() > 1 && candidates.first().is_some_and(Candidate::on_trial) {
         let trial = candidates.remove(0);
-        // Rare, and large: boxed, it makes no other dial larger.
+        // A race is rare and its future is large: boxed, it does not make every other dial larger.
         Box::pin(dial.race(trial, candidates, missed)).await
     } else {
         dial.each(candidates, None, missed).await
@@ -128,7 +128,7 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
     dialled.map_err(Unreached::from)
 }
 
-/// Tells why no endpoint has an address.
+/// Reports why no endpoint has an address.
 fn tell_unresolved(request: Request<'_>) {
     let endpoints = request.pool.endpoints().iter();
     let reasons = endpoints.filter_map(|endpoint| Some((endpoint, endpoint.unresolved()?)));
@@ -146,7 +146,7 @@ fn tell_unresolved(request: Request<'_>) {
 /// The addresses of one family of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Family {
-    /// Only to tell one endpoint from another that is among the candidates too.
+    /// The address of the endpoint in memory, only to tell it from the other endpoints among the candidates.
     endpoint: *const Endpoint,
     is_ipv4: bool,
 }
@@ -160,7 +160,7 @@ impl Family {
     }
 }
 
-/// What the attempts of one dial have in common.
+/// The values that the attempts of one dial share.
 #[derive(Clone, Copy)]
 struct Dial {
     connect_timeout: Duration,
@@ -192,8 +192,8 @@ impl Dial {
     }
 
     /// Tries an address on trial, and soon the others beside it. If another one wins, the trial goes
-    /// on without the client, so that its result is known: else an address that is merely slower
-    /// would never come back.
+    /// on without the client, so that its result is known. Otherwise an address that is merely slower
+    /// would never return to use.
     async fn race(
         self,
         trial: Candidate,
@@ -235,7 +235,7 @@ impl Dial {
         dialled
     }
 
-    /// Tries one address, and tells it the result.
+    /// Tries one address, and stores the result in it.
     async fn attempt(self, candidate: &Candidate, missed: Missed<'_>) -> Result<Dialled, Failure> {
         let began = Instant::now();
         if began >= self.deadline {
@@ -284,7 +284,7 @@ impl Dial {
     }
 }
 
-/// What a task gave. A panic in it goes on here: the connection ends with it, and counts as an error.
+/// The result of a task. A panic in the task is raised again here, so that the connection ends with outcome `error`.
 fn result<T>(ended: Result<T, JoinError>) -> T {
     ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }

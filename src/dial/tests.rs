@@ -1,4 +1,4 @@
-//! What a dial tells its endpoint.
+//! Tests of what an endpoint learns from a dial.
 
 use std::net::TcpListener;
 
@@ -30,7 +30,7 @@ fn enter(endpoint: &Arc<Endpoint>) -> InUse {
     endpoint.enter(&endpoint.addresses()[0])
 }
 
-/// Dials a pool; whether it was reached, and the attempts that failed.
+/// Dials a pool; returns whether it was reached, and the attempts that failed.
 fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
     let attempts = RefCell::new(Vec::new());
     let request = Request {
@@ -70,7 +70,7 @@ fn a_dial_that_succeeds_gives_the_endpoint_its_turn_back() {
     assert_eq!(first(&both), *good.name());
 }
 
-/// Bound and not listening: refused, and nobody else gets the port meanwhile.
+/// A socket that is bound and does not listen: connections are refused, and no other test gets the port.
 fn closed_port() -> (Socket, SocketAddr) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -85,7 +85,7 @@ fn an_address_that_fails_goes_behind_the_others_of_its_endpoint() {
     let (_closed, refused) = closed_port();
     let endpoint = endpoint(refused);
     endpoint.set_addresses(&[refused, listener.local_addr().unwrap()]);
-    // It takes the first address first, and would take it again after the next one.
+    // Round robin takes the first address first, and would take it again after the next one.
     let pool = balanced(Balance::RoundRobin, &[&endpoint]);
     let failed = [(); 3].map(|()| {
         let (dialled, attempts) = dial(&pool);
@@ -108,7 +108,7 @@ fn a_dial_tries_sixteen_addresses_of_an_endpoint_and_then_the_next_endpoint() {
     many.set_addresses(&refused);
     let (dialled, attempts) = dial(&balanced(Balance::RoundRobin, &[&many, &good]));
     assert_eq!((dialled, attempts.len()), (Ok(()), ATTEMPTS_AT_ENDPOINT));
-    // Those that are left are not forgotten: they come first now.
+    // The addresses that were left out come first now.
     let (dialled, attempts) = dial(&pool(&[&many]));
     assert_eq!(
         (dialled, attempts.len()),
@@ -200,14 +200,14 @@ fn a_dial_without_any_address_tells_why_each_endpoint_has_none() {
         ("loop.test:443", "loop", Some(address), None),
     ];
     assert_eq!(told.collect::<Vec<_>>(), expected);
-    // With an address there is nothing to tell, whatever was before.
+    // With an address there is nothing to report, even if the last look-up failed.
     let (_closed, refused) = closed_port();
     unknown.set_addresses(&[refused]);
     let (dialled, attempts) = dial(&all);
     assert_eq!((dialled, attempts.len()), (Err(Unreached::Unavailable), 1));
     unknown.set_addresses(&[]);
     assert_eq!(unknown.unresolved(), None);
-    // A line of the log has an end.
+    // A log line names a limited number of endpoints.
     let many: Vec<_> = (0..40).map(|_| named("new.test")).collect();
     assert_eq!(
         dial(&pool(&many.iter().collect::<Vec<_>>())).1.len(),
@@ -215,7 +215,7 @@ fn a_dial_without_any_address_tells_why_each_endpoint_has_none() {
     );
 }
 
-/// Listens with a full queue: whoever connects gets no answer.
+/// Listens with a full queue: a client that connects gets no answer.
 fn silent() -> ([Socket; 3], SocketAddr) {
     let [listener, one, other] =
         [(); 3].map(|()| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
