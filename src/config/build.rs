@@ -44,7 +44,7 @@ pub(super) fn admin(notes: &mut Notes<'_>) -> Option<SocketAddr> {
     let mut section = notes.section(&["admin"]);
     let is_lost = section.notes.lost.has(&section.path) || section.is_lost("bind");
     match section.value("bind") {
-        // The default would meet with addresses that it was to keep clear of.
+        // The value was lost with a fault. The default could clash with addresses that the value would not.
         None if is_lost => None,
         Some(DeValue::Boolean(false)) => None,
         Some(DeValue::Boolean(true)) => section.check(
@@ -166,7 +166,7 @@ fn dial_limits(section: &mut Section<'_, '_>) -> dial::Timeouts {
         connect_timeout: section.duration("connect_timeout"),
         dial_timeout: section.duration("dial_timeout"),
     };
-    // The default is in use in place of a value that is wrong, so no fault is reported about that default.
+    // If the value is wrong, the default is used in its place, so do not report a fault of that default.
     let is_sure = section.notes.faults.count() == faults
         && !section.is_lost("connect_timeout")
         && !section.is_lost("dial_timeout");

@@ -1,4 +1,4 @@
-//! What only the settings as a whole can show.
+//! Faults and warnings that only the settings as a whole can show.
 
 mod routes;
 
@@ -21,10 +21,10 @@ pub(super) use routes::{Read, routes};
 /// Agents check in again within 5 minutes by default; 10 minutes is the next step that policies use.
 const CHECK_IN: Duration = Duration::from_mins(11);
 
-/// Pairs of a listener and a backend that a route joins. Each has its own counters, 1 KiB in memory.
+/// Most pairs of a listener and a backend that a route joins. Each has its own counters, 1 KiB in memory.
 const PAIRS: usize = 50_000;
 
-/// Series of metrics. The page has some 100 bytes of each, and a scraper keeps them all.
+/// Most series of metrics. The page has some 100 bytes for each, and a scraper stores them all.
 const SERIES: usize = 50_000;
 
 const NAME_LISTENERS: &str =
@@ -109,11 +109,11 @@ fn bound(settings: &Settings, notes: &Notes<'_>) -> Vec<Bound> {
 }
 
 const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-/// Takes IPv4 too.
+/// The wildcard `[::]`, which takes IPv4 too.
 const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 fn clashes(bound: &[Bound], notes: &mut Notes<'_>) {
-    // Under the address itself, and under the wildcards that cover it.
+    // Each address is entered under itself, and under the wildcards that cover it.
     let mut exact: HashMap<(u16, IpAddr), usize> = HashMap::new();
     let mut covered: HashMap<(u16, IpAddr), usize> = HashMap::new();
     for (index, one) in bound.iter().enumerate() {
@@ -147,7 +147,7 @@ fn covers(one: IpAddr, other: IpAddr) -> bool {
     one.is_unspecified() && (one.is_ipv6() || other.is_ipv4())
 }
 
-/// An endpoint that is portway itself: the connection would come back until no descriptor is left.
+/// Reports endpoints that are portway itself: a connection would come back until no descriptor is left.
 fn loops(settings: &Settings, bound: &[Bound], notes: &mut Notes<'_>) {
     let mut own: HashMap<(u16, IpAddr), &Bound> = HashMap::new();
     for one in bound {

@@ -1,5 +1,5 @@
-//! How much a file may have before its tree is made: a tree takes far more memory than its text, and each
-//! level of it takes stack.
+//! Bounds a file before its tree is made: a tree takes far more memory than its text, and each level of it
+//! takes stack.
 
 use toml_parser::lexer::TokenKind;
 
@@ -7,15 +7,15 @@ use super::faults::Fault;
 use super::path::Path;
 use super::syntax::find_token;
 
-/// The most tables of a file: those of headers, of dotted keys and in braces. In memory each takes 600
-/// times what it may take in the file, and a file of the largest size has 30,000 routes at most.
+/// The most tables of a file: those of headers, of dotted keys and in braces. A table takes up to 600 times as
+/// much memory as text, and a file of the largest size has 30,000 routes at most.
 const MAX_TABLES: usize = 1 << 16;
 /// The most dots of one key; the longest key of routes.toml has 2.
 const MAX_DOTS: usize = 8;
 /// The most brackets that are open at once; a value of routes.toml needs 3, if it begins with the first key.
 const MAX_OPEN: usize = 8;
 
-/// The first place where a file has more than that.
+/// The first place where a file exceeds these limits.
 pub(super) fn fault(text: &str) -> Option<Fault> {
     let mut seen = Seen::new();
     find_token(text, |token| {
@@ -24,13 +24,13 @@ pub(super) fn fault(text: &str) -> Option<Fault> {
     })
 }
 
-/// What the tokens have up to here.
+/// The counts of the tokens that were read so far.
 struct Seen {
     tables: usize,
     starts_line: bool,
-    /// Of the key or value that is under way.
+    /// Dots of the current key or value.
     dots: usize,
-    /// What closes the brackets that are open.
+    /// The closing brackets of those that are open.
     open: Vec<TokenKind>,
 }
 
@@ -44,11 +44,11 @@ impl Seen {
         }
     }
 
-    /// Looks at the next token. Says what is too much, and what to do.
+    /// Counts the next token. If it is too much, says what is wrong and what to do.
     fn next(&mut self, token: TokenKind) -> Option<[String; 2]> {
         let is_header = self.starts_line && token == TokenKind::LeftSquareBracket;
         if self.open.last() == Some(&token) {
-            // One that closes nothing is an error of syntax.
+            // A bracket that closes nothing is an error of syntax, which is reported elsewhere.
             self.open.pop();
         } else if token == TokenKind::LeftSquareBracket {
             self.open.push(TokenKind::RightSquareBracket);
@@ -193,7 +193,7 @@ mod tests {
             if fault(&text).is_none() {
                 prop_assert!(depth(&text) <= DEEPEST, "{}", depth(&text));
             }
-            // The words for what is wrong are found in the rest of a string that nobody closes, too.
+            // This also parses the rest of an unclosed string to find out what is wrong.
             drop(crate::config::parse(&text, "routes.toml"));
         }
     }

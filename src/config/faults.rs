@@ -1,4 +1,4 @@
-//! What is wrong with a routes.toml, where, and what to write instead.
+//! The faults of a routes.toml: what is wrong, where, and what to write instead.
 
 mod found;
 mod told;
@@ -14,7 +14,7 @@ use found::First;
 pub(super) use found::{Fault, Found};
 pub use told::ToldFault;
 
-/// Bytes of a line that is shown with a mark under it; of a longer one only the place is told.
+/// Most bytes of a line that is shown with a mark under it; for a longer line, only the place is given.
 const LONGEST_LINE: usize = 1000;
 
 /// The errors and the warnings of one file, each in the order of their places.
@@ -41,14 +41,14 @@ impl Faults {
         }
     }
 
-    /// Of one error.
+    /// The faults of a file with one error.
     pub(super) fn one(file: &str, text: &str, error: Fault) -> Self {
         let mut errors = Found::default();
         errors.add(error);
         Self::new(file, text, [errors, Found::default()])
     }
 
-    /// The file could not be read as text. What was read of it has this hash.
+    /// The fault of a file that could not be read as text. `hash` is that of the bytes that were read.
     pub(super) fn unreadable(
         file: &str,
         message: String,
@@ -67,7 +67,7 @@ impl Faults {
         }
     }
 
-    /// CRC-32 of the bytes that these are the faults of; `None` if the file could not be read.
+    /// CRC-32 of the bytes with these faults; `None` if the file could not be read.
     pub const fn hash(&self) -> Option<u32> {
         self.hash
     }
@@ -77,7 +77,7 @@ impl Faults {
         self.errors.faults.is_empty() && self.warnings.faults.is_empty()
     }
 
-    /// Makes an error of each warning.
+    /// Turns each warning into an error.
     #[must_use]
     pub fn strict(mut self) -> Self {
         let [mut errors, warnings] = [&mut self.errors, &mut self.warnings].map(mem::take);
@@ -88,7 +88,7 @@ impl Faults {
         self
     }
 
-    /// In the look of rustc, errors first: for people, with colours on a terminal.
+    /// Renders the faults for people as rustc does, errors first, with colours on a terminal.
     pub fn render(&self, colours: bool) -> String {
         let renderer = if colours {
             Renderer::styled()
@@ -109,7 +109,7 @@ impl Faults {
     }
 
     /// One line for each error, for the program log: place, key, what is wrong, the second place, what to write.
-    /// The last line counts those that are not told.
+    /// The last line counts the errors that are left out.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         self.told(&self.errors)
     }
@@ -135,7 +135,7 @@ impl Faults {
         lines.chain(self.rest(found))
     }
 
-    /// How many are not told.
+    /// How many faults are left out.
     fn rest(&self, found: &First) -> Option<String> {
         (found.more > 0).then(|| format!("{} more in {}", found.more, self.file))
     }

@@ -17,24 +17,24 @@ pub type Table = &'static [Key];
 pub struct Key {
     /// As it is written.
     pub name: &'static str,
-    /// What stands under it.
+    /// Whether it has a value or tables.
     pub under: Under,
-    /// What it is for: editors show it.
+    /// Its purpose, which editors show.
     pub about: &'static str,
 }
 
-/// What may stand under a key.
+/// A value or the tables that a key may have.
 #[derive(Debug)]
 pub enum Under {
-    /// A value, and what holds without it.
+    /// A value, and its default.
     Value(Kind, Absent),
     /// A table of fixed keys.
     Table(Table),
-    /// Tables of the same keys under names that the user chooses, and what one of them is.
+    /// Tables of the same keys under names that the user chooses, and the word for one of them.
     Named(Table, &'static str),
 }
 
-/// Which values a key takes.
+/// The values that a key accepts.
 #[derive(Debug)]
 pub enum Kind {
     /// A whole number.
@@ -55,7 +55,7 @@ pub enum Kind {
     Texts(Text),
 }
 
-/// What a string is.
+/// The meaning of a string.
 #[derive(Clone, Copy, Debug)]
 pub enum Text {
     /// The name of a listener, backend or route.
@@ -72,20 +72,20 @@ pub enum Text {
     Protocol,
 }
 
-/// What holds if a key is left out. The texts are values without quotes and brackets.
+/// The value that applies if a key is left out. The texts are values without quotes and brackets.
 #[derive(Debug)]
 pub enum Absent {
     /// This value.
     Default(&'static str),
-    /// What the reference says; this is an example of a value.
+    /// The reference describes it; this is an example of a value.
     Example(&'static str),
-    /// It must be there, such as this.
+    /// The key is required; this is an example.
     Required(&'static str),
-    /// It or the next key must be there, such as this.
+    /// The key or the next one is required; this is an example.
     RequiredOrNext(&'static str),
 }
 
-/// The value of this path; under a name that the user chooses, whatever it is.
+/// The value at this path. A name that the user chooses may be any name.
 pub(super) fn find<'p>(
     mut path: impl Iterator<Item = &'p str>,
 ) -> Option<(&'static str, &'static Kind, &'static Absent)> {
@@ -145,7 +145,7 @@ pub(super) fn example<'p>(path: impl Iterator<Item = &'p str>) -> Option<String>
     | Absent::Example(value)
     | Absent::Required(value)
     | Absent::RequiredOrNext(value)) = absent;
-    // Nobody writes what holds anyway.
+    // An example with the default value would be useless.
     let value = if matches!(kind, Kind::Boolean) {
         "true"
     } else {

@@ -1,25 +1,26 @@
-//! The parts that were taken out of a file with a fault. What is missing without them is not a separate fault.
+//! The parts that were removed from a file with a fault. If something is missing without them, that is not
+//! another fault.
 
 use std::collections::HashSet;
 
 use super::faults::Found;
 use super::path::Path;
 
-/// Keys that the rest of the reading does not see.
+/// Keys that were removed before the rest of the file is read.
 #[derive(Debug, Default)]
 pub(super) struct Lost {
     /// The faults of these keys.
     pub(super) faults: Found,
-    /// What was taken out, under the key that was probably meant.
+    /// The removed parts, by the key that was probably meant.
     keys: HashSet<Path>,
-    /// Tables out of which something was taken.
+    /// Tables from which something was removed.
     tables: HashSet<Path>,
-    /// Those out of which something was taken that nobody can tell the meaning of.
+    /// Tables from which something was removed whose meaning is unknown.
     unclear: HashSet<Path>,
 }
 
 impl Lost {
-    /// A key was taken out of this table; `meant` is the known one, if it can be told.
+    /// Notes that a key was removed from this table. `meant` is the known key that was meant, if that is clear.
     pub(super) fn add(&mut self, table: &Path, meant: Option<&str>) {
         let tables = match meant {
             Some(_) => &mut self.tables,
@@ -31,22 +32,22 @@ impl Lost {
         self.keys.extend(meant.map(|key| table.key(key)));
     }
 
-    /// Whether this key is probably what was taken out.
+    /// Whether this key was probably removed.
     pub(super) fn has(&self, key: &Path) -> bool {
         self.keys.contains(key)
     }
 
-    /// Whether something was taken out of a table that nobody can tell the meaning of.
+    /// Whether something was removed from a table whose meaning is unknown.
     pub(super) fn is_unclear(&self, table: &Path) -> bool {
         self.unclear.contains(table)
     }
 
-    /// Whether a table has all that it has in the file.
+    /// Whether nothing was removed from a table.
     pub(super) fn is_whole(&self, table: &Path) -> bool {
         !self.tables.contains(table) && !self.is_unclear(table) && !self.has(table)
     }
 
-    /// Whether one of these keys of a table may be what was taken out.
+    /// Whether one of these keys of a table may have been removed.
     pub(super) fn may_have(&self, table: &Path, keys: &[&str]) -> bool {
         self.is_unclear(table) || keys.iter().any(|key| self.has(&table.key(key)))
     }

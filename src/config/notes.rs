@@ -1,4 +1,4 @@
-//! Collects faults and warnings while settings are built, so that all are told at once.
+//! Collects faults and warnings while settings are built, so that all are reported at once.
 
 use std::collections::HashMap;
 use std::mem;
@@ -10,13 +10,13 @@ use super::faults::{Fault, Found};
 use super::lost::Lost;
 use super::path::Path;
 
-/// What was found so far in one file.
+/// The faults and warnings that were found so far in one file.
 pub(super) struct Notes<'t> {
-    /// What can be read of the file.
+    /// The readable part of the file.
     file: &'t DeTable<'t>,
-    /// What was taken out of it, with the faults of that.
+    /// The parts that were removed from it, with their faults.
     pub(super) lost: Rc<Lost>,
-    /// Where the values that are left of a list stand in it, if some are not.
+    /// The positions in a list of the values that are left, if some were removed.
     pub(super) left: HashMap<Path, Vec<usize>>,
     pub(super) faults: Found,
     pub(super) warnings: Found,
@@ -33,11 +33,11 @@ impl<'t> Notes<'t> {
         }
     }
 
-    /// The names of the tables under a key, in their order. That there are none is a fault.
+    /// The names of the tables under a key, in their order. It is a fault if there are none.
     pub(super) fn names(&mut self, key: &str, help: &str) -> Vec<&'t str> {
         let tables = self.table(&[key]).into_iter().flat_map(DeTable::keys);
         let mut names: Vec<&str> = tables.map(|name| &**name.get_ref()).collect();
-        // They are looked for by halves.
+        // Routes look for names by binary search.
         names.sort_unstable();
         if names.is_empty() && self.lost.is_whole(&Path::of(&[key])) {
             self.fault(&Path::default(), format!("there are no {key}"), help);
@@ -63,18 +63,18 @@ impl<'t> Notes<'t> {
         self.warnings.add(warning);
     }
 
-    /// Counts a fault of this path if it is behind the first, and need not be made.
+    /// Counts a fault of this path if it is behind those that are shown, and returns whether it did.
     pub(super) fn only_counts(&mut self, path: &Path) -> bool {
         self.faults.only_counts(path.span(self.file).start)
     }
 
-    /// A fault of two places.
+    /// Adds a fault of two places.
     pub(super) fn clash(&mut self, places: [&Path; 2], message: String, help: &str) {
         let fault = self.note_of_both(places, message, help);
         self.faults.add(fault);
     }
 
-    /// A warning of two places.
+    /// Adds a warning of two places.
     pub(super) fn warn_of_both(&mut self, places: [&Path; 2], message: String, help: &str) {
         let warning = self.note_of_both(places, message, help);
         self.warnings.add(warning);
@@ -82,7 +82,7 @@ impl<'t> Notes<'t> {
 
     fn note_of_both(&self, [path, other]: [&Path; 2], message: String, help: &str) -> Fault {
         let mut fault = self.note(path, message, Some(help.to_owned()));
-        // A default has no place.
+        // A default has no place in the file.
         let place = Some(other.span(self.file)).filter(|place| !place.is_empty());
         fault.other = place.map(|place| (place, other.to_string()));
         fault

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-/// Characters of a key, which are fewer wherever the key is right.
+/// Most characters of a key that are shown; a correct key has fewer.
 const LONGEST_KEY: usize = 64;
 
 /// The key that a fault is about: `backends.fleet.endpoints[1]`.
@@ -47,7 +47,7 @@ impl Path {
         })
     }
 
-    /// Where it stands: the value; of a table, its name; of what is missing, the table around it.
+    /// The place of the key: of a value, the value; of a table, its name; of a missing key, the table around it.
     pub(super) fn span(&self, file: &DeTable<'_>) -> Range<usize> {
         let mut span = 0..0;
         let mut table = Some(file);
@@ -104,7 +104,7 @@ impl fmt::Display for Path {
     }
 }
 
-/// Cuts a text behind so many characters.
+/// Cuts a text after `longest` characters.
 pub(super) fn shorten(text: &mut String, longest: usize) {
     if let Some((end, _)) = text.char_indices().nth(longest) {
         text.truncate(end);

@@ -1,4 +1,4 @@
-//! Where in a file an address stands that the system refuses: the file itself is fine.
+//! Finds the place in the file of an address that the system refuses, although the file itself is correct.
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,7 @@
 //! The JSON Schema of routes.toml, for editors and linters: from the table of keys.
 //!
-//! It takes every file that `portway check` takes and that is written as docs/routes.md says. What
-//! needs more than a pattern to see, or two keys, is left to `check`.
+//! It accepts every file that `portway check` accepts and that is written as docs/routes.md says. It leaves to
+//! `check` the rules that need more than a pattern, or two keys.
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ const ABOUT: &str = "A routes.toml of portway: where it listens, which connectio
 
 const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
 
-/// Every unit that humantime knows. As there, the parts may stand apart or together.
+/// Every unit that humantime knows. As in humantime, there may be spaces between the parts.
 const DURATION: &str = concat!(
     r"^\s*([0-9][0-9\s]*(\.[0-9\s]+)?(",
     "ns|nsec|nanos|us|µs|usec|ms|msec|millis|s|secs?|seconds?|m|mins?|minutes?|h|hrs?|hours?",

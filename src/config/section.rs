@@ -22,7 +22,7 @@ pub(super) struct Section<'n, 't> {
 }
 
 impl<'t> Notes<'t> {
-    /// The section at this path, whose values are read with what is wrong with them.
+    /// The section at this path. Reading its values adds their faults to these notes.
     pub(super) fn section(&mut self, path: &[&str]) -> Section<'_, 't> {
         Section {
             table: self.table(path),
@@ -33,7 +33,7 @@ impl<'t> Notes<'t> {
 }
 
 impl<'t> Section<'_, 't> {
-    /// The value, or a fault and nothing.
+    /// The value; if it is wrong, adds a fault and returns `None`.
     pub(super) fn check<T>(&mut self, key: &str, value: Result<T, Wrong>) -> Option<T> {
         value
             .map_err(|Wrong { message, help }| {
@@ -42,7 +42,7 @@ impl<'t> Section<'_, 't> {
             .ok()
     }
 
-    /// A fault if a key that must be there is not, unless it was taken out with a fault.
+    /// Adds a fault if a required key is missing, unless it was removed with a fault.
     pub(super) fn require(&mut self, key: &str, message: &str) {
         if self.value(key).is_none() && !self.is_lost(key) {
             let help = self.for_example(key);
@@ -57,24 +57,24 @@ impl<'t> Section<'_, 't> {
         })
     }
 
-    /// The name of the table itself.
+    /// Checks the name of the table itself.
     pub(super) fn check_name(&mut self, name: &str) {
         if let Err(Wrong { message, help }) = values::name(name) {
             self.notes.fault(&self.path, message, help);
         }
     }
 
-    /// Whether a key was taken out with a fault.
+    /// Whether a key was removed with a fault.
     pub(super) fn is_lost(&self, key: &str) -> bool {
         self.notes.lost.has(&self.path.key(key))
     }
 
-    /// What the file has under a key.
+    /// The value of a key in the file.
     pub(super) fn value(&self, key: &str) -> Option<&'t DeValue<'t>> {
         Some(self.table?.get(key)?.get_ref())
     }
 
-    /// The same as text without quotes; a number in decimal.
+    /// The same value as text, without quotes; a number in decimal.
     pub(super) fn text(&self, key: &str) -> Option<Cow<'t, str>> {
         match self.value(key)? {
             DeValue::String(text) => Some(Cow::Borrowed(text)),
@@ -90,7 +90,7 @@ impl<'t> Section<'_, 't> {
         }
     }
 
-    /// The value of a key: what is written, or else its default. A wrong value is a fault, and then the
+    /// The value of a key, or its default if the file has none. A wrong value is a fault, and then the
     /// default is used, so that the rest is checked too.
     pub(super) fn read<T>(
         &mut self,
@@ -110,8 +110,8 @@ impl<'t> Section<'_, 't> {
         self.read(key, values::duration).unwrap_or_default()
     }
 
-    /// The values of an array that are fine. Writing a value twice is a fault, and so is an empty array: it could
-    /// mean all or none.
+    /// The correct values of an array. A repeated value is a fault, and so is an empty array, which could mean all
+    /// or none.
     pub(super) fn list<T: Clone + Eq + Hash>(
         &mut self,
         key: &str,

@@ -1,7 +1,7 @@
-//! Faults of TOML's syntax: every statement that is broken, where it begins, what is wrong, and what to write.
+//! Faults of TOML's syntax: for every broken statement, where it begins, what is wrong, and what to write.
 //!
-//! `toml` says whether a statement is broken, in the words of a parser. What is wrong with it is found here, from
-//! its tokens. What is broken is taken out, so that the rest can be read and told too.
+//! `toml` says whether a statement is broken, in the words of a parser. This module finds out from the tokens what is
+//! wrong with it. It removes broken statements, so that the rest can be read and checked too.
 
 mod broken;
 mod key;
@@ -35,7 +35,7 @@ struct Header {
     is_broken: bool,
 }
 
-/// The tree of a file. Broken parts are not in it, but in `lost`. In this case the tree is that of `readable`.
+/// The tree of a file. Broken parts are in `lost` instead. If there are any, the tree is that of `readable`.
 pub(super) fn read<'t>(
     text: &'t str,
     readable: &'t mut String,
@@ -52,7 +52,7 @@ pub(super) fn read<'t>(
     tree
 }
 
-/// The text of a broken file with blanks for what is broken. Everything else keeps its place.
+/// The text of a broken file with spaces in place of the broken statements. Everything else keeps its place.
 fn without_broken(text: &str, lost: &mut Lost) -> String {
     let tokens = tokens(text);
     let mut readable = text.to_owned();
@@ -70,7 +70,7 @@ fn without_broken(text: &str, lost: &mut Lost) -> String {
         let path = path_of(&table, &line.keys);
         let error = DeTable::parse(text.get(span.clone()).unwrap_or_default()).err();
         let is_broken = error.is_some();
-        // What is under a header that is broken is lost with it.
+        // A statement under a broken header is lost with it.
         if is_broken && (line.is_header || !header.is_broken) {
             let is_one = tokens
                 .iter()
@@ -117,7 +117,8 @@ fn report(line: Line, error: &Error, (span, path): (&Range<usize>, Path), lost: 
         .add_at(start, || Fault::new(span, path, message, Some(help)));
 }
 
-/// What the rest of the reading must not miss: the last of these keys, if the statement is certainly of one key.
+/// Notes the keys that later checks must not report as missing: the last of these keys, if the statement certainly
+/// has one key.
 fn lose(keys: &[Key], (table, path): (&Path, &Path), is_one: bool, lost: &mut Lost) {
     let is_in_root = |name: &str| ROOT.iter().any(|key| key.name == name);
     if let Some((key, parents)) = keys.split_last()
@@ -134,7 +135,7 @@ fn lose(keys: &[Key], (table, path): (&Path, &Path), is_one: bool, lost: &mut Lo
             return;
         }
     }
-    // It may have been any of them.
+    // The statement may have had any of these keys.
     if lost.is_unclear(table) {
         return;
     }

@@ -1,4 +1,4 @@
-//! The types of values. All values that are of another type are found, not just the first.
+//! Checks the types of values, and finds all values of a wrong type, not just the first.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -8,7 +8,7 @@ use super::keys::{Kind, ROOT, Table, Under, example, find};
 use super::lost::Lost;
 use super::path::Path;
 
-/// Takes the values of another type out of the file, with a fault for each. What is left can be read.
+/// Removes the values of a wrong type from the file, with a fault for each, so that the rest can be read.
 pub(super) fn take_wrong(file: &mut DeTable<'_>, lost: &mut Lost) {
     take_from(file, ROOT, &Path::default(), lost);
 }
@@ -58,7 +58,7 @@ fn take_from_named(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &m
     }
 }
 
-/// What to write where tables have names.
+/// Says what to write if a table needs a name.
 fn with_a_name(path: &Path) -> String {
     format!("write a table with a name, such as [{}]", path.key("fleet"))
 }
@@ -140,7 +140,7 @@ fn shown(value: &DeValue<'_>) -> String {
     }
 }
 
-/// What a value of another type most likely means.
+/// The value that one of a wrong type most likely means.
 fn meant(value: &DeValue<'_>, kind: &Kind) -> Option<String> {
     match (kind, value) {
         (Kind::Texts(_), DeValue::String(text)) => {

@@ -12,7 +12,7 @@ use super::lost::Lost;
 use super::path::Path;
 use super::values::{self, Wrong};
 
-/// Takes the unknown keys out of the file, with a fault for each.
+/// Removes the unknown keys from the file, with a fault for each.
 pub(super) fn take_unknown(file: &mut DeTable<'_>, lost: &mut Lost) {
     take_from(file, ROOT, &Path::default(), lost);
 }
@@ -89,7 +89,7 @@ fn is_moved<'t>(
     true
 }
 
-/// Takes out tables whose names are too long. Each fault below such a table would repeat its name.
+/// Removes tables whose names are too long. Each fault below such a table would repeat its name.
 fn take_long(tables: &mut DeTable<'_>, path: &Path, lost: &mut Lost) {
     let long: Vec<String> = (tables.keys())
         .filter(|name| name.get_ref().len() > values::LONGEST_NAME)
@@ -106,7 +106,7 @@ fn take_long(tables: &mut DeTable<'_>, path: &Path, lost: &mut Lost) {
     }
 }
 
-/// Takes out what was meant as one name with a dot: `[backends.a.b]` is a table b in a table a.
+/// Removes tables that were meant as one name with a dot: `[backends.a.b]` is a table b in a table a.
 fn take_dotted(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost) {
     let is_dotted = |table: &DeValue<'_>| {
         table.as_table().is_some_and(|table| {
@@ -134,7 +134,7 @@ fn take_dotted(tables: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut L
             if tables.contains_key(whole.as_str()) || is_dotted(value.get_ref()) {
                 lost.add(path, Some(&whole));
             } else {
-                // So its faults are reported too.
+                // Keep it under the name that was meant, so that its faults are reported too.
                 tables.insert(Spanned::new(key.span(), Cow::Owned(whole)), value);
             }
         }

@@ -1,4 +1,4 @@
-//! The values of routes.toml: text in, a checked value out, or what is wrong and what to write.
+//! Parses the values of routes.toml. An error says what is wrong and what to write.
 
 mod addresses;
 #[cfg(test)]
@@ -17,7 +17,7 @@ use crate::routing::Pattern;
 pub(super) use addresses::{bind, endpoint, network};
 pub(super) use unicode::to_ascii;
 
-/// Bytes of the name of a listener, backend or route.
+/// Most bytes of the name of a listener, backend or route.
 pub(super) const LONGEST_NAME: usize = 64;
 
 /// Why a value is refused.
@@ -135,7 +135,7 @@ pub(super) fn name(text: &str) -> Result<(), Wrong> {
     }
 }
 
-/// A pattern of `server_names`, U-labels converted.
+/// A pattern of `server_names`, with U-labels converted to A-labels.
 pub(super) fn server_name(text: &str) -> Result<Pattern, Wrong> {
     let name = text.trim_start_matches('*');
     let (wildcard, _) = text.split_at(text.len() - name.len());

@@ -13,8 +13,8 @@ use crate::config::values::{self, Wrong};
 use crate::config::{Backend, Listener};
 use crate::routing::{Route, Table, Tie};
 
-/// How often unknown names are compared with known ones, to find those that were meant: a typing error
-/// among thousands of names is found, and thousands of errors cost no more than a few.
+/// How often unknown names are compared with known ones, to find the names that were meant. It is enough for a
+/// typing error among thousands of names, and bounds the cost of thousands of errors.
 const COMPARISONS: usize = 1 << 15;
 
 /// The names of the listeners or of the backends, sorted.
@@ -97,8 +97,8 @@ fn route(
     }
 }
 
-/// Whether a route has every condition that it has in the file. One that has not would tie with routes that
-/// the condition keeps apart from it.
+/// Whether a route has every condition that it has in the file. Without one of them it would tie with other
+/// routes from which the condition separates it.
 fn has_its_conditions(route: &Route, section: &Section<'_, '_>) -> bool {
     let is_gone = |key, is_empty| section.value(key).is_some() && is_empty;
     let keys = ["listeners", "alpn", "clients"];
@@ -118,7 +118,7 @@ fn has_its_names(section: &Section<'_, '_>) -> bool {
 }
 
 impl Names<'_> {
-    /// The position of what is named; that of another one if it was taken out with a fault.
+    /// The position of the listener or backend with a name; some other position if that one was removed with a fault.
     fn position(&self, name: &str) -> Result<usize, Wrong> {
         if let Ok(position) = self.all.binary_search_by(|known| (***known).cmp(name)) {
             return Ok(position);

@@ -1,4 +1,4 @@
-//! What is probably not meant, of the routes and of what they name.
+//! Warnings about routes, listeners and backends that are probably not meant so.
 
 use std::collections::{HashMap, HashSet};
 
@@ -13,11 +13,11 @@ pub(in crate::config) struct Read {
     pub(in crate::config) route: Route,
     /// Whether it has every condition that it has in the file.
     pub(in crate::config) has_its_conditions: bool,
-    /// Whether the backend and the listeners are those that it has in the file.
+    /// Whether its backend and its listeners are those of the file.
     pub(in crate::config) has_its_names: bool,
 }
 
-/// What deserves a warning, also beside faults and where routes tie.
+/// Adds the warnings, also if there are faults or if routes tie.
 pub(in crate::config) fn routes(
     routes: &[Read],
     listeners: &[Listener],

@@ -1,12 +1,12 @@
-//! Collects what is wrong with a file, of which the first is kept and the rest is counted.
+//! Collects the faults of a file: keeps the first ones, and counts the rest.
 
 use std::ops::Range;
 
 use crate::config::path::{Path, shorten};
 
-/// More faults than anybody repairs in one go; a file of garbage has thousands. The rest is counted.
+/// The most faults that are kept: more than a person repairs in one go. A file of garbage has thousands.
 const SHOWN: usize = 50;
-/// Characters of a message, of which a value of the file may be a part.
+/// Most characters of a message, which may contain a value of the file.
 const LONGEST_TEXT: usize = 300;
 
 /// One thing that is wrong with the file, or (as a warning) probably not meant.
@@ -16,16 +16,16 @@ pub(in crate::config) struct Fault {
     pub(in crate::config) span: Range<usize>,
     /// The key; empty for the file as a whole.
     pub(in crate::config) path: Path,
-    /// What is wrong.
+    /// Says what is wrong.
     pub(in crate::config) message: String,
-    /// What to write.
+    /// Says what to write.
     pub(in crate::config) help: Option<String>,
-    /// A second place that takes part, and which part.
+    /// A second place that is concerned, and its role.
     pub(in crate::config) other: Option<(Range<usize>, String)>,
 }
 
 impl Fault {
-    /// Of one place.
+    /// A fault of one place.
     pub(in crate::config) fn new(
         span: Range<usize>,
         path: Path,
@@ -57,7 +57,7 @@ impl First {
         self.faults.truncate(SHOWN);
     }
 
-    /// A place is shown, and a part of a character cannot be.
+    /// Widens the places to whole characters, because a part of a character cannot be shown.
     fn mark_whole_characters(&mut self, text: &str) {
         for fault in &mut self.faults {
             let other = fault.other.as_mut().map(|(span, _)| span);
@@ -72,7 +72,7 @@ impl First {
 #[derive(Debug, Default)]
 pub(in crate::config) struct Found {
     first: First,
-    /// Where the last of those that are shown begins, once there are so many.
+    /// Where the last of the faults that are shown begins, once there are [`SHOWN`] of them.
     last: Option<usize>,
     /// The only table whose faults matter, if not all do.
     table: Option<&'static str>,
@@ -91,8 +91,8 @@ impl Found {
         self.add_at(fault.span.start, || fault);
     }
 
-    /// Counts a fault of this place if it is behind those that are shown. It need not be made then: a file may have
-    /// half a million.
+    /// Counts a fault of this place if it is behind those that are shown, and returns whether it did. The caller then
+    /// need not make the fault: a file may have half a million.
     pub(in crate::config) fn only_counts(&mut self, start: usize) -> bool {
         let is_behind = self.last.is_some_and(|last| last <= start);
         self.first.more += usize::from(is_behind);
@@ -124,12 +124,12 @@ impl Found {
         self.first.faults.is_empty()
     }
 
-    /// How many there are.
+    /// How many faults there are.
     pub(in crate::config) const fn count(&self) -> usize {
         self.first.faults.len() + self.first.more
     }
 
-    /// The first of them, as places of this text.
+    /// The first faults, with places in this text.
     pub(super) fn first(mut self, text: &str) -> First {
         self.first.keep_shown();
         self.first.mark_whole_characters(text);

@@ -1,4 +1,4 @@
-//! Faults for programs, which look at their parts.
+//! Faults as fields, for programs (`--output json`).
 
 use serde::Serialize;
 
@@ -9,18 +9,18 @@ use crate::config::path::Path;
 /// One thing that is wrong with a file, or probably not meant.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ToldFault<'f> {
-    /// The key; none for the file as a whole.
+    /// The key; `None` for the file as a whole.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// What is wrong.
+    /// Says what is wrong.
     pub message: &'f str,
-    /// What to write.
+    /// Says what to write.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub help: Option<&'f str>,
-    /// Where it is, from 1; none if the file cannot be read as text.
+    /// Where it is, from 1; `None` if the file cannot be read as text.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub place: Option<ToldPlace>,
-    /// A second place that takes part.
+    /// A second place that is concerned.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub other: Option<ToldOther<'f>>,
 }

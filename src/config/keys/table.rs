@@ -21,7 +21,7 @@ pub const ROOT: Table = &[
     key("limits", Under::Table(LIMITS),
         "Limits that protect the relay from clients, and the times of a drain."),
     key("log", Under::Table(LOG),
-        "What is logged."),
+        "Settings of the connection log."),
     key("listeners", Under::Named(LISTENER, "Addresses where connections arrive."),
         "Where connections arrive, by name."),
     key("backends", Under::Named(BACKEND, "Servers, each of which can take any connection that leads here."),
@@ -118,15 +118,15 @@ const ROUTE: Table = &[
 
 /// Each worker is a thread; a larger number is a typing error.
 const WORKERS: RangeInclusive<i64> = 1..=1024;
-/// Far more than one machine has descriptors for.
+/// Far more connections than one machine has descriptors for.
 const CONNECTIONS: RangeInclusive<i64> = 1..=100_000_000;
 /// The length of a prefix of an IPv6 address.
 const PREFIX: RangeInclusive<i64> = 1..=128;
-/// From less than any hello needs to 16 times what Go and rustls accept.
+/// From less than any hello needs, to 16 times the size that Go and rustls accept.
 const HELLO_SIZE: RangeInclusive<u64> = 1 << 10..=1 << 20;
-/// From enough to keep a slow path busy to more than any socket buffer.
+/// From enough to keep a slow path busy, to more than any socket buffer.
 const UNSENT: RangeInclusive<u64> = 16 << 10..=1 << 30;
-/// Nobody can keep a time limit of zero.
+/// No peer can meet a time limit of zero.
 const TIMEOUT: Kind = Kind::Duration(Duration::from_millis(1)..=YEAR);
 /// Zero means at once.
 const DRAIN: Kind = Kind::Duration(Duration::ZERO..=YEAR);

@@ -1,8 +1,8 @@
-//! What is wrong with a statement.
+//! The fault of a statement.
 
 use std::ops::Range;
 
-/// What is wrong with a statement, where, and what to write.
+/// The fault of a statement: what is wrong, where, and what to write.
 pub(super) struct Broken {
     pub(super) span: Range<usize>,
     pub(super) message: String,
@@ -21,7 +21,7 @@ pub(super) fn broken<T>(
     })
 }
 
-/// Quotes of a text program, and characters that nobody sees: TOML takes both for a part of a word.
+/// Finds quotes of a text program, and invisible characters: TOML takes both for a part of a word.
 pub(super) fn judge_characters(written: &str, span: &Range<usize>) -> Result<(), Broken> {
     const QUOTES: [char; 12] = [
         '\u{201c}', '\u{201d}', '\u{201e}', '\u{201f}', '\u{2018}', '\u{2019}', '\u{201a}',

@@ -1,4 +1,4 @@
-//! A statement: a header, or a key and its value. What its keys are, and what is wrong with it.
+//! Reads a statement: a header, or a key and its value. Finds its keys, and what is wrong with it.
 
 use super::broken::{Broken, broken};
 use super::key::{Key, keys, path_of};
@@ -13,7 +13,7 @@ pub(super) struct Line {
     pub(super) is_header: bool,
     /// The keys, without those of the header that it is under.
     pub(super) keys: Vec<Key>,
-    /// What is wrong with it, if it is broken.
+    /// Says what is wrong with it, if it is broken.
     pub(super) judged: Result<(), Broken>,
 }
 
@@ -25,7 +25,7 @@ pub(super) fn read(mut cursor: Cursor<'_>, table: &Path) -> Line {
     } else {
         pair(&mut cursor, table)
     };
-    // One without its first bracket.
+    // A header without its first bracket.
     let ends_as_header = !keys.is_empty() && cursor.kind() == Some(TokenKind::RightSquareBracket);
     Line {
         is_header: begins_as_header || (ends_as_header && cursor.end == end_of(&keys)),
@@ -91,7 +91,7 @@ fn rest_of_header(
     )
 }
 
-/// What a line may be.
+/// The help that says what a line may be.
 const A_LINE_IS: &str = "write a header such as [listeners.agents], or a key and a value such as \
                          bind = [\"[::]:443\"]";
 
@@ -113,7 +113,7 @@ fn pair(cursor: &mut Cursor<'_>, table: &Path) -> (Vec<Key>, Result<(), Broken>)
     (keys, judged)
 }
 
-/// A comment or a value of a list as other files have them.
+/// Finds a comment or a value of a list in the syntax of other files.
 fn judge_foreign(cursor: &Cursor<'_>) -> Result<(), Broken> {
     let marks = ["//", "/*", ";", "--", "<!--", "!"];
     if marks.iter().any(|mark| cursor.word().starts_with(mark)) {
@@ -129,7 +129,7 @@ fn judge_foreign(cursor: &Cursor<'_>) -> Result<(), Broken> {
     Ok(())
 }
 
-/// A key with a colon behind it, as in YAML.
+/// Finds a key with a colon after it, as in YAML.
 fn judge_colon(cursor: &Cursor<'_>, table: &Path) -> Result<(), Broken> {
     let word = cursor.word();
     let Some((key, _)) = word.split_once(':').filter(|(key, _)| is_bare(key)) else {

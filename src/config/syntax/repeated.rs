@@ -1,4 +1,4 @@
-//! What is written twice in a file: keys, headers, and tables that are values too.
+//! Finds repetitions in a file: keys, headers, and tables that are also values.
 
 use std::collections::HashMap;
 use std::ops::Range;
@@ -12,10 +12,10 @@ use crate::config::faults::Fault;
 use crate::config::lost::Lost;
 use crate::config::path::Path;
 
-/// What `toml` says of a key that is there already.
+/// The message of `toml` for a key that exists already.
 const TWICE: &str = "duplicate key";
 
-/// Reports the errors of a file whose statements are each in order.
+/// Reports the errors of a file whose single statements are all correct.
 pub(super) fn report(text: &str, errors: &[Error], lost: &mut Lost) {
     let mut places: Vec<(Range<usize>, &str)> = (errors.iter())
         .map(|error| (error.span().unwrap_or_default(), error.message()))
@@ -44,16 +44,16 @@ pub(super) fn report(text: &str, errors: &[Error], lost: &mut Lost) {
             } else if !is_repeated {
                 let repeated = (place, message, text);
                 let fault = twice(repeated, &line, &table, &seen);
-                // What only one of them has is not missing.
+                // A key that only one of the two has does not count as missing.
                 if let Some((key, parents)) = line.keys.split_last() {
                     lost.add(&path_of(&table, parents), Some(&key.name));
                 }
                 lost.faults.add(fault);
-                // That the keys under it are here twice too follows from it.
+                // The keys under it are repeated too, which is not another fault.
                 is_repeated = line.is_header;
             }
         }
-        // Tables on the way to that of a header may be opened again.
+        // The tables above that of a header may occur again.
         let first = if line.is_header { line.keys.len() } else { 1 };
         for count in first..=line.keys.len() {
             let keys = line.keys.get(..count).unwrap_or_default();
@@ -108,7 +108,7 @@ fn twice(
     fault
 }
 
-/// A character that neither a line nor a comment may have.
+/// The fault of a character that is not allowed in a line or a comment.
 fn strange(text: &str, place: Range<usize>) -> Fault {
     let is_return = text
         .get(place.start..)

@@ -23,7 +23,7 @@ impl Token {
         )
     }
 
-    /// Whether a statement or a value may be apart from the next by it.
+    /// Whether it may separate two statements or values.
     pub(super) const fn is_blank(&self) -> bool {
         matches!(
             self.kind,
@@ -42,8 +42,8 @@ pub(super) fn tokens(text: &str) -> Vec<Token> {
     all
 }
 
-/// Looks at one token of a file after the other. A string in triple quotes that nobody closes ends with its line,
-/// because it would take the rest of the file.
+/// Looks at one token of a file after the other. An unclosed string in triple quotes ends with its line, because
+/// otherwise it would contain the rest of the file.
 pub(in crate::config) fn find_token<T>(
     text: &str,
     mut look: impl FnMut(Token) -> Option<T>,
@@ -87,8 +87,8 @@ pub(super) fn is_bare(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(may_be)
 }
 
-/// The tokens of each statement: a header, or a key and its value. One ends with its line, or with the line in
-/// which the brackets of its value are closed. If they are not, it ends where another one begins.
+/// The tokens of each statement: a header, or a key and its value. A statement ends with its line, or with the line
+/// that closes the brackets of its value. If none does, it ends where the next statement begins.
 pub(super) fn statements(text: &str, tokens: &[Token]) -> Vec<Range<usize>> {
     let mut statements = Vec::new();
     let mut at = 0;
@@ -227,7 +227,7 @@ impl<'t> Cursor<'t> {
         self.kind().is_none_or(is_line)
     }
 
-    /// What is left of the line, without a comment and a semicolon.
+    /// The rest of the line, without a comment and a semicolon.
     pub(super) fn rest_of_line(&self) -> &'t str {
         let mut to = *self;
         while !to.is_at_end_of_line() {
@@ -237,8 +237,8 @@ impl<'t> Cursor<'t> {
         rest.trim_end_matches([' ', '\t', ';'])
     }
 
-    /// Whether a statement begins in this line, where such a bracket is open. In a list of strings no bare word
-    /// follows a bracket, and no value is followed by `=`.
+    /// Whether a statement begins in this line, although the bracket `open` is open. In a list of strings a bare word
+    /// never follows a bracket, and `=` never follows a value.
     fn begins_statement(mut self, open: Option<TokenKind>) -> bool {
         self.skip_whitespace();
         if self.take(TokenKind::LeftSquareBracket) {

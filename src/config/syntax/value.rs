@@ -1,4 +1,4 @@
-//! What is wrong with a value that TOML cannot read.
+//! Finds out what is wrong with a value that TOML cannot read.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use super::tokens::{Cursor, TokenKind};
 use super::word::{Wanted, as_list, word};
 use crate::config::keys::Kind;
 
-/// Judges the value behind the `=` of a statement, and that nothing is behind it.
+/// Judges the value after the `=` of a statement, and that nothing follows it.
 pub(super) fn whole(
     cursor: &mut Cursor<'_>,
     wanted: &Wanted<'_>,
@@ -138,7 +138,7 @@ fn list(cursor: &mut Cursor<'_>, wanted: &Wanted<'_>) -> Result<(), Broken> {
     })
 }
 
-/// A table in braces.
+/// Judges a table in braces.
 fn table(cursor: &mut Cursor<'_>) -> Result<(), Broken> {
     items(cursor, ["table", "}"], pair_of_table, |_| Ok(()))
 }
@@ -178,7 +178,7 @@ fn items(
     }
 }
 
-/// A list or a table that is not closed before the next statement begins.
+/// The fault of a list or a table that is not closed before the next statement begins.
 fn not_closed(open: Range<usize>, [what, bracket]: [&str; 2], last: &str) -> Result<(), Broken> {
     let last = if last.is_empty() {
         "its last value"

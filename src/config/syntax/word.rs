@@ -1,4 +1,4 @@
-//! What is wrong with a string, a number, or a word that is neither.
+//! Finds out what is wrong with a string, a number, or a word that is neither.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use super::broken::{Broken, broken, judge_characters};
 use super::tokens::{Cursor, Token, TokenKind, is_closed};
 use crate::config::keys::Kind;
 
-/// What a value is for.
+/// The key that a value is for.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Wanted<'w> {
-    /// Which values the key takes, if it is known.
+    /// The values that the key accepts, if it is a known key.
     pub(super) kind: Option<&'static Kind>,
     /// The key as it is written.
     pub(super) key: &'w str,
@@ -32,7 +32,7 @@ impl Wanted<'_> {
     }
 }
 
-/// A string, a number, or anything else without blanks.
+/// Judges a string, a number, or anything else without spaces.
 pub(super) fn word(
     cursor: &mut Cursor<'_>,
     wanted: &Wanted<'_>,
@@ -53,7 +53,7 @@ pub(super) fn word(
     without_quotes(&begin, wanted, is_in_list, span)
 }
 
-/// Skips what stands together, with the brackets that it has itself.
+/// Skips text without spaces, with the brackets that it contains.
 fn skip_word(cursor: &mut Cursor<'_>) {
     let mut depth = 0_usize;
     while let Some(token) = cursor.peek().filter(|token| !token.is_blank()) {
@@ -78,7 +78,7 @@ fn skip_word(cursor: &mut Cursor<'_>) {
     }
 }
 
-/// A string, which ends where `behind` is.
+/// Judges a string, which ends at `behind`.
 fn string(begin: &Cursor<'_>, behind: &Cursor<'_>) -> Result<(), Broken> {
     let span = begin.start()..behind.end;
     let written = begin.word();
@@ -115,7 +115,7 @@ fn string(begin: &Cursor<'_>, behind: &Cursor<'_>) -> Result<(), Broken> {
     )
 }
 
-/// A value as it is in its quotes, without a bracket of its list.
+/// The content of a value, without quotes and without a bracket of its list.
 fn plain(written: &str) -> &str {
     let of_list = |end| end == ']' && !written.contains('[');
     let written = written.trim_end_matches(of_list);
@@ -168,7 +168,7 @@ fn is_off(written: &str) -> bool {
 pub(super) fn as_list(written: &str) -> String {
     let values = written.split([',', ' ', '\t']).map(plain);
     let values = values.map(|value| match value.split_once('[') {
-        // A bracket that was closed or opened around the whole, and not that of an address.
+        // This is a bracket around all values, not that of an address.
         Some(("", rest)) if !rest.contains(']') => rest,
         _ if !value.contains('[') => value.trim_end_matches(']'),
         _ => value,

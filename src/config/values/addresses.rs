@@ -85,7 +85,7 @@ fn authority(text: &str) -> &str {
     authority.rsplit('@').next().unwrap_or(authority)
 }
 
-/// Several values in one pair of quotes.
+/// Finds several values in one pair of quotes.
 fn several(text: &str) -> Result<(), Wrong> {
     let parts = text.split([',', ' ', ';']).filter(|part| !part.is_empty());
     let is_with_port = |part: &&str| part.contains(':');
@@ -133,7 +133,7 @@ fn endpoint_address(text: &str, address: SocketAddr) -> Result<Target, Wrong> {
     }
 }
 
-/// A name for the resolver. A trailing dot keeps it from its search list.
+/// A name for the resolver. A trailing dot keeps the resolver from using its search list.
 fn host_name(host: &str) -> Result<String, Wrong> {
     let (relative, dot) = match host.strip_suffix('.') {
         Some(relative) => (relative, "."),

@@ -1,12 +1,12 @@
-//! Names in Unicode: which of them are what a person sees.
+//! Names in Unicode: accepts only those that mean what a person sees.
 
 use std::borrow::Cow;
 
 use super::{Wrong, wrong};
 
-/// A-labels of what may have U-labels. Only case may differ between what is written and what is meant:
-/// IDNA drops invisible characters and replaces many others, which nobody would see. The wildcard
-/// before the name is for the message.
+/// Converts a name that may have U-labels to A-labels. IDNA drops invisible characters and replaces many others,
+/// which a reader would not notice, so only the case may change. `wildcard` is the part before the name, for the
+/// message.
 pub(in crate::config) fn to_ascii<'n>(
     wildcard: &str,
     name: &'n str,
@@ -39,12 +39,12 @@ pub(in crate::config) fn to_ascii<'n>(
     )
 }
 
-/// The same for a whole name of labels, of which those in ASCII mean themselves.
+/// Finds the first such change in a whole name. Labels in ASCII do not change.
 fn changed_in(name: &str, ascii: &str) -> Option<(usize, char)> {
     let labels: Vec<&str> = name.split('.').collect();
     let meant: Vec<&str> = ascii.split('.').collect();
     if labels.len() != meant.len() {
-        // A dot was made of another character, or of a label that is gone.
+        // IDNA has made a dot from another character, or has dropped a label.
         let (meant, _) = idna::domain_to_unicode(ascii);
         return changed(name, &meant);
     }
@@ -61,9 +61,9 @@ fn changed_in(name: &str, ascii: &str) -> Option<(usize, char)> {
     None
 }
 
-/// A character that makes a name more than the other case of `meant`, and its position from 0.
+/// The first character of a name that differs from `meant` in more than case, and its position from 0.
 fn changed(name: &str, meant: &str) -> Option<(usize, char)> {
-    /// They are part of some names, and nobody sees them.
+    /// Invisible characters that are part of some names.
     const JOINERS: [char; 2] = ['\u{200c}', '\u{200d}'];
     let mut meant = meant.chars();
     let mut is_kept = |character: char| {
@@ -72,12 +72,12 @@ fn changed(name: &str, meant: &str) -> Option<(usize, char)> {
     };
     let first = name.chars().position(|character| !is_kept(character));
     let first = first.or_else(|| meant.next().map(|_| 0))?;
-    // What is written in two parts begins with an ordinary letter.
+    // A letter that is written in two parts begins with an ordinary letter.
     let mut behind = name.chars().enumerate().skip(first);
     behind.find(|(_, character)| !character.is_ascii())
 }
 
-/// Whether two letters are a pair of cases. IDNA means the lower one, but in Cherokee the upper one. The
+/// Whether two letters are the two cases of one letter. IDNA uses the lower one, but in Cherokee the upper one. The
 /// Kelvin sign, whose lower case is k, is in no pair: the upper case of k is K.
 fn is_other_case(one: char, other: char) -> bool {
     /// The upper case of ß is two letters, but IDNA means ß by it.
