@@ -21,9 +21,9 @@ pub enum Outcome {
     Closed,
     /// The client closed without sending a byte, as a balancer's check does.
     Probe,
-    /// No whole hello arrived within `client_hello_timeout`.
+    /// No complete hello arrived within `client_hello_timeout`.
     HelloTimeout,
-    /// The client closed before it had sent a whole hello.
+    /// The client closed before it had sent a complete hello.
     HelloEof,
     /// The first bytes are not a TLS record.
     NotTls,
@@ -63,7 +63,7 @@ pub enum Outcome {
     Stalled,
     /// A drain cut the connection.
     Drained,
-    /// A fault of portway itself.
+    /// An internal error of portway.
     Error,
 }
 
@@ -74,7 +74,7 @@ pub enum Reach {
     Never,
     /// A backend was chosen.
     Always,
-    /// Both happen: a client's reset, a drain and our own faults come at any time.
+    /// Both happen: a reset by the client, a drain or an internal error can come at any time.
     Maybe,
 }
 
@@ -117,9 +117,9 @@ impl Outcome {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
 #[strum(serialize_all = "snake_case")]
 pub enum ClosedBy {
-    /// The peer that dialled us.
+    /// The peer that connected to portway.
     Client,
-    /// The peer that we dialled.
+    /// The peer that portway connected to.
     Backend,
     /// portway: a refusal, a limit or the drain.
     Portway,
@@ -136,9 +136,9 @@ impl ClosedBy {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum Direction {
-    /// From the peer that dialled us to the peer that we dialled.
+    /// From the client to the backend.
     ClientToBackend,
-    /// From the peer that we dialled to the peer that dialled us.
+    /// From the backend to the client.
     BackendToClient,
 }
 

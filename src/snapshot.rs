@@ -17,7 +17,7 @@ pub use difference::Difference;
 /// one that they took.
 ///
 /// Listeners, routes and backends refer to each other by position. `control::change` builds all of them
-/// from one file, so each position has an item here. A position without one is a fault of portway, and panics.
+/// from one file, so each position has an item here. If one has not, that is a bug, and panics.
 #[derive(Debug)]
 pub struct Snapshot {
     /// The number of this configuration in the process, from 1.
@@ -72,7 +72,7 @@ pub struct Taken {
 }
 
 impl Taken {
-    /// The listener.
+    /// The listener that accepted the connection.
     pub fn listener(&self) -> &Listener {
         self.snapshot.listener(self.listener)
     }
@@ -81,7 +81,7 @@ impl Taken {
 /// The part of `[limits]` that bounds the hello.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HelloLimits {
-    /// Longest time from accept to a whole hello.
+    /// Longest time from accept to a complete hello.
     pub timeout: Duration,
     /// Most bytes of a hello, with its record headers.
     pub max_size: usize,
@@ -98,7 +98,8 @@ pub struct Listener {
     pub stats: Arc<ListenerStats>,
     /// Connections that ended before a backend was chosen.
     pub endings: Arc<Endings>,
-    /// Connections that ended with a backend, by the position of each that a route leads to from here.
+    /// Connections that ended with a backend, by the position of the backend. It has every backend that a route of
+    /// this listener leads to.
     pub backend_endings: HashMap<usize, Arc<Endings>>,
 }
 

@@ -1,4 +1,4 @@
-//! What the program tells: metrics, the connection log, the program log.
+//! Everything that portway reports: metrics, the connection log, the program log.
 
 #[cfg(test)]
 pub mod alone;
@@ -23,7 +23,7 @@ use strum::{EnumString, VariantNames};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum Logged {
-    /// Every one but probes.
+    /// All except probes.
     #[default]
     All,
     /// Those whose outcome is not `closed`.
@@ -33,7 +33,7 @@ pub enum Logged {
 /// How log lines are written: `--log-format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     #[default]
     Json,
     /// `key=value`, for people.

@@ -5,13 +5,13 @@ use strum::{IntoStaticStr, VariantArray};
 
 use super::DialFailure;
 
-/// What is known of an address of an endpoint.
+/// The state of an address of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
 #[strum(serialize_all = "snake_case")]
 pub enum AddressState {
-    /// In health, and of the family that new connections take.
+    /// Healthy, and of the family that new connections use.
     Healthy,
-    /// Of the other family, which is dialled when the first one cannot be reached.
+    /// It is of the other family, which is dialled only if the first one cannot be reached.
     Standby,
     /// Its last dial failed, and it is tried again.
     Failed,
@@ -32,7 +32,7 @@ pub enum ResolveFailure {
     Unresolved,
     /// Its addresses lead back to portway itself.
     Loop,
-    /// Its name leads to addresses that are not those of a server, such as 0.0.0.0.
+    /// Its name resolves to addresses that cannot be those of a server, such as 0.0.0.0.
     Forbidden,
 }
 
@@ -48,7 +48,7 @@ impl ResolveFailure {
 pub enum AttemptFailure {
     /// An address was dialled.
     Dial(DialFailure),
-    /// There was none to dial.
+    /// There was no address to dial.
     Resolve(ResolveFailure),
 }
 

@@ -1,10 +1,10 @@
-//! What this machine has run out of when it cannot open one more connection.
+//! The resource that is missing when this machine cannot open one more connection.
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-/// What sockets need and this machine has no more of.
+/// A resource that sockets need and that this machine has run out of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Resource {
     /// Local ports towards one address (EADDRNOTAVAIL, EADDRINUSE, EAGAIN).
@@ -29,7 +29,7 @@ impl Resource {
         }
     }
 
-    /// What is missing, and what an operator can do.
+    /// Says what is missing, and what an operator can do.
     pub const fn remedy(self) -> &'static str {
         match self {
             Self::Ports => {
@@ -54,9 +54,9 @@ impl Resource {
 /// A resource that was missing to dial an address. It says nothing about the endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Shortage {
-    /// What was missing.
+    /// The resource.
     pub resource: Resource,
-    /// Whom the attempt was for.
+    /// The address that was dialled.
     pub address: SocketAddr,
 }
 
@@ -68,7 +68,7 @@ impl Shortage {
     }
 }
 
-/// The words of the log.
+/// The text for the log.
 impl fmt::Display for Shortage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

@@ -15,7 +15,7 @@ pub struct Difference {
 }
 
 impl Difference {
-    /// Compares the bound addresses, as their configuration wrote them, with the wanted ones. Port 0
+    /// Compares the bound addresses, as written in their configuration, with the wanted ones. Port 0
     /// may occur several times, each for its own port.
     pub fn new(bound: &[(AddressId, SocketAddr)], wanted: &[SocketAddr]) -> Self {
         let mut left: HashMap<&SocketAddr, VecDeque<AddressId>> = HashMap::new();

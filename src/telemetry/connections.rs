@@ -20,11 +20,11 @@ use super::{Format, Logged};
 use crate::outcome::{AttemptFailure, ClosedBy, Limit, Outcome};
 use crate::tls::Version;
 
-/// Lines of one outcome in one second; the rest is summed up.
+/// Most lines of one outcome in one second; the rest is summed up.
 const LINES_PER_SECOND: u32 = 10;
 
 /// A connection that has ended. `docs/log.md` explains each field and is tested against this list.
-/// What is absent is left out.
+/// A field without a value is left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line<'a> {
     /// When the connection ended.
@@ -64,7 +64,7 @@ pub struct Line<'a> {
     /// The attempts that failed.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
     pub attempts: &'a [Attempt],
-    /// From accept to a whole hello.
+    /// From accept to a complete hello.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hello_ms: Option<Millis>,
     /// From the choice of the backend to a connected endpoint.
@@ -81,8 +81,8 @@ pub struct Line<'a> {
     /// Bytes relayed to the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_backend_to_client: Option<u64>,
-    /// Of the bytes relayed, those that portway's reset has thrown away: their receiver had not
-    /// acknowledged them.
+    /// Relayed bytes that portway's reset has discarded, because their receiver had not acknowledged
+    /// them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_unacknowledged: Option<u64>,
     /// How it ended.
@@ -92,16 +92,16 @@ pub struct Line<'a> {
     /// The number of the alert that the client got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert: Option<u8>,
-    /// What was wrong; a text of ours, which quotes a client only escaped and bounded.
+    /// Says what was wrong. portway writes this text; words of a client in it are escaped and bounded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub detail: Option<&'a str>,
     /// The limit that rejected the connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limit: Option<Limit>,
-    /// Bytes of the hello that came.
+    /// Bytes of the hello that arrived.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hello_bytes: Option<usize>,
-    /// Bytes that were waited for.
+    /// Bytes that portway waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hello_expected: Option<usize>,
 }
@@ -117,7 +117,7 @@ pub struct Attempt {
     pub address: Option<SocketAddr>,
     /// Why it failed.
     pub reason: AttemptFailure,
-    /// What the resolver said; a text of the system.
+    /// The error of the resolver, in the words of the system.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<str>>,
     /// How long the dial took.
@@ -132,12 +132,12 @@ pub struct ConnectionLog {
     only_failures: AtomicBool,
     registry: Arc<Registry>,
     started: Instant,
-    /// For each outcome the second it last came in (high half, from `started`) and how often it
-    /// came in that second.
+    /// For each outcome the second in which it last occurred (high half, counted from `started`), and
+    /// how often it occurred in that second (low half).
     windows: EnumMap<Outcome, AtomicU64>,
 }
 
-/// The lines that an outcome had in excess of a second's allowance.
+/// The lines of an outcome above [`LINES_PER_SECOND`].
 #[derive(Serialize)]
 struct Excess {
     time: Time,
@@ -164,8 +164,8 @@ impl ConnectionLog {
             .store(logged == Logged::Failures, Ordering::Relaxed);
     }
 
-    /// Whether the end of a connection is logged: it is wanted, and not one too many of its kind. Ask once
-    /// for each, before the line is made.
+    /// Whether the end of a connection is logged: `log.connections` wants it, and its outcome has lines left in
+    /// this second. Call it once per connection, before the line is made.
     pub fn wants(&self, outcome: Outcome) -> bool {
         self.wants_at(outcome, self.second())
     }
@@ -180,8 +180,8 @@ impl ConnectionLog {
         self.sum_up_before(self.second());
     }
 
-    /// Writes all that is left, sums included; false if that took longer than `timeout`. Blocks
-    /// the thread: for the end of the program.
+    /// Writes everything that is left, with the sums; `false` if that takes longer than `timeout`. It blocks
+    /// the thread, so call it only at the end of the program.
     pub fn finish(&self, timeout: Duration) -> bool {
         self.sum_up_before(u32::MAX);
         self.lines.finish(timeout)
@@ -206,7 +206,7 @@ impl ConnectionLog {
     }
 
     fn is_allowed(&self, outcome: Outcome, second: u32) -> bool {
-        // Of workers that race at the turn of a second the later one counts in the new second.
+        // If workers race when a new second begins, the later one counts in the new second.
         let step = |old| match unpack(old) {
             (at, count) if at >= second => pack(at, count.saturating_add(1)),
             _ => pack(second, 1),

@@ -16,14 +16,14 @@ use std::time::{Duration, Instant};
 /// Lines that wait for the writer: a few MB at most, and a second of a busy relay.
 const QUEUE: usize = 8192;
 
-/// Bytes that are gathered into one write.
+/// Most bytes in one write.
 const BATCH: usize = 64 * 1024;
 
-/// How long the writer gathers after the first line: a wake-up and a write for a batch, and not for
-/// each line, save a relay under load some percent of its CPU.
+/// How long the writer gathers lines after the first one. One wake-up and one write per batch, not per
+/// line, save a relay under load some percent of its CPU.
 const GATHER: Duration = Duration::from_millis(5);
 
-/// The pause before another try where an output says "not now".
+/// The pause before the next try if an output says EAGAIN.
 const RETRY: Duration = Duration::from_millis(5);
 
 /// The way to one output. Clones share it.
@@ -35,7 +35,7 @@ pub struct Lines {
 
 enum Entry {
     Line(Vec<u8>),
-    /// All before it is out.
+    /// Reports when every line before it is written.
     Finish(SyncSender<()>),
 }
 
@@ -53,7 +53,7 @@ impl Lines {
             batch: Vec::new(),
             torn: false,
         };
-        // It ends by itself with the last sender, or with the process.
+        // The thread ends when the last sender is dropped, or with the process.
         let _detached = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || writer.run(&entries))?;
@@ -67,8 +67,8 @@ impl Lines {
         }
     }
 
-    /// Waits until all lines sent so far are out; false if that took longer than `timeout`. Blocks
-    /// the thread: for the end of the program.
+    /// Waits until all lines sent so far are written; `false` if that takes longer than `timeout`. It blocks
+    /// the thread, so call it only at the end of the program.
     pub fn finish(&self, timeout: Duration) -> bool {
         let deadline = Instant::now() + timeout;
         let (done, finished) = sync_channel(1);
@@ -85,7 +85,7 @@ impl Lines {
     }
 }
 
-/// A line at a time, as `tracing_subscriber` writes them.
+/// Takes one whole line per call, as `tracing_subscriber` writes them.
 impl Write for Lines {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.send(line.to_vec());
@@ -109,8 +109,8 @@ pub fn stderr() -> io::Result<Box<dyn Write + Send>> {
     Ok(Box::new(File::from(output)))
 }
 
-/// Lets lines come together. The queue unparks this thread now and then for a line that it has
-/// already; the time is waited out all the same.
+/// Waits for [`GATHER`], so that lines collect. The queue sometimes unparks this thread for a line that it
+/// has already taken, so this parks again until the time is over.
 fn gather() {
     let until = Instant::now() + GATHER;
     while let Some(left) = until.checked_duration_since(Instant::now()) {
@@ -122,7 +122,7 @@ struct Writer {
     output: Box<dyn Write + Send>,
     dropped: Arc<AtomicU64>,
     batch: Vec<u8>,
-    /// The last write failed inside a line: the next line must not be glued to it.
+    /// Whether the last write failed inside a line: the next line must then begin on a new one.
     torn: bool,
 }
 
@@ -177,12 +177,12 @@ impl Writer {
                     rest = left;
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                // Somebody who shares our terminal or pipe has made it non-blocking.
+                // Another process that shares the terminal or pipe has made it non-blocking.
                 Err(error) if error.kind() == ErrorKind::WouldBlock => thread::park_timeout(RETRY),
                 Err(_) => break,
             }
         }
-        // What is unbuffered has nothing to flush; what is buffered fails at its next write.
+        // An unbuffered output has nothing to flush. A buffered one reports its error at the next write.
         drop(self.output.flush());
         rest
     }

@@ -33,8 +33,9 @@ use things::Things;
 
 use super::Vital;
 
-/// All that is counted. Things are got or made by name, so their series survive reloads; each has
-/// all its series from then on, until it is neither configured nor in use for five minutes.
+/// Everything that portway counts. Entries are created on first use, by name, so their series survive
+/// reloads. An entry has all its series from the start. They are removed once it has been neither
+/// configured nor in use for five minutes.
 pub struct Registry {
     exporter: Exporter,
     accepts: AcceptStats,
@@ -43,15 +44,15 @@ pub struct Registry {
     pipes: ShownPipes,
     predecessor_connections: Gauge,
     pub(super) vital: Vital,
-    /// From accept to a whole client hello, in seconds.
+    /// From accept to a complete client hello, in seconds.
     pub client_hello_seconds: Histogram,
     /// Connection log lines that were summed up.
     pub lines_suppressed: Counter,
     lines_dropped: Arc<AtomicU64>,
     lines_dropped_shown: metrics::Counter,
-    /// Held while a page is made: nobody else publishes, and no series ends.
+    /// Held while a page is made, so that nothing else publishes and no series is removed.
     page: Mutex<Process>,
-    /// Held for moments only.
+    /// Locked only for short moments.
     things: Mutex<Things>,
     workers: Mutex<BTreeMap<usize, Arc<WorkerStats>>>,
 }
@@ -80,7 +81,7 @@ impl Registry {
         })
     }
 
-    /// A configuration comes: what it has, it asks for after this. The series of the rest end.
+    /// Begins a new configuration, which asks for its entries after this call. The series of all others end.
     pub fn configure(&self) {
         self.things().configure();
     }
@@ -93,9 +94,9 @@ impl Registry {
         things.listeners.get(name.into(), configuration, new)
     }
 
-    /// The endings of the listener's connections to a backend, or to none.
+    /// Counts how the listener's connections to a backend ended, or those without a backend.
     pub fn endings(&self, listener: &str, backend: Option<&str>) -> Arc<Endings> {
-        // An ending without its listener would be missing in `active`.
+        // Without the entry of its listener an ending would be missing in `active`.
         drop(self.listener(listener));
         let mut things = self.things();
         let configuration = things.configuration();
@@ -140,7 +141,7 @@ impl Registry {
         Arc::clone(workers.entry(index).or_insert_with(new))
     }
 
-    /// The workers that have not turned for longer than `limit`.
+    /// The workers whose last tick is longer ago than `limit`.
     pub fn late_workers(&self, now: Instant, limit: Duration) -> Vec<usize> {
         let workers = self.workers();
         let late = workers.iter().filter(|(_, stats)| stats.age(now) > limit);
@@ -152,22 +153,22 @@ impl Registry {
         &self.vital
     }
 
-    /// What failed at accepting.
+    /// Failures to accept a connection.
     pub fn accepts(&self) -> &AcceptStats {
         &self.accepts
     }
 
-    /// The limits.
+    /// The limits in force, and the connections that they rejected.
     pub fn limits(&self) -> &LimitStats {
         &self.limits
     }
 
-    /// The configuration.
+    /// The configuration in force.
     pub fn config(&self) -> &ConfigStats {
         &self.config
     }
 
-    /// The count for [`super::lines::Lines`] to lose lines into.
+    /// The count of log lines that [`super::lines::Lines`] drops.
     pub fn lines_dropped(&self) -> Arc<AtomicU64> {
         Arc::clone(&self.lines_dropped)
     }
@@ -177,8 +178,8 @@ impl Registry {
         self.render_beside(PredecessorFigures::None)
     }
 
-    /// The same with what is known of the process whose listeners this one has taken over. It takes a while if
-    /// there are many series, and one page is made at a time: not for a thread that others wait for.
+    /// The same, with the figures of the process whose listeners this one has taken over. It takes long if
+    /// there are many series, and one page is made at a time, so do not call it on a thread that others wait for.
     pub fn render_beside(&self, predecessor: PredecessorFigures) -> String {
         let mut process = self.page.lock().unwrap_or_else(PoisonError::into_inner);
         self.predecessor_connections.set(predecessor.connections());
@@ -187,14 +188,14 @@ impl Registry {
         predecessor.complete(self.exporter.render())
     }
 
-    /// Takes in what histograms have recorded, which otherwise grows until the next scrape, and ends the series
-    /// of what is gone. Call it every few seconds.
+    /// Collects the samples of histograms, which otherwise pile up until the next scrape, and removes the series
+    /// of entries that are gone. Call it every few seconds.
     pub fn upkeep(&self, now: Instant) {
         self.exporter.take_samples();
         let _no_page = match self.page.try_lock() {
             Ok(page) => page,
             Err(TryLockError::Poisoned(page)) => page.into_inner(),
-            // A page that is being made must add up.
+            // Do not change the series of a page that is being made: it must add up.
             Err(TryLockError::WouldBlock) => return,
         };
         let mut things = self.things();
@@ -204,7 +205,7 @@ impl Registry {
         }
     }
 
-    /// Holds up the making of a page.
+    /// Blocks the making of a page while the result lives.
     #[cfg(test)]
     pub(crate) fn hold_page(&self) -> impl Sized {
         self.page.lock().unwrap()
@@ -212,8 +213,8 @@ impl Registry {
 
     fn publish(&self) {
         let things = self.things();
-        // What is closed is read before what is accepted: active never is negative, and the page
-        // adds up.
+        // Read the closed connections before the accepted ones, so that `active` is never negative and the
+        // page adds up.
         let mut closed: HashMap<&str, u64> = HashMap::new();
         for ((listener, _), endings) in things.endings.iter() {
             *closed.entry(listener).or_default() += endings.publish(&self.exporter);
@@ -250,7 +251,7 @@ impl Registry {
         self.lines_dropped_shown.absolute(dropped);
     }
 
-    // Every critical section leaves what it holds whole, so a poisoned lock is as good.
+    // Every critical section leaves its data consistent, so a poisoned lock can be used.
 
     fn things(&self) -> MutexGuard<'_, Things> {
         self.things.lock().unwrap_or_else(PoisonError::into_inner)

@@ -1,4 +1,4 @@
-//! The program log: what the program itself has to say, by `tracing`, on standard error.
+//! The program log: events of the program itself, written by `tracing` to standard error.
 
 use std::env::VarError;
 use std::fmt;
@@ -119,7 +119,7 @@ impl FormatTime for Now {
     }
 }
 
-/// Makes `lines` the program log of the whole process, at `RUST_LOG` or `info`. Once a process.
+/// Makes `lines` the program log of the whole process, at `RUST_LOG` or `info`. Call it once per process.
 pub fn install(lines: Lines, format: Format) {
     let wanted = std::env::var("RUST_LOG");
     let parsed = wanted
@@ -131,9 +131,9 @@ pub fn install(lines: Lines, format: Format) {
         Err(VarError::NotPresent) => (EnvFilter::new("info"), None),
         Err(VarError::NotUnicode(_)) => (EnvFilter::new("info"), Some("not UTF-8".to_owned())),
     };
-    // A second subscriber is refused; the first goes on.
+    // A second subscriber is refused, and the first one goes on.
     let _ = tracing::subscriber::set_global_default(subscriber(lines, format, filter));
-    // The default hook writes to standard error itself, and waits for its reader.
+    // The default hook writes to standard error directly, and would wait for a slow reader.
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!("internal error, please report it: {panic}");
     }));
@@ -186,7 +186,7 @@ mod tests {
         assert_eq!(event["fields"]["listener"], "agents");
         let time = event["time"].as_str().unwrap();
         assert_eq!((time.len(), event.get("timestamp")), (24, None), "{text}");
-        // A person reads the time and the message first.
+        // The time and the message come first, for people.
         assert!(text.starts_with("{\"time\":"), "{text}");
         assert!(text.contains("\"fields\":{\"message\":"), "{text}");
     }

@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::Registry;
 
-/// Whether all vital tasks live.
+/// Shows whether all vital tasks are alive.
 #[derive(Debug, Default)]
 pub struct Vital {
     lost: watch::Sender<Option<&'static str>>,
@@ -30,14 +30,14 @@ impl Vital {
             if let Some(task) = *lost.borrow_and_update() {
                 return task;
             }
-            // The sender is `self`, so a change comes or nothing.
+            // `self` has the sender, so this cannot fail.
             _ = lost.changed().await;
         }
     }
 }
 
-/// Tells of a task that panics while it is polled. One that is only dropped while its thread panics is not
-/// what has failed.
+/// Reports a task that panics while it is polled. A task that is only dropped while its thread panics has not
+/// failed itself.
 struct Polled<'a> {
     task: &'static str,
     lost: &'a watch::Sender<Option<&'static str>>,

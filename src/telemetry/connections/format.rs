@@ -1,5 +1,5 @@
-//! How a line is written. What a client sent is bounded, and nothing but printable ASCII reaches
-//! the log: the rest is escaped, so that no name can forge a line or command a terminal.
+//! Writes a line. Text from a client is bounded, and only printable ASCII reaches the log: the rest is
+//! escaped, so that a name cannot forge a line or send commands to a terminal.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write as _};
@@ -15,7 +15,7 @@ use crate::outcome::{AttemptFailure, ClosedBy, Limit, Outcome};
 use crate::telemetry::Format;
 use crate::tls::{Alpn, Version};
 
-/// Bytes of a client's text that are shown.
+/// Most bytes of a client's text that are shown.
 const TEXT_MAX: usize = 256;
 
 /// Protocols of an ALPN list that are shown, and the bytes of each. Those in use have up to ten.
@@ -28,7 +28,7 @@ pub(super) fn line<T: Serialize>(format: Format, line: &T) -> Vec<u8> {
     match format {
         Format::Json => {}
         Format::Text => {
-            // It can be read back, since it was written here; if not, it is better than none.
+            // This JSON was written here, so it can be read. If it cannot, the line as JSON is better than no line.
             if let Ok(text) = text(&json) {
                 json = text.into_bytes();
             }
@@ -41,12 +41,12 @@ pub(super) fn line<T: Serialize>(format: Format, line: &T) -> Vec<u8> {
 fn json<T: Serialize>(value: &T) -> Vec<u8> {
     let mut json = Vec::with_capacity(512);
     let mut serializer = serde_json::Serializer::with_formatter(&mut json, Ascii);
-    // Neither the lines nor a Vec can fail; if they did, the line would be cut short.
+    // Neither the lines nor a `Vec` can fail. If they did, only the end of the line would be missing.
     drop(value.serialize(&mut serializer));
     json
 }
 
-/// JSON in which all but printable ASCII is `\u` and four digits.
+/// JSON in which everything except printable ASCII is `\u` and four digits.
 struct Ascii;
 
 impl serde_json::ser::Formatter for Ascii {
@@ -156,8 +156,8 @@ impl Serialize for Id {
     }
 }
 
-/// A time in milliseconds, always with a fraction: stores that guess types from the first line
-/// must not take the field for a whole number.
+/// A time in milliseconds, always with a fraction: a log store that guesses types from the first line
+/// must not map the field to a whole number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Millis(pub Duration);
 
@@ -173,7 +173,7 @@ impl Serialize for Version {
     }
 }
 
-/// Any bytes of a client; the first 256 are shown.
+/// Arbitrary bytes of a client; the first 256 are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientText<'a>(pub &'a [u8]);
 
@@ -209,7 +209,7 @@ fn bounded(text: &[u8], max: usize) -> Cow<'_, str> {
     String::from_utf8_lossy(text.get(..max).unwrap_or(text))
 }
 
-/// serde writes an `Arc` only with a feature that also reads one, as a copy.
+/// serde writes an `Arc` only with its feature `rc`, which also reads one, as a copy.
 pub(super) fn shared<S: Serializer>(text: &Arc<str>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(text)
 }

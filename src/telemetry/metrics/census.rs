@@ -1,10 +1,10 @@
-//! How many series a configuration makes.
+//! Calculates how many series a configuration makes.
 
 use std::sync::LazyLock;
 
 use super::Registry;
 
-/// How many of each kind of thing there are in routes.toml.
+/// The number of things of each kind in routes.toml.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Census {
     /// Listeners.
@@ -17,11 +17,11 @@ pub struct Census {
     pub backends: usize,
     /// Endpoints of all backends.
     pub endpoints: usize,
-    /// Endpoints that are names, which have a few series more.
+    /// Endpoints that are names, which have a few more series.
     pub names: usize,
 }
 
-/// How many series one of each has.
+/// The number of series that one thing of each kind has.
 static EACH: LazyLock<Census> = LazyLock::new(|| {
     let registry = Registry::new();
     drop(registry.endings("a", None));

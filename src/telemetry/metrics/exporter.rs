@@ -1,6 +1,6 @@
-//! The series, and the page that shows them. The recorder of `metrics-exporter-prometheus` forgets series by a
-//! clock of its own, and those of a backend that is only quiet too. So its text format is used, and the
-//! registry beneath it, of which a series is taken out when its thing has ended.
+//! The series, and the page that shows them. The recorder of `metrics-exporter-prometheus` removes series after a
+//! time without changes, also those of a backend that is only quiet. So portway uses its text format and the
+//! registry beneath it, and removes the series of an entry when the entry ends.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,12 +19,12 @@ use metrics_util::storage::{AtomicBucket, Histogram as Buckets};
 
 use super::table::{Kind, Metric, TABLE};
 
-/// All series. Only metrics of the table come to the page.
+/// All series. Only metrics of the table appear on the page.
 pub(super) struct Exporter {
     series: Registry<Key, Cells>,
 }
 
-/// What a series tells of: the values of those of its labels that are names in routes.toml.
+/// The thing that a series belongs to: the values of those of its labels that are names in routes.toml.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Thing([Option<Box<str>>; 4]);
 
@@ -69,7 +69,7 @@ impl Exporter {
         self.register_histogram(&key(metric, labels), &METADATA)
     }
 
-    /// Takes the series of these things out. Handles of them go on, and show nothing.
+    /// Removes the series of these things. Handles of them still work, and show nothing.
     pub(super) fn forget(&self, things: &HashSet<Thing>) {
         let stays = |key: &Key| !things.contains(&Thing::of(key));
         self.series.retain_counters(|key, _| stays(key));
@@ -77,7 +77,7 @@ impl Exporter {
         self.series.retain_histograms(|key, _| stays(key));
     }
 
-    /// Takes in what histograms have recorded, which piles up until then.
+    /// Collects the samples of histograms, which pile up until this call.
     pub(super) fn take_samples(&self) {
         self.series
             .visit_histograms(|_, samples| drop(samples.taken()));
@@ -114,7 +114,7 @@ impl Exporter {
             Kind::Gauge => self.series.visit_gauges(|key, value| {
                 if key.name() == name {
                     let value = f64::from_bits(value.load(Acquire)).to_string();
-                    // Prometheus writes infinity in another way than Rust.
+                    // Prometheus writes infinity as `+Inf`, Rust as `inf`.
                     let value = if value == "inf" { "+Inf" } else { &value };
                     write_metric_line(page, name, None, &labels(key), NO_LE, value, None);
                 }
@@ -146,10 +146,10 @@ fn labels(key: &Key) -> LabelSet {
     LabelSet::from_key_and_global(key, &Default::default())
 }
 
-/// For a line without the label of a bucket.
+/// Marks a line without the label `le` of a bucket.
 const NO_LE: Option<(&str, f64)> = None;
 
-/// For the series of the process, whose help is that of the table.
+/// Registers the `process_` series. Their help text comes from the table.
 impl Recorder for Exporter {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
@@ -173,7 +173,7 @@ impl Recorder for Exporter {
     }
 }
 
-/// What series are kept in.
+/// The storage of series.
 struct Cells;
 
 impl Storage<Key> for Cells {
@@ -204,7 +204,7 @@ impl Storage<Key> for Cells {
     }
 }
 
-/// A histogram. Workers record without waiting for whoever reads.
+/// A histogram. Workers record samples without waiting for a reader.
 struct Samples {
     recorded: AtomicBucket<f64>,
     taken: Mutex<Buckets>,
@@ -217,7 +217,7 @@ impl HistogramFn for Samples {
 }
 
 impl Samples {
-    /// All that was recorded so far.
+    /// All samples that were recorded so far, in buckets.
     fn taken(&self) -> MutexGuard<'_, Buckets> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         self.recorded

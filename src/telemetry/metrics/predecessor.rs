@@ -1,7 +1,7 @@
-//! What our page shows of the process whose listeners this one has taken over: its connections and counters.
+//! Adds to the page of metrics the connections and counters of the process whose listeners this one has taken over.
 //!
-//! The predecessor is another version of portway, so its page may have families that are not in our table.
-//! Whatever it says, our page stays a valid one.
+//! The predecessor may be another version of portway, so its page may have families that are not in our table.
+//! Our page stays valid whatever the other one contains.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -10,20 +10,21 @@ use super::table;
 #[cfg(test)]
 mod tests;
 
-/// The label of the predecessor's series; ours do not have it.
+/// The label of the predecessor's series; our own series do not have it.
 const PROCESS: &str = "process";
 
-/// More labels than a series of portway has. Each is compared with those before it.
+/// Most labels of a series that are read; a series of portway has fewer. It is bounded because each label is
+/// compared with those before it.
 const MOST_LABELS: usize = 32;
 
-/// What is known of the process whose listeners this one has taken over.
+/// The figures of the process whose listeners this one has taken over, as far as they are known.
 #[derive(Debug)]
 pub enum PredecessorFigures {
-    /// There is none, or it has ended.
+    /// There is no such process, or it has ended.
     None,
     /// It does not answer.
     Silent,
-    /// What its page says.
+    /// The figures of its page.
     Known(Figures),
 }
 
@@ -35,7 +36,7 @@ impl PredecessorFigures {
         }
     }
 
-    /// Adds what is known to our own page. Of a silent one not even the number of connections is known.
+    /// Adds the figures to our own page. If the process is silent, not even the number of its connections is known.
     pub(super) fn complete(self, page: String) -> String {
         match self {
             Self::None => page,
@@ -66,8 +67,8 @@ struct Counters {
 impl Figures {
     /// Reads a page; `None` if it is not a page of portway.
     ///
-    /// Gauges and histograms are passed over, and so are counters that portway would not name so, or that
-    /// have the label `process` already.
+    /// Gauges and histograms are left out, and so are counters that are not named as portway names them, or that
+    /// already have the label `process`.
     pub fn parse(page: &str) -> Option<Self> {
         let mut figures = Self::default();
         let (mut seen, mut has_connections) = (HashSet::new(), false);
@@ -109,7 +110,7 @@ impl Figures {
         lines.extend([PROCESS, "=\"predecessor\"} ", sample.value, "\n"]);
     }
 
-    /// Our page with these counters: series of one name must stand together.
+    /// Our page with these counters. Each goes beside ours of its name, because series of one name must be together.
     fn beside(mut self, page: &str) -> String {
         let mut merged = String::with_capacity(2 * page.len());
         for family in families(page) {
@@ -136,11 +137,11 @@ const COUNTER: &str = "counter";
 struct Family<'p> {
     name: &'p str,
     kind: &'p str,
-    /// All of its lines, and the empty one behind them.
+    /// All of its lines, and the empty line after them.
     text: &'p str,
 }
 
-/// The families of a page, which an empty line ends. A part without a type is passed over.
+/// The families of a page. An empty line ends each of them. A part without a type is left out.
 fn families(page: &str) -> impl Iterator<Item = Family<'_>> {
     page.split_inclusive("\n\n").filter_map(|text| {
         let mut lines = text.split('\n');
@@ -150,7 +151,8 @@ fn families(page: &str) -> impl Iterator<Item = Family<'_>> {
 }
 
 impl<'p> Family<'p> {
-    /// Whether it is a counter as portway names them. So its name is never that of a part of a histogram.
+    /// Whether it is a counter that is named as portway names them. Its name then cannot be that of a part of a
+    /// histogram.
     fn is_counter(&self) -> bool {
         self.kind == COUNTER && is_name(self.name) && self.name.ends_with("_total")
     }
@@ -176,7 +178,7 @@ struct Sample<'p> {
 }
 
 impl<'p> Sample<'p> {
-    /// Of the form that portway writes: without a timestamp, with one space before the value.
+    /// Parses a line in the form that portway writes: without a timestamp, with one space before the value.
     fn parse(line: &'p str) -> Option<Self> {
         let end = line.find(['{', ' '])?;
         let (name, rest) = line.split_at_checked(end)?;
@@ -199,7 +201,7 @@ impl<'p> Sample<'p> {
         (self.value.bytes().all(is_plain) && number.is_finite() && number >= 0.0).then_some(number)
     }
 
-    /// What there may be once on a page.
+    /// The name and the sorted labels, which may occur only once on a page.
     fn series(&self) -> (&'p str, Vec<(&'p str, &'p str)>) {
         let mut labels = self.labels.clone();
         labels.sort_unstable();
@@ -207,7 +209,7 @@ impl<'p> Sample<'p> {
     }
 }
 
-/// Labels and their values, as they are written, behind the opening brace; and what is behind the closing one.
+/// The labels after the opening brace with their values, as written, and the text after the closing brace.
 fn labels(mut rest: &str) -> Option<(Vec<(&str, &str)>, &str)> {
     let mut labels: Vec<(&str, &str)> = Vec::new();
     loop {
@@ -226,8 +228,8 @@ fn labels(mut rest: &str) -> Option<(Vec<(&str, &str)>, &str)> {
     }
 }
 
-/// Where the text ends: at the mark, or at its own end if there is none. `None` if the mark is missing, or if
-/// the text has a character or an escape that it must not have.
+/// Where the text ends: at the mark, or at its own end if no mark is given. `None` if the mark is missing, or if
+/// the text contains a character or an escape that is not allowed.
 fn end(text: &str, mark: Option<char>) -> Option<usize> {
     let mut characters = text.char_indices();
     while let Some((at, character)) = characters.next() {

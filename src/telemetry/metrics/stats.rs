@@ -1,4 +1,4 @@
-//! What the data path counts in: plain atomics, published to the exporter at a scrape.
+//! The counters of the data path: plain atomics, which a scrape publishes to the exporter.
 
 mod config;
 mod endpoints;
@@ -39,7 +39,7 @@ impl Counter {
 
     /// Counts `n` more.
     pub fn add(&self, n: u64) {
-        // Release pairs with `get`: who sees a connection closed also sees it accepted.
+        // Release pairs with `get`: a reader that sees a connection closed also sees it accepted.
         self.value.fetch_add(n, Ordering::Release);
     }
 
@@ -55,7 +55,7 @@ impl Counter {
     }
 }
 
-/// What is counted of a listener.
+/// The counters of a listener.
 #[derive(Debug)]
 pub struct ListenerStats {
     /// Connections accepted.
@@ -73,7 +73,7 @@ impl ListenerStats {
         }
     }
 
-    /// Connections that have ended must have been read before: then they are never over `accepted`.
+    /// Publishes the counters. Read `closed` and `forgotten` before this call: then their sum never exceeds `accepted`.
     pub(super) fn publish(&self, closed: u64, forgotten: u64) {
         self.forgotten.absolute(forgotten);
         let active = self.accepted.publish().saturating_sub(closed + forgotten);
@@ -81,14 +81,14 @@ impl ListenerStats {
     }
 }
 
-/// Connections that ended in one way, and their series once there is one.
+/// The number of connections with one outcome, and its series once there is one.
 #[derive(Debug, Default)]
 struct Ending {
     count: AtomicU64,
     shown: OnceLock<metrics::Counter>,
 }
 
-/// The endings of one listener's connections to one backend, or to none.
+/// Counts how the connections of one listener to one backend ended, or those without a backend.
 #[derive(Debug)]
 pub struct Endings {
     listener: Box<str>,
@@ -108,7 +108,7 @@ impl Endings {
         }
     }
 
-    /// A connection has chosen the backend: call it before its end is counted.
+    /// Counts a connection that has chosen the backend. Call it before its end is counted.
     pub fn begin(&self) {
         self.begun.fetch_add(1, Ordering::Relaxed);
     }
@@ -133,8 +133,8 @@ impl Endings {
         self.counts[outcome].count.fetch_add(1, Ordering::Release);
     }
 
-    /// Publishes all, and returns the sum. Outcomes that belong to the other kind of backend label
-    /// get a series only if they come after all: the sum stays exact.
+    /// Publishes all counts, and returns their sum. An outcome that belongs to the other kind of backend label
+    /// gets a series only if it occurs nevertheless, so that the sum stays exact.
     pub(super) fn publish(&self, exporter: &Exporter) -> u64 {
         let backend = self.backend.as_deref().unwrap_or(NO_BACKEND);
         let mut sum = 0;
@@ -162,7 +162,7 @@ impl Endings {
     }
 }
 
-/// What is counted of a backend.
+/// The counters of a backend.
 #[derive(Debug)]
 pub struct BackendStats {
     bytes: EnumMap<Direction, Counter>,
@@ -190,7 +190,7 @@ impl BackendStats {
         &self.bytes[direction]
     }
 
-    /// A direction of a connection has stalled, or it moves again.
+    /// Counts that a direction of a connection has stalled, or that it moves again.
     pub fn stalled(&self, direction: Direction, stalled: bool) {
         let (count, _) = &self.stalled[direction];
         if stalled {
@@ -221,7 +221,7 @@ impl AcceptStats {
         }))
     }
 
-    /// Counts one.
+    /// Counts one failure.
     pub fn failed(&self, reason: AcceptFailure) {
         self.0[reason].add(1);
     }

@@ -1,6 +1,6 @@
 //! Every metric that the page can have. A test compares `docs/metrics.md` with this table.
 
-/// What a metric is.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
     /// It only grows.
@@ -27,7 +27,7 @@ impl Kind {
 pub struct Metric {
     /// The whole name, with its unit and suffix.
     pub name: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
     /// The names of its labels. Their values come from routes.toml and closed lists, never from a client.
     pub labels: &'static [&'static str],

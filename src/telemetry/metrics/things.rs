@@ -7,19 +7,19 @@ use std::time::{Duration, Instant};
 use super::exporter::Thing;
 use super::stats::{BackendStats, Counter, Endings, EndpointStats, ListenerStats, NO_BACKEND};
 
-/// How long the series of a thing stay that is neither configured nor in use: longer than a scraper or an
-/// alert looks back by default.
+/// How long series stay after their thing is neither configured nor in use. It is longer than a scraper or
+/// an alert looks back by default.
 pub(super) const GRACE: Duration = Duration::from_mins(5);
 
-/// The name of a listener, and that of a backend, if any.
+/// The name of a listener, and that of a backend if there is one.
 pub(super) type EndingsKey = (Box<str>, Option<Box<str>>);
 
 /// All things that are counted.
 #[derive(Default)]
 pub(super) struct Things {
-    /// Counts the configurations.
+    /// The number of the newest configuration.
     configuration: u64,
-    /// The one of which nothing is left to end.
+    /// The configuration after which every unused thing has been removed: there is nothing to do until the next.
     settled: u64,
     pub(super) listeners: Kept<Box<str>, ListenerStats>,
     /// By listener, then by backend.
@@ -36,7 +36,7 @@ pub(super) struct Kept<K, T>(BTreeMap<K, Entry<T>>);
 
 struct Entry<T> {
     stats: Arc<T>,
-    /// The last configuration that had it.
+    /// The last configuration that contained it.
     configuration: u64,
     /// Since when it is neither configured nor in use.
     unused: Option<Instant>,
@@ -46,17 +46,17 @@ struct Entry<T> {
 #[derive(Default)]
 struct Forgotten {
     count: u64,
-    /// Those that a snapshot still has: a connection that took it may end with one.
+    /// Endings that a snapshot still refers to: a connection of that snapshot may still end and be counted.
     held: Vec<Arc<Endings>>,
 }
 
 impl Things {
-    /// What a configuration has, it asks for after this.
+    /// Begins a new configuration, which asks for its things after this call.
     pub(super) fn configure(&mut self) {
         self.configuration += 1;
     }
 
-    /// The configuration that asks.
+    /// The number of the configuration that asks for things now.
     pub(super) const fn configuration(&self) -> u64 {
         self.configuration
     }
@@ -82,7 +82,7 @@ impl Things {
         ended
     }
 
-    /// Takes out what has been neither configured nor in use for the grace period.
+    /// Removes the things that were neither configured nor in use for [`GRACE`], and returns them.
     pub(super) fn end_unused(&mut self, now: Instant) -> HashSet<Thing> {
         if self.settled == self.configuration {
             return HashSet::new();
@@ -133,7 +133,7 @@ impl Things {
         things
     }
 
-    /// Counts what no snapshot has any more.
+    /// Adds up the endings that no snapshot refers to any more, and drops them.
     fn fold(&mut self) {
         for Forgotten { count, held } in self.forgotten.values_mut() {
             let gone = held.extract_if(.., |endings| Arc::strong_count(endings) == 1);
@@ -141,7 +141,7 @@ impl Things {
         }
     }
 
-    /// Things that are kept.
+    /// The number of things.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
         let [listeners, routes] = [self.listeners.iter().count(), self.routes.iter().count()];
@@ -149,7 +149,7 @@ impl Things {
         listeners + self.endings.iter().count() + routes + backends + endpoints
     }
 
-    /// Endings that are only held.
+    /// The number of endings that are only held for snapshots.
     #[cfg(test)]
     pub(super) fn held(&self) -> usize {
         let forgotten = self.forgotten.values();
@@ -195,7 +195,7 @@ impl<K, T> Default for Kept<K, T> {
 }
 
 impl<K: Ord, T> Kept<K, T> {
-    /// The stats of a thing that `configuration` has.
+    /// The stats of a thing that `configuration` contains.
     pub(super) fn get(&mut self, key: K, configuration: u64, new: impl FnOnce() -> T) -> Arc<T> {
         let entry = self.0.entry(key).or_insert_with(|| Entry {
             stats: Arc::new(new()),

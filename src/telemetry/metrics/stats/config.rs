@@ -1,4 +1,4 @@
-//! What is shown of the configuration in force.
+//! The metrics of the configuration in force.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use metrics::Gauge;
 use super::{Counter, Exporter, table};
 use crate::outcome::WatchMode;
 
-/// The configuration in force and how it came.
+/// The configuration in force, and how reloads ended.
 #[derive(Debug)]
 pub struct ConfigStats {
     succeeded: Counter,
@@ -42,7 +42,7 @@ impl ConfigStats {
         stats
     }
 
-    /// A configuration is in force: the first, or one that a reload brought.
+    /// Shows that a configuration is in force: the first one, or that of a reload.
     pub fn loaded(&self, generation: u64, hash: u32) {
         if generation > 1 {
             self.succeeded.add(1);
@@ -56,25 +56,25 @@ impl ConfigStats {
         self.hash.set(hash);
     }
 
-    /// The configuration in force.
+    /// The number of the configuration in force.
     pub fn generation(&self) -> u64 {
         self.in_force.load(Ordering::Relaxed)
     }
 
-    /// A reload failed: what was in force stays.
+    /// Counts a reload that failed: the configuration in force stays.
     pub fn failed(&self) {
         self.failed.add(1);
         self.successful.set(0);
     }
 
-    /// Changes of the file are noticed in this way.
+    /// Shows how portway notices changes of the file.
     pub fn watches(&self, mode: WatchMode) {
         for (one, shown) in &self.watch {
             shown.set(u32::from(one == mode));
         }
     }
 
-    /// Whether the control socket is ours.
+    /// Shows whether this process has the control socket.
     pub fn control_socket(&self, is_ours: bool) {
         self.control_socket.set(u32::from(is_ours));
     }

@@ -1,4 +1,4 @@
-//! What is shown of an endpoint.
+//! The metrics of an endpoint.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use metrics::Gauge;
 use super::{Counter, Exporter, gauge_value, table};
 use crate::outcome::{AddressState, DialFailure, ResolveFailure};
 
-/// What an endpoint tells of itself at a scrape.
+/// The figures that an endpoint gives at a scrape.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EndpointFigures {
     /// Connections to it.
@@ -23,11 +23,11 @@ pub struct EndpointFigures {
 
 type Ask = Box<dyn Fn() -> EndpointFigures + Send + Sync>;
 
-/// What is counted of an endpoint.
+/// The counters of an endpoint.
 pub struct EndpointStats {
     backend: Box<str>,
     endpoint: Box<str>,
-    /// Asks the endpoint.
+    /// Asks the endpoint for its figures.
     ask: ArcSwapOption<Ask>,
     connections: Gauge,
     addresses: EnumMap<AddressState, Gauge>,
@@ -63,7 +63,7 @@ impl EndpointStats {
         self.ask.store(Some(Arc::new(Box::new(ask))));
     }
 
-    /// Connections to the endpoint, dials under way included.
+    /// Connections to the endpoint, and dials in progress.
     pub(in crate::telemetry::metrics) fn connections(&self) -> u32 {
         self.figures().connections
     }
@@ -78,7 +78,7 @@ impl EndpointStats {
         self.failures[reason].add(1);
     }
 
-    /// What is counted of its look-ups. Only an endpoint that is a name has it.
+    /// The counters of its look-ups. Only an endpoint that is a name has them.
     pub fn resolution(&self) -> &Resolution {
         self.resolution.get_or_init(Resolution::default)
     }
@@ -104,7 +104,7 @@ impl fmt::Debug for EndpointStats {
     }
 }
 
-/// What is counted of the look-ups of an endpoint's name, and its series once they are shown.
+/// The counters of the look-ups of an endpoint's name, and their series once they are shown.
 #[derive(Default)]
 pub struct Resolution {
     /// Seconds since 1970; 0 before the first one that succeeded.
@@ -119,14 +119,14 @@ struct Shown {
 }
 
 impl Resolution {
-    /// A look-up has brought an address that can be dialled.
+    /// Stores the time of a look-up that found an address that can be dialled.
     pub fn resolved(&self) {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         let seconds = now.map_or(0, |now| now.as_secs());
         self.resolved_at.store(seconds, Ordering::Relaxed);
     }
 
-    /// Counts a look-up that has brought none.
+    /// Counts a look-up that found no such address.
     pub fn failed(&self, reason: ResolveFailure) {
         self.failures[reason].fetch_add(1, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! What workers show of themselves: their pulse and their pipes.
+//! The metrics of workers: their pulse and their pipes.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -8,7 +8,7 @@ use metrics::Gauge;
 use super::gauge_value;
 use crate::telemetry::metrics::{Exporter, table};
 
-/// The pipes of a worker, as of its last turn.
+/// The pipes of a worker, as of its last tick.
 #[derive(Debug, Default)]
 pub struct PipeStats {
     /// Empty ones in its pool.
@@ -52,16 +52,16 @@ impl ShownPipes {
     }
 }
 
-/// How often a worker turns also when nothing happens.
+/// The period of the tick of a worker, which also comes when nothing happens.
 const TURN: Duration = Duration::from_secs(1);
 
-/// The pulse of a worker. It must be stamped every few seconds, also when nothing happens.
+/// The pulse of a worker. The worker must stamp it every few seconds, also when nothing happens.
 #[derive(Debug)]
 pub struct WorkerStats {
     /// Its pipes.
     pub pipes: PipeStats,
     started: Instant,
-    /// Milliseconds from `started` to the last turn.
+    /// Milliseconds from `started` to the last tick.
     turned: AtomicU64,
     lateness: Gauge,
 }
@@ -80,19 +80,19 @@ impl WorkerStats {
         }
     }
 
-    /// The worker's loop has come round.
+    /// Stamps the pulse: the worker has ticked.
     pub fn turn(&self, now: Instant) {
         let millis = now.saturating_duration_since(self.started).as_millis();
         self.turned
             .store(u64::try_from(millis).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
-    /// The worker has ended in order: it is never late again.
+    /// Marks a worker that has ended in order, so that it never counts as late.
     pub fn end(&self) {
         self.turned.store(u64::MAX, Ordering::Relaxed);
     }
 
-    /// Time since the last turn, or since the worker was registered.
+    /// Time since the last tick, or since the worker was registered.
     pub fn age(&self, now: Instant) -> Duration {
         let turned = Duration::from_millis(self.turned.load(Ordering::Relaxed));
         now.saturating_duration_since(self.started)
