@@ -1,4 +1,4 @@
-//! What each path answers.
+//! The answer of each path.
 
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -14,24 +14,24 @@ use tokio::task::{spawn_blocking, yield_now};
 use super::predecessor::{Questions, Reply, Respondent};
 use crate::telemetry::metrics::Registry;
 
-/// A worker that has not turned for so long does not serve its connections.
+/// A worker whose last tick is longer ago does not serve its connections.
 pub const LATE: Duration = Duration::from_secs(10);
 
 const METRICS: &str = "/metrics";
 
-/// What is served where, for a reader who has asked for something else.
+/// The paths, listed for a client that has asked for another one.
 const PATHS: &str = "/metrics\n/livez\n/readyz\n";
 
 const NOT_MADE: &str = "an internal error stopped the making of this page (please report the panic in the program log)\n";
 
-/// How far the program is, in the order of its life.
+/// The stages of the program, in the order of its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// Listeners do not accept yet.
     Starting,
-    /// New connections are welcome.
+    /// Listeners accept.
     Ready,
-    /// They are not any more.
+    /// Listeners no longer accept.
     Draining,
 }
 
@@ -45,14 +45,14 @@ impl Stage {
     }
 }
 
-/// What the pages tell of.
+/// The state that the pages show.
 pub struct State {
     registry: Arc<Registry>,
     stage: AtomicU8,
     /// Scrapes so far.
     scrapes: AtomicU64,
     made: Arc<Mutex<Made>>,
-    /// The process whose listeners this one has.
+    /// The process whose listeners this one has taken over.
     predecessor: std::sync::Mutex<Respondent>,
 }
 
@@ -75,12 +75,12 @@ impl State {
         }
     }
 
-    /// There is a predecessor that does not know yet that we accept.
+    /// Notes that there is a predecessor, which does not know yet that this process accepts.
     pub fn await_predecessor(&self) {
         *self.predecessor() = Respondent::Awaited;
     }
 
-    /// The predecessor accepts no more, and can be asked for figures if it is still there.
+    /// Notes that the predecessor no longer accepts. `predecessor` asks it for figures, if it is still there.
     pub fn succeed(&self, predecessor: Option<Questions>) {
         *self.predecessor() = predecessor.map_or(Respondent::None, Respondent::Linked);
     }
@@ -90,7 +90,7 @@ impl State {
         predecessor.unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks the predecessor for what the answer to a request needs of it.
+    /// Asks the predecessor for its page, if the answer to this request needs it.
     pub(super) async fn ask<B>(&self, request: &Request<B>) -> Reply {
         let predecessor = self.predecessor().clone();
         if is_long(request) {
@@ -100,7 +100,7 @@ impl State {
         }
     }
 
-    /// The program has come to a stage.
+    /// Notes that the program has reached a stage.
     pub fn enter(&self, stage: Stage) {
         self.stage.store(stage as u8, Ordering::Relaxed);
     }
@@ -113,7 +113,7 @@ impl State {
         }
     }
 
-    /// Answers a request at the time `now`, of which the predecessor has been asked before.
+    /// Answers a request at the time `now`. `reply` is the result of [`Self::ask`] for it.
     pub(super) async fn answer<B>(&self, request: &Request<B>, reply: Reply, now: Instant) -> Page {
         let (status, body) = match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, METRICS) => self.metrics(reply).await,
@@ -125,7 +125,7 @@ impl State {
         let mut page = Response::new(Full::new(body));
         *page.status_mut() = status;
         let headers = page.headers_mut();
-        // With its version it is the type of the Prometheus text format, and plain text to others.
+        // With its version this is the type of the Prometheus text format; other clients read it as plain text.
         let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
         headers.insert(CONTENT_TYPE, text);
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -135,8 +135,8 @@ impl State {
         page
     }
 
-    /// Scrapes that come at once share one page, and one page is made at a time, on a thread of its own: it may
-    /// be long, and nobody else waits for it. Each is made after its scrapes were asked for.
+    /// The page of metrics. It may take long, so a thread of its own makes it, one page at a time. Scrapes at the
+    /// same time share a page, which is always newer than their requests.
     async fn metrics(&self, reply: Reply) -> (StatusCode, Bytes) {
         let scrape = self.scrapes.fetch_add(1, Ordering::Relaxed) + 1;
         let mut made = Arc::clone(&self.made).lock_owned().await;
@@ -144,7 +144,7 @@ impl State {
             yield_now().await;
             let up_to = self.scrapes.load(Ordering::Relaxed);
             let registry = Arc::clone(&self.registry);
-            // The thread keeps the lock, also if the scraper goes away meanwhile.
+            // The thread keeps the lock even if the scraper goes away meanwhile.
             let making = spawn_blocking(move || {
                 made.page = registry.render_beside(reply.figures()).into();
                 made.scrape = up_to;
@@ -158,7 +158,7 @@ impl State {
             }
         }
         if made.scrape == scrape {
-            // Nobody else waits for it.
+            // No other scrape waits for this page.
             return (StatusCode::OK, std::mem::take(&mut made.page));
         }
         (StatusCode::OK, made.page.clone())
@@ -182,7 +182,7 @@ impl State {
 
 pub(super) type Page = Response<Full<Bytes>>;
 
-/// Whether the answer may be too long for a socket that nobody reads.
+/// Whether the answer may be too long for the send queue of a client that does not read.
 pub(super) fn is_long<B>(request: &Request<B>) -> bool {
     request.uri().path() == METRICS
 }

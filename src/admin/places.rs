@@ -1,4 +1,4 @@
-//! Places for connections: a bounded number, which nobody can keep from others.
+//! A bounded number of places for connections. One client cannot keep them all from others.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,23 +8,22 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-/// So many connections at once. If all places are taken, a connection loses its place to the next
-/// one: the oldest of the address that has most.
+/// The places for connections. If all are taken, the next connection gets the place of another one: the
+/// oldest of the address that has most places.
 pub(super) struct Places {
     max: usize,
     taken: Mutex<Taken>,
 }
 
-/// How long [`Places::make_room`] leaves a connection its place at least: a client that has just
-/// connected may have to wait for its turn on a busy machine. It bounds what comes and goes to
-/// `max` connections in that time.
+/// How long [`Places::make_room`] at least leaves a connection its place: on a busy machine, a client that
+/// has just connected may have to wait for its turn. This limits new connections to `max` in that time.
 const GRACE: Duration = Duration::from_millis(20);
 
 #[derive(Default)]
 struct Taken {
-    /// The oldest first.
+    /// The holders of places, the oldest first.
     holders: Vec<Holder>,
-    /// Numbers given so far.
+    /// How many numbers have been given to holders.
     numbers: u64,
 }
 
@@ -47,7 +46,7 @@ impl Places {
         self.lock().holders.len() >= self.max
     }
 
-    /// Takes a place for a connection of this client, if need be that of another.
+    /// Takes a place for a connection of this client, from another connection if all are taken.
     pub(super) fn take_place(self: &Arc<Self>, client: IpAddr) -> Place {
         self.take_for(client, CancellationToken::new())
     }
@@ -73,19 +72,19 @@ impl Places {
         }
     }
 
-    /// Waits until there is a place for one more of this client; tells whether another has lost its
-    /// own. It waits for [`GRACE`] and for portway's own work, never for a client.
+    /// Waits until there is a place for one more connection of this client; returns whether another one has lost
+    /// its place. It waits for [`GRACE`] and for portway's own work, never for a client.
     pub(super) async fn make_room(&self, client: IpAddr) -> bool {
         let mut is_cut = false;
         while self.is_full() {
-            // All connections have a turn, and with it the request that has come by now.
+            // Let all connections run first, so that a request which has arrived is read.
             yield_now().await;
             is_cut |= self.is_full() && self.cut_later(Some(client)).await;
         }
         is_cut
     }
 
-    /// The same as [`Self::cut`] once the connection has had its time.
+    /// Does the same as [`Self::cut`], after the connection has had [`GRACE`].
     pub(super) async fn cut_later(&self, next: Option<IpAddr>) -> bool {
         let loser = self
             .lock()
@@ -99,7 +98,7 @@ impl Places {
         still == Some(number) && self.cut(next)
     }
 
-    /// Takes a place away from a connection, for one of the client `next`; `false` if nobody has one.
+    /// Takes a place away from a connection, for one of the client `next`; `false` if no place is taken.
     pub(super) fn cut(&self, next: Option<IpAddr>) -> bool {
         let mut taken = self.lock();
         let Some((position, _)) = taken.loser(next) else {
@@ -122,12 +121,12 @@ impl Taken {
             others.count() + usize::from(next == Some(client))
         };
         let losers = self.holders.iter().enumerate().rev();
-        // Of several maxima `max_by_key` gives the last: from the back that is the oldest.
+        // If several have the maximum, `max_by_key` gives the last one: from the back, that is the oldest.
         losers.max_by_key(|(_, holder)| of(holder.client))
     }
 }
 
-/// A place of one connection, free again when dropped.
+/// The place of one connection; dropping it frees the place.
 pub(super) struct Place {
     places: Arc<Places>,
     number: u64,
@@ -136,12 +135,12 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Tells when the connection has lost its place.
+    /// The token that is cancelled when the connection loses its place.
     pub(super) fn lost(&self) -> CancellationToken {
         self.lost.clone()
     }
 
-    /// Gives the place back for one among others.
+    /// Gives the place back and takes one among `others`.
     pub(super) fn change(&mut self, others: &Arc<Places>) {
         *self = others.take_for(self.client, self.lost.clone());
     }
@@ -158,8 +157,8 @@ impl Drop for Place {
 mod tests {
     use super::*;
 
-    /// Takes places for clients by the last number of their addresses; tells in which order they
-    /// are lost, and how many are taken at the end.
+    /// Takes places for clients, given by the last number of their addresses; returns in which order places are
+    /// lost, and how many are taken at the end.
     fn lost(max: usize, clients: &[u8]) -> (Vec<usize>, usize) {
         let places = Places::new(max);
         let (mut held, mut order) = (Vec::new(), Vec::new());

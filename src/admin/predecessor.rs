@@ -1,5 +1,5 @@
-//! The figures of the process whose listeners this one has taken over. It has no admin address any more, so
-//! our page of metrics shows them.
+//! Gets the figures of the process whose listeners this one has taken over. It no longer has the admin address,
+//! so our page of metrics shows them.
 
 use std::time::Duration;
 
@@ -18,17 +18,17 @@ pub const FIGURES_TIMEOUT: Duration = Duration::from_millis(500);
 /// Whether there is a predecessor to ask.
 #[derive(Clone, Default)]
 pub(super) enum Respondent {
-    /// There is none.
+    /// There is no predecessor.
     #[default]
     None,
-    /// It does not know yet that we accept.
+    /// It does not know yet that this process accepts.
     Awaited,
     /// It can be asked.
     Linked(Questions),
 }
 
 impl Respondent {
-    /// Asks it for its page, and waits for that within the limit of time.
+    /// Asks it for its page, and waits at most [`FIGURES_TIMEOUT`].
     pub(super) async fn ask(&self) -> Reply {
         match self {
             Self::None => Reply::Nobody,
@@ -38,11 +38,11 @@ impl Respondent {
     }
 }
 
-/// What a predecessor has answered.
+/// The answer of a predecessor.
 pub(super) enum Reply {
-    /// There is none.
+    /// There is no predecessor.
     Nobody,
-    /// Nothing, until it was time.
+    /// It did not answer in time.
     Nothing,
     /// Its page.
     Page(Bytes),
@@ -50,7 +50,7 @@ pub(super) enum Reply {
 
 async fn ask(questions: &Questions) -> Reply {
     let (asker, answer) = oneshot::channel();
-    // If it has ended, nobody takes the question, and the answer does not come.
+    // If it has ended, this fails, and so does the wait for the answer.
     drop(questions.send(asker));
     match timeout(FIGURES_TIMEOUT, answer).await {
         Ok(Ok(page)) => Reply::Page(page),
@@ -60,7 +60,7 @@ async fn ask(questions: &Questions) -> Reply {
 }
 
 impl Reply {
-    /// What our page can show of it.
+    /// The figures that our page can show.
     pub(super) fn figures(self) -> metrics::PredecessorFigures {
         let figures = match &self {
             Self::Nobody => return metrics::PredecessorFigures::None,

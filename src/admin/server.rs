@@ -1,6 +1,6 @@
-//! Serving the pages: few connections at once, one request each, within a time limit, and also
-//! when the process has no descriptor left. Nothing here waits for a client: a connection that has
-//! not asked yet, or that does not read its page, makes room for the next one.
+//! Serves the pages: to few connections at once, one request each, within a time limit, and even
+//! when the process has no descriptor left. A client cannot block others: a connection that has
+//! not asked yet, or that does not read its page, loses its place to the next one.
 
 use std::convert::Infallible;
 use std::fs::File;
@@ -25,30 +25,30 @@ use super::State;
 use super::pages::{Page, is_long};
 use super::places::{Place, Places};
 
-/// Connections that have not sent a whole request head.
+/// Most connections that have not sent a complete request head.
 pub(super) const ASKING: usize = 32;
 
-/// Connections that wait for a page of metrics while it is made.
+/// Most connections that wait for a page of metrics while it is made.
 const WAITING: usize = 32;
 
-/// Connections that get a page which may be too long for their socket.
+/// Most connections that get a page which may be too long for their socket.
 pub(super) const READING: usize = 8;
 
-/// Bytes of a request head.
+/// Most bytes of a request head.
 const HEAD_MAX: usize = 16 * 1024;
 
 /// The pause after an accept that failed because descriptors or memory were missing.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// Between two warnings that connections lose their places.
+/// Least time between two warnings that connections lose their places.
 const SILENCE: Duration = Duration::from_mins(1);
 
-/// What a connection may take.
+/// The time limits of a connection.
 #[derive(Clone, Copy)]
 pub(super) struct Times {
-    /// From accept to a whole request head.
+    /// From accept to a complete request head.
     pub(super) head: Duration,
-    /// A connection's whole life: a scraper that does not read ends here.
+    /// The whole life of a connection, which also ends a scraper that does not read.
     pub(super) whole: Duration,
 }
 
@@ -57,8 +57,8 @@ const TIMES: Times = Times {
     whole: Duration::from_secs(10),
 };
 
-/// Serves the pages until it is to leave them to another process; connections that are there are answered.
-/// Dropped, it cuts them.
+/// Serves the pages until `leave` is cancelled, because another process serves them then. Open connections are
+/// still answered. Dropping the future cuts them.
 pub async fn serve(listener: Arc<TcpListener>, state: Arc<State>, leave: CancellationToken) {
     serve_within(TIMES, listener, state, leave).await;
 }
@@ -88,7 +88,7 @@ pub(super) async fn serve_within(
                 let place = server.asking.take_place(client.ip());
                 connections.spawn(Arc::clone(&server).connection(stream, place));
             }
-            // How it ended is the scraper's business.
+            // Only the scraper needs to know how its connection ended.
             Some(_) = connections.join_next() => {}
         }
     }
@@ -110,33 +110,33 @@ impl Server {
         let place = Mutex::new(place);
         let respond = service_fn(|request| self.respond(request, &place));
         let mut connection = http1::Builder::new()
-            // One request each: no idle connection of a scraper takes the place of a probe.
+            // One request each, so that an idle connection of a scraper does not take the place of a probe.
             .keep_alive(false)
             .timer(TokioTimer::new())
             .header_read_timeout(self.times.head)
             .max_buf_size(HEAD_MAX)
             .serve_connection(TokioIo::new(stream), respond);
         let is_over = tokio::select! {
-            // First, so that a request that is there is answered.
+            // Poll the connection first, so that a request that has arrived is answered.
             biased;
             ended = timeout(self.times.whole, &mut connection) => ended.is_ok(),
             () = lost.cancelled() => false,
         };
         if !is_over {
-            // The kernel forgets what nobody reads.
+            // Reset, so that the kernel drops bytes that the client does not read.
             drop(connection.into_parts().io.inner().set_zero_linger());
         }
     }
 
-    /// A long page takes a place among its kind, while it is made and while it is read, so that scrapers take
-    /// none from a probe. A short page is in the socket before anybody else has a turn.
+    /// Answers a request. A long page has a place of its own kind while it is made and while it is read, so that
+    /// scrapers do not take places from probes. A short page fits into the socket at once.
     async fn respond<B>(
         &self,
         request: Request<B>,
         place: &Mutex<Place>,
     ) -> Result<Page, Infallible> {
         let place = || place.lock().unwrap_or_else(PoisonError::into_inner);
-        // It waits for another process, so it may lose its place meanwhile.
+        // This waits for another process, so the connection may lose its place meanwhile.
         let reply = self.state.ask(&request).await;
         let is_long = is_long(&request);
         if is_long {
@@ -150,15 +150,15 @@ impl Server {
     }
 }
 
-/// Accepts also when the process is out of descriptors, which is when its pages matter: it holds
-/// one in reserve and gives that up, and then those of connections that wait for their clients.
+/// Accepts even when the process is out of descriptors, which is when its pages matter: it holds one in
+/// reserve and gives that up first, and then the descriptors of connections that wait for their clients.
 struct Acceptor {
     listener: Arc<TcpListener>,
     server: Arc<Server>,
     reserve: Option<File>,
     /// Whether the last accept failed: a series of failures is logged once.
     failing: bool,
-    /// When it was last told that a connection has lost its place.
+    /// When the log last said that a connection has lost its place.
     warned: Option<Instant>,
 }
 
@@ -213,8 +213,8 @@ impl Acceptor {
         }
     }
 
-    /// The kernel says that descriptors are out before it looks whether anybody waits. If nobody
-    /// does, the reserve is taken back at once.
+    /// Gives up the reserve and accepts. The kernel reports missing descriptors before it checks whether a client
+    /// waits. If none does, this takes the reserve back at once.
     async fn accept_for_reserve(&mut self) -> Option<(TcpStream, SocketAddr)> {
         self.reserve = None;
         let accepted = poll_fn(|context| match self.listener.poll_accept(context) {
@@ -228,13 +228,13 @@ impl Acceptor {
         accepted
     }
 
-    /// Frees a descriptor if somebody waits for one and a connection can be cut.
+    /// Frees a descriptor if a client waits for one and a connection can be cut.
     async fn cut_for_a_descriptor(&self) -> bool {
         let mut listener = [PollFd::new(&*self.listener, PollFlags::IN)];
         if poll(&mut listener, Some(&Timespec::default())) != Ok(1) {
             return false;
         }
-        // All connections have a turn first, and the one that was cut closes.
+        // Let all connections run first, so that the one that was cut closes.
         yield_now().await;
         let server = &self.server;
         let is_cut = server.asking.cut_later(None).await || server.reading.cut(None);

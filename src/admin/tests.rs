@@ -466,7 +466,7 @@ async fn probes_are_answered_while_a_page_is_made_and_only_one_is_made_at_a_time
     );
 }
 
-/// What a scrape and the probes get while a predecessor says nothing, or ends.
+/// Scrapes and probes while a predecessor does not answer, or ends.
 #[tokio::test]
 async fn probes_are_answered_while_scrapes_wait_for_the_predecessor() {
     let admin = start_within(NEVER).await;
