@@ -1,5 +1,5 @@
-//! TLS as far as a relay reads it: records, the client hello, the server name, alerts. Pure: bytes
-//! in, a value out; no socket, no clock, no allocation that a client sizes.
+//! The parts of TLS that a relay reads: records, the client hello, the server name, alerts. Everything here is
+//! pure: bytes go in, a value comes out, without a socket, a clock, or an allocation whose size a client chooses.
 
 mod alert;
 mod close;

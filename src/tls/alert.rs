@@ -4,11 +4,11 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum AlertDescription {
-    /// A message that may not come here.
+    /// A message that is not allowed at this point.
     UnexpectedMessage = 10,
     /// A record over 2^14 bytes.
     RecordOverflow = 22,
-    /// A field that is well formed and not allowed.
+    /// A field that is well formed but not allowed.
     IllegalParameter = 47,
     /// The client's network is not allowed.
     AccessDenied = 49,

@@ -1,11 +1,11 @@
-//! The end of a TLS stream, as far as it shows from outside.
+//! Recognises the end of a TLS stream from outside, without decrypting it.
 
-/// Whether a piece of a TLS stream ends with a record that has the form of an encrypted alert: with
-/// all likelihood `close_notify` (RFC 8446 section 6.1).
+/// Whether a piece of a TLS stream ends with a record that has the form of an encrypted alert, which is
+/// almost certainly `close_notify` (RFC 8446 section 6.1).
 ///
-/// In TLS 1.3 an alert is application data of 19 bytes (level, description, inner type, tag of 16);
-/// in TLS 1.2 a record of its type, with 26 bytes (AES-GCM) or 18 (ChaCha20-Poly1305). Two bytes of
-/// data in TLS 1.3 look alike; a chance match in the middle of a record takes five equal bytes.
+/// In TLS 1.3 an alert is application data of 19 bytes (level, description, inner type, tag of 16).
+/// In TLS 1.2 it is a record of its own type, with 26 bytes (AES-GCM) or 18 (ChaCha20-Poly1305). Two bytes of
+/// data in TLS 1.3 look the same. A chance match in the middle of a record needs five equal bytes.
 pub fn ends_with_alert(bytes: &[u8]) -> bool {
     const FORMS: [([u8; 5], usize); 3] = [
         ([0x17, 3, 3, 0, 19], 19),

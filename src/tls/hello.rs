@@ -1,4 +1,4 @@
-//! The client hello: what routing and the log need of it.
+//! Reads from the client hello what routing and the log need.
 
 use tls_parser::{
     SNIType, TlsExtension, TlsExtensionType, parse_tls_extension_sni_hostname,
@@ -8,32 +8,31 @@ use tls_parser::{
 use super::record::Message;
 use super::{AlertDescription, Protocol, Version, not_tls, record};
 
-/// What the bytes peeked so far amount to.
+/// The result of reading the bytes that were peeked so far.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Progress<'a> {
-    /// A whole hello.
+    /// A complete hello.
     Hello(ClientHello<'a>),
-    /// Nothing can be decided before `total` bytes are there, counted from the first one. Always
-    /// greater than what was given, and never over the limit: a hello that must become longer is
-    /// rejected instead.
+    /// Nothing can be decided before `total` bytes have arrived. `total` is always greater than the bytes
+    /// given, and never over the limit: a hello that must become longer is rejected instead.
     NeedMore {
         /// The count to wait for, from byte 0.
         total: usize,
     },
-    /// Not to be routed.
+    /// The hello must not be routed.
     Rejected(Rejection),
 }
 
 /// Why bytes are not a hello that may be routed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rejection {
-    /// No TLS record, but another protocol.
+    /// The bytes are not a TLS record but another protocol.
     NotTls(Protocol),
     /// SSLv2 or SSLv3.
     UnsupportedVersion,
     /// The lengths say that the hello is over the limit, or a record over 2^14.
     TooLarge(AlertDescription),
-    /// Breaks the encoding; the text names the field.
+    /// The hello breaks the encoding; the text names the field.
     Malformed(AlertDescription, &'static str),
 }
 
@@ -45,7 +44,7 @@ pub struct ClientHello<'a> {
     pub server_name: Option<&'a [u8]>,
     /// The protocols offered by ALPN.
     pub alpn: Alpn<'a>,
-    /// The highest version offered, GREASE left out.
+    /// The highest version offered, without GREASE.
     pub version: Version,
     /// Encrypted Client Hello is offered: the name is the outer one.
     pub ech: bool,
@@ -68,8 +67,8 @@ impl<'a> Alpn<'a> {
         self.0
     }
 
-    /// The protocols at the head of the list that fit in 255 bytes: a client does not size what is
-    /// kept of it, and the lists of real clients are far shorter.
+    /// The first protocols of the list, as many as fit in 255 bytes. portway keeps only these, so that a client
+    /// cannot choose the size. The lists of real clients are far shorter.
     pub fn head(self) -> &'a [u8] {
         const MOST: usize = 255;
         let sizes = self.iter().map(|protocol| 1 + protocol.len());
@@ -94,8 +93,8 @@ impl<'a> Alpn<'a> {
 }
 
 /// Reads a hello from the bytes peeked so far. `max` bounds the hello with its record headers;
-/// `scratch` (at least `max` bytes) takes the joined message if it comes in several records. What
-/// follows the hello, in its last record or behind it, is not looked at.
+/// `scratch` (at least `max` bytes) takes the joined message if it comes in several records. Bytes after
+/// the hello, in its last record or behind it, are not read.
 pub fn read_hello<'a>(peeked: &'a [u8], max: usize, scratch: &'a mut [u8]) -> Progress<'a> {
     let message = not_tls::refuse_other_protocols(peeked)
         .and_then(|()| record::client_hello(peeked, max, scratch));
@@ -134,7 +133,7 @@ fn parse(body: &[u8], size: usize) -> Result<ClientHello<'_>, Rejection> {
         ech: false,
         size,
     };
-    // Before TLS 1.3 a hello may end here, without so much as the length of extensions.
+    // Before TLS 1.3 a hello may end here, even without the length of extensions.
     if body.0.is_empty() {
         return Ok(hello);
     }
@@ -143,8 +142,8 @@ fn parse(body: &[u8], size: usize) -> Result<ClientHello<'_>, Rejection> {
     read_extensions(extensions, hello)
 }
 
-/// Reads the extensions that matter here and steps over each other one by its length: no content
-/// of a foreign extension can hide what follows it.
+/// Reads the extensions that matter here, and skips each other one by its length, so that the content of an
+/// unknown extension cannot hide the next one.
 fn read_extensions<'a>(
     mut rest: &'a [u8],
     mut hello: ClientHello<'a>,
@@ -158,7 +157,7 @@ fn read_extensions<'a>(
         rest = tail;
         match kind {
             TlsExtensionType::ServerName => {
-                // Two names would let us route by the one and the backend answer for the other.
+                // With two names, portway could route by one while the backend answers for the other.
                 if hello.server_name.is_some() {
                     return Err(illegal("second server_name extension"));
                 }
@@ -179,7 +178,7 @@ fn read_extensions<'a>(
 }
 
 /// The one host name of a `server_name` extension. RFC 6066 section 3 allows one name of a type and
-/// defines one type; like OpenSSL we take exactly that.
+/// defines one type; like OpenSSL, this accepts exactly that.
 fn host_name(body: &[u8]) -> Result<&[u8], Rejection> {
     const FIELD: &str = "server_name";
     let mut body = Reader(body);
@@ -191,8 +190,8 @@ fn host_name(body: &[u8]) -> Result<&[u8], Rejection> {
     }
 }
 
-/// The protocols of an ALPN extension. Empty lists and names are the backend's business, but a
-/// list that can be read in two ways is not.
+/// The protocols of an ALPN extension. Empty lists and names are left to the backend; a list that can be read
+/// in two ways is refused.
 fn protocols(body: &[u8]) -> Result<Alpn<'_>, Rejection> {
     const FIELD: &str = "application_layer_protocol_negotiation";
     if body.is_empty() {
@@ -208,7 +207,7 @@ fn protocols(body: &[u8]) -> Result<Alpn<'_>, Rejection> {
     Ok(Alpn(list))
 }
 
-/// The highest of the supported versions (RFC 8446 section 4.2.1), if any is meant.
+/// The highest of the supported versions (RFC 8446 section 4.2.1), if any is not GREASE.
 fn highest_version(body: &[u8]) -> Result<Option<Version>, Rejection> {
     const FIELD: &str = "supported_versions";
     let mut body = Reader(body);
@@ -277,7 +276,7 @@ const fn illegal(field: &'static str) -> Rejection {
     Rejection::Malformed(AlertDescription::IllegalParameter, field)
 }
 
-/// RFC 9849, unknown to the parser's table.
+/// RFC 9849. The table of the parser does not have it.
 const ENCRYPTED_CLIENT_HELLO: TlsExtensionType = TlsExtensionType(0xfe0d);
 
 #[cfg(test)]

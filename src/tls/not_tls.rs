@@ -1,20 +1,20 @@
 //! Recognises clients that do not speak TLS: HTTP, SSLv2, others. They are refused from as few bytes as
-//! possible, because a client that waits for an answer sends no more. They are named by all that has come.
+//! possible, because a client that waits for an answer sends no more. Their protocol is named from all bytes that arrived.
 
 use std::fmt;
 
 use super::{Progress, Rejection};
 
-/// The methods of HTTP/1 (RFC 9110 section 9, RFC 5789), each with the blank that ends it. The
-/// preface of HTTP/2 is none: its sender could not read an answer of HTTP/1.
+/// The methods of HTTP/1 (RFC 9110 section 9, RFC 5789), each with the space that ends it. The
+/// preface of HTTP/2 is not among them: its sender could not read an answer of HTTP/1.
 const HTTP_METHODS: [&str; 9] = [
     "GET ", "POST ", "PUT ", "HEAD ", "DELETE ", "OPTIONS ", "PATCH ", "CONNECT ", "TRACE ",
 ];
 
-/// What a client speaks instead of TLS.
+/// The protocol that a client speaks instead of TLS.
 ///
 /// The first bytes decide whether it is HTTP/1, so more bytes never change that. Any other protocol is
-/// unknown until enough bytes are there, and then keeps its name.
+/// unknown until enough bytes have arrived, and then keeps its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1 with this method.
@@ -33,9 +33,9 @@ pub enum Protocol {
     Socks5,
     /// RFC 4253 section 4.2.
     Ssh,
-    /// What Beats and agents send to Logstash.
+    /// Sent by Beats and agents to Logstash.
     Lumberjack,
-    /// What nodes and remote clusters of Elasticsearch speak with each other.
+    /// Spoken between nodes and remote clusters of Elasticsearch.
     Transport,
     /// RFC 5424 and RFC 3164: a priority in angle brackets.
     Syslog,
@@ -43,7 +43,7 @@ pub enum Protocol {
     Rdp,
     /// Shares of Windows.
     Smb,
-    /// None of these, or too little of it.
+    /// None of these, or too few bytes to tell.
     Unknown(Beginning),
 }
 
@@ -73,7 +73,7 @@ impl Protocol {
     }
 }
 
-/// What came and what to do about it: the words of the log and of `explain`.
+/// Says what arrived and what to do about it, for the log and for `explain`.
 impl fmt::Display for Protocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -129,7 +129,7 @@ impl Beginning {
     }
 }
 
-/// Escaped: what a client sends commands no terminal.
+/// Escaped, so that bytes of a client cannot control a terminal.
 impl fmt::Display for Beginning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let bytes = self.bytes.get(..self.count).unwrap_or_default();
@@ -137,7 +137,7 @@ impl fmt::Display for Beginning {
     }
 }
 
-/// Ends in an error unless the bytes begin like a TLS record of any type.
+/// Returns an error unless the bytes begin like a TLS record of any type.
 pub(super) fn refuse_other_protocols(peeked: &[u8]) -> Result<(), Progress<'static>> {
     match peeked {
         [] => Err(Progress::NeedMore { total: 1 }),

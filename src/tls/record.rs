@@ -1,5 +1,5 @@
-//! Joins the records of a handshake message. A client may cut its hello into records wherever it
-//! likes (RFC 8446 section 5.1), also inside the server name.
+//! Joins the records of a handshake message. A client may cut its hello into records at any
+//! place (RFC 8446 section 5.1), even inside the server name.
 
 use tls_parser::{TlsHandshakeType, TlsRecordType, parse_tls_record_header};
 
@@ -12,7 +12,7 @@ const MAX_RECORD: usize = 1 << 14;
 /// Type and length of a handshake message.
 const HANDSHAKE_HEADER: usize = 4;
 
-/// A whole client hello without its handshake header.
+/// A complete client hello without its handshake header.
 pub(super) struct Message<'a> {
     pub(super) body: &'a [u8],
     /// Bytes from the first record header to the end of the message.
@@ -20,7 +20,7 @@ pub(super) struct Message<'a> {
 }
 
 /// Finds the client hello at the start of the stream. It is borrowed from `peeked` if one record
-/// holds it, else joined in `scratch`, and only once it is whole.
+/// holds it. Otherwise it is joined in `scratch`, once it is complete.
 pub(super) fn client_hello<'a>(
     peeked: &'a [u8],
     max: usize,
@@ -136,7 +136,7 @@ fn record_length(peeked: &[u8], position: usize) -> Result<usize, Progress<'stat
             total: position + RECORD_HEADER,
         });
     };
-    // The minor version means nothing (RFC 8446 section 5.1): 3.0 to 3.4 are in use.
+    // Ignore the minor version (RFC 8446 section 5.1): 3.0 to 3.4 are in use.
     if header.version.0 >> 8 != 3 {
         return Err(malformed(AlertDescription::DecodeError, "record version"));
     }

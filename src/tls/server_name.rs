@@ -8,7 +8,7 @@ const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 
 /// A host name as DNS and certificates use it: lower case, A-labels, no trailing dot, 1 to 253
-/// bytes, labels of 1 to 63 bytes out of letters, digits, `-` and `_`; never the text of an address.
+/// bytes, labels of 1 to 63 bytes with letters, digits, `-` and `_`; never the text of an address.
 ///
 /// ```
 /// use portway::tls::{InvalidServerName, ServerName};

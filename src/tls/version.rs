@@ -7,13 +7,13 @@ use std::fmt;
 pub struct Version(pub u16);
 
 impl Version {
-    /// No client may ask for it any more (RFC 7568, RFC 8446 appendix D.5).
+    /// Clients must no longer offer it (RFC 7568, RFC 8446 appendix D.5).
     pub const SSL_3: Self = Self(0x0300);
     /// TLS 1.3.
     pub const TLS_1_3: Self = Self(0x0304);
 }
 
-/// As people write it; one that has no name in hexadecimal.
+/// As people write it; in hexadecimal if it has no name.
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {

@@ -1,8 +1,8 @@
-//! What is no TLS, and how soon that is known.
+//! Bytes that are not TLS, and how early that is known.
 
 use super::*;
 
-/// What a client speaks instead of TLS, in the words of the log.
+/// The protocol that a client speaks instead of TLS, in the words of the log.
 fn protocol(bytes: &[u8]) -> String {
     let rejection = rejection(bytes);
     let Rejection::NotTls(protocol) = rejection else {
@@ -77,7 +77,7 @@ fn b70_http2_preface_and_what_is_only_like_a_method_are_not_http1() {
     }
 }
 
-/// What clients of other protocols send first, and how portway names it.
+/// The first bytes of clients of other protocols, and how portway names these.
 const OTHERS: [(&[u8], &str); 16] = [
     (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/2 without TLS"),
     (

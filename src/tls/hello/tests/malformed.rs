@@ -1,4 +1,4 @@
-//! What breaks the encoding of a hello.
+//! Hellos that break the encoding.
 
 use super::hello::{Builder, extension, handshake, in_records, server_names};
 use super::*;

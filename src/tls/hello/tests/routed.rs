@@ -1,4 +1,4 @@
-//! What must reach a backend, however unusual.
+//! Unusual hellos that must reach a backend.
 
 use super::hello::{Builder, extension, server_names};
 use super::*;
