@@ -26,7 +26,7 @@ use super::{LegOptions, Pipe};
 pub struct Broken(pub Errno);
 
 impl Broken {
-    /// Whether the peer reset the connection. Any other error is this machine's own word.
+    /// Whether the peer reset the connection. Any other error comes from this machine.
     pub const fn is_reset(self) -> bool {
         matches!(self.0, Errno::CONNRESET | Errno::PIPE)
     }

@@ -1,4 +1,4 @@
-//! What the kernel knows about a TCP connection (TCP_INFO, tcp(7)). It is asked only when a connection has failed.
+//! Asks the kernel about a TCP connection (TCP_INFO, tcp(7)), only when a connection has failed.
 
 use std::fmt;
 use std::io;
@@ -12,13 +12,13 @@ use super::socket::send_queue;
 use super::{Broken, Leg};
 
 impl Leg {
-    /// Packets that came behind a gap in what the peer has sent, up to now; 0 where the kernel does not count
-    /// them (before Linux 5.4).
+    /// Packets from the peer that arrived behind a gap, up to now; 0 if the kernel does not count them (before
+    /// Linux 5.4).
     pub fn out_of_order(&self) -> u32 {
         tcp_info(self).map_or(0, |info| info.tcpi_rcv_ooopack)
     }
 
-    /// How this machine gave the connection up; none if the peer reset it, or for another error.
+    /// How this machine gave the connection up; `None` if the peer reset it, or for another error.
     pub fn given_up(&self, broken: Broken) -> Option<GivenUp> {
         let Broken(error) = broken;
         if broken.is_reset() {
@@ -30,7 +30,7 @@ impl Leg {
         let info = tcp_info(self).ok()?;
         let (kind, count) = match (info.tcpi_retransmits, info.tcpi_probes) {
             (0, 0) => return None,
-            // Bytes that wait behind a closed window are probed for; else only silence is.
+            // If bytes wait behind a closed window, these are window probes; otherwise they are keepalive probes.
             (0, probes) if send_queue(self).unwrap_or(0) > 0 => ("window probes", probes),
             (0, probes) => ("keepalive probes", probes),
             (retransmits, _) => ("retransmissions", retransmits),
@@ -50,16 +50,16 @@ impl Leg {
 pub enum GivenUp {
     /// The peer left packets unanswered.
     Unanswered {
-        /// What they were.
+        /// The kind of packets.
         kind: &'static str,
         /// How many in a row.
         count: u8,
-        /// Since when nothing has come from the peer.
+        /// How long nothing has arrived from the peer.
         silent: Duration,
-        /// ETIMEDOUT, or what a router or the link reported meanwhile.
+        /// ETIMEDOUT, or the error that a router or the link reported meanwhile.
         error: Errno,
     },
-    /// Somebody on this machine destroyed the socket.
+    /// A program on this machine destroyed the socket.
     Destroyed,
 }
 
@@ -94,8 +94,8 @@ fn tcp_info(socket: impl AsFd) -> io::Result<libc::tcp_info> {
     #[expect(unsafe_code, reason = "libc has no other constructor")]
     let mut info: libc::tcp_info = unsafe { zeroed() };
     let mut length = LENGTH;
-    // SAFETY: the descriptor is open for the whole call since it is borrowed; the pointer and the length
-    // describe `info`, of which the kernel writes at most so many bytes.
+    // SAFETY: the descriptor is borrowed, so it is open for the whole call. The pointer and the length
+    // describe `info`, and the kernel writes at most that many bytes.
     #[expect(unsafe_code, reason = "neither socket2 nor rustix has TCP_INFO")]
     let result = unsafe {
         libc::getsockopt(
