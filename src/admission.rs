@@ -40,8 +40,8 @@ impl Admission {
         }
     }
 
-    /// Takes other limits, with defaults that fit the machine as it is now. They hold for new connections;
-    /// who is in stays in.
+    /// Changes the limits, with defaults that fit the machine as it is now. They apply to new connections; existing
+    /// connections stay.
     pub fn adopt(&self, quotas: &Quotas, machine: Machine) {
         self.bounds.store(Arc::new(Bounds::new(quotas, machine)));
     }
@@ -56,7 +56,7 @@ impl Admission {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// The number of those without a whole hello.
+    /// The number of connections without a complete hello.
     pub fn pending(&self) -> usize {
         self.pending.load(Ordering::Relaxed)
     }
@@ -110,7 +110,7 @@ impl Permit {
         Ok(())
     }
 
-    /// Ends the pending phase, because the whole hello has arrived.
+    /// Ends the pending phase, because the complete hello has arrived.
     pub fn hello_done(&self) {
         if !self.pending.replace(false) {
             return;

@@ -9,7 +9,7 @@ use crate::outcome::Limit;
 const RESERVED_DESCRIPTORS: u64 = 64;
 /// A relayed connection has two sockets.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
-/// Bytes that a connection takes in the kernel and in portway, while little is under way.
+/// Bytes that a connection takes in the kernel and in portway, while few bytes wait to be sent.
 const MEMORY_PER_CONNECTION: u64 = 10 * 1024;
 /// The highest default.
 const CEILING: u64 = 1_000_000;

@@ -35,7 +35,7 @@ impl Machine {
 
 fn raise_nofile() -> u64 {
     let before = getrlimit(Resource::Nofile);
-    // A refusal is not a fault: the limit in force is read back, and logged with what it bounds.
+    // A refusal is not a fault: portway reads the limit in force back, and logs what it bounds.
     let _refused_or_raised = setrlimit(
         Resource::Nofile,
         Rlimit {

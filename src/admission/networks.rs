@@ -9,7 +9,7 @@ use crate::routing::NetworkSet;
 pub struct Networks {
     /// Networks that may connect; empty means all.
     pub allow: NetworkSet,
-    /// Networks that may not; wins.
+    /// Networks that may not connect. This wins over `allow`.
     pub deny: NetworkSet,
 }
 

@@ -1,4 +1,4 @@
-//! Routes by what they have, so that a look-up goes to those that a connection can take, and passes by the rest.
+//! An index of the routes by their conditions, so that a look-up visits only routes that a connection can take.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -17,13 +17,13 @@ pub(super) struct Index {
     any_protocol: Set,
     clients: NetworkMap<Set>,
     any_client: Set,
-    /// By position: how many conditions the route has.
+    /// The number of conditions of each route, by its position.
     conditions: Vec<usize>,
     none: Set,
 }
 
 impl Index {
-    /// Of these routes, in the order of their positions.
+    /// The index of these routes, in the order of their positions.
     pub(super) fn new(routes: &[Route]) -> Self {
         let mut index = Self::default();
         for (position, route) in routes.iter().enumerate() {
@@ -55,7 +55,7 @@ impl Index {
         }
     }
 
-    /// The route of the group that wins, of those whose conditions hold.
+    /// The route that wins among those of the group whose conditions hold.
     pub(super) fn best(&self, group: &Set, query: &Query<'_>) -> Option<usize> {
         let candidates = self.candidates(group, query);
         let met = candidates.filter(|(route, _)| self.is_offered(*route, query.alpn));

@@ -1,4 +1,4 @@
-//! Which backends the connections of a listener can reach.
+//! Finds the backends that the connections of a listener can reach.
 
 use std::collections::{BTreeSet, HashMap};
 

@@ -1,4 +1,4 @@
-//! The name that was probably meant by one that no route takes.
+//! Finds the name that was probably meant by a name without a route.
 //!
 //! Clients choose the names that are asked about, so the work does not grow with the routes: some binary
 //! searches, and comparisons with a few names of about the same length.
@@ -6,16 +6,16 @@
 use super::{Pattern, Route};
 use crate::tls::ServerName;
 
-/// Names that are looked at on either side of a place in an order.
+/// Names that are compared on either side of a place in an order.
 const WINDOW: usize = 8;
 
-/// Characters that may be wrong, missing, too many or exchanged with the next one; of a short name fewer.
+/// Most characters that may be wrong, missing, too many or exchanged with the next one; fewer in a short name.
 const MOST_EDITS: usize = 3;
 
-/// First labels of a name that a wildcard may stand for.
+/// Most first labels of a name that a wildcard may replace.
 const MOST_LABELS: usize = 3;
 
-/// Every name and every suffix of a wildcard, in an order in which names that are spelled alike stand near
+/// Every name and every suffix of a wildcard, in an order in which names with a similar spelling are near
 /// each other.
 #[derive(Debug, Default)]
 pub(super) struct Spellings {
@@ -23,8 +23,8 @@ pub(super) struct Spellings {
     suffixes: Order,
 }
 
-/// Places in two orders: by the first characters and by the last ones. A name with one typing error stands
-/// near the one that was meant in at least one of them, unless very many names share what is right.
+/// Places in two orders: by the first characters and by the last ones. A name with one typing error is near
+/// the one that was meant in at least one order, unless very many names share its correct part.
 #[derive(Debug, Default)]
 struct Order {
     by_head: Vec<Place>,
@@ -71,13 +71,13 @@ impl Spellings {
             Some((edits, pattern))
         });
         let nearest = near.min_by(|(a, first), (b, second)| {
-            // Of two that are as near an exact name is first, then the order of the alphabet decides.
+            // If two are equally near, an exact name wins, then the order of the alphabet.
             a.cmp(b).then_with(|| second.cmp(first))
         });
         nearest.map(|(_, pattern)| pattern)
     }
 
-    /// Patterns with what would have to be their spelling for the name to match.
+    /// Patterns, each with the spelling that it must have for the name to match.
     fn candidates<'n, 'r>(
         &self,
         name: &'n str,
@@ -102,7 +102,7 @@ impl Order {
     fn new(mut places: Vec<Place>, routes: &[Route]) -> Self {
         let text = |place: &Place| place.text(routes);
         places.sort_by_key(text);
-        // Routes of one name for several listeners.
+        // Several listeners may have routes of the same name.
         places.dedup_by_key(|place| text(place));
         let mut by_tail = places.clone();
         by_tail.sort_by(|a, b| reversed(text(a)).cmp(reversed(text(b))));
@@ -112,7 +112,7 @@ impl Order {
         }
     }
 
-    /// The patterns on both sides of where the word would stand.
+    /// The patterns on both sides of the place of the word.
     fn around<'r>(&self, word: &str, routes: &'r [Route]) -> impl Iterator<Item = &'r Pattern> {
         let text = |place: &Place| place.text(routes);
         let head = (self.by_head).partition_point(|place| text(place) < word);
@@ -152,7 +152,7 @@ fn reversed(text: &str) -> impl Iterator<Item = u8> {
     text.bytes().rev()
 }
 
-/// How many edits make one of two names the other, if that are no more than `most`.
+/// How many edits turn one name into the other, if these are at most `most`.
 fn edits(one: &[u8], other: &[u8], most: usize) -> Option<usize> {
     if one.len().abs_diff(other.len()) > most {
         return None;
@@ -255,7 +255,7 @@ mod tests {
         ] {
             assert_eq!(nearest(&table, name), None, "{name}");
         }
-        // They have a route, if not everywhere.
+        // These names have a route, but not on every listener.
         for name in ["fleet.example.com", "x.agents.example.com"] {
             assert_eq!(nearest(&table, name), None, "{name}");
         }

@@ -99,7 +99,7 @@ mod tests {
     fn network() -> impl Strategy<Value = IpNet> {
         let v4 = (any::<u32>(), 0..=32_u8);
         let v4 = v4.prop_map(|(bits, length)| {
-            // Few bits, so that networks meet.
+            // Use few bits, so that networks overlap.
             IpNet::new(IpAddr::V4((bits & 0xf000_000f).into()), length).unwrap()
         });
         let v6 = (any::<u128>(), 0..=128_u8);

@@ -5,7 +5,7 @@
 pub(super) struct Set(Vec<(usize, u64)>);
 
 impl Set {
-    /// Adds a route that does not stand before any that is there.
+    /// Adds a route whose position is not lower than any in the set.
     pub(super) fn add(&mut self, route: usize) {
         let (block, bit) = (route / 64, 1 << (route % 64));
         match self.0.last_mut() {
@@ -35,8 +35,8 @@ impl Set {
         self.bits(route / 64) & (1 << (route % 64)) != 0
     }
 
-    /// The routes that both have and of which `keep` leaves the bits, by block. It takes as many steps as the
-    /// smaller set has blocks.
+    /// The routes in both sets whose bits `keep` leaves, by block. It takes as many steps as the smaller set has
+    /// blocks.
     pub(super) fn common<'s>(
         &'s self,
         other: &'s Self,

@@ -13,8 +13,8 @@ use crate::tls::ServerName;
 /// All routes, arranged for look-up.
 ///
 /// A look-up allocates nothing. It costs one probe per label of the name, and one per length of a prefix in
-/// the file. Of routes of one and the same pattern it looks only at those whose listeners and client networks
-/// take the connection; it passes by 64 of the others in one step.
+/// the file. If several routes share a pattern, it looks only at those whose listeners and client networks accept
+/// the connection, and skips 64 of the others in one step.
 #[derive(Debug, Default)]
 pub struct Table {
     routes: Vec<Route>,
@@ -147,7 +147,7 @@ impl Table {
         }
     }
 
-    /// What a name that no route takes was probably meant to match; none if it resembles nothing, or has a
+    /// The pattern that a name without a route was probably meant to match. `None` if it resembles no pattern, or has a
     /// route that only other connections take. The work is bounded, however many routes there are.
     pub fn nearest(&self, name: &ServerName) -> Option<&Pattern> {
         if self.has(name) {
@@ -156,7 +156,7 @@ impl Table {
         self.spellings.nearest(name, &self.routes)
     }
 
-    /// Whether a route other than those for any name has this name, for whichever connections.
+    /// Whether a route, other than those for any name, matches this name under any conditions.
     pub fn has(&self, name: &ServerName) -> bool {
         let is_for_any = |group: &Group| group.pattern == Some(Pattern::Any);
         !self.matching(Some(name)).all(is_for_any)
@@ -167,7 +167,7 @@ impl Table {
         &self.routes
     }
 
-    /// Which backends the connections of each listener can reach.
+    /// The backends that the connections of each listener can reach.
     pub fn joins(&self) -> Joins<'_> {
         Joins::new(&self.routes)
     }
@@ -214,7 +214,7 @@ impl Table {
             .chain(rest)
     }
 
-    /// How many routes a look-up goes to.
+    /// How many routes a look-up visits.
     #[cfg(test)]
     pub(super) fn looked_at(&self, query: &Query<'_>) -> usize {
         let groups = self.matching(query.server_name);

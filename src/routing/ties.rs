@@ -8,10 +8,10 @@ use ipnet::IpNet;
 use super::Route;
 use super::sets::Set;
 
-/// Of each group of routes that share a pattern: every route that ties with an earlier one, behind the first
-/// such. Both come with the position of their group.
+/// For each group of routes that share a pattern, returns every route that ties with an earlier one, after the
+/// first such earlier route. Each pair comes with the position of its group.
 ///
-/// A value of a route, a pattern or a condition, costs a walk over the earlier routes that have it too, 64 in
+/// Each value of a route (a pattern or a condition) costs a walk over the earlier routes that also have it, 64 in
 /// one step. So a file takes at most as many steps as it has values, times a 64th of its routes.
 pub(super) fn ties(groups: &[&Set], routes: &[Route]) -> Vec<(usize, [usize; 2])> {
     let mut groups_of = vec![Vec::new(); routes.len()];
@@ -42,7 +42,8 @@ pub(super) fn ties(groups: &[&Set], routes: &[Route]) -> Vec<(usize, [usize; 2])
     ties
 }
 
-/// Earlier routes, by what keeps routes of one pattern apart: the number of their conditions, and their values.
+/// Earlier routes, by the properties that keep routes of one pattern apart: the number of conditions, and their
+/// values.
 #[derive(Default)]
 struct Earlier<'r> {
     counts: HashMap<usize, Set>,
