@@ -10,12 +10,12 @@ const FIRST_PENALTY: Duration = Duration::from_secs(10);
 /// The longest penalty.
 const LONGEST_PENALTY: Duration = Duration::from_mins(1);
 
-/// One address of an endpoint. What is known of it is kept as long as the endpoint has the address or
-/// a connection to it is open.
+/// One address of an endpoint. It keeps its state as long as the endpoint has the address or a connection
+/// to it is open.
 #[derive(Debug)]
 pub struct Address {
     at: SocketAddr,
-    /// As it is written: `source_hash` takes it.
+    /// The address as text, which `source_hash` hashes.
     text: Box<str>,
     /// When `health` counts from.
     origin: Instant,
@@ -25,7 +25,7 @@ pub struct Address {
 }
 
 impl Address {
-    /// An address of which nothing is known. `origin` is that of its clock.
+    /// An address without a known state. `origin` is that of its clock.
     pub(super) fn new(at: SocketAddr, origin: Instant) -> Self {
         Self {
             at,
@@ -46,7 +46,7 @@ impl Address {
         &self.text
     }
 
-    /// The connections of this relay to the address, dials under way included.
+    /// The connections of this relay to the address, and its dials in progress.
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
     }
@@ -59,9 +59,9 @@ impl Address {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Notes that a dial reached the address: it takes its turn again.
+    /// Notes that a dial reached the address, which is healthy again.
     pub fn succeeded(&self) {
-        // Most dials succeed at a healthy address: reading leaves the cache line shared.
+        // Most dials succeed at a healthy address. A read leaves the cache line shared between workers.
         if !self.is_healthy() {
             self.health.store(Health::GOOD, Ordering::Relaxed);
         }
@@ -69,8 +69,8 @@ impl Address {
 
     /// Notes that a dial failed: the address goes last for 10 s, doubling to 60 s.
     ///
-    /// A failure while the address is penalised already does not count again: a burst of clients
-    /// that fail together is one failure.
+    /// A failure during the penalty does not count again: if a burst of clients fails together, that is one
+    /// failure.
     pub(super) fn failed(&self, now: Instant) {
         let now = self.millis(now);
         let _unchanged_if_penalised =
@@ -86,14 +86,14 @@ impl Address {
         self.health.load(Ordering::Relaxed) == Health::GOOD
     }
 
-    /// How many ms the address still goes last; 0 if its penalty is over, but no dial has succeeded
-    /// since. `None` if it is in health.
+    /// Milliseconds for which the address is still ranked last; 0 once the penalty is over, but before a dial
+    /// succeeds. `None` if it is healthy.
     pub(super) fn penalty(&self, now: Instant) -> Option<u64> {
         let word = self.health.load(Ordering::Relaxed);
         (word != Health::GOOD).then(|| Health::unpack(word).until.saturating_sub(self.millis(now)))
     }
 
-    /// Takes the trial, if it is due and nobody else has it.
+    /// Takes the trial, if it is due and no other client has it.
     pub(super) fn try_trial(self: &Arc<Self>, now: Instant) -> Option<Trial> {
         let due = self.health.load(Ordering::Relaxed);
         let health = Health::unpack(due);
@@ -130,7 +130,7 @@ pub(super) struct Trial {
 
 impl Drop for Trial {
     fn drop(&mut self) {
-        // If a result came meanwhile, the word is another one and stays as it is.
+        // If a dial has stored its result meanwhile, the word has changed, and this leaves it alone.
         let _changed_by_a_result = self.address.health.compare_exchange(
             self.due | Health::ON_TRIAL,
             self.due,
@@ -140,14 +140,14 @@ impl Drop for Trial {
     }
 }
 
-/// The failure state. It is kept in one word so that no two threads can tear it.
+/// The failure state. It is packed into one word, so that threads always see all of its parts together.
 #[derive(Clone, Copy, Debug)]
 struct Health {
     /// The end of the penalty, ms from the origin.
     until: u64,
-    /// A client tries the address first at this moment.
+    /// Whether a client is trying the address first now.
     on_trial: bool,
-    /// Failures in a row that were penalised, up to where the penalty no longer grows.
+    /// Failures in a row that raised the penalty, up to the longest penalty.
     failures: u8,
 }
 

@@ -13,20 +13,20 @@ use crate::outcome::AddressState;
 /// The addresses of one endpoint. Workers read them while control replaces them.
 #[derive(Debug)]
 pub(super) struct Addresses {
-    /// That of the clock of each.
+    /// The origin of the clock of each address.
     origin: Instant,
     /// In the order of the resolver.
     current: ArcSwap<Vec<Arc<Address>>>,
-    /// Those that the endpoint no longer has.
+    /// The addresses that the endpoint no longer has.
     left: Mutex<Left>,
 }
 
-/// What is known of addresses that an endpoint no longer has.
+/// The state of addresses that an endpoint no longer has.
 #[derive(Debug, Default)]
 struct Left {
-    /// As long as a connection to them is open.
+    /// Known as long as a connection to them is open.
     all: Vec<Weak<Address>>,
-    /// A resolver may give other addresses each time: one that failed must not come back as one in health.
+    /// Those that failed. A resolver may give other addresses each time, and a failed one must not come back as healthy.
     failed: Vec<Arc<Address>>,
 }
 
@@ -47,9 +47,9 @@ impl Addresses {
         self.current.load_full()
     }
 
-    /// Goes over to these. One that was known before, and is still there or in use, is the same.
+    /// Replaces the addresses. An address that is known, because it was in the list or is in use, is kept.
     pub(super) fn set(&self, addresses: &[SocketAddr]) {
-        // Nothing in here leaves it half done, so a poisoned lock is as good.
+        // A panic cannot leave it half changed, so a poisoned lock can be used.
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         let current = self.current();
         let known = left.all.iter().filter_map(Weak::upgrade);
@@ -73,17 +73,17 @@ impl Addresses {
 /// The families of an endpoint's addresses: whether each is IPv4.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Families {
-    /// That of the resolver's first address.
+    /// The family of the resolver's first address.
     first: bool,
-    /// Whether an address of the first family is in health.
+    /// Whether an address of the first family is healthy.
     is_first_alive: bool,
-    /// The one that new connections take.
+    /// The family that new connections use.
     in_use: bool,
 }
 
 impl Families {
-    /// The first family is in use as long as one of its addresses is in health, and also if no address of
-    /// either is.
+    /// Chooses the family in use: the first one as long as one of its addresses is healthy, and also if no
+    /// address of either family is healthy.
     pub(super) fn of(addresses: &[Arc<Address>]) -> Self {
         let first = addresses.first().is_none_or(|first| first.at().is_ipv4());
         let is_alive = |is_ipv4| {
@@ -102,17 +102,17 @@ impl Families {
         }
     }
 
-    /// Whether new connections take the address, if it is in health.
+    /// Whether new connections use the address, if it is healthy.
     pub(super) fn use_now(self, address: &Address) -> bool {
         address.at().is_ipv4() == self.in_use
     }
 
-    /// Whether new connections would take a failed address if it were in health.
+    /// Whether new connections would use a failed address if it were healthy.
     pub(super) fn want(self, address: &Address) -> bool {
         !self.is_first_alive || address.at().is_ipv4() == self.first
     }
 
-    /// What is known of an address. A failure of one that is not wanted is out of date: nobody tries it again.
+    /// The state of an address. A failure of one that is not wanted is out of date, because no dial tries it again.
     pub(super) fn state(self, address: &Address) -> AddressState {
         if address.is_healthy() && self.use_now(address) {
             AddressState::Healthy

@@ -1,5 +1,4 @@
-//! One endpoint: its addresses and its connections. It outlives reloads, so that what is known of it
-//! is not lost.
+//! One endpoint: its addresses and its connections. It outlives reloads, so that its state is not lost.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -21,14 +20,14 @@ pub struct Endpoint {
     name: Arc<str>,
     addresses: Addresses,
     unresolved: ArcSwapOption<Unresolved>,
-    /// The connections of this relay, to addresses that have left included.
+    /// The connections of this relay, including those to addresses that it no longer has.
     connections: AtomicU32,
     stats: Arc<EndpointStats>,
     stale: Notify,
 }
 
 impl Endpoint {
-    /// An endpoint of which nothing is known, shown by `stats` from now on. An address is dialled as it
+    /// An endpoint without a known state, which `stats` shows from now on. An address is dialled as it
     /// is; a name has no address until control has resolved it. `now` is the origin of its clock.
     pub fn new(target: Target, stats: Arc<EndpointStats>, now: Instant) -> Arc<Self> {
         let (first, unresolved) = match &target {
@@ -54,7 +53,7 @@ impl Endpoint {
         })
     }
 
-    /// What routes.toml says.
+    /// The endpoint as written in routes.toml.
     pub const fn target(&self) -> &Target {
         &self.target
     }
@@ -70,7 +69,7 @@ impl Endpoint {
         self.addresses.current()
     }
 
-    /// The addresses with what is known of each, in the order of the resolver.
+    /// The addresses with their states, in the order of the resolver.
     pub fn states(&self) -> Vec<(Arc<Address>, AddressState)> {
         let addresses = self.addresses();
         let families = Families::of(&addresses);
@@ -84,7 +83,7 @@ impl Endpoint {
         &self.stats
     }
 
-    /// Takes new addresses from control, each of them once. What is known of those that stay is kept.
+    /// Takes new addresses from control, each of them once. Those that stay keep their state.
     /// Attempts and connections to others go on.
     pub fn set_addresses(&self, addresses: &[SocketAddr]) {
         self.addresses.set(addresses);
@@ -98,14 +97,14 @@ impl Endpoint {
         self.unresolved.load_full()
     }
 
-    /// Takes from control why it has no address. It is to be told before its last one goes.
+    /// Stores why it has no address. Control calls this before it removes the last address.
     pub fn set_unresolved(&self, why: Unresolved) {
         self.unresolved.store(Some(Arc::new(why)));
     }
 
     /// Notes that a dial of an address failed for a reason on the endpoint's side: the address goes last
-    /// for a while, and control is asked for fresh ones. Not for a want of local ports or descriptors,
-    /// which says nothing of the endpoint.
+    /// for a while, and control looks the name up again. Do not call it if this machine had no local port or
+    /// descriptor left, which says nothing about the endpoint.
     pub fn failed(&self, address: &Address, now: Instant) {
         address.failed(now);
         self.stale.notify_one();
@@ -128,7 +127,7 @@ impl Endpoint {
         }
     }
 
-    /// The connections of this relay to the endpoint, dials under way included.
+    /// The connections of this relay to the endpoint, and its dials in progress.
     pub fn connections(&self) -> u32 {
         self.connections.load(Ordering::Relaxed)
     }
@@ -148,11 +147,11 @@ impl Endpoint {
 /// Why an endpoint has no address that can be dialled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unresolved {
-    /// The kind of it.
+    /// The kind of reason.
     pub reason: ResolveFailure,
     /// The address that must not be dialled, if that is the reason.
     pub address: Option<SocketAddr>,
-    /// What the resolver said, if that is the reason.
+    /// The error of the resolver, if that is the reason.
     pub error: Option<Arc<str>>,
 }
 

@@ -46,10 +46,10 @@ impl Pool {
     /// those whose last dial failed, soonest end of penalty first. Health orders the candidates, it
     /// never forbids one.
     ///
-    /// An address whose penalty is over comes first for one client at a time, the others still find it
-    /// last. With `source_hash` that client is one of the address's own.
+    /// An address whose penalty is over comes first for one client at a time, and last for all others. With
+    /// `source_hash` that client is one that the hash gives to this address.
     ///
-    /// Empty if no endpoint has an address.
+    /// The list is empty if no endpoint has an address.
     pub fn candidates(&self, client: IpAddr, now: Instant) -> Vec<Candidate> {
         let count = self.endpoints.iter().map(|it| it.addresses().len()).sum();
         let mut candidates = Vec::with_capacity(count);
@@ -92,7 +92,7 @@ impl Pool {
         candidates.sort_unstable_by_key(|candidate| (candidate.turn, candidate.rank));
         let in_use = candidates.partition_point(|candidate| candidate.turn == Turn::InUse);
         if self.balance == Balance::RoundRobin && in_use > 0 {
-            // Turning only those shares the load of a failed one among all of them.
+            // Only addresses in use take turns, so that they share the load of a failed one equally.
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
             candidates.split_at_mut(in_use).0.rotate_left(turn % in_use);
         }
@@ -128,22 +128,22 @@ impl Pool {
     }
 }
 
-/// The place of an endpoint for a client, where the balance chooses the endpoint first, and that of an
+/// The place of an endpoint for a client, if the balance chooses the endpoint first, and the place of an
 /// address.
 type Rank = (u64, u64);
 
-/// When an address comes, in this order.
+/// The groups of addresses, in the order in which they are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Turn {
-    /// It is in health and of the family in use.
+    /// It is healthy, and of the family in use.
     InUse,
-    /// It is in health and of the other family.
+    /// It is healthy, and of the other family.
     Standby,
     /// Its last dial failed.
     Failed {
-        /// Until then it goes last, in ms.
+        /// Milliseconds for which it is still ranked last.
         penalty: u64,
-        /// New connections would not take it if it were in health.
+        /// Whether new connections would not use it even if it were healthy.
         unwanted: bool,
     },
 }
@@ -168,7 +168,7 @@ impl Turn {
 pub struct Candidate {
     /// The endpoint, to count the connection.
     pub endpoint: Arc<Endpoint>,
-    /// The address, to be dialled and told the result.
+    /// The address to dial, and to store the result in.
     pub address: Arc<Address>,
     trial: Option<Trial>,
     turn: Turn,
@@ -176,8 +176,8 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Whether the address failed lately and this client is the one that tries it again: it may well
-    /// fail, so the next candidate should not wait for its time limit.
+    /// Whether the address failed lately and this client tries it again. It may well fail, so do not wait for its
+    /// time limit before you dial the next candidate.
     pub const fn on_trial(&self) -> bool {
         self.trial.is_some()
     }

@@ -1,4 +1,4 @@
-//! What routes.toml says of an endpoint and of the choice among several.
+//! An endpoint and the choice among several, as routes.toml has them.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -28,8 +28,8 @@ impl fmt::Display for Target {
     }
 }
 
-/// Whether an address is that of no endpoint, written in routes.toml or an answer of DNS: the
-/// unspecified one (Linux takes it as loopback, and a DNS sink answers with it), multicast and
+/// Whether an address cannot be that of an endpoint, in routes.toml or in an answer of DNS: the
+/// unspecified one (Linux treats it as loopback, and a DNS sink answers with it), multicast and
 /// broadcast. An IPv4-mapped address is judged by the IPv4 address in it.
 pub const fn is_forbidden(address: IpAddr) -> bool {
     let address = address.to_canonical();

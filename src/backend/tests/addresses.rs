@@ -218,7 +218,7 @@ fn a_family_that_failed_is_tried_again_where_it_would_be_used() {
             trial[0].address.succeeded();
             drop(trial);
 
-            // What would only stand by is left alone.
+            // An address that would only be on standby gets no trial.
             fixture.fail_address(V4[0], 20.0);
             let candidates = candidates(30.0);
             assert_eq!(shown(&candidates), [V6[0], V4[0]]);
@@ -240,7 +240,7 @@ fn a_family_that_is_not_in_use_is_shown_as_standby_also_after_a_failure() {
         AddressState::Failed,
     ];
     fixture.fail_address(V4[0], 0.0);
-    // Nobody would try it again, so that it would be shown as failed for ever.
+    // No dial would try it again, so otherwise it would be shown as failed for ever.
     assert_eq!(states(), [healthy, standby]);
     fixture.fail_address(V6[0], 0.0);
     assert_eq!(states(), [failed, failed]);
