@@ -178,7 +178,7 @@ impl<'a> Relay<'a> {
         broken.next()
     }
 
-    /// What went wrong on the leg of a side, unless its peer reset it.
+    /// Says what went wrong on the leg of a side, unless its peer reset it.
     fn given_up(&self, side: Side, broken: Broken) -> Option<Box<str>> {
         if broken.is_reset() {
             return None;

@@ -13,7 +13,7 @@ use crate::control::socket::{self, Answered};
 pub(super) struct Chosen {
     pub(super) settings: Settings,
     pub(super) origin: Origin,
-    /// What the reader should know about the choice.
+    /// A note for the reader about the choice.
     pub(super) note: Option<String>,
 }
 

@@ -36,7 +36,7 @@ pub(super) struct Explanation<'e> {
     pub(super) refused: Option<Refused>,
 }
 
-/// What the hello asks for. Bytes that a client sent are escaped.
+/// The requests of the hello. Bytes that a client sent are escaped.
 #[derive(Debug, Serialize)]
 pub(super) struct Hello {
     pub(super) server_name: Option<String>,

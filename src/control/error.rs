@@ -19,7 +19,7 @@ pub enum StartError {
         listener: Arc<str>,
         /// The address.
         address: SocketAddr,
-        /// What to do.
+        /// Says what to do about it.
         remedy: &'static str,
         /// The error.
         source: io::Error,
@@ -29,7 +29,7 @@ pub enum StartError {
     Admin {
         /// The address.
         address: SocketAddr,
-        /// What to do.
+        /// Says what to do about it.
         remedy: &'static str,
         /// The error.
         source: io::Error,
@@ -54,7 +54,7 @@ pub enum StartError {
     System {
         /// The step that failed.
         step: &'static str,
-        /// What to do.
+        /// Says what to do about it.
         remedy: &'static str,
         /// The error.
         source: io::Error,

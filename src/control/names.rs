@@ -29,7 +29,7 @@ use told::{Told, warn_of_excluded};
 
 /// Look-ups at once.
 const LOOKUPS: usize = 8;
-/// What the first connections may wait for.
+/// Longest time that the first connections wait for names.
 pub(super) const FIRST_PASS: Duration = Duration::from_secs(1);
 
 /// The background tasks that keep the addresses of endpoints fresh; dropping it ends them. Every
@@ -105,7 +105,7 @@ impl Names {
                     self.resolver.share(known, &bearers);
                     let same = is_same(known, &bearers);
                     *known = bearers;
-                    // What was our own address may be somebody else's now.
+                    // An address that was our own may belong to another machine now.
                     !same || own_changed
                 });
                 continue;

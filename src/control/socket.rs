@@ -85,7 +85,7 @@ pub struct TakenOver {
     pub sockets: Vec<OwnedFd>,
 }
 
-/// What the process that runs with a file has answered.
+/// The answer of the process that runs with a file.
 pub struct Answered {
     /// The process; 0 in another container.
     pub pid: i32,

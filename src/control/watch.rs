@@ -132,7 +132,7 @@ pub(super) fn hash(path: &Path) -> Option<u32> {
 }
 
 /// Whether the file with this name may have changed. portway's own reads cause events, and so does a log in the same
-/// directory each time that it grows. What comes, goes or is renamed may be a link on the way to the file.
+/// directory each time that it grows. A name that is created, removed or renamed may be a link on the way to the file.
 fn may_change(name: Option<&OsStr>, event: &notify::Event) -> bool {
     let is_closed = event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
     if is_closed || matches!(event.kind, EventKind::Modify(ModifyKind::Data(_))) {

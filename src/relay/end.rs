@@ -65,7 +65,7 @@ pub struct End {
     pub outcome: Outcome,
     /// The side that ended it first.
     pub closed_by: ClosedBy,
-    /// What went wrong, in words, if a leg broke without a reset of its peer.
+    /// Says what went wrong, if a leg broke without a reset of its peer.
     pub detail: Option<Box<str>>,
     /// Bytes on their way to a peer that has not acknowledged them: portway's reset has thrown them away, or the peer
     /// was given up.

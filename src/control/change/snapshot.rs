@@ -13,8 +13,8 @@ use crate::routing::Route;
 use crate::snapshot::{AddressId, Backend, Listener, ListenerId, Snapshot};
 
 impl ChangeBuilder {
-    /// The snapshot of these settings. What is known of endpoints that stay, or come back while
-    /// connections to them are open, is kept.
+    /// The snapshot of these settings. Endpoints keep their state if they stay, or if they come back while
+    /// connections to them are open.
     pub(super) fn snapshot(
         &mut self,
         settings: Settings,

@@ -1,4 +1,4 @@
-//! What configurations leave behind that come one after the other.
+//! Series, endpoints and addresses after several changes of the configuration.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -145,7 +145,7 @@ fn a_listener_has_series_of_the_backends_that_its_routes_lead_to_and_of_no_other
         }
         assert!(!has("agents", &format!("b{number}")));
     }
-    // What a route leads to has its counters.
+    // Each backend that a route leads to has its counters.
     for (listener, backends) in change
         .snapshot
         .listeners

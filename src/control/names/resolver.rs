@@ -1,4 +1,4 @@
-//! What all names share: the look-up, its limit, our own addresses.
+//! The state that all names share: the look-up, its limit, our own addresses.
 
 use std::collections::HashSet;
 use std::io;
@@ -21,7 +21,7 @@ pub(super) async fn system_lookup(host: Box<str>) -> io::Result<Vec<SocketAddr>>
     Ok(tokio::net::lookup_host((&*host, 0)).await?.collect())
 }
 
-/// What all names share.
+/// The state that all names share.
 pub(super) struct Resolver {
     pub(super) lookup: Lookup,
     pub(super) permits: Semaphore,

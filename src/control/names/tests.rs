@@ -207,7 +207,7 @@ async fn names_that_hang_delay_no_other_for_long_and_hold_one_look_up_each() {
     // 20 hanging ones before it, 8 at once, 5 s each.
     seconds(11).await;
     assert_eq!(addresses(&good), ["192.0.2.1:1"]);
-    // From then on they are waited for without standing in the way.
+    // From then on the wait for them does not delay other names.
     dns.set("good.test", &["192.0.2.2"]);
     seconds(31).await;
     assert_eq!(addresses(&good), ["192.0.2.2:1"]);
@@ -362,7 +362,7 @@ async fn an_answer_that_is_not_the_address_of_a_server_is_not_dialled() {
     names.first_pass().await;
     assert_eq!(addresses(&endpoints[0]), [""; 0]);
     assert_eq!(addresses(&endpoints[1]), ["192.0.2.1:443"]);
-    // What DNS says later holds, and soon.
+    // The next answer of DNS applies, and soon.
     dns.set("sink.test", &["192.0.2.2"]);
     seconds(3).await;
     assert_eq!(addresses(&endpoints[0]), ["192.0.2.2:443"]);
@@ -403,7 +403,7 @@ async fn each_change_is_told_once() {
     assert_eq!(told.lines().count(), 6, "{told}");
 }
 
-/// What is logged while the future runs, line by line.
+/// The lines that are logged while the future runs.
 async fn told(run: impl Future<Output = ()>) -> Vec<String> {
     let told = tempfile::NamedTempFile::new().unwrap();
     let guard = tracing::subscriber::set_default(
@@ -450,7 +450,7 @@ async fn a_fault_that_lasts_is_told_each_minute_with_what_stays_in_use() {
     assert_eq!(about(" since="), lines.len(), "{lines:#?}");
 }
 
-/// What the page says of look-ups: those that failed as `unresolved`, `loop` and `forbidden`, and whether
+/// The look-ups on the page of metrics: those that failed as `unresolved`, `loop` and `forbidden`, and whether
 /// one has succeeded.
 fn look_ups(registry: &Registry, endpoint: &Endpoint) -> ([u64; 3], bool) {
     let page = registry.render();

@@ -1,4 +1,4 @@
-//! What the program log says of names: a fault at once, and again once a minute while it lasts.
+//! Logs faults of names: each at once, and again once a minute while it lasts.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;

@@ -239,7 +239,7 @@ pub struct Successor {
     writing: OwnedWriteHalf,
     /// The page that is being made for it.
     making: Option<JoinHandle<Bytes>>,
-    /// What it has not read yet of the page.
+    /// The part of the page that it has not read yet.
     page: Bytes,
 }
 
@@ -254,7 +254,7 @@ async fn made(making: &mut Option<JoinHandle<Bytes>>) -> Bytes {
     page
 }
 
-/// What a successor says.
+/// The words of a successor.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::control) enum Word {
     /// It has closed this address.

@@ -27,7 +27,7 @@ const CONNECTIONS: usize = 8;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
 const LONGEST_REQUEST: u64 = 64;
 const ENDING: &str = "portway is ending";
-/// What the other process may take from the sockets to its first accept.
+/// Longest time that the other process may take from getting the sockets to its first accept.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest time that the predecessor may take to leave the control socket.
 const YIELD_TIMEOUT: Duration = Duration::from_secs(30);
