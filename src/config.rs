@@ -1,7 +1,7 @@
 //! routes.toml: the file, its faults, and the settings that the program runs on.
 //!
-//! The file has two shapes: the tree that `toml` makes, of which [`keys`] says what may be in it, and
-//! [`Settings`], in which everything is checked and every default filled in. Statements that cannot be read, unknown
+//! The file has two shapes: the tree that `toml` makes, whose keys [`keys`] defines, and [`Settings`], in
+//! which everything is checked and every default is filled in. Statements that cannot be read, unknown
 //! keys, faults of type and of meaning are collected and reported all at once.
 
 use std::borrow::Cow;
@@ -36,10 +36,10 @@ use lost::Lost;
 pub use place::place_of;
 pub use schema::schema;
 
-/// The largest routes.toml, in bytes: a device or a log given by mistake must not fill the memory.
+/// The largest routes.toml, in bytes, so that a device or a log given by mistake does not fill the memory.
 const MAX_FILE: u64 = 1 << 20;
 
-/// What is read of a larger file, in bytes: what `control` hashes to watch it, so that both know it by one hash.
+/// Bytes that are read of a larger file. `control` hashes as many to watch the file, so both get the same hash.
 pub const MOST_READ: u64 = 1 << 21;
 
 /// A checked routes.toml.
@@ -65,10 +65,10 @@ pub struct Settings {
     pub routes: routing::Table,
 }
 
-/// `[limits]` as far as they bound the drain.
+/// The part of `[limits]` that bounds the drain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Drain {
-    /// From the signal, readiness gone, to the close of the listeners.
+    /// From the signal, which ends readiness, to the close of the listeners.
     pub delay: Duration,
     /// From the close of the listeners to the end of the last connection.
     pub timeout: Duration,
@@ -100,27 +100,27 @@ pub struct Backend {
     pub relay: relay::Rules,
 }
 
-/// A routes.toml that is fine.
+/// A routes.toml without an error.
 #[derive(Debug)]
 pub struct Loaded {
-    /// What the program runs on.
+    /// The settings that the program runs on.
     pub settings: Settings,
-    /// What is allowed and probably not meant; `check --strict` makes errors of them.
+    /// Statements that are allowed and probably not meant; `check --strict` makes errors of them.
     pub warnings: Faults,
-    /// What it was made of.
+    /// The text that the settings were made from.
     pub source: Source,
 }
 
-/// What settings were made of.
+/// The text that settings were made from.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     /// The text of the file.
     pub text: Arc<str>,
-    /// CRC-32 of the text: the same wherever the same file is in force.
+    /// CRC-32 of the text. It is equal on all instances that run with the same file.
     pub hash: u32,
 }
 
-/// Reads and checks a file, or a pipe that ends within 3 s. Asks no DNS and opens no socket.
+/// Reads and checks a file, or a pipe that ends within 3 s. It does not use DNS and does not open a socket.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
     parse(&read(path)?, &path.display().to_string())
 }
@@ -198,13 +198,14 @@ pub fn read(path: &Path) -> Result<String, Faults> {
     })
 }
 
-/// A name as people write it, as a hello has it: in A-labels. Or what is wrong with it, and what to write.
+/// Converts a name as people write it to A-labels, as a hello contains it. The error says what is wrong with it,
+/// and what to write.
 pub fn a_labels(name: &str) -> Result<Cow<'_, str>, String> {
     let ascii = values::to_ascii("", name);
     ascii.map_err(|wrong| format!("{}: {}", wrong.message, wrong.help))
 }
 
-/// Checks the text of a file that the user knows as `file_name`.
+/// Checks the text of a file. Faults call the file `file_name`.
 pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     let one = |fault| Faults::one(file_name, text, fault);
     if let Some(fault) = extent::fault(text) {

@@ -1,4 +1,4 @@
-//! What README, ARCHITECTURE and the pages of `docs` state: names, links, defaults, dependencies.
+//! The facts that README, ARCHITECTURE and the pages of `docs` state: names, links, defaults, dependencies.
 //! Tables that belong to one module (metrics, outcomes, log fields, keys) are tested beside it.
 
 #![expect(
@@ -199,7 +199,7 @@ fn packaged() -> BTreeMap<PathBuf, PathBuf> {
     let assets: Vec<(String, String, String)> = assets.try_into().unwrap();
     let mut files = BTreeMap::new();
     for (from, to, _mode) in assets {
-        // What is made when the package is built is not there yet.
+        // Files that the build of the package makes do not exist yet.
         if from.starts_with("target/") {
             continue;
         }

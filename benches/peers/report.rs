@@ -59,7 +59,7 @@ fn json(results: &Results) -> io::Result<String> {
         ..results.clone()
     })?
     else {
-        return Err(io::Error::other("the results are no JSON object"));
+        return Err(io::Error::other("the results are not a JSON object"));
     };
     let lines = fields
         .into_iter()

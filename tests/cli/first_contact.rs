@@ -1,4 +1,4 @@
-//! What somebody types who does not know portway yet.
+//! Commands that a new user types who does not know portway yet.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -61,7 +61,7 @@ fn a_file_is_named_by_an_argument_an_option_or_the_environment() {
         "check --config other.toml",
         "explain fleet.example.com -c other.toml",
     ] {
-        // What is typed wins.
+        // The argument wins over the environment.
         for config in ["", "missing.toml"] {
             let output = portway_with(here, config, line);
             assert!(output.status.success(), "{line}: {output:?}");
@@ -128,7 +128,7 @@ fn lines(stream: impl Read) -> impl Iterator<Item = String> {
     lines.map(|line| line.trim_end().to_owned())
 }
 
-/// Sends what is no hello to the address that a line of the program log names.
+/// Sends bytes that are not a hello to the address that a line of the program log names.
 fn refused_at(line: &str) {
     let (_, address) = line.split_once("127.0.0.1:").unwrap();
     let end = address.find(|c: char| !c.is_ascii_digit());

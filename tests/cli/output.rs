@@ -26,7 +26,7 @@ fn documented(heading: &str) -> BTreeSet<String> {
     names.map(str::to_owned).collect()
 }
 
-/// What a command writes, which must have ended with this status.
+/// The object that a command writes; it must exit with this status.
 fn object(directory: &Path, line: &str, status: i32) -> Value {
     let output = portway(directory, &format!("{line} --output json"));
     assert_eq!(output.status.code(), Some(status), "{line}: {output:?}");

@@ -1,4 +1,4 @@
-//! What operators write wrong, one mistake in each file: the message has the place, what is wrong, and what to write.
+//! Mistakes of operators, one in each file: the message has the place, what is wrong, and what to write.
 
 use portway::config;
 
@@ -13,7 +13,7 @@ const ENDPOINT: &str = "endpoints = [\"es-1.internal:9200\"]";
 const NAME: &str = "server_names = [\"fleet.example.com\"]";
 const BACKEND: &str = "backend = \"fleet\"";
 
-/// What TOML cannot read.
+/// Statements that TOML cannot read.
 const SYNTAX: &[Mistake] = &[
     ("list_not_closed", BIND, "bind = [\"[::]:443\""),
     (
@@ -179,7 +179,7 @@ const SYNTAX: &[Mistake] = &[
     ),
 ];
 
-/// What TOML can read and portway cannot take.
+/// Statements that TOML can read and portway cannot accept.
 const MEANING: &[Mistake] = &[
     (
         "endpoint_that_is_a_url",
@@ -436,7 +436,7 @@ fn a_mistake_hides_no_other_one_and_makes_none() {
     }
 }
 
-/// What is told of a file without the columns.
+/// The faults of a file, without the columns.
 fn without_columns(text: &str) -> Vec<String> {
     let faults = config::parse(text, "routes.toml").unwrap_err();
     let without = |line: String| {

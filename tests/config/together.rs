@@ -6,8 +6,8 @@ use portway::config;
 
 use super::FINE;
 
-/// Faults and warnings of every kind: what is added to a file that is fine, behind its first header where it
-/// begins with a key, and what is told of it.
+/// Faults and warnings of every kind: the lines that are added to a correct file (after its first header if they
+/// begin with a key), and the faults that they cause.
 const ALL: &[(&str, &[&str])] = &[
     ("bind = [\"127.0.0.1:4\"", &["error listeners.syntax.bind"]),
     (
@@ -89,7 +89,7 @@ const ALL: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// The kind and the key of all that is told of a file.
+/// The kind and the key of every fault of a file.
 fn told(text: &str) -> BTreeSet<String> {
     let faults = config::parse(text, "routes.toml");
     let faults = faults.map_or_else(|faults| faults, |loaded| loaded.warnings);
@@ -142,7 +142,7 @@ fn all_faults_together_are_all_told() {
     assert_eq!(told(&file(&parts)), expected(&keys));
 }
 
-/// What nobody can be sure of beside another fault.
+/// A warning is left out if another fault makes it uncertain.
 #[test]
 fn a_backend_is_not_called_unused_while_it_is_unknown_where_a_route_leads() {
     let unused = "[backends.spare]\nendpoints = [\"a:1\"]\n";

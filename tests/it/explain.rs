@@ -53,7 +53,7 @@ fn explain_tells_of_the_configuration_in_force_where_the_file_differs() {
     );
     let note = explained_now["note"].as_str().unwrap();
     assert!(note.contains("`portway reload` puts it in force"), "{note}");
-    // People are told the same.
+    // The text for people says the same.
     let told = String::from_utf8(explained(&portway, &["new.example"]).stdout).unwrap();
     let in_force = format!(
         "generation 1, which is in force in process {}",

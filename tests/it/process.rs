@@ -1,4 +1,4 @@
-//! What /proc shows about a process, and the limits of our own process.
+//! The state of a process in /proc, and the limits of our own process.
 
 use std::fs::{self, DirEntry};
 use std::net::{Ipv4Addr, SocketAddr};

@@ -90,7 +90,7 @@ fn f27_a_successor_that_does_not_start_changes_nothing() {
     assert!(portway.reload().status.success());
 }
 
-/// What Kubernetes does in a rollout: a new pod, then SIGTERM to the old one.
+/// Kubernetes does this in a rollout: it starts a new pod, then sends SIGTERM to the old one.
 #[test]
 fn f27_the_first_signal_after_a_takeover_does_not_cut_the_drain() {
     let backend = Backend::echo();

@@ -11,7 +11,7 @@ pub(crate) const NEAR: &str = "10.0.0.1";
 /// The address of the other network on the cable.
 pub(crate) const FAR: &str = "10.0.0.2";
 
-/// Of the third network, and of the second one towards it.
+/// The address at the end of the third network, and that of the hop which leads to it.
 const END: &str = "10.0.1.2";
 const HOP: &str = "10.0.1.1";
 

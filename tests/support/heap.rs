@@ -15,7 +15,7 @@ static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 /// The blocks of the whole process now: often another thread frees a block than the one that allocated it.
 static LIVE: Counts = Counts::new();
-/// What [`grown`] compares. On the heap it would count itself.
+/// The counts that [`grown`] compares. On the heap they would count themselves.
 static BEFORE: Counts = Counts::new();
 static AFTER: Counts = Counts::new();
 

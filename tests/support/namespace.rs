@@ -90,7 +90,7 @@ pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
     });
 }
 
-/// What a test needs of the machine, or none where the machine does not allow it; a panic there if
+/// The thing that a test needs from the machine, or `None` if the machine does not allow it. Then it panics if
 /// `PORTWAY_NAMESPACES=required` is set.
 pub(crate) fn granted<T>(given: Result<T, String>) -> Option<T> {
     match given {

@@ -15,7 +15,7 @@ use super::{Run, Value, WARM_UP, float, percentiles, told};
 use crate::results::Figure;
 
 /// Beside downloads: the number of connections, the bytes of a message, and the period. Each connection sends
-/// one message per period, spread over it. 10,000 messages a second do not keep a relay busy.
+/// one message per period, spread over it. 10,000 messages per second do not keep a relay busy.
 pub(crate) const CONNECTIONS: usize = 1000;
 const SIZE: usize = 100;
 const PERIOD: Duration = Duration::from_millis(100);

@@ -19,7 +19,7 @@ machine, so GB/s, connections/s and p99 are partly a matter of who runs when; fi
 routes, limits, log or metrics. `portway` writes a line for each connection into a file; the peers log nothing.
 `portway-user` is portway without privileges, whose pipes are few. nginx has its default `proxy_buffer_size` of 16 KiB.
 The latency of messages beside downloads counts from when a message was due, not from when it could be sent. A dash
-stands where nothing was measured; (2 of 3) where some rounds failed.
+means that nothing was measured; (2 of 3) means that some rounds failed.
 ";
 
 /// `README.md`.

@@ -141,7 +141,7 @@ fn lost_while_it_is_sent_to(
     given_up(&line, "client_reset")
 }
 
-/// What follows the count in the detail of a client that left packets of this kind unanswered.
+/// The words after the count in the detail of a client that left packets of this kind unanswered.
 fn unanswered<'a>(detail: &'a str, kind: &str) -> &'a str {
     let words = detail.strip_prefix("the client answered none of ").unwrap();
     let (count, words) = words.split_once(' ').unwrap();
@@ -194,7 +194,7 @@ fn a_client_that_is_gone_with_a_closed_window_is_told_by_the_window_probes() {
     });
 }
 
-/// What an operator or a network policy does to the sockets of this machine.
+/// Destroys sockets of this machine, as an operator or a network policy does.
 fn destroy_sockets_to(client: &TcpStream) {
     let port = client.local_addr().unwrap().port();
     shell(&format!(

@@ -16,7 +16,7 @@ type Zone = HashMap<String, Vec<IpAddr>>;
 pub(super) struct Dns {
     zone: Arc<Mutex<Zone>>,
     answering: Option<JoinHandle<()>>,
-    /// What its clients have in /etc.
+    /// The files that its clients have in /etc.
     etc: TempDir,
 }
 
