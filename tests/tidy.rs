@@ -10,6 +10,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+#[path = "tidy/english.rs"]
+mod english;
+
 /// The modules of the library from top to bottom, as ARCHITECTURE.md draws them. A module imports
 /// only those below it.
 const LAYERS: [&str; 17] = [
