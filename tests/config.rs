@@ -263,7 +263,7 @@ fn shown(settings: &Settings) -> String {
 }
 
 #[test]
-fn what_is_left_out_has_the_documented_default() {
+fn a_key_that_is_left_out_has_the_documented_default() {
     let text = include_str!("../routes.toml");
     assert_snapshot(
         "defaults",
@@ -272,7 +272,7 @@ fn what_is_left_out_has_the_documented_default() {
 }
 
 #[test]
-fn what_is_written_arrives_in_the_settings() {
+fn each_value_of_the_file_arrives_in_the_settings() {
     let text = include_str!("config/valid/every_key.toml");
     assert_snapshot(
         "every_key",
@@ -452,7 +452,7 @@ fn an_endpoint_under_a_name_that_clients_use_is_a_warning_of_both_places() {
 }
 
 #[test]
-fn an_endpoint_that_may_well_lead_elsewhere_is_no_warning() {
+fn an_endpoint_that_may_well_lead_elsewhere_causes_no_warning() {
     for (server_name, endpoint) in [
         ("fleet.example.com", "10.0.0.7:443"),
         ("fleet.example.com", "fleet-1.example.com:443"),
@@ -465,7 +465,7 @@ fn an_endpoint_that_may_well_lead_elsewhere_is_no_warning() {
 }
 
 #[test]
-fn a_file_that_is_no_text_is_a_clear_fault() {
+fn a_file_that_is_not_text_is_a_clear_fault() {
     let directory = tempfile::tempdir().unwrap();
     let at = |name: &str| directory.path().join(name);
     fs::write(at("large.toml"), "#".repeat(1 + (1 << 20))).unwrap();

@@ -439,7 +439,7 @@ fn the_examples_have_no_warning_and_listen_where_agents_dial() {
 }
 
 #[test]
-fn what_an_agent_logs_leads_to_outcomes_that_send_it() {
+fn the_log_of_an_agent_leads_to_outcomes_that_send_it() {
     let answers: BTreeMap<String, &str> = (OUTCOMES.lines())
         .filter(|line| line.starts_with("| `"))
         .map(|line| {

@@ -322,7 +322,8 @@ async fn probes_are_answered_beside_connections_that_come_again_and_again() {
 }
 
 #[tokio::test]
-async fn who_asks_a_byte_at_a_time_is_answered_beside_a_thousand_connections_of_another_address() {
+async fn a_client_that_asks_a_byte_at_a_time_is_answered_beside_a_thousand_connections_of_another_address()
+ {
     let admin = start_within(NEVER).await;
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.2:0".parse().unwrap()).unwrap();

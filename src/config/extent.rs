@@ -180,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_let_through_has_no_more_levels_whatever_is_wrong_with_it(
+        fn a_file_that_is_let_through_has_no_more_levels_whatever_is_wrong_with_it(
             pieces in prop::collection::vec(
                 prop::sample::select(vec![
                     "{", "{", "}", "[", "[", "]", "a=", "a.a=", ".a", ".a.a.a", "\n", ",", "=", "1", "'a'", " ",

@@ -206,7 +206,7 @@ async fn told(
 }
 
 #[test]
-fn what_is_known_of_a_live_connection_can_be_told_beside_its_task_and_again() {
+fn the_state_of_a_live_connection_can_be_told_beside_its_task_and_again() {
     local(async {
         let (context, taken) = context();
         let context = Rc::new(context);

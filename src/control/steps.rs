@@ -168,7 +168,7 @@ mod tests {
 
     /// Good content that replaces the file a moment later has not been judged.
     #[test]
-    fn what_was_read_has_the_hash_of_its_own_bytes() {
+    fn content_that_was_read_has_the_hash_of_its_own_bytes() {
         let directory = tempfile::tempdir().unwrap();
         let [file, good] = ["routes.toml", "fine"].map(|name| directory.path().join(name));
         fs::write(&good, include_str!("../../routes.toml")).unwrap();
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_has_no_hash() {
+    fn a_file_that_cannot_be_read_has_no_hash() {
         let directory = tempfile::tempdir().unwrap();
         let missing = directory.path().join("missing.toml");
         for file in [directory.path(), &missing] {

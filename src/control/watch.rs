@@ -164,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_another_file_in_the_directory_grows_by_is_no_change_of_this_one() {
+    fn growth_of_another_file_in_the_directory_is_not_a_change_of_this_one() {
         let may = |kind, file: &str| {
             let event = Event::new(kind).add_path(Path::new("/etc/portway").join(file));
             may_change(Some(OsStr::new("routes.toml")), &event)

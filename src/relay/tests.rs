@@ -350,7 +350,7 @@ fn a_peer_that_is_given_up_behind_its_close_notify_has_closed_in_order() {
 }
 
 #[test]
-fn a_backend_reset_in_the_middle_of_its_answer_is_no_orderly_close() {
+fn a_backend_reset_in_the_middle_of_its_answer_is_not_an_orderly_close() {
     let (ended, seen) = relay(Splicing::Never, |mut client, mut backend| {
         client.write_all(b"request").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
@@ -593,7 +593,7 @@ fn the_clock_of_a_limit_runs_from_the_last_byte_that_was_taken() {
 }
 
 #[test]
-fn what_is_on_its_way_to_a_receiver_that_takes_nothing_stalls() {
+fn bytes_on_their_way_to_a_receiver_that_takes_nothing_stall() {
     let flow = flow();
     flow.add(UP, 100, 100);
     let stuck = on_their_way(UP, 50);
@@ -611,7 +611,7 @@ fn a_flow_that_waits_at_every_review_has_its_options_set_all_the_same() {
 }
 
 #[test]
-fn what_has_come_and_is_not_read_yet_is_no_silence() {
+fn bytes_that_have_arrived_and_are_not_read_yet_are_not_silence() {
     let flow = flow();
     let seen = Seen {
         arrived: true,

@@ -227,7 +227,7 @@ fn a_tie_names_both_routes_and_the_pattern() {
 }
 
 #[test]
-fn routes_that_a_condition_keeps_apart_are_no_ties() {
+fn routes_that_a_condition_keeps_apart_do_not_tie() {
     let r = |name| route(name, &["a.example"]);
     for pair in [
         [on(r("a"), &["x"]), on(r("b"), &["y"])],
@@ -507,7 +507,7 @@ fn crowded_arrival() -> impl Strategy<Value = Arrival> {
 }
 
 #[test]
-fn of_thousands_of_routes_of_one_pattern_only_those_of_the_clients_networks_are_looked_at() {
+fn among_thousands_of_routes_of_one_pattern_only_those_of_the_clients_networks_are_looked_at() {
     let site = |n: u16| {
         let [high, low] = n.to_be_bytes();
         from(route("site", &["**"]), &[&format!("10.0.{high}.{low}/32")])

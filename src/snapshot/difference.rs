@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_of_them_has_is_bound_or_closed() {
+    fn an_address_of_only_one_of_them_is_bound_or_closed() {
         let (kept, closed) = difference(&["[::]:443", "[::]:444"], &["[::]:445", "[::]:443"]);
         assert_eq!((kept, closed), (vec![None, Some(0)], vec![1]));
         assert_eq!(difference(&[], &["[::]:1"]), (vec![None], vec![]));

@@ -123,7 +123,7 @@ fn expected(keys: &[&[&str]]) -> BTreeSet<String> {
 }
 
 #[test]
-fn of_two_faults_neither_hides_the_other() {
+fn two_faults_do_not_hide_each_other() {
     for (one, of_one) in ALL {
         assert_eq!(told(&file(&[one])), expected(&[of_one]), "{one}");
         for (other, of_other) in ALL.iter().filter(|(other, _)| other != one) {

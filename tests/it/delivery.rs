@@ -338,7 +338,7 @@ impl Waiting {
 }
 
 #[test]
-fn what_is_on_its_way_at_the_end_of_a_drain_is_reset_and_told() {
+fn bytes_on_their_way_at_the_end_of_a_drain_are_reset_and_logged() {
     let mut waiting = Waiting::start("drain_timeout = \"3s\"", "");
     waiting.portway.signal(Signal::TERM);
     waiting.cut("drained");

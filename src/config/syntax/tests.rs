@@ -41,7 +41,7 @@ fn a_statement_ends_where_the_next_one_begins_also_if_its_brackets_are_open() {
 }
 
 #[test]
-fn what_is_told_of_a_line_with_odd_spaces_has_its_place() {
+fn faults_of_a_line_with_odd_spaces_have_their_place() {
     let told = |text: &str| {
         let faults = crate::config::parse(text, "routes.toml").map(|loaded| loaded.warnings);
         faults.unwrap_or_else(|faults| faults).render(true)

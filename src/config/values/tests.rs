@@ -17,7 +17,7 @@ fn pattern(text: &str) -> Option<String> {
 }
 
 #[test]
-fn another_case_of_a_letter_is_no_other_name() {
+fn another_case_of_a_letter_is_not_another_name() {
     for (written, meant) in [
         // Cherokee: upper case is what IDNA means.
         ("\u{13a0}\u{13a1}.example", "xn--58dc.example"),

@@ -117,7 +117,7 @@ async fn seconds(seconds: u64) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_very_long_answer_a_bounded_number_of_each_family_is_used() {
+async fn a_very_long_answer_is_used_up_to_a_bounded_number_of_each_family() {
     let (dns, endpoint) = (Dns::default(), named("es.test", 9200));
     let v4 = (0..100).map(|n| format!("192.0.2.{n}"));
     let v6 = (0..100).map(|n| format!("2001:db8::{n:x}"));

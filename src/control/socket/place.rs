@@ -124,7 +124,7 @@ mod tests {
 
     /// This happens if a process is killed, and both its predecessor and its successor come to accept.
     #[test]
-    fn of_several_who_find_the_file_of_one_that_has_ended_one_listens() {
+    fn if_several_find_the_socket_of_a_process_that_has_ended_one_listens() {
         let directory = tempfile::tempdir().unwrap();
         for round in 0..200 {
             let path = directory.path().join(format!("{round}.socket"));

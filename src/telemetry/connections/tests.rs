@@ -142,7 +142,7 @@ fn a_json_line_has_the_fields_in_order() {
 }
 
 #[test]
-fn what_is_absent_is_left_out() {
+fn a_field_without_a_value_is_left_out() {
     let expected = concat!(
         r#"{"time":"2026-01-01T00:00:00.123Z","id":"000000000000002a","config":1,"#,
         r#""client":"192.0.2.7:50123","listener":"agents","duration_ms":1.5,"#,
@@ -205,7 +205,7 @@ fn a_name_cannot_forge_a_line_or_command_a_terminal() {
 }
 
 #[test]
-fn what_a_client_sends_is_bounded() {
+fn text_from_a_client_is_bounded() {
     let name = vec![b'a'; 60_000];
     let mut list = Vec::new();
     for number in 0..200 {

@@ -293,7 +293,7 @@ fn expect_overloaded(portway: &Portway, limit: &str) {
 }
 
 #[test]
-fn b84_a_large_hello_in_segments_of_one_byte_is_no_deadlock() {
+fn b84_a_large_hello_in_segments_of_one_byte_does_not_deadlock() {
     let backend = Backend::digesting();
     let portway = Portway::start(&config(
         &[backend.address()],

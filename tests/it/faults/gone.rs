@@ -163,7 +163,7 @@ fn a_client_that_acknowledges_nothing_is_told_by_the_retransmissions() {
 }
 
 #[test]
-fn what_a_router_reports_about_a_lost_client_is_told() {
+fn the_report_of_a_router_about_a_lost_client_is_logged() {
     beside_a_far_network(|hop| {
         let end = hop.behind_a_hop(1500);
         let client = |portway: &Portway| relayed(&end, portway, NAME);
@@ -204,7 +204,8 @@ fn destroy_sockets_to(client: &TcpStream) {
 }
 
 #[test]
-fn a_socket_that_is_destroyed_on_this_machine_is_no_fault_of_portway_and_no_reset_of_the_client() {
+fn a_socket_that_is_destroyed_on_this_machine_is_neither_a_fault_of_portway_nor_a_reset_of_the_client()
+ {
     beside_a_far_network(|far| {
         let (backend, silent) = (Backend::echo(), Unanswering::new());
         let long = "connect_timeout = \"1h\"\ndial_timeout = \"1h\"";

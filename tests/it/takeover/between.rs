@@ -258,7 +258,7 @@ fn a_predecessor_that_answers_too_late_accepts_again_at_once() {
 }
 
 #[test]
-fn of_two_that_accept_at_the_same_addresses_the_one_with_the_control_socket_goes_on() {
+fn if_two_accept_at_the_same_addresses_the_one_with_the_control_socket_goes_on() {
     let backend = Backend::echo();
     let limits = "drain_delay = \"600s\"\ndrain_timeout = \"365d\"";
     let mut portway = Portway::start(&with_ports(backend.address(), limits));

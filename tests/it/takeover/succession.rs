@@ -62,7 +62,7 @@ impl Connecting {
 }
 
 #[test]
-fn who_has_been_succeeded_accepts_again_if_the_successor_ends_however_it_ends() {
+fn the_old_process_accepts_again_if_the_successor_ends_however_it_ends() {
     for end in [Signal::KILL, Signal::TERM] {
         let backend = Backend::echo();
         let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
@@ -222,7 +222,7 @@ fn a_successor_waits_for_an_address_that_is_busy() {
 
 /// Makes `PORTWAY_TAKEOVERS` attempts with random delays and kills of either process.
 #[test]
-fn somebody_listens_at_every_moment_whoever_is_killed() {
+fn a_process_listens_at_every_moment_whichever_is_killed() {
     in_a_network(try_takeovers);
 }
 

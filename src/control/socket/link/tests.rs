@@ -105,7 +105,7 @@ fn a_predecessor_that_does_not_answer_delays_three_scrapes_and_no_more_until_it_
 }
 
 #[test]
-fn what_is_no_whole_page_is_no_answer_and_the_end_is_noticed_behind_it() {
+fn an_incomplete_page_is_not_an_answer_and_the_end_after_it_is_noticed() {
     local(async {
         let whole = answer(b"a page");
         let prefixes = (0..whole.len()).map(|end| whole[..end].to_vec());

@@ -222,7 +222,7 @@ fn hello_in_one_record_is_borrowed_from_the_peeked_bytes() {
 }
 
 #[test]
-fn scratch_that_is_too_small_is_no_panic() {
+fn scratch_that_is_too_small_does_not_panic() {
     let bytes = Builder::new(NAME)
         .records(&[9])
         .extension(extension::PADDING, [0; 9])

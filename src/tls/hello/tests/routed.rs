@@ -139,7 +139,7 @@ fn b24_hello_without_a_name_or_without_extensions_tells_tls12() {
 }
 
 #[test]
-fn b24_empty_extension_block_is_no_name() {
+fn b24_empty_extension_block_is_not_a_name() {
     let mut body = Builder::new(NAME).without_extensions().body();
     body.extend([0, 0]);
     assert_eq!(
