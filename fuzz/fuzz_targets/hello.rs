@@ -18,7 +18,7 @@ fn holds(early: &Progress<'_>, whole: &Progress<'_>) -> bool {
         (
             Progress::Rejected(Rejection::NotTls(Protocol::Unknown(_))),
             Progress::Rejected(Rejection::NotTls(named)),
-        ) => !matches!(named, Protocol::Http(_) | Protocol::HttpConnect),
+        ) => !matches!(named, Protocol::Http(_) | Protocol::HttpToProxy(_)),
         _ => early == whole,
     }
 }

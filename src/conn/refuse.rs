@@ -22,12 +22,16 @@ const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     This port speaks TLS, not plain HTTP: use a https:// URL.";
 
 /// The answer to a client that uses portway as an HTTP proxy. Go, and so every agent, shows only the words
-/// after the status; curl shows only the status. A 405 needs `Allow` (RFC 9110 section 15.5.6).
+/// after the status. curl shows the status of a CONNECT, and the body of any other answer. A 405 needs `Allow`
+/// (RFC 9110 section 15.5.6).
 const NOT_A_PROXY: &[u8] = b"HTTP/1.1 405 portway is not an HTTP proxy: \
-    remove proxy_url or HTTPS_PROXY from this client's settings\r\n\
+    remove proxy_url, HTTPS_PROXY or HTTP_PROXY from this client's settings\r\n\
     Allow:\r\n\
-    Content-Length: 0\r\n\
-    Connection: close\r\n\r\n";
+    Content-Type: text/plain\r\n\
+    Content-Length: 103\r\n\
+    Connection: close\r\n\r\n\
+    portway is not an HTTP proxy: \
+    remove proxy_url, HTTPS_PROXY or HTTP_PROXY from this client's settings.\n";
 
 /// Bytes and time that a refused client gets to finish what it was sending. Closing with unread
 /// bytes would make the kernel send RST, and the client may then lose the alert.
@@ -178,7 +182,7 @@ impl From<Rejection> for Refusal {
             Rejection::NotTls(protocol) => {
                 let answer = match protocol {
                     Protocol::Http(_) => Answer::UseHttps,
-                    Protocol::HttpConnect => Answer::NotAProxy,
+                    Protocol::HttpToProxy(_) => Answer::NotAProxy,
                     Protocol::Http2
                     | Protocol::ProxyV1
                     | Protocol::ProxyV2

@@ -19,8 +19,8 @@ const HTTP_METHODS: [&str; 9] = [
 pub enum Protocol {
     /// HTTP/1 with this method.
     Http(&'static str),
-    /// HTTP/1 to a proxy (RFC 9110 section 9.3.6).
-    HttpConnect,
+    /// HTTP/1 to a proxy: CONNECT (RFC 9110 section 9.3.6), or this method with a whole URL.
+    HttpToProxy(&'static str),
     /// HTTP/2 with prior knowledge (RFC 9113 section 3.4), as gRPC speaks it.
     Http2,
     /// The PROXY protocol of balancers, in text.
@@ -80,9 +80,12 @@ impl fmt::Display for Protocol {
             Self::Http(method) => {
                 return write!(f, "HTTP {method}: the client's URL must begin with https://");
             }
-            Self::HttpConnect => {
-                "HTTP CONNECT: portway is not an HTTP proxy; remove proxy_url or HTTPS_PROXY from the \
-                 client's settings"
+            Self::HttpToProxy(method) => {
+                return write!(
+                    f,
+                    "HTTP {method} to a proxy: portway is not an HTTP proxy; remove proxy_url, HTTPS_PROXY \
+                     or HTTP_PROXY from the client's settings"
+                );
             }
             Self::Http2 => "HTTP/2 without TLS: the client must use TLS",
             Self::ProxyV1 => "PROXY protocol v1: turn it off at the balancer",
@@ -163,11 +166,7 @@ fn ssl2(peeked: &[u8], header: usize) -> Progress<'static> {
 fn http_or_other(peeked: &[u8]) -> Progress<'static> {
     let mut methods = HTTP_METHODS.iter();
     if let Some(method) = methods.find(|method| peeked.starts_with(method.as_bytes())) {
-        let protocol = match method.trim_end() {
-            "CONNECT" => Protocol::HttpConnect,
-            method => Protocol::Http(method),
-        };
-        return Progress::Rejected(Rejection::NotTls(protocol));
+        return http(method, peeked.get(method.len()));
     }
     let methods = HTTP_METHODS.iter();
     let begun = methods.filter(|method| method.as_bytes().starts_with(peeked));
@@ -175,4 +174,19 @@ fn http_or_other(peeked: &[u8]) -> Progress<'static> {
         Some(total) => Progress::NeedMore { total },
         None => Progress::Rejected(Rejection::NotTls(Protocol::of(peeked))),
     }
+}
+
+/// A request with this method and blank, of whose target the first byte is known. Only a whole URL begins with
+/// a letter, and only a client of a proxy sends one (RFC 9112 section 3.2.2).
+fn http(method: &'static str, target: Option<&u8>) -> Progress<'static> {
+    let protocol = match (method.trim_end(), target) {
+        ("CONNECT", _) => Protocol::HttpToProxy("CONNECT"),
+        (_, None) => {
+            let total = method.len() + 1;
+            return Progress::NeedMore { total };
+        }
+        (method, Some(b'a'..=b'z' | b'A'..=b'Z')) => Protocol::HttpToProxy(method),
+        (method, Some(_)) => Protocol::Http(method),
+    };
+    Progress::Rejected(Rejection::NotTls(protocol))
 }

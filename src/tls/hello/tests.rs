@@ -68,7 +68,7 @@ fn agree(early: &Answer, whole: &Answer) -> bool {
     };
     match (other(early), other(whole)) {
         (Some(Protocol::Unknown(_)), Some(named)) => {
-            !matches!(named, Protocol::Http(_) | Protocol::HttpConnect)
+            !matches!(named, Protocol::Http(_) | Protocol::HttpToProxy(_))
         }
         _ => early == whole,
     }

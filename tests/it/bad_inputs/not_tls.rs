@@ -33,7 +33,11 @@ rejected! {
     b70_a_request_to_a_proxy_is_told_to_remove_the_proxy: [
         b"CONNECT fleet.example:8220 HTTP/1.1\r\nHost: fleet.example:8220\r\n\
           Proxy-Authorization: Basic dXNlcjpwYXNz\r\n\r\n".to_vec(),
-    ] => Http405, "not_tls", "HTTP CONNECT: portway is not an HTTP proxy; remove proxy_url";
+    ] => Http405, "not_tls", "HTTP CONNECT to a proxy: portway is not an HTTP proxy; remove proxy_url";
+    b70_a_whole_url_is_told_to_remove_the_proxy: [
+        b"GET http://es.example:9200/ HTTP/1.1\r\nHost: es.example:9200\r\n\r\n".to_vec(),
+        b"GET HTTP://es.example/ HTTP/1.1\r\nHost: es.example\r\n\r\n".to_vec(),
+    ] => Http405, "not_tls", "HTTP GET to a proxy: portway is not an HTTP proxy; remove proxy_url";
     b71_other_protocols: [
         b"EHLO mail.example\r\n".to_vec(),
         b"\x20\x00\x00\x01\x85\xa6\xff\x01\x00\x00\x00\x01root".to_vec(),

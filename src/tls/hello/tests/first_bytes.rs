@@ -46,10 +46,20 @@ fn b70_http1_requests_are_known_by_their_method() {
         let request = format!("{method} / HTTP/1.1\r\n");
         let http = Rejection::NotTls(Protocol::Http(method));
         assert_eq!(rejection(request.as_bytes()), http);
-        assert_eq!(decided_after(request.as_bytes()), method.len() + 1);
+        assert_eq!(decided_after(request.as_bytes()), method.len() + 2);
+        for url in ["http://es.example:9200/", "HTTPS://es.example"] {
+            let request = format!("{method} {url} HTTP/1.1\r\n");
+            let to_a_proxy = Rejection::NotTls(Protocol::HttpToProxy(method));
+            assert_eq!(rejection(request.as_bytes()), to_a_proxy);
+            assert_eq!(decided_after(request.as_bytes()), method.len() + 2);
+        }
+        let waits = format!("{method} ");
+        assert_eq!(answer(waits.as_bytes()), Answer::NeedMore(method.len() + 2));
     }
+    let whole_server = Rejection::NotTls(Protocol::Http("OPTIONS"));
+    assert_eq!(rejection(b"OPTIONS * HTTP/1.1\r\n"), whole_server);
     let connect = b"CONNECT fleet.example.com:8220 HTTP/1.1\r\n";
-    let to_a_proxy = Rejection::NotTls(Protocol::HttpConnect);
+    let to_a_proxy = Rejection::NotTls(Protocol::HttpToProxy("CONNECT"));
     assert_eq!(rejection(connect), to_a_proxy);
     assert_eq!(decided_after(connect), "CONNECT ".len());
     let long = [b"POST /api HTTP/1.1\r\n\r\n".to_vec(), vec![b'x'; MAX]].concat();
