@@ -38,7 +38,7 @@ use tokio_util::sync::CancellationToken;
 use crate::admin::{self, Stage, State};
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::{Loads, Mailbox};
-use drain::Stops;
+use drain::{Begun, Stops};
 use entering::{Entering, further};
 pub use error::StartError;
 use in_force::InForce;
@@ -116,6 +116,8 @@ struct Control {
     registry: Arc<Registry>,
     state: Arc<State>,
     stops: Stops,
+    /// The drain, while one is under way.
+    drain: Option<Begun>,
     /// The content of the file that was judged last.
     tried: Rc<Cell<Content>>,
     /// Why the last reload failed, so that the retries of `--watch` do not log it each time.
@@ -176,6 +178,7 @@ impl Control {
             registry,
             state: setup.state,
             stops: Stops::new(setup.requested),
+            drain: None,
             tried: Rc::default(),
             failure: None,
         };

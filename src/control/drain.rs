@@ -3,10 +3,14 @@
 
 use std::time::Duration;
 
+use enum_map::EnumMap;
+use humantime::format_duration;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::{Request, Workers};
+use crate::outcome::{Outcome, Reach};
+use crate::telemetry::Registry;
 use crate::worker::{Mailbox, Message};
 
 /// Why portway no longer reloads.
@@ -46,6 +50,39 @@ impl Stops {
     /// Whether two requests to stop have arrived.
     pub(super) const fn is_second(&self) -> bool {
         self.count > 1
+    }
+}
+
+/// A drain that has begun, with the connections that had ended by then.
+pub(super) struct Begun {
+    at: Instant,
+    ended: EnumMap<Outcome, u64>,
+}
+
+impl Begun {
+    pub(super) fn now(registry: &Registry) -> Self {
+        Self {
+            at: Instant::now(),
+            ended: registry.ended(),
+        }
+    }
+
+    /// Logs that the drain has ended, and how its connections have.
+    pub(super) fn tell_end(self, registry: &Registry) {
+        let ended = registry.ended();
+        let since = |outcome| ended[outcome].saturating_sub(self.ended[outcome]);
+        let reset = since(Outcome::Drained);
+        // Not the checks of balancers and the refused clients, of which there may be many.
+        let had_backends = ended.iter().map(|(outcome, _)| outcome);
+        let had_backends = had_backends.filter(|outcome| outcome.reach() != Reach::Never);
+        let others = had_backends.map(since).sum::<u64>() - reset;
+        let millis = u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            took = %format_duration(Duration::from_millis(millis)),
+            reset_by_portway = reset,
+            ended_by_themselves = others,
+            "the drain has ended"
+        );
     }
 }
 

@@ -3,6 +3,7 @@
 use std::mem;
 use std::time::Duration;
 
+use humantime::format_duration;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::drain::{CUT_TIME, CUT_TIME_AT_ONCE, DRAINING, cut, ended, tell};
@@ -80,9 +81,11 @@ impl Control {
             }
         };
         if is_over {
-            tracing::warn!(limit = ?over, "drain_timeout is over: resetting the connections that are left");
+            let limit = format_duration(over);
+            tracing::warn!(%limit, "drain_timeout is over: resetting the connections that are left");
             cut(&self.mailboxes, &mut workers, CUT_TIME).await;
         }
+        self.end_drain();
         Stopped::Drained
     }
 
@@ -203,6 +206,7 @@ impl Control {
     pub(super) async fn stop_at_once(&mut self) -> Stopped {
         tell(&self.mailboxes, || Message::Close);
         cut(&self.mailboxes, &mut self.workers, CUT_TIME_AT_ONCE).await;
+        self.end_drain();
         Stopped::AtOnce
     }
 }

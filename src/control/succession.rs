@@ -7,11 +7,13 @@ use std::process;
 use std::sync::Arc;
 use std::time::Duration;
 
+use humantime::format_duration;
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, interval, sleep_until, timeout};
+use tracing::field::display;
 
-use super::drain::{CUT_TIME, DRAINING, ended, tell};
+use super::drain::{Begun, CUT_TIME, DRAINING, ended, tell};
 use super::entering::{Entering, Kind, Step, refuse};
 use super::socket::{Before, Link, Successor, Word};
 use super::{Control, FIRST, Request, Stopped, TAKING_OVER, Takeover, lost, service};
@@ -90,6 +92,7 @@ impl Control {
             if !self.loads.are_over() && !is_stuck {
                 continue;
             }
+            self.end_drain();
             if is_last || self.may_end(&mut is_told) {
                 break;
             }
@@ -165,7 +168,7 @@ impl Control {
 
     fn cut(&self, limit: Duration) -> bool {
         tracing::warn!(
-            ?limit,
+            limit = %format_duration(limit),
             "drain_timeout is over: resetting the connections that are left"
         );
         tell(&self.mailboxes, || Message::Cut);
@@ -277,8 +280,18 @@ impl Control {
         (self.entering, self.waiting, self.again) = (None, None, None);
         // If the predecessor does not know yet that we accept, it goes on.
         self.given = None;
-        tracing::info!(?delay, ?timeout, "draining");
+        self.drain = Some(Begun::now(&self.registry));
+        // Usually there is no delay.
+        let shown = (!delay.is_zero()).then(|| display(format_duration(delay)));
+        tracing::info!(delay = shown, timeout = %format_duration(timeout), "draining");
         service::stopping(delay + timeout);
+    }
+
+    /// Logs the end of the drain, once.
+    pub(super) fn end_drain(&mut self) {
+        if let Some(drain) = self.drain.take() {
+            drain.tell_end(&self.registry);
+        }
     }
 }
 

@@ -106,6 +106,12 @@ fn f27_the_first_signal_after_a_takeover_does_not_cut_the_drain() {
     });
     held.finish();
     assert_eq!(portway.wait_exit().code(), Some(0));
+    let lines = portway.program.all().into_iter();
+    let mut ends = lines.filter(|line| message(line) == "the drain has ended");
+    let end = ends.next().unwrap();
+    assert_eq!(end["fields"]["ended_by_themselves"], 1, "{end}");
+    assert_eq!(end["fields"]["reset_by_portway"], 0, "{end}");
+    assert_eq!(ends.next(), None);
     drop(next.relayed());
 }
 

@@ -115,9 +115,13 @@ impl Endings {
 
     /// Connections that have ended.
     pub(super) fn ended(&self) -> u64 {
-        let counts = self.counts.values();
-        let counts = counts.map(|ending| ending.count.load(Ordering::Acquire));
-        counts.sum()
+        self.by_outcome().map(|(_, count)| count).sum()
+    }
+
+    /// The same for each outcome.
+    pub(super) fn by_outcome(&self) -> impl Iterator<Item = (Outcome, u64)> {
+        let counts = self.counts.iter();
+        counts.map(|(outcome, ending)| (outcome, ending.count.load(Ordering::Acquire)))
     }
 
     /// Connections that have chosen the backend and have not ended.

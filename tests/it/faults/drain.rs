@@ -6,8 +6,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::{Value, json};
 
-use crate::it::fixture::{NAME, PATIENCE, Portway, config, get, hello, pause, within};
+use crate::it::fixture::{NAME, PATIENCE, Portway, config, get, hello, message, pause, within};
 use crate::it::held::Held;
 use crate::it::peers::{Backend, End, error_within, free, read_to_end};
 use crate::it::process;
@@ -52,6 +53,27 @@ fn f25_a_drain_lets_connections_finish_and_cuts_the_rest_with_a_reset() {
     assert_eq!(status.code(), Some(0), "{status:?}");
     // More than ten a second share a line, so not every connection has its own.
     portway.wait_line(|line| line["outcome"] == "drained");
+    let (first, last) = begin_and_end(&portway);
+    assert_eq!(
+        (&first["delay"], &first["timeout"]),
+        (&json!("2s"), &json!("3s"))
+    );
+    assert_eq!(last["reset_by_portway"], 10, "{last}");
+    assert_eq!(last["ended_by_themselves"], 11, "{last}");
+    let took = last["took"].as_str().unwrap();
+    assert!(
+        humantime::parse_duration(took).unwrap() > Duration::from_millis(4900),
+        "{took}"
+    );
+}
+
+/// The fields of the two lines that a drain has in the program log.
+fn begin_and_end(portway: &Portway) -> (Value, Value) {
+    let fields = |what| {
+        let line = portway.program.wait(PATIENCE, |line| message(line) == what);
+        line["fields"].clone()
+    };
+    (fields("draining"), fields("the drain has ended"))
 }
 
 /// The agents wait for an answer, all silent for longer than two seconds.
@@ -119,6 +141,8 @@ fn f25_with_no_connection_left_a_drain_does_not_wait() {
     drop(portway.relayed());
     portway.signal(Signal::INT);
     assert_eq!(portway.wait_exit().code(), Some(0));
+    let (begun, _) = begin_and_end(&portway);
+    assert!(begun.get("delay").is_none(), "{begun}");
 }
 
 #[test]
@@ -133,6 +157,8 @@ fn f26_a_second_signal_stops_at_once() {
     });
     portway.signal(Signal::TERM);
     assert_eq!(portway.wait_exit().code(), Some(1));
+    let (_, ended) = begin_and_end(&portway);
+    assert_eq!(ended["reset_by_portway"], 1, "{ended}");
 }
 
 #[test]
