@@ -15,7 +15,7 @@ use tracing::info;
 use super::Bearers;
 use super::own;
 use super::resolver::{self, Answer, Resolver};
-use super::told::{Told, warn_of_excluded, warn_of_failure};
+use super::told::{Told, backends, endpoints, warn_of_excluded, warn_of_failure};
 use crate::backend::{Endpoint, Target, Unresolved, is_forbidden};
 use crate::outcome::ResolveFailure;
 
@@ -111,7 +111,9 @@ impl Name {
                 self.publish(&addresses);
                 if let Some(failing) = self.failing.take() {
                     let since = failing.since();
-                    info!(name = %self.host, %since, "the name resolves again");
+                    let bearers = self.endpoints.borrow();
+                    let (backend, endpoint) = (backends(&bearers), endpoints(&bearers));
+                    info!(name = %self.host, backend, endpoint, %since, "the name resolves again");
                 }
             }
             Ok(_) => self.fail(&io::Error::other("the name has no address"), is_late),
@@ -135,7 +137,8 @@ impl Name {
             }
         }
         if let Some(told) = Told::when_due(&mut self.failing) {
-            warn_of_failure(&self.host, error, &kept, told);
+            let bearers = self.endpoints.borrow();
+            warn_of_failure(&self.host, &bearers, (error, &kept), told);
         }
     }
 

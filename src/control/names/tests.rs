@@ -448,6 +448,11 @@ async fn a_fault_that_lasts_is_told_each_minute_with_what_stays_in_use() {
     assert_eq!(about("stay in use"), 3, "{lines:#?}");
     assert_eq!(about("reason=\"loop\""), 4, "{lines:#?}");
     assert_eq!(about(" since="), lines.len(), "{lines:#?}");
+    assert_eq!(about(" backend=\"backend\" "), lines.len(), "{lines:#?}");
+    for (name, count) in [("down.test", 4), ("kept.test", 3)] {
+        let endpoint = format!(" endpoint=\"{name}:443\" ");
+        assert_eq!(about(&endpoint), count, "{lines:#?}");
+    }
 }
 
 /// The look-ups on the page of metrics: those that failed as `unresolved`, `loop` and `forbidden`, and whether

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -14,8 +15,8 @@ use crate::outcome::ResolveFailure;
 
 /// Between two warnings of the same fault.
 const AGAIN: Duration = Duration::from_mins(1);
-/// Addresses that a line names.
-const MOST_ADDRESSES: usize = 8;
+/// Addresses, backends or endpoints that a line names.
+const MOST_NAMED: usize = 8;
 
 /// A fault that was warned of.
 #[derive(Clone, Copy)]
@@ -51,12 +52,20 @@ impl Told {
     }
 }
 
-/// A look-up failed, and the endpoints of the name have `kept` these addresses.
-pub(super) fn warn_of_failure(host: &str, error: &io::Error, kept: &BTreeSet<IpAddr>, told: &Told) {
+/// A look-up failed, and the endpoints of the name, the `bearers`, have `kept` these addresses.
+pub(super) fn warn_of_failure(
+    host: &str,
+    bearers: &[Arc<Endpoint>],
+    (error, kept): (&io::Error, &BTreeSet<IpAddr>),
+    told: &Told,
+) {
     let since = told.since();
+    let (backend, endpoint) = (backends(bearers), endpoints(bearers));
     if kept.is_empty() {
         warn!(
             name = %host,
+            backend,
+            endpoint,
             %error,
             %since,
             "cannot resolve the name of an endpoint, and portway has no address for it; check the name \
@@ -65,6 +74,8 @@ pub(super) fn warn_of_failure(host: &str, error: &io::Error, kept: &BTreeSet<IpA
     } else {
         warn!(
             name = %host,
+            backend,
+            endpoint,
             %error,
             %since,
             addresses = list(kept),
@@ -73,10 +84,20 @@ pub(super) fn warn_of_failure(host: &str, error: &io::Error, kept: &BTreeSet<IpA
     }
 }
 
-fn list(addresses: &BTreeSet<IpAddr>) -> String {
-    let first = addresses.iter().take(MOST_ADDRESSES);
-    let mut list: Vec<String> = first.map(IpAddr::to_string).collect();
-    let more = addresses.len().saturating_sub(MOST_ADDRESSES);
+/// The names of their backends; usually it is one.
+pub(super) fn backends(bearers: &[Arc<Endpoint>]) -> String {
+    list(&bearers.iter().map(|it| it.stats().backend()).collect())
+}
+
+/// The endpoints, as in routes.toml; usually it is one.
+pub(super) fn endpoints(bearers: &[Arc<Endpoint>]) -> String {
+    list(&bearers.iter().map(|it| &**it.name()).collect())
+}
+
+fn list<T: ToString>(all: &BTreeSet<T>) -> String {
+    let first = all.iter().take(MOST_NAMED);
+    let mut list: Vec<String> = first.map(T::to_string).collect();
+    let more = all.len().saturating_sub(MOST_NAMED);
     if more > 0 {
         list.push(format!("{more} more"));
     }
@@ -91,9 +112,10 @@ pub(super) fn warn_of_excluded(
     told: &Told,
 ) {
     let since = told.since();
-    let endpoint = endpoint.name();
+    let (backend, endpoint) = (endpoint.stats().backend(), endpoint.name());
     if reason == ResolveFailure::Loop {
         warn!(
+            backend,
             %endpoint,
             %address,
             reason = reason.name(),
@@ -103,6 +125,7 @@ pub(super) fn warn_of_excluded(
         );
     } else {
         warn!(
+            backend,
             %endpoint,
             %address,
             reason = reason.name(),

@@ -58,6 +58,11 @@ impl EndpointStats {
         }
     }
 
+    /// The name of its backend.
+    pub const fn backend(&self) -> &str {
+        &self.backend
+    }
+
     /// Shows what this endpoint tells, from now on.
     pub fn show(&self, ask: impl Fn() -> EndpointFigures + Send + Sync + 'static) {
         self.ask.store(Some(Arc::new(Box::new(ask))));
