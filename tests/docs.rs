@@ -448,12 +448,22 @@ fn the_log_of_an_agent_leads_to_outcomes_that_send_it() {
         })
         .collect();
     for row in table(README, "| the agent logs | outcome | what to do |") {
-        let error = row[0].trim_matches('`');
+        let quoted_error = quoted(row[0]);
+        let error = quoted_error.first().map_or(row[0], String::as_str);
         let answer = match error.strip_prefix("remote error: tls: ") {
-            Some(alert) => alert.replace(' ', "_"),
+            Some(alert) => {
+                // The number that openssl shows stands behind the name that an agent logs.
+                let (_, number) = row[0].split_once("` (").unwrap();
+                format!(
+                    "{} ({})",
+                    number.trim_end_matches(')'),
+                    alert.replace(' ', "_")
+                )
+            }
             None if error == "EOF" => "FIN".to_owned(),
             None if error == "connection reset by peer" => "RST".to_owned(),
             None if error.starts_with("portway is not an HTTP proxy") => "405".to_owned(),
+            None if error == "400 Bad Request" => "400".to_owned(),
             // No connection has begun.
             None if error == "connection refused" => "nothing".to_owned(),
             None => "what the backend sent".to_owned(),
