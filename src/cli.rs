@@ -16,6 +16,7 @@ use crate::app;
 use crate::telemetry::Format;
 use file::FileArgument;
 
+mod addresses;
 mod check;
 mod configuration;
 mod explain;
@@ -23,6 +24,7 @@ mod explanation;
 mod file;
 mod generate;
 mod healthcheck;
+mod limits;
 mod output;
 mod reload;
 mod report;

@@ -7,6 +7,7 @@ mod entering;
 pub mod error;
 mod in_force;
 pub mod inherited;
+mod known;
 pub mod names;
 mod reload;
 mod request;
@@ -42,6 +43,7 @@ use drain::{Begun, Stops};
 use entering::{Entering, further};
 pub use error::StartError;
 use in_force::InForce;
+pub use known::{KnownAddress, KnownAddresses, Unaddressed};
 use names::Names;
 use reload::{Reload, Settled};
 pub use request::{Configuration, NotReloaded, Reloaded, Request, Requests, Takeover};
@@ -256,6 +258,7 @@ impl Control {
                 Event::Request(Request::Sockets(answer)) => self.give(answer),
                 Event::Request(Request::Reload(asker)) => self.reload(asker),
                 Event::Request(Request::Configuration(asker)) => self.show(asker),
+                Event::Request(Request::Addresses(of, asker)) => self.show_addresses(&of, asker),
                 Event::Settled(Settled { change, askers }) => match change {
                     Ok(change) => self.enter(change, askers),
                     Err(rejected) => self.reject(rejected, askers),
@@ -290,6 +293,12 @@ impl Control {
     fn show(&self, asker: oneshot::Sender<Configuration>) {
         // The process that asked may be gone.
         drop(asker.send(self.in_force.configuration.clone()));
+    }
+
+    /// Tells what is known of the addresses of a backend.
+    fn show_addresses(&self, backend: &str, asker: oneshot::Sender<KnownAddresses>) {
+        // The same.
+        drop(asker.send(self.in_force.addresses(backend)));
     }
 
     /// Leaves the control socket to another process.

@@ -36,6 +36,7 @@ impl EarlyRequests {
                     // No other process can reach this one yet.
                     Some(
                         Request::Configuration(_)
+                        | Request::Addresses(..)
                         | Request::Sockets(_)
                         | Request::TakenOver(_)
                         | Request::Succeeds(_),

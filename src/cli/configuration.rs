@@ -5,9 +5,13 @@ use std::path::Path;
 
 use serde::Serialize;
 
+use super::addresses::Process;
 use crate::config::{self, Faults, Settings};
 use crate::control::Configuration;
 use crate::control::socket::{self, Answered};
+
+const UNREADABLE: &str = "this is the file; the running portway has another version, and this version cannot \
+                          read the configuration that it has in force";
 
 /// The configuration that is explained.
 pub(super) struct Chosen {
@@ -15,6 +19,8 @@ pub(super) struct Chosen {
     pub(super) origin: Origin,
     /// A note for the reader about the choice.
     pub(super) note: Option<String>,
+    /// The process that knows the addresses.
+    pub(super) process: Process,
 }
 
 #[derive(Debug, Serialize)]
@@ -31,46 +37,48 @@ pub(super) fn choose(path: &Path) -> Result<Chosen, Faults> {
     let name = path.display().to_string();
     let file = config::read(path).and_then(|text| config::parse(&text, &name));
     let text = file.as_ref().ok().map(|loaded| &*loaded.source.text);
-    let (running, mut note) = match socket::configuration(path) {
-        Ok(running) => (running, None),
-        Err(error) => (None, Some(unknown(&error))),
+    let (running, mut note, mut process) = match socket::configuration(path) {
+        Ok(None) => (None, None, Process::Nobody),
+        Ok(Some(running)) => {
+            let (generation, pid) = (running.0.generation, running.1.pid);
+            (Some(running), None, Process::With { generation, pid })
+        }
+        Err(error) => {
+            let why = "it could not be asked".to_owned();
+            (None, Some(unknown(&error)), Process::Other(why))
+        }
     };
     let differs = |(running, _): &(Configuration, Answered)| text != Some(&*running.text);
     if let Some((running, answered)) = running.filter(differs) {
-        match config::parse(&running.text, &name) {
-            Ok(loaded) => {
-                let Answered { pid, user, .. } = answered;
-                let told = match file {
-                    Ok(_) => format!("{name} differs: `portway reload` puts it in force"),
-                    Err(_) => format!("{name} has faults: `portway check` shows them"),
-                };
-                return Ok(Chosen {
-                    settings: loaded.settings,
-                    origin: Origin::Running {
-                        generation: running.generation,
-                        pid,
-                    },
-                    // So root can see whether it is the right process.
-                    note: Some(if answered.is_of_another_user() {
-                        format!("{told}; the process belongs to user {user}")
-                    } else {
-                        told
-                    }),
-                });
-            }
-            Err(_) => {
-                note = Some(
-                    "this is the file; the running portway has another version, and this version cannot \
-                     read the configuration that it has in force"
-                        .to_owned(),
-                );
-            }
+        if let Ok(loaded) = config::parse(&running.text, &name) {
+            let Answered { pid, user, .. } = answered;
+            let told = match file {
+                Ok(_) => format!("{name} differs: `portway reload` puts it in force"),
+                Err(_) => format!("{name} has faults: `portway check` shows them"),
+            };
+            return Ok(Chosen {
+                settings: loaded.settings,
+                origin: Origin::Running {
+                    generation: running.generation,
+                    pid,
+                },
+                // So root can see whether it is the right process.
+                note: Some(if answered.is_of_another_user() {
+                    format!("{told}; the process belongs to user {user}")
+                } else {
+                    told
+                }),
+                process,
+            });
         }
+        note = Some(UNREADABLE.to_owned());
+        process = Process::Other("it has another configuration in force".to_owned());
     }
     file.map(|loaded| Chosen {
         settings: loaded.settings,
         origin: Origin::File,
         note,
+        process,
     })
 }
 

@@ -73,6 +73,7 @@ impl Explain {
             settings,
             origin,
             note,
+            process,
         } = match configuration::choose(&path) {
             Ok(chosen) => chosen,
             Err(faults) => return self.output.faults(&path, &faults),
@@ -111,6 +112,9 @@ impl Explain {
                 explanation.note.get_or_insert(assumed);
             }
             explanation.refused = Some(Refused::new(&refusal, nearest));
+        }
+        if let Some(taken) = &mut explanation.taken {
+            taken.addresses = Some(process.addresses(&path, taken));
         }
         if self.output.is_json() {
             json(&explanation)?;

@@ -5,8 +5,10 @@ use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
+use super::addresses::Addresses;
 use super::configuration::Origin;
-use crate::config::{Backend, Settings};
+use super::limits::{self, Limit};
+use crate::config::Settings;
 use crate::conn::Refusal;
 use crate::outcome::Outcome;
 use crate::routing::{Candidate, Consideration, Pattern, Route, Unmet};
@@ -58,9 +60,13 @@ pub(super) struct Taken<'e> {
     pub(super) pattern: Option<String>,
     pub(super) backend: &'e str,
     pub(super) endpoints: Vec<String>,
-    /// Each limit with its key.
+    /// None before the running portway was asked.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub(super) addresses: Option<Addresses>,
     #[serde(serialize_with = "as_object")]
-    pub(super) limits: Vec<(&'static str, String)>,
+    pub(super) limits: Vec<Limit>,
+    /// The keys of limits that are at their default.
+    pub(super) defaults: Vec<&'static str>,
 }
 
 /// A route that the connection does not take.
@@ -138,12 +144,16 @@ impl<'e> Explanation<'e> {
         if let Some((route, candidate)) = taken.first()
             && let Some(backend) = settings.backends.get(route.backend)
         {
+            let limits = limits::limits(settings, backend);
+            let defaults = limits.iter().filter(|limit| limit.is_default);
             self.taken = Some(Taken {
                 route: &route.name,
                 pattern: candidate.precedence.pattern.map(ToString::to_string),
                 backend: &backend.name,
                 endpoints: backend.endpoints.iter().map(ToString::to_string).collect(),
-                limits: limits(settings, backend),
+                addresses: None,
+                defaults: defaults.map(|limit| limit.key).collect(),
+                limits,
             });
         }
         for (route, candidate) in passed_over {
@@ -188,25 +198,6 @@ fn names(route: &Route) -> String {
     )
 }
 
-fn limits(settings: &Settings, backend: &Backend) -> Vec<(&'static str, String)> {
-    let times = [
-        ("client_hello_timeout", settings.hello.timeout),
-        ("connect_timeout", backend.dial.connect_timeout),
-        ("dial_timeout", backend.dial.dial_timeout),
-        ("idle_timeout", backend.relay.idle_timeout),
-        ("half_close_timeout", backend.relay.half_close_timeout),
-        ("stall_timeout", backend.relay.stall_timeout),
-        ("keepalive", backend.relay.leg.keepalive),
-    ];
-    let sizes = [
-        ("max_unsent", u64::from(backend.relay.leg.max_unsent)),
-        ("max_client_hello", settings.hello.max_size as u64),
-    ];
-    let times = times.map(|(key, time)| (key, humantime::format_duration(time).to_string()));
-    let sizes = sizes.map(|(key, size)| (key, format!("{size} bytes")));
-    times.into_iter().chain(sizes).collect()
-}
-
 fn reason(route: &Route, candidate: &Candidate<'_>) -> (Reason, String) {
     match candidate.unmet {
         Some(Unmet::Listener) => (
@@ -228,8 +219,8 @@ fn reason(route: &Route, candidate: &Candidate<'_>) -> (Reason, String) {
     }
 }
 
-fn as_object<S: Serializer>(pairs: &[(&str, String)], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_map(pairs.iter().map(|(key, value)| (key, value)))
+fn as_object<S: Serializer>(limits: &[Limit], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(limits.iter().map(|limit| (limit.key, &limit.value)))
 }
 
 /// The meaning of an outcome before the dial.

@@ -2,8 +2,10 @@
 
 use std::fmt::{self, Display};
 
+use super::addresses::{self, Addresses};
 use super::configuration::Origin;
 use super::explanation::{Explanation, Hello, PassedOver, Reason, Refused, Taken};
+use super::limits::Limit;
 use crate::telemetry::list;
 
 /// The most routes shown whose names match and that were passed over; the rest are counted.
@@ -80,11 +82,36 @@ impl Lines {
         let pattern = taken.pattern.as_deref().unwrap_or("no server name");
         self.line("route", &format!("{} ({pattern})", taken.route));
         self.line("backend", taken.backend);
+        self.endpoints(taken);
+        let mut table = "";
+        for limit in &taken.limits {
+            if limit.table != table {
+                table = &limit.table;
+                self.line("limit", &format!("[{table}]"));
+            }
+            let default = if limit.is_default { " # default" } else { "" };
+            let Limit { key, value, .. } = limit;
+            self.line("limit", &format!("{key} = {value:?}{default}"));
+        }
+    }
+
+    /// The endpoints, with the addresses below each of them.
+    fn endpoints(&mut self, taken: &Taken<'_>) {
+        let lines = taken.addresses.as_ref().map(addresses::lines);
+        let lines = lines.unwrap_or_default();
         for endpoint in &taken.endpoints {
             self.line("endpoint", endpoint);
+            for line in lines.get(endpoint.as_str()).into_iter().flatten() {
+                self.line("endpoint", &format!("  {line}"));
+            }
         }
-        for (key, limit) in &taken.limits {
-            self.line("limit", &format!("{key} {limit}"));
+        match &taken.addresses {
+            Some(Addresses::Known {
+                not_shown: more @ 1..,
+                ..
+            }) => self.line("endpoint", &format!("{more} more addresses")),
+            Some(Addresses::Unknown { why }) => self.line("addresses", why),
+            Some(Addresses::Known { .. }) | None => {}
         }
     }
 

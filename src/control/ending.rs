@@ -181,6 +181,7 @@ impl Control {
                 Some(Request::Reload(Some(asker))) => refuse(asker, DRAINING),
                 Some(Request::Reload(None)) => tracing::warn!("{DRAINING}"),
                 Some(Request::Configuration(asker)) => self.show(asker),
+                Some(Request::Addresses(of, asker)) => self.show_addresses(&of, asker),
                 Some(Request::Sockets(answer)) => self.hand_over(answer),
                 Some(Request::TakenOver(successor)) => {
                     tracing::info!("a successor has taken the listeners over");

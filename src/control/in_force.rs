@@ -8,8 +8,10 @@ use socket2::Socket;
 use tokio::sync::mpsc;
 
 use super::change::{Change, OpenAddress};
+use super::known::KnownAddresses;
 use super::request::Configuration;
 use crate::config::Drain;
+use crate::snapshot::Snapshot;
 use crate::worker::{Mailbox, Message};
 
 /// The addresses that are listened at, the limits of the drain, and the file that all of it is from.
@@ -17,6 +19,8 @@ pub(super) struct InForce {
     bound: Vec<OpenAddress>,
     pub(super) drain: Drain,
     pub(super) configuration: Configuration,
+    /// The snapshot of the workers; `None` before the first change.
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 impl InForce {
@@ -26,7 +30,16 @@ impl InForce {
             bound: Vec::new(),
             drain,
             configuration: Configuration::default(),
+            snapshot: None,
         }
+    }
+
+    /// The addresses of a backend, with their state.
+    pub(super) fn addresses(&self, backend: &str) -> KnownAddresses {
+        let snapshot = self.snapshot.as_deref();
+        snapshot.map_or_else(KnownAddresses::default, |snapshot| {
+            KnownAddresses::of(snapshot, backend)
+        })
     }
 
     /// All listening sockets.
@@ -63,6 +76,7 @@ impl InForce {
             generation: snapshot.generation,
             text: source.text,
         };
+        self.snapshot = Some(Arc::clone(&snapshot));
         // A socket closes when its worker has served its queue, so nobody else may hold it.
         let gone = self
             .bound

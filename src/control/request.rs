@@ -6,6 +6,7 @@ use socket2::Socket;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
+use super::known::KnownAddresses;
 use super::socket::{Link, Successor};
 
 /// A request to control.
@@ -17,6 +18,8 @@ pub enum Request {
     Reload(Option<oneshot::Sender<Reloaded>>),
     /// Tell which configuration is in force.
     Configuration(oneshot::Sender<Configuration>),
+    /// Tell what is known of the addresses of this backend.
+    Addresses(String, oneshot::Sender<KnownAddresses>),
     /// A successor wants the listening sockets. It gets no answer while another one has them.
     Sockets(oneshot::Sender<Takeover>),
     /// A successor accepts at the sockets now: drain, and leave new connections to it at once. `None` if

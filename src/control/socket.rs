@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::process::geteuid;
 
-use super::Configuration;
+use super::{Configuration, KnownAddresses};
 use crate::net;
 
 mod link;
@@ -29,6 +29,9 @@ const RELOAD: &str = "reload";
 /// The request for the configuration in force. The answer is [`FINE`] on a line of its own, the generation on
 /// another, and the text of the file.
 const CONFIGURATION: &str = "configuration";
+/// The request for the addresses of a backend, whose name follows. The answer is [`FINE`] on a line of its own, and
+/// a [`KnownAddresses`] as JSON.
+const ADDRESSES: &str = "addresses ";
 /// The request for the listening sockets, of the same user only. They follow, then [`END`]. Once the
 /// successor accepts at them it says [`READY`], and when it receives [`YOURS`] it has the control
 /// socket too. Without that, the one that gets the control socket goes on, and the other one does not.
@@ -45,11 +48,11 @@ const YOURS: u8 = b'y';
 const SOCKETS_TIMEOUT: Duration = Duration::from_secs(5);
 /// A reload looks names up, for a second at most.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
-/// The configuration is at hand.
+/// The configuration and the addresses are at hand.
 const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(3);
 /// Longest answer in bytes: the faults of one file, or its text.
 const LONGEST_ANSWER: u64 = 4 << 20;
-/// Characters of an answer that is not the configuration in force, of which people read the reason.
+/// Characters of an answer that is not what was asked for, of which people read the reason.
 const LONGEST_REFUSAL: usize = 1000;
 
 /// Before the generation in the answer to a reload that succeeded.
@@ -110,6 +113,12 @@ impl Answered {
         self.user != geteuid().as_raw()
     }
 
+    /// The error for an answer that is not what was asked for.
+    fn refusal(&self) -> io::Error {
+        let text: String = self.printable().chars().take(LONGEST_REFUSAL).collect();
+        io::Error::other(text.trim_end().to_owned())
+    }
+
     /// The generation that a reload has brought.
     pub fn generation(&self) -> Option<u64> {
         self.text.strip_prefix(RELOADED)?.trim_end().parse().ok()
@@ -132,12 +141,24 @@ pub fn configuration(file: &Path) -> io::Result<Option<(Configuration, Answered)
         .filter(|_| answered.status == FINE);
     let read = parts.and_then(|(generation, text)| Some((generation.parse().ok()?, text)));
     let Some((generation, text)) = read else {
-        let text: String = answered.printable().chars().take(LONGEST_REFUSAL).collect();
-        return Err(io::Error::other(text.trim_end().to_owned()));
+        return Err(answered.refusal());
     };
     // The end of the answer is not part of the file.
     let text = text.strip_suffix('\n').unwrap_or(text).into();
     Ok(Some((Configuration { generation, text }, answered)))
+}
+
+/// Asks the process that runs with this file for the addresses of a backend. None if there is no such process.
+pub fn addresses(file: &Path, backend: &str) -> io::Result<Option<(KnownAddresses, Answered)>> {
+    let request = format!("{ADDRESSES}{backend}");
+    let Some(answered) = ask(file, &request, CONFIGURATION_TIMEOUT)? else {
+        return Ok(None);
+    };
+    if answered.status != FINE {
+        return Err(answered.refusal());
+    }
+    let known = serde_json::from_str(&answered.text).map_err(io::Error::other)?;
+    Ok(Some((known, answered)))
 }
 
 fn ask(file: &Path, request: &str, limit: Duration) -> io::Result<Option<Answered>> {

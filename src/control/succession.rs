@@ -140,6 +140,7 @@ impl Control {
             Request::Reload(Some(asker)) => refuse(asker, SUCCEEDED),
             Request::Reload(None) => tracing::warn!("{SUCCEEDED}"),
             Request::Configuration(asker) => self.show(asker),
+            Request::Addresses(of, asker) => self.show_addresses(&of, asker),
             Request::Sockets(_) | Request::TakenOver(_) | Request::Succeeds(_) => {}
         }
         false

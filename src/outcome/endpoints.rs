@@ -1,13 +1,27 @@
 //! The closed lists of endpoints: the states of their addresses, and why one has none.
 
 use enum_map::Enum;
+use serde::{Deserialize, Serialize};
 use strum::{IntoStaticStr, VariantArray};
 
 use super::DialFailure;
 
 /// The state of an address of an endpoint.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Enum,
+    IntoStaticStr,
+    VariantArray,
+    Serialize,
+    Deserialize,
+)]
 #[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum AddressState {
     /// Healthy, and of the family that new connections use.
     Healthy,
@@ -25,8 +39,21 @@ impl AddressState {
 }
 
 /// Why an endpoint has no address that can be dialled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    Enum,
+    IntoStaticStr,
+    VariantArray,
+    Serialize,
+    Deserialize,
+)]
 #[strum(serialize_all = "snake_case")]
+#[serde(rename_all = "snake_case")]
 pub enum ResolveFailure {
     /// Its name has not been resolved, or has no address.
     Unresolved,

@@ -160,8 +160,15 @@ fn explain_tells_programs_what_it_tells_people() {
     );
 
     let mut seen = fields([&taken, &hello, &none, &missed, &invalid, &unicode, &denied]);
+    let why = taken["addresses_unknown"].as_str().unwrap();
+    assert!(why.contains("no running portway uses this file"), "{why}");
+    let defaults = taken["defaults"].to_string();
+    assert!(defaults.contains("\"keepalive\""), "{defaults}");
+    assert_eq!(taken["limits"]["max_client_hello"], "64KiB");
     // Those of a running portway.
-    seen.extend(set("generation pid note"));
+    seen.extend(set(
+        "generation pid note addresses unresolved addresses_not_shown",
+    ));
     assert_eq!(seen, documented("### explain"));
 }
 

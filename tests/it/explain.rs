@@ -96,7 +96,46 @@ fn a_running_portway_that_does_not_answer_leaves_explain_with_the_file() {
     assert_eq!(explained["configuration"], "file");
     let note = explained["note"].as_str().unwrap();
     assert!(note.contains("has not answered within"), "{note}");
+    let why = explained["addresses_unknown"].as_str().unwrap();
+    assert!(why.contains("it could not be asked"), "{why}");
+    assert_eq!(explained.get("addresses"), None);
     portway.signal(Signal::CONT);
+}
+
+#[test]
+fn explain_lists_the_addresses_and_connections_of_each_endpoint() {
+    let (up, free) = (Backend::echo(), Backend::echo());
+    let toml = config(&[up.address(), free.address()], "", "");
+    let portway = Portway::start(&toml);
+    has_control_socket(&portway);
+    let mut client: TcpStream = connect(portway.address("agents"));
+    let hello = Builder::new("fleet.example").build();
+    client.write_all(&hello).unwrap();
+    client.read_exact(&mut hello.clone()).unwrap();
+    // The same, whether the file is in force or only the older one.
+    for text in [toml.clone(), format!("{toml}# changed\n")] {
+        portway.write(&text);
+        let known = explain(&portway, "fleet.example");
+        let addresses = known["addresses"].as_array().unwrap();
+        let open = addresses.iter().map(|known| &known["connections"]);
+        let mut open: Vec<u64> = open.map(|count| count.as_u64().unwrap()).collect();
+        open.sort_unstable();
+        assert_eq!(open, [0, 1], "{known}");
+        for (backend, known) in [&up, &free].iter().zip(addresses) {
+            let address = backend.address().to_string();
+            assert_eq!(
+                (&known["endpoint"], &known["address"], &known["state"]),
+                (&(*address).into(), &(*address).into(), &"healthy".into())
+            );
+        }
+        assert_eq!(known["addresses_not_shown"], 0);
+        assert_eq!(known.get("addresses_unknown"), None);
+        let told = explained(&portway, &["fleet.example", "--listener", "agents"]).stdout;
+        let told = String::from_utf8(told).unwrap();
+        assert!(told.contains(": healthy, 1 connection\n"), "{told}");
+        assert!(told.contains(": healthy, 0 connections\n"), "{told}");
+    }
+    drop(client);
 }
 
 /// A successor has the control socket, so what is explained is what new connections take.

@@ -7,10 +7,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
-use super::fixture::{PATIENCE, Portway, config, hello, message, pause, route, within};
+use super::fixture::{PATIENCE, PORTWAY, Portway, config, hello, message, pause, route, within};
 use super::namespace::in_a_network;
 use super::peers::{Backend, End, read_to_end};
 use dns::Dns;
@@ -89,6 +89,23 @@ fn states(portway: &Portway, endpoint: &str) -> [u64; 3] {
         let labels = format!("backend=\"fleet\",endpoint=\"{endpoint}\",state=\"{state}\"");
         metrics.count(&format!("portway_endpoint_addresses{{{labels}}}"))
     })
+}
+
+/// The answer of `portway explain` for the name in the hello of these tests, as JSON.
+fn explain(portway: &Portway) -> Value {
+    let output = explained(portway, &["--output", "json"]);
+    serde_json::from_str(&output).unwrap_or_else(|_| panic!("{output}"))
+}
+
+/// The same for people, or as the arguments say.
+fn explained(portway: &Portway, arguments: &[&str]) -> String {
+    within(PATIENCE, "it has the control socket", || {
+        (portway.count("portway_control_socket_available") == 1).then_some(())
+    });
+    let mut command = Command::new(PORTWAY);
+    command.args(["explain", "fleet.example", "--listener", "agents"]);
+    command.args(arguments).arg("--config").arg(portway.file());
+    String::from_utf8(command.output().unwrap().stdout).unwrap()
 }
 
 #[test]
@@ -198,6 +215,25 @@ fn an_address_that_is_dead_fails_no_client_and_is_used_again_when_it_is_up() {
         let counts = accepted(&backends);
         assert_eq!(counts, [20; 3], "{} clients", clients.len());
         assert_eq!(states(&portway, "fleet.test:8220"), [3, 0, 1]);
+        let told = explained(&portway, &[]);
+        for line in [
+            "endpoint     fleet.test:8220\n",
+            "  127.0.0.2:8220: healthy, 20 connections\n",
+            "  127.0.0.5:8220: failed, 0 connections\n",
+        ] {
+            assert!(told.contains(line), "{told}");
+        }
+        let known = explain(&portway);
+        let address = |address: &str| {
+            let mut all = known["addresses"].as_array().unwrap().iter();
+            all.find(|known| known["address"] == address).unwrap()
+        };
+        let failed = json!({
+            "endpoint": "fleet.test:8220", "address": "127.0.0.5:8220", "state": "failed", "connections": 0
+        });
+        assert_eq!(address("127.0.0.5:8220"), &failed);
+        assert_eq!(address("127.0.0.4:8220")["connections"], 20);
+        assert_eq!(known["addresses"].as_array().unwrap().len(), 4);
         let failures = portway.metrics();
         let failures = failures.sum("portway_dial_failures_total", &[("reason", "refused")]);
         assert!((1.0..10.0).contains(&failures), "{failures} attempts");
@@ -263,6 +299,14 @@ fn a_name_that_does_not_resolve_says_so_until_it_does() {
             message(line).contains("has no address") && fields["error"] == error
         };
         portway.program.wait(PATIENCE, warns);
+        let told = explained(&portway, &[]);
+        assert!(told.contains(&format!("  unresolved: {error}\n")), "{told}");
+        let known = explain(&portway);
+        assert_eq!(known["addresses"], json!([]), "{known}");
+        let unresolved = json!([
+            { "endpoint": "fleet.test:8220", "reason": "unresolved", "error": error }
+        ]);
+        assert_eq!(known["unresolved"], unresolved);
         let labels = "backend=\"fleet\",endpoint=\"fleet.test:8220\"";
         let resolved = format!("portway_endpoint_resolved_timestamp_seconds{{{labels}}}");
         let failures = format!("portway_resolve_failures_total{{{labels},reason=\"unresolved\"}}");
@@ -291,6 +335,12 @@ fn an_endpoint_that_leads_back_or_nowhere_says_so_in_the_line_of_its_client() {
             assert_eq!(attempt["endpoint"], "fleet.test:8220", "{attempt}");
             assert_eq!(attempt["reason"], reason, "{attempt}");
             assert_eq!(attempt["address"], format!("{address}:8220"), "{attempt}");
+            let unresolved = &explain(&portway)["unresolved"][0];
+            assert_eq!(unresolved["reason"], reason, "{unresolved}");
+            assert_eq!(unresolved["address"], format!("{address}:8220"));
+            let told = explained(&portway, &[]);
+            let line = format!("  {reason}: {address}:8220 is ");
+            assert!(told.contains(&line), "{told}");
             let failures = portway.metrics();
             let failures = failures.sum("portway_resolve_failures_total", &[("reason", reason)]);
             assert!(failures > 0.5, "{failures}");

@@ -14,8 +14,8 @@ use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 
 use super::{
-    BAD_CONFIGURATION, CONFIGURATION, END, FAILED, FINE, Giver, Link, READY, RELOAD, RELOADED,
-    SOCKETS, Successor, TAKE_OVER, YOURS,
+    ADDRESSES, BAD_CONFIGURATION, CONFIGURATION, END, FAILED, FINE, Giver, Link, READY, RELOAD,
+    RELOADED, SOCKETS, Successor, TAKE_OVER, YOURS,
 };
 use crate::control::{Configuration, NotReloaded, Request, Requests, Takeover};
 use crate::net;
@@ -25,7 +25,7 @@ use crate::telemetry::Registry;
 const CONNECTIONS: usize = 8;
 /// Longest time from accept to the whole request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-const LONGEST_REQUEST: u64 = 64;
+const LONGEST_REQUEST: u64 = 128;
 const ENDING: &str = "portway is ending";
 /// Longest time that the other process may take from getting the sockets to its first accept.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
@@ -175,13 +175,17 @@ async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<Rea
     match request.as_str() {
         RELOAD => reload(&mut stream, &requests).await,
         CONFIGURATION => tell_configuration(&mut stream, &requests).await,
+        _ if request.starts_with(ADDRESSES) => {
+            let backend = request.strip_prefix(ADDRESSES).unwrap_or_default();
+            tell_addresses(&mut stream, backend, &requests).await
+        }
         TAKE_OVER if user == own => return hand_over(stream, &requests).await,
         TAKE_OVER => say(&mut stream, FAILED, "only portway's own user may ask that").await,
         _ => {
             say(
                 &mut stream,
                 FAILED,
-                "known requests: reload, configuration, takeover",
+                "known requests: reload, configuration, addresses, takeover",
             )
             .await
         }
@@ -216,6 +220,19 @@ async fn tell_configuration(
         Ok(Configuration { generation, text }) => {
             say(stream, FINE, &format!("{generation}\n{text}")).await
         }
+        Err(_) => say(stream, FAILED, ENDING).await,
+    }
+}
+
+async fn tell_addresses(
+    stream: &mut BufReader<UnixStream>,
+    backend: &str,
+    requests: &Requests,
+) -> io::Result<()> {
+    let (answer, addresses) = oneshot::channel();
+    drop(requests.send(Request::Addresses(backend.to_owned(), answer)));
+    match addresses.await {
+        Ok(addresses) => say(stream, FINE, &serde_json::to_string(&addresses)?).await,
         Err(_) => say(stream, FAILED, ENDING).await,
     }
 }
