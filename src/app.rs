@@ -204,14 +204,17 @@ fn begin_to_load(file: PathBuf) -> Result<oneshot::Receiver<Result<Loaded, Fault
 
 /// Logs why the relay did not start.
 fn failed(error: &StartError, file: &Path) -> ExitCode {
-    let cause = std::error::Error::source(error).map(ToString::to_string);
-    tracing::error!(cause, "{}", error.in_file(file));
-    if let Some(pid) = socket::running(file) {
+    let running = (error.taken_address()).and_then(|it| Some((it, socket::running(file)?)));
+    if let Some((address, pid)) = running {
         tracing::error!(
             pid,
-            "portway runs already with this file: `portway reload` lets it read the file \
-             again, `portway run --takeover` replaces it"
+            %address,
+            "a portway already runs with this file: `portway reload` makes it read the file again, and `portway \
+             run --takeover` replaces it"
         );
+    } else {
+        let cause = std::error::Error::source(error).map(ToString::to_string);
+        tracing::error!(cause, "{}", error.in_file(file));
     }
     ExitCode::FAILURE
 }

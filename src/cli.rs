@@ -127,8 +127,9 @@ Examples:
   portway healthcheck
   portway healthcheck /etc/portway/routes.toml --ready
 
-healthcheck queries the address in admin.bind, with a timeout of 2 s. It ignores faults elsewhere in \
-the file.
+healthcheck queries the address that admin.bind has in the file, or its default, 127.0.0.1:9355, with a \
+timeout of 2 s. It ignores faults elsewhere in the file. It cannot tell which file the portway at that \
+address runs with, so another portway there passes too.
 
 Exit status: 0 healthy; 1 unhealthy or unreachable.")]
     Healthcheck(healthcheck::Healthcheck),

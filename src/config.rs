@@ -33,7 +33,7 @@ mod values;
 use faults::Found;
 pub use faults::{Faults, ToldFault};
 use lost::Lost;
-pub use place::place_of;
+pub use place::{Place, place_of};
 pub use schema::schema;
 
 /// The largest routes.toml, in bytes, so that a device or a log given by mistake does not fill the memory.
@@ -125,9 +125,18 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
     parse(&read(path)?, &path.display().to_string())
 }
 
-/// The address of the admin pages in the file; `None` is off. Faults elsewhere are ignored, so a portway
-/// that still runs on the last good file can be probed.
-pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
+/// Where the admin pages are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admin {
+    /// `None` is off.
+    pub address: Option<SocketAddr>,
+    /// The line of `admin.bind` in the file; `None` if the file does not have the key.
+    pub line: Option<usize>,
+}
+
+/// The address of the admin pages in the file. Faults elsewhere are ignored, so a portway that still runs on the
+/// last good file can be probed.
+pub fn admin(path: &Path) -> Result<Admin, Faults> {
     let name = path.display().to_string();
     let text = read(path)?;
     extent::fault(&text).map_or(Ok(()), |fault| Err(Faults::one(&name, &text, fault)))?;
@@ -140,9 +149,10 @@ pub fn admin(path: &Path) -> Result<Option<SocketAddr>, Faults> {
     unknown::take_unknown(tree, &mut lost);
     types::take_wrong(tree, &mut lost);
     let mut notes = notes::Notes::new(tree, lost);
-    let admin = build::admin(&mut notes);
+    let address = build::admin(&mut notes);
     if notes.faults.is_empty() {
-        Ok(admin)
+        let line = place::line_of_admin(&text, tree);
+        Ok(Admin { address, line })
     } else {
         Err(Faults::new(&name, &text, [notes.faults, Found::default()]))
     }

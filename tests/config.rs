@@ -487,9 +487,15 @@ fn the_admin_address_can_be_read_whatever_is_wrong_elsewhere() {
     let path = directory.path().join("routes.toml");
     let admin = |text: &str| {
         fs::write(&path, text).unwrap();
-        config::admin(&path).map_err(|faults| faults.lines().collect::<Vec<_>>())
+        let admin = config::admin(&path);
+        admin.map_err(|faults| faults.lines().collect::<Vec<_>>())
     };
-    let address = Some("127.0.0.1:7".parse().unwrap());
+    let at = |line| {
+        Ok(config::Admin {
+            address: Some("127.0.0.1:7".parse().unwrap()),
+            line: Some(line),
+        })
+    };
     let section = "[admin]\nbind = \"127.0.0.1:7\"\n";
     // More faults than are shown.
     let many = format!("[limits]\n{}", "max_connections = =\n".repeat(200));
@@ -502,14 +508,10 @@ fn the_admin_address_can_be_read_whatever_is_wrong_elsewhere() {
     ] {
         assert_eq!(
             admin(&format!("{broken}{section}")),
-            Ok(address),
+            at(broken.lines().count() + 2),
             "{broken}"
         );
-        assert_eq!(
-            admin(&format!("{section}{broken}")),
-            Ok(address),
-            "{broken}"
-        );
+        assert_eq!(admin(&format!("{section}{broken}")), at(2), "{broken}");
         for wrong in ["[admin]\nbind = 127.0.0.1:7\n", "[admin\nbind = false\n"] {
             let faults = admin(&format!("{broken}{wrong}")).unwrap_err();
             assert!(
@@ -517,6 +519,11 @@ fn the_admin_address_can_be_read_whatever_is_wrong_elsewhere() {
                 "{faults:?}"
             );
         }
+        let default = admin(&format!("{broken}[admin]\nexposed = true\n")).unwrap();
+        assert_eq!(
+            (default.line, default.address.unwrap().port()),
+            (None, 9355)
+        );
     }
 }
 

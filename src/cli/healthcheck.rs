@@ -3,6 +3,7 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use super::file::FileArgument;
 use super::output::{Output, colours, json};
-use crate::config::{self, keys};
+use crate::config::{self, Admin, keys};
 
 /// Time for connecting, and for the whole answer.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -37,26 +38,48 @@ struct Health<'h> {
     page: &'static str,
     healthy: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
+    address: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_from: Option<&'h str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'h str>,
+}
+
+/// The address to query.
+struct Asked {
+    address: SocketAddr,
+    /// Where it is from: the place in the file, or that it is the default.
+    from: String,
 }
 
 impl Healthcheck {
     pub(super) fn run(&self) -> io::Result<ExitCode> {
         let file = self.file.path();
         let is_json = self.output.is_json();
-        let said = match config::admin(&file) {
-            Ok(bound) => self.ask(bound).map_err(|message| (message, "error: ")),
-            Err(faults) => Err((faults.render(colours() && !is_json), "")),
+        let page = self.page();
+        let asked = match config::admin(&file) {
+            Ok(admin) => asked(&file, admin).map_err(|message| format!("error: {message}")),
+            Err(faults) => Err(faults.render(colours() && !is_json)),
+        };
+        let said = match &asked {
+            Ok(asked) => ask(asked, page).map_err(|message| format!("error: {message}")),
+            Err(text) => Err(text.clone()),
         };
         if is_json {
+            let error = said.as_ref().err();
+            let asked = asked.as_ref().ok();
             json(&Health {
                 file: file.display().to_string(),
-                page: self.page(),
+                page,
                 healthy: said.is_ok(),
-                error: said.as_ref().err().map(|(text, _)| &**text),
+                address: asked.map(|asked| asked.address),
+                address_from: asked.map(|asked| &*asked.from),
+                error: error.map(|text| text.trim_start_matches("error: ")),
             })?;
-        } else if let Err((text, prefix)) = &said {
-            writeln!(io::stderr(), "{prefix}{text}")?;
+        } else if let Err(text) = &said {
+            writeln!(io::stderr(), "{text}")?;
+        } else if let Ok(Asked { address, from }) = &asked {
+            writeln!(io::stdout(), "{page} at {address} says 200 ({from})")?;
         }
         Ok(match said {
             Ok(()) => ExitCode::SUCCESS,
@@ -67,38 +90,45 @@ impl Healthcheck {
     const fn page(&self) -> &'static str {
         if self.ready { "/readyz" } else { "/livez" }
     }
+}
 
-    fn ask(&self, bound: Option<SocketAddr>) -> Result<(), String> {
-        let page = self.page();
-        let address = match bound {
-            Some(bound) if bound.port() != 0 => reachable(bound),
-            Some(_) => {
-                return Err("admin.bind has port 0, so its port is unknown: write a port".into());
-            }
-            None => {
-                let address = keys::default_of(&["admin", "bind"]);
-                let remedy = format!("write an address, such as {address}");
-                return Err(format!("admin.bind is off, so nobody answers: {remedy}"));
-            }
-        };
-        let answer = get(address, page).map_err(|error| {
-            let kind = error.kind();
-            if kind == ErrorKind::WouldBlock || kind == ErrorKind::TimedOut {
-                format!("{address} has not answered within {} s", LIMIT.as_secs())
-            } else if kind == ErrorKind::ConnectionRefused {
-                format!("nobody listens at {address}: does portway run with this file?")
-            } else {
-                format!("cannot query {address}: {error}")
-            }
-        })?;
-        match read(&answer) {
-            Some((200, _)) => Ok(()),
-            Some((status, reasons)) => {
-                let said = format!("{page} says {status}\n{reasons}");
-                Err(said.trim_end().to_owned())
-            }
-            None => Err(format!("what answers at {address} is not portway")),
+fn asked(file: &Path, Admin { address, line }: Admin) -> Result<Asked, String> {
+    match address {
+        Some(bound) if bound.port() != 0 => Ok(Asked {
+            address: reachable(bound),
+            from: line.map_or_else(
+                || "the default of admin.bind".to_owned(),
+                |line| format!("admin.bind in {}:{line}", file.display()),
+            ),
+        }),
+        Some(_) => Err("admin.bind has port 0, so its port is unknown: write a port".into()),
+        None => {
+            let address = keys::default_of(&["admin", "bind"]);
+            let remedy = format!("write an address, such as {address}");
+            Err(format!("admin.bind is off, so nobody answers: {remedy}"))
         }
+    }
+}
+
+fn ask(Asked { address, from }: &Asked, page: &str) -> Result<(), String> {
+    let answer = get(*address, page).map_err(|error| {
+        let kind = error.kind();
+        if kind == ErrorKind::WouldBlock || kind == ErrorKind::TimedOut {
+            let seconds = LIMIT.as_secs();
+            format!("{address} ({from}) has not answered within {seconds} s")
+        } else if kind == ErrorKind::ConnectionRefused {
+            format!("nobody listens at {address} ({from}): does portway run with this file?")
+        } else {
+            format!("cannot query {address} ({from}): {error}")
+        }
+    })?;
+    match read(&answer) {
+        Some((200, _)) => Ok(()),
+        Some((status, reasons)) => {
+            let said = format!("{page} at {address} says {status} ({from})\n{reasons}");
+            Err(said.trim_end().to_owned())
+        }
+        None => Err(format!("what answers at {address} ({from}) is not portway")),
     }
 }
 

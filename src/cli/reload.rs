@@ -8,7 +8,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::file::FileArgument;
-use super::output::{Output, json};
+use super::output::{Output, colours, json};
+use crate::config::{self, Faults, ToldFault};
 use crate::control::socket::{self, Answered};
 
 const NOBODY: &str =
@@ -32,6 +33,15 @@ struct Reloaded<'r> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
     message: &'r str,
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    warnings: Option<Warnings<'r>>,
+}
+
+/// The warnings of the configuration that has come into force.
+#[derive(Serialize)]
+struct Warnings<'r> {
+    warnings: Vec<ToldFault<'r>>,
+    warnings_not_shown: usize,
 }
 
 #[derive(Serialize)]
@@ -54,14 +64,23 @@ impl Reload {
             writeln!(io::stderr(), "cannot reload {file}: {what}").map(|()| ExitCode::FAILURE)
         };
         match answered {
-            Ok(Some(answered)) => tell(&answered),
+            Ok(Some(answered)) => tell(&file, &answered),
             Ok(None) => failed(&NOBODY),
             Err(error) => failed(&error),
         }
     }
 }
 
-fn tell(answered: &Answered) -> io::Result<ExitCode> {
+/// The warnings of the configuration that a reload has put in force; none if it is already another one.
+fn warnings(file: &Path, answered: &Answered) -> Option<Faults> {
+    let (running, _) = socket::configuration(file).ok()??;
+    let is_it = answered.generation() == Some(running.generation);
+    let text = is_it.then_some(running.text)?;
+    let loaded = config::parse(&text, &file.display().to_string()).ok()?;
+    Some(loaded.warnings)
+}
+
+fn tell(file: &Path, answered: &Answered) -> io::Result<ExitCode> {
     let mut text = answered.printable();
     if answered.is_of_another_user() {
         // So root can see whether the right process answered.
@@ -70,6 +89,14 @@ fn tell(answered: &Answered) -> io::Result<ExitCode> {
     }
     if answered.status == socket::FINE {
         write!(io::stdout(), "{text}")?;
+        if let Some(warnings) = warnings(file, answered).filter(|it| !it.is_empty()) {
+            let text = if answered.is_of_another_user() {
+                socket::printable(&warnings.render(false))
+            } else {
+                warnings.render(colours())
+            };
+            writeln!(io::stderr(), "{text}")?;
+        }
     } else {
         write!(io::stderr(), "{text}")?;
     }
@@ -77,6 +104,9 @@ fn tell(answered: &Answered) -> io::Result<ExitCode> {
 }
 
 fn tell_program(file: &Path, answered: io::Result<Option<Answered>>) -> io::Result<ExitCode> {
+    let warnings = (answered.as_ref().ok())
+        .and_then(Option::as_ref)
+        .and_then(|answered| warnings(file, answered));
     let (status, pid, generation, message) = match answered {
         Ok(Some(answered)) => (
             answered.status,
@@ -97,6 +127,13 @@ fn tell_program(file: &Path, answered: io::Result<Option<Answered>>) -> io::Resu
         generation,
         pid,
         message: message.trim_end(),
+        warnings: warnings.as_ref().map(|faults| {
+            let (warnings, warnings_not_shown) = faults.told_warnings();
+            Warnings {
+                warnings,
+                warnings_not_shown,
+            }
+        }),
     })?;
     Ok(ExitCode::from(status))
 }

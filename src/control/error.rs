@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::config;
+use crate::config::{self, Place};
 
 /// Why portway does not start, or a change does not come into force.
 #[derive(Debug, Error)]
@@ -74,7 +74,36 @@ impl StartError {
             | Self::TakeOver(_)
             | Self::System { .. } => None,
         };
-        place.map_or_else(|| self.to_string(), |place| format!("{place}: {self}"))
+        match (place, self) {
+            (Some(Place::Line(place)), _) => format!("{place}: {self}"),
+            (Some(Place::Default), Self::Admin { address, .. }) => {
+                let file = file.display();
+                let port = address.port();
+                let other = SocketAddr::new(address.ip(), port.checked_add(1).unwrap_or(port - 1));
+                format!(
+                    "{self}. {address} is the default of admin.bind, because {file} does not have that key: \
+                     to choose another address, write a table [admin] with bind = \"{other}\"; to open none, write \
+                     bind = false there"
+                )
+            }
+            (Some(Place::Default) | None, _) => self.to_string(),
+        }
+    }
+
+    /// The address that another socket has, if that is the cause.
+    pub fn taken_address(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Listen {
+                address, source, ..
+            }
+            | Self::Admin {
+                address, source, ..
+            } => (source.kind() == io::ErrorKind::AddrInUse).then_some(*address),
+            Self::Unwanted { .. }
+            | Self::Inherited(_)
+            | Self::TakeOver(_)
+            | Self::System { .. } => None,
+        }
     }
 
     /// The error of a step, whose name completes "cannot ...".

@@ -103,8 +103,7 @@ pub struct Answered {
 impl Answered {
     /// The text without characters that could control a terminal: root may be answered by a process of another user.
     pub fn printable(&self) -> String {
-        let is_safe = |c: &char| *c == '\n' || !c.is_control();
-        self.text.chars().filter(is_safe).collect()
+        printable(&self.text)
     }
 
     /// Whether another user's process has answered, as it may to root: who has asked may have meant
@@ -123,6 +122,12 @@ impl Answered {
     pub fn generation(&self) -> Option<u64> {
         self.text.strip_prefix(RELOADED)?.trim_end().parse().ok()
     }
+}
+
+/// A text without characters that could control a terminal.
+pub fn printable(text: &str) -> String {
+    let is_safe = |c: &char| *c == '\n' || !c.is_control();
+    text.chars().filter(is_safe).collect()
 }
 
 /// Asks the process that runs with this file to read it again. None if there is no such process.

@@ -61,16 +61,29 @@ fn the_running_program_is_alive_and_ready_and_then_gone() {
     }
     let output = portway(directory.path(), "healthcheck");
     assert!(output.status.success(), "{output:?}");
-    assert!(output.stdout.is_empty() && output.stderr.is_empty());
-
     let address = running.admin().unwrap();
+    // Another process may answer there, so it says which address it has asked, and why that one.
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        said,
+        format!("/livez at {address} says 200 (admin.bind in routes.toml:1)\n")
+    );
+    assert!(output.stderr.is_empty());
+    let json = portway(directory.path(), "healthcheck --output json");
+    let told: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+    assert_eq!(told["address"], address.to_string());
+    assert_eq!(told["address_from"], "admin.bind in routes.toml:1");
+
     running.stop();
     let output = portway(directory.path(), "healthcheck");
     assert_eq!(output.status.code(), Some(1));
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(
         told,
-        format!("error: nobody listens at {address}: does portway run with this file?\n")
+        format!(
+            "error: nobody listens at {address} (admin.bind in routes.toml:1): does portway run with this \
+             file?\n"
+        )
     );
 }
 

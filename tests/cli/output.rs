@@ -177,7 +177,7 @@ fn reload_and_healthcheck_tell_programs_how_it_went() {
     let directory = directory();
     let mut reload = fields([&object(directory.path(), "reload", 1)]);
     // Those of a running portway.
-    reload.extend(set("generation pid"));
+    reload.extend(set("generation pid warnings warnings_not_shown"));
     assert_eq!(reload, documented("### reload"));
     let text = format!("admin.bind = false\n{}", include_str!("../../routes.toml"));
     fs::write(directory.path().join("routes.toml"), text).unwrap();
@@ -186,5 +186,8 @@ fn reload_and_healthcheck_tell_programs_how_it_went() {
         (&health["healthy"], &health["page"]),
         (&false.into(), &"/readyz".into())
     );
-    assert_eq!(fields([&health]), documented("### healthcheck"));
+    let mut healthcheck = fields([&health]);
+    // Those of an address that can be asked.
+    healthcheck.extend(set("address address_from"));
+    assert_eq!(healthcheck, documented("### healthcheck"));
 }

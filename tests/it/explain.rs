@@ -171,6 +171,7 @@ fn reload_tells_programs_the_generation_and_the_process() {
     };
     let (status, told) = reload();
     assert_eq!((status, &told["result"]), (0, &"in_force".into()), "{told}");
+    assert_eq!(told["warnings"], serde_json::json!([]));
     assert_eq!(
         (&told["generation"], &told["pid"]),
         (&2.into(), &portway.pid().into())
@@ -183,6 +184,34 @@ fn reload_tells_programs_the_generation_and_the_process() {
         "{told}"
     );
     assert_eq!(told.get("generation"), None, "{told}");
+}
+
+#[test]
+fn reload_shows_the_warnings_of_the_file_as_check_does() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    has_control_socket(&portway);
+    portway.write(&config(&[backend.address()], "", "idle_timeout = \"5m\""));
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(PORTWAY);
+        let output = command.args(arguments).arg(portway.file()).output();
+        output.unwrap()
+    };
+    let (checked, reloaded) = (run(&["check"]), run(&["reload"]));
+    assert_eq!(reloaded.stdout, b"reloaded: generation 2\n");
+    let [checked, reloaded] = [checked, reloaded].map(|output| {
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    });
+    assert!(checked.contains("idle_timeout"), "{checked}");
+    assert_eq!(reloaded.trim_end(), checked.trim_end());
+    let [checked, reloaded] = [["check"], ["reload"]].map(|[command]| {
+        let output = run(&[command, "--output", "json"]);
+        serde_json::from_slice::<Value>(&output.stdout).unwrap()
+    });
+    assert_eq!(reloaded["warnings"], checked["warnings"]);
+    assert_eq!(reloaded["warnings"].as_array().unwrap().len(), 1);
+    assert_eq!(reloaded["warnings_not_shown"], 0);
 }
 
 /// A client that asks for this name is refused; its line of the log.

@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
 
 use super::fixture::{PATIENCE, PORTWAY, Portway, config, message, route, within};
+use super::namespace::in_a_network;
 use super::peers::Backend;
 
 /// A routes.toml without faults.
@@ -95,7 +97,8 @@ fn with_early_signals(early: &[Signal], late: Option<Signal>) -> (String, ExitSt
     for signal in early {
         kill_process(pid, *signal).unwrap();
     }
-    writer.write_all(toml().as_bytes()).unwrap();
+    // A stop may have closed the other end.
+    drop(writer.write_all(toml().as_bytes()));
     drop(writer);
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut said = String::new();
@@ -145,6 +148,68 @@ fn a_stop_in_the_first_moments_is_an_orderly_end() {
         let (said, status) = with_early_signals(&[Signal::HUP, signal], None);
         assert_eq!(status.code(), Some(0), "{said}");
     }
+}
+
+/// The errors of a portway that cannot start, without the time.
+fn errors(mut portway: Portway) -> Vec<Value> {
+    assert_eq!(portway.wait_exit().code(), Some(1));
+    let lines = portway.program.all().into_iter();
+    lines.filter(|line| line["level"] == "ERROR").collect()
+}
+
+#[test]
+fn a_second_portway_with_the_default_of_admin_bind_says_so_and_what_to_write() {
+    in_a_network(|| {
+        let toml = toml().replace("admin.bind = \"127.0.0.1:0\"\n", "");
+        let _first = Portway::start(&toml);
+        let errors = errors(Portway::spawn(&toml, Stdio::piped()));
+        assert_eq!(errors.len(), 1, "{errors:?}");
+        let told = message(&errors[0]);
+        for part in [
+            "cannot listen on 127.0.0.1:9355: another socket has this address",
+            "127.0.0.1:9355 is the default of admin.bind, because ",
+            "write a table [admin] with bind = \"127.0.0.1:9356\"",
+            "write bind = false there",
+        ] {
+            assert!(told.contains(part), "{told}");
+        }
+        // It does what it says.
+        for bind in ["\"127.0.0.1:9356\"", "false"] {
+            let toml = format!("[admin]\nbind = {bind}\n{toml}");
+            drop(Portway::start(&toml));
+        }
+        // An address that the file has is not the default.
+        let written = format!("admin.bind = \"127.0.0.1:9355\"\n{toml}");
+        let errors = self::errors(Portway::spawn(&written, Stdio::piped()));
+        let told = message(&errors[0]);
+        assert!(
+            told.contains("routes.toml:1: ") && !told.contains("default"),
+            "{told}"
+        );
+    });
+}
+
+/// The address that is busy is only what follows from it.
+#[test]
+fn a_second_portway_with_the_same_file_is_told_that_alone() {
+    in_a_network(|| {
+        let toml = toml().replace("127.0.0.1:0", "127.0.0.1:8443");
+        for toml in [
+            toml.replacen("8443", "9000", 1),
+            toml.replacen("\"127.0.0.1:8443\"", "false", 1),
+        ] {
+            let first = Portway::start(&toml);
+            let told = within(PATIENCE, "it has the control socket", || {
+                let errors = errors(first.spawn_beside(&[]));
+                assert_eq!(errors.len(), 1, "{errors:?}");
+                let told = message(&errors[0]).to_owned();
+                let is_told = told.contains("a portway already runs with this file");
+                is_told.then(|| (told, errors[0]["fields"]["pid"].clone()))
+            });
+            assert!(told.0.contains("`portway run --takeover`"), "{told:?}");
+            assert_eq!(told.1, first.pid());
+        }
+    });
 }
 
 #[test]
