@@ -28,6 +28,7 @@ mod limits;
 mod output;
 mod reload;
 mod report;
+mod tips;
 
 const BAD_USAGE: u8 = 2;
 const BAD_CONFIGURATION: u8 = 78;
@@ -107,7 +108,7 @@ Exit status: 0 the file is valid; 78 it is not.")]
     Check(check::Check),
     /// Show which route a connection would take, and why the others do not.
     #[command(
-        arg_required_else_help = true,
+        override_usage = "portway explain [OPTIONS] <NAME|--server-name <NAME>|--no-server-name|--hello <FILE>>",
         after_help = "\
 Examples:
   portway explain fleet.example.com
@@ -178,7 +179,10 @@ pub fn main() -> ExitCode {
     let done = if env::args_os().nth(1).is_none() {
         welcome()
     } else {
-        run(Cli::parse().command)
+        match Cli::try_parse() {
+            Ok(line) => run(line.command),
+            Err(error) => tips::print(error),
+        }
     };
     // Writing to the terminal failed; there is nowhere left to report it.
     done.unwrap_or(ExitCode::FAILURE)

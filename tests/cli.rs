@@ -265,6 +265,52 @@ fn bad_usage_has_its_own_exit_status() {
     }
 }
 
+#[test]
+fn a_command_line_that_other_programs_have_is_told_what_to_write() {
+    let lines = [
+        "version",
+        "status",
+        "start",
+        "stop",
+        "restart",
+        "validate",
+        "chekc",
+        "routes.toml",
+        "-c routes.toml check",
+        "--config=routes.toml check",
+        "check --json",
+        "check -f routes.toml",
+        "run -v",
+        "run --json",
+        "check --stirct",
+    ];
+    assert_snapshot("tips", &session(directory().path(), &lines));
+}
+
+#[test]
+fn explain_asks_for_the_name_alone_and_says_which_that_is() {
+    let lines = [
+        "explain",
+        "explain --listener agents",
+        "explain fleet.example.com:443",
+        "explain https://fleet.example.com:8220/api/status?x=1",
+        "explain --server-name fleet.example.com/",
+        "explain https://b\u{fc}cher.example",
+        "explain 10.0.0.7:8220",
+        "explain https://[fd00::7]:8220",
+    ];
+    let told = session(directory().path(), &lines);
+    assert_snapshot("explain_name", &told);
+    // The line that it gives works.
+    for line in told
+        .lines()
+        .filter(|line| line.ends_with("explain fleet.example.com"))
+    {
+        let (_, line) = line.rsplit_once("portway ").unwrap();
+        assert!(portway(directory().path(), line).status.success(), "{line}");
+    }
+}
+
 /// Runs a line of bash in the directory with `$PORTWAY`, and kills it after ten times the time that it may take.
 fn bash(directory: &Path, line: &str) -> Output {
     let mut bash = Command::new("timeout");

@@ -20,6 +20,9 @@ use crate::outcome::Outcome;
 use crate::routing::{Pattern, Query};
 use crate::tls::{self, Alpn, Progress, ServerName, Version};
 
+const NO_NAME: &str = "give the server name of a connection, which is the host in the agent's URL: portway explain \
+                       fleet.example.com. `portway explain --help` lists what you can give instead";
+
 #[derive(Debug, Args)]
 pub(super) struct Explain {
     #[command(flatten)]
@@ -40,7 +43,7 @@ pub(super) struct Explain {
 }
 
 #[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
+#[group(multiple = false)]
 struct Source {
     /// Server name in the client hello of the connection
     #[arg(value_name = "NAME")]
@@ -68,6 +71,10 @@ struct Facts {
 
 impl Explain {
     pub(super) fn run(self) -> io::Result<ExitCode> {
+        let name = match self.source.server_name() {
+            Ok(name) => name,
+            Err(message) => return bad_usage(&message),
+        };
         let path = self.file.path();
         let Chosen {
             settings,
@@ -80,10 +87,6 @@ impl Explain {
         };
         let listener = match self.listener(&settings) {
             Ok(listener) => listener,
-            Err(message) => return bad_usage(&message),
-        };
-        let name = match self.server_name() {
-            Ok(name) => name,
             Err(message) => return bad_usage(&message),
         };
         let facts = match self.facts(name.as_deref(), settings.hello.max_size) {
@@ -146,15 +149,6 @@ impl Explain {
                     )
                 }),
         }
-    }
-
-    /// The server name from the arguments, in the form that a hello has.
-    fn server_name(&self) -> Result<Option<Cow<'_, str>>, String> {
-        let Source {
-            name, server_name, ..
-        } = &self.source;
-        let written = name.as_ref().or(server_name.as_ref());
-        written.map(|name| config::a_labels(name)).transpose()
     }
 
     fn client(&self) -> IpAddr {
@@ -221,11 +215,50 @@ impl Explain {
 }
 
 impl Source {
+    /// The server name from the arguments, in the form that a hello has.
+    fn server_name(&self) -> Result<Option<Cow<'_, str>>, String> {
+        let Some(name) = self.written() else {
+            return if self.no_server_name || self.hello.is_some() {
+                Ok(None)
+            } else {
+                Err(NO_NAME.to_owned())
+            };
+        };
+        match host(name) {
+            Some(host) if host.parse::<IpAddr>().is_ok() => Err(format!(
+                "{name:?} has an IP address, and a client that dials one sends no server name: portway \
+                 explain --no-server-name"
+            )),
+            Some(host) => Err(format!(
+                "{name:?} is not a server name: give the name alone: portway explain {host}"
+            )),
+            None => config::a_labels(name).map(Some),
+        }
+    }
+
+    fn written(&self) -> Option<&String> {
+        self.name.as_ref().or(self.server_name.as_ref())
+    }
+
     /// The name as written in the arguments, if a hello has it in another form.
     fn unicode(&self) -> Option<String> {
-        let written = self.name.as_ref().or(self.server_name.as_ref());
-        written.filter(|name| !name.is_ascii()).cloned()
+        self.written().filter(|name| !name.is_ascii()).cloned()
     }
+}
+
+/// The host in what is a URL, or has a port or a path.
+fn host(text: &str) -> Option<&str> {
+    let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let authority = authority.split(['/', '?', '#']).next().unwrap_or(authority);
+    let authority = authority.rsplit('@').next().unwrap_or(authority);
+    let host = if authority.parse::<IpAddr>().is_ok() {
+        authority
+    } else if let Some(rest) = authority.strip_prefix('[') {
+        rest.split(']').next().unwrap_or(rest)
+    } else {
+        authority.split(':').next().unwrap_or(authority)
+    };
+    (host.len() < text.len() && !host.is_empty()).then_some(host)
 }
 
 fn bad_usage(message: &str) -> io::Result<ExitCode> {

@@ -1,0 +1,94 @@
+//! Tips for a command line that portway does not have.
+
+use std::io;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+
+use super::Cli;
+
+/// Words that other programs have, and what does the same here.
+const COMMANDS: [(&[&str], &str); 6] = [
+    (&["version"], "use `portway --version`"),
+    (&["start", "serve", "up"], "use `portway run`"),
+    (
+        &["stop", "quit", "shutdown"],
+        "send SIGTERM to the process, or use Ctrl-C in its terminal",
+    ),
+    (
+        &["restart", "upgrade"],
+        "use `portway reload` for a new file, or `portway run --takeover` for a new version",
+    ),
+    (
+        &["test", "validate", "lint", "configtest"],
+        "use `portway check`",
+    ),
+    (
+        &["status", "health", "ping"],
+        "use `portway healthcheck`, or look at /metrics of the address in admin.bind",
+    ),
+];
+
+/// The same for options.
+const OPTIONS: [(&[&str], &str); 3] = [
+    (&["--json", "-j", "--format"], "use `--output json`"),
+    (
+        &["-f", "--file", "--conf", "--configuration"],
+        "use `--config FILE`",
+    ),
+    (
+        &["-v", "--verbose", "--debug", "--log-level"],
+        "set the environment variable RUST_LOG=debug for `portway run`",
+    ),
+];
+
+/// Prints what is wrong with a command line, and what to write. Help and version come here too.
+pub(super) fn print(mut error: clap::Error) -> io::Result<ExitCode> {
+    let tips = tips(&error);
+    if !tips.is_empty() {
+        let tips = tips.into_iter().map(Into::into).collect();
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+    }
+    error.print()?;
+    let status = u8::try_from(error.exit_code()).unwrap_or(super::BAD_USAGE);
+    Ok(ExitCode::from(status))
+}
+
+fn tips(error: &clap::Error) -> Vec<String> {
+    let named = |kind| match error.get(kind) {
+        Some(ContextValue::String(word)) => Some(word.as_str()),
+        _ => None,
+    };
+    let of = |list: &[(&[&str], &str)], word: &str| {
+        let known = list.iter().find(|(words, _)| words.contains(&word));
+        known.map(|(_, tip)| (*tip).to_owned())
+    };
+    if error.kind() == ErrorKind::InvalidSubcommand {
+        let word = named(ContextKind::InvalidSubcommand).unwrap_or_default();
+        let tip = if word.contains('.') {
+            Some(format!(
+                "write the command first, such as `portway check {word}`"
+            ))
+        } else {
+            of(&COMMANDS, word)
+        };
+        let all = Cli::command();
+        let all = all.get_subcommands().map(clap::Command::get_name);
+        let all = format!("the commands are {}", all.collect::<Vec<_>>().join(", "));
+        return tip.into_iter().chain([all]).collect();
+    }
+    if error.kind() != ErrorKind::UnknownArgument {
+        return Vec::new();
+    }
+    let word = named(ContextKind::InvalidArg).unwrap_or_default();
+    let first = std::env::args_os().nth(1).unwrap_or_default();
+    let first = first.to_string_lossy();
+    match word.split('=').next().unwrap_or_default() {
+        "-c" | "--config" if first.starts_with('-') => {
+            vec!["write it after the command, such as `portway check --config FILE`".to_owned()]
+        }
+        "--json" if first == "run" => vec!["use `--log-format json`".to_owned()],
+        word => of(&OPTIONS, word).into_iter().collect(),
+    }
+}
