@@ -18,6 +18,7 @@ mod build;
 mod checks;
 mod extent;
 mod faults;
+mod foreign;
 pub mod keys;
 mod lost;
 mod notes;
@@ -218,7 +219,7 @@ pub fn a_labels(name: &str) -> Result<Cow<'_, str>, String> {
 /// Checks the text of a file. Faults call the file `file_name`.
 pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     let one = |fault| Faults::one(file_name, text, fault);
-    if let Some(fault) = extent::fault(text) {
+    if let Some(fault) = extent::fault(text).or_else(|| foreign::fault(text)) {
         return Err(one(fault));
     }
     let mut lost = Lost::default();

@@ -205,9 +205,11 @@ fn unwise(settings: &Settings, notes: &mut Notes<'_>) {
         if backend.relay.idle_timeout < CHECK_IN {
             notes.warn(
                 &Path::of(&["backends", &backend.name, "idle_timeout"]),
-                "cuts agents that wait for their next check-in, silent for 5 minutes or more"
-                    .to_owned(),
-                format!("write at least \"{check_in}\"; the default is {default}"),
+                "cuts agents that wait for the answer to their check-in".to_owned(),
+                format!(
+                    "write at least \"{check_in}\": an agent waits silently for 5 minutes by default, and for 10 \
+                     if a policy says so; the default, {default}, also covers the hour of large fleets"
+                ),
             );
         }
     }

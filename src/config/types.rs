@@ -7,6 +7,7 @@ use super::faults::{Fault, Found};
 use super::keys::{Kind, ROOT, Table, Under, example, find};
 use super::lost::Lost;
 use super::path::Path;
+use super::values;
 
 /// Removes the values of a wrong type from the file, with a fault for each, so that the rest can be read.
 pub(super) fn take_wrong(file: &mut DeTable<'_>, lost: &mut Lost) {
@@ -153,6 +154,10 @@ fn meant(value: &DeValue<'_>, kind: &Kind) -> Option<String> {
         (Kind::Count(_), DeValue::String(text)) => {
             let number: i64 = text.replace(['_', ','], "").parse().ok()?;
             Some(number.to_string())
+        }
+        (Kind::Duration(_) | Kind::Size(_), DeValue::Integer(number)) => {
+            let decimal = i64::from_str_radix(number.as_str(), number.radix()).ok()?;
+            values::with_unit(&decimal.to_string(), kind)
         }
         (Kind::Boolean, DeValue::String(text)) => {
             let switch: bool = text.to_lowercase().parse().ok()?;

@@ -26,15 +26,17 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
     for key in &strange {
         if let Some((place, value)) = file.remove_entry(key.as_str()) {
             let meant = values::nearest(key, names.clone());
+            let is_table = value.get_ref().is_table();
             let under = known.iter().find(|known| Some(known.name) == meant);
             match (under, meant) {
                 (Some(under), Some(_)) if is_moved(file, &place, value, under) => {}
                 _ => lost.add(path, meant),
             }
             lost.faults.add_at(place.span().start, || {
-                let help = match meant {
-                    Some(name) => format!("did you mean `{name}`?"),
-                    None => format!(
+                let help = match (owners(key).filter(|_| !is_table), meant) {
+                    (Some(owners), _) => format!("`{key}` belongs {owners}"),
+                    (None, Some(name)) => format!("did you mean `{name}`?"),
+                    (None, None) => format!(
                         "write one of {}",
                         names.clone().collect::<Vec<_>>().join(", ")
                     ),
@@ -62,6 +64,22 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
             _ => {}
         }
     }
+}
+
+/// Where in a file a key of this name may have a value.
+fn owners(name: &str) -> Option<String> {
+    let has = |keys: Table| {
+        let mut keys = keys.iter();
+        keys.any(|key| key.name == name && matches!(key.under, Under::Value(..)))
+    };
+    let top = has(ROOT).then(|| "above the first header of the file".to_owned());
+    let tables = ROOT.iter().filter_map(|key| match &key.under {
+        Under::Table(keys) => has(keys).then(|| format!("in [{}]", key.name)),
+        Under::Named(keys, _) => has(keys).then(|| format!("in [{}.NAME]", key.name)),
+        Under::Value(..) => None,
+    });
+    let owners: Vec<String> = top.into_iter().chain(tables).collect();
+    (!owners.is_empty()).then(|| owners.join(" or "))
 }
 
 /// Puts a table under the key that was meant, if there is room. Then its faults are reported too.

@@ -50,6 +50,10 @@ pub(super) fn duration(text: &str, kind: &Kind) -> Result<Duration, Wrong> {
         (Err(error), _) => {
             let why = match error {
                 DurationError::UnknownUnit { unit, .. } if unit.is_empty() => {
+                    if let Some(help) = with_unit(text, kind) {
+                        let message = format!("{text:?} is not a duration: its unit is missing");
+                        return wrong(message, format!("write {help}"));
+                    }
                     ": its unit is missing".to_owned()
                 }
                 DurationError::UnknownUnit { unit, .. } => format!(": {unit:?} is not a unit"),
@@ -63,6 +67,33 @@ pub(super) fn duration(text: &str, kind: &Kind) -> Result<Duration, Wrong> {
                 "write a number and a unit, such as \"500ms\", \"5s\" or \"75m\"",
             )
         }
+    }
+}
+
+/// The likely meaning of a number without a unit: one or two values, written as in the file.
+pub(super) fn with_unit(number: &str, kind: &Kind) -> Option<String> {
+    let number: u64 = number.parse().ok()?;
+    if let Kind::Size(range) = kind {
+        let size = if number.is_multiple_of(1 << 10) {
+            format!("\"{}KiB\"", number >> 10)
+        } else {
+            format!("\"{number}B\"")
+        };
+        return range.contains(&number).then_some(size);
+    }
+    let Kind::Duration(range) = kind else {
+        return None;
+    };
+    let fits = |unit| {
+        let seconds = number.checked_mul(unit);
+        seconds.is_some_and(|seconds| range.contains(&Duration::from_secs(seconds)))
+    };
+    match (fits(1), fits(60)) {
+        (true, true) if number > 0 => Some(format!(
+            "\"{number}s\", or \"{number}m\" if you mean minutes"
+        )),
+        (true, _) => Some(format!("\"{number}s\"")),
+        (false, _) => None,
     }
 }
 

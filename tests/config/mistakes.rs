@@ -288,6 +288,21 @@ const MEANING: &[Mistake] = &[
         BIND,
         "bind = [\"[::]:443\"]\nssl_certificate = \"/etc/ssl/fleet.pem\"",
     ),
+    (
+        "key_of_another_table",
+        "[routes.fleet]",
+        "[limits]\ndial_timeout = \"9s\"\n\n[routes.fleet]",
+    ),
+    (
+        "key_of_two_other_tables",
+        NAME,
+        "server_names = [\"fleet.example.com\"]\nbind = [\"[::]:443\"]",
+    ),
+    (
+        "key_outside_all_tables",
+        "[routes.fleet]",
+        "[limits]\nworkers = 4\n\n[routes.fleet]",
+    ),
     ("table_misspelt", "[listeners.agents]", "[listener.agents]"),
     ("table_without_a_name", "[listeners.agents]", "[listeners]"),
     (

@@ -15,7 +15,9 @@ pub(in crate::config) fn bind(text: &str) -> Result<SocketAddr, Wrong> {
         return Ok(canonical(address));
     }
     several(text)?;
-    without_port(text)?;
+    without_port(text, |whole| {
+        format!("write the port too, such as \"{whole}\"")
+    })?;
     let message = format!("{text:?} is not an address with a port");
     let bare = authority(text);
     let (host, port) = bare.rsplit_once(':').unwrap_or(("", bare));
@@ -43,25 +45,19 @@ pub(in crate::config) fn endpoint(text: &str) -> Result<Target, Wrong> {
         return endpoint_address(text, canonical(address));
     }
     several(text)?;
-    without_port(text)?;
+    without_port(text, |whole| with_port(&in_brackets(whole.ip()), ""))?;
     if text.contains("://") {
         let authority = authority(text);
-        let port = match text.split_once("://") {
-            _ if authority.contains(':') => "",
-            Some(("http", _)) => ":80",
-            _ => ":443",
+        let help = if authority.contains(':') {
+            format!("write \"{authority}\", as host:port")
+        } else {
+            with_port(authority, ", as host:port")
         };
-        return wrong(
-            format!("{text:?} is a URL"),
-            format!("write \"{authority}{port}\", as host:port"),
-        );
+        return wrong(format!("{text:?} is a URL"), help);
     }
     let Some((host, port)) = text.rsplit_once(':') else {
         let host = host_name(text)?;
-        return wrong(
-            format!("{text:?} has no port"),
-            format!("write the port too, such as \"{host}:443\""),
-        );
+        return wrong(format!("{text:?} has no port"), with_port(&host, ""));
     };
     let Ok(port @ 1..) = port.parse::<u16>() else {
         let digits = port.find(|digit: char| !digit.is_ascii_digit());
@@ -76,6 +72,22 @@ pub(in crate::config) fn endpoint(text: &str) -> Result<Target, Wrong> {
         host: host_name(host)?.into(),
         port,
     })
+}
+
+/// The help for an endpoint that has no port. Its name does not show which server it is.
+fn with_port(host: &str, form: &str) -> String {
+    format!(
+        "write the port too{form}: \"{host}:8220\" for Fleet Server, or :9200 for Elasticsearch, :5044 for \
+         Logstash, :443 for Elastic Cloud"
+    )
+}
+
+/// An address as it is before a port.
+fn in_brackets(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    }
 }
 
 /// Host and port of a URL.
@@ -100,7 +112,7 @@ fn several(text: &str) -> Result<(), Wrong> {
 }
 
 /// An IP address alone. One of IPv6 needs brackets, or nobody can tell where its port begins.
-fn without_port(text: &str) -> Result<(), Wrong> {
+fn without_port(text: &str, help: impl Fn(SocketAddr) -> String) -> Result<(), Wrong> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     let Ok(ip) = bare.parse::<IpAddr>() else {
         return Ok(());
@@ -110,9 +122,9 @@ fn without_port(text: &str) -> Result<(), Wrong> {
     let help = match split.map(|(ip, port)| (ip.parse(), port.parse())) {
         Some((Ok(ip), Ok(port))) => {
             let split = SocketAddr::new(IpAddr::V6(ip), port);
-            format!("write \"{split}\", or \"{whole}\"")
+            format!("write \"{split}\", or \"[{bare}]\" with its port behind it")
         }
-        _ => format!("write the port too, such as \"{whole}\""),
+        _ => help(whole),
     };
     wrong(format!("{text:?} has no port"), help)
 }
@@ -121,7 +133,7 @@ fn endpoint_address(text: &str, address: SocketAddr) -> Result<Target, Wrong> {
     if address.port() == 0 {
         wrong(
             format!("{text:?} has no port to dial"),
-            format!("write \"{}\"", SocketAddr::new(address.ip(), 443)),
+            with_port(&in_brackets(address.ip()), ""),
         )
     } else if is_forbidden(address.ip()) {
         wrong(
