@@ -71,7 +71,12 @@ const RUN_EXAMPLES: &str = "\
 Examples:
   portway run
   portway run /etc/portway/routes.toml --log-format json
-  portway run --config /etc/portway/routes.toml --watch --takeover";
+  portway run --config /etc/portway/routes.toml --watch --takeover
+
+Signals:
+  SIGTERM, SIGINT  Refuse new connections, let open ones finish, and stop;
+                   the second signal stops portway at once
+  SIGHUP           Reload the file";
 
 /// A Layer-4 relay for Elastic fleets: it routes TLS connections by server name, and never
 /// terminates TLS.
@@ -84,8 +89,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Relay connections. SIGTERM or SIGINT lets them finish and stops, a second signal stops at
-    /// once, and SIGHUP reloads the file.
+    /// Relay connections until a signal stops portway.
     #[command(after_help = format!("{RUN_EXAMPLES}\n\n{ENVIRONMENT}"))]
     Run(Run),
     /// Make the running portway reload its file, and report the result.
@@ -93,6 +97,8 @@ enum Command {
 Examples:
   portway reload
   portway reload /etc/portway/routes.toml
+
+reload shows the warnings of the file too, as check does.
 
 Exit status: 0 the new configuration is in force; 78 the file is rejected and the old configuration \
 stays in force; 1 no running portway uses this file, or it does not answer.")]
@@ -106,7 +112,8 @@ Examples:
 
 Exit status: 0 the file is valid; 78 it is not.")]
     Check(check::Check),
-    /// Show which route a connection would take, and why the others do not.
+    /// Show the route that a connection would take, its endpoints and limits, and why it would take no
+    /// other route.
     #[command(
         override_usage = "portway explain [OPTIONS] <NAME|--server-name <NAME>|--no-server-name|--hello <FILE>>",
         after_help = "\
@@ -116,13 +123,15 @@ Examples:
   portway explain fleet.example.com --output json
   portway explain --hello hello.bin
 
-If a running portway uses the file and has a different configuration in force, explain shows that \
-configuration. To explain the file itself, use --config /dev/stdin < FILE.
+If a running portway uses the file, explain asks it for the addresses of the endpoints, with the state and \
+the open connections of each. explain itself resolves no name and dials nothing. If the running portway has \
+a different configuration in force, explain shows that configuration. To explain the file itself, use \
+--config /dev/stdin < FILE.
 
 Exit status: 0 the connection takes a route; 1 the connection is refused."
     )]
     Explain(explain::Explain),
-    /// Check that the running portway is alive, for probes in containers without a shell.
+    /// Ask the running portway whether it is alive: a probe for containers without a shell.
     #[command(after_help = "\
 Examples:
   portway healthcheck
@@ -156,14 +165,15 @@ Examples:
 struct Run {
     #[command(flatten)]
     file: FileArgument,
-    /// Set the format of both logs: connections on standard output, the program's on standard error
-    /// [default: text on a terminal, json elsewhere]
+    /// Write both logs in this format: the connection log goes to standard output, the program log to
+    /// standard error [default: text on a terminal, json elsewhere]
     #[arg(long, value_name = "FORMAT", value_enum)]
     log_format: Option<LogFormat>,
     /// Reload the file whenever it changes
     #[arg(long)]
     watch: bool,
-    /// Take over the listeners of the running portway that uses the same file, and let it drain
+    /// Replace the running portway that uses the same file: take over its listeners without refusing a
+    /// connection, and let it drain
     #[arg(long)]
     takeover: bool,
 }

@@ -82,6 +82,7 @@ fn help_tells_what_each_command_does() {
     let commands = [
         "--help",
         "run --help",
+        "reload --help",
         "check --help",
         "explain --help",
         "healthcheck --help",

@@ -29,13 +29,14 @@ pub(super) struct Explain {
     file: File,
     #[command(flatten)]
     source: Source,
-    /// Explain a connection to this listener; required if there are several
+    /// Explain a connection to this listener; required if the file has several
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-    /// Offer this protocol; can be given several times
+    /// Explain a connection that offers this ALPN protocol; repeat the option to offer several
     #[arg(long, value_name = "PROTOCOL", conflicts_with = "hello", value_parser = alpn)]
     alpn: Vec<String>,
-    /// Explain a connection from this client, by default 127.0.0.1; set it if routes or listeners admit only some networks
+    /// Explain a connection from this client; set it if routes or listeners admit only some networks
+    /// [default: 127.0.0.1]
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
     #[command(flatten)]
@@ -45,7 +46,7 @@ pub(super) struct Explain {
 #[derive(Debug, Args)]
 #[group(multiple = false)]
 struct Source {
-    /// Server name in the client hello of the connection
+    /// Explain a connection with this server name: the host in the agent's URL
     #[arg(value_name = "NAME")]
     name: Option<String>,
     /// The same as NAME
@@ -54,7 +55,7 @@ struct Source {
     /// Explain a connection without a server name: agents that dial an IP address send none
     #[arg(long)]
     no_server_name: bool,
-    /// Read the first bytes of the connection from FILE, as captured from the network
+    /// Explain a captured connection: read its first bytes from FILE
     #[arg(long, value_name = "FILE")]
     hello: Option<PathBuf>,
 }

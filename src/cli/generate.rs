@@ -14,7 +14,7 @@ use crate::config;
 
 #[derive(Debug, Args)]
 pub(super) struct Completions {
-    /// Shell to print the script for
+    /// Print the script for this shell
     #[arg(value_name = "SHELL", value_enum)]
     shell: Shell,
 }

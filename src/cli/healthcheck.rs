@@ -24,7 +24,7 @@ const LARGEST: usize = 64 << 10;
 pub(super) struct Healthcheck {
     #[command(flatten)]
     file: FileArgument,
-    /// Query /readyz (new connections are welcome) instead of /livez
+    /// Ask whether it accepts new connections (/readyz), instead of whether it is alive (/livez)
     #[arg(long)]
     ready: bool,
     #[command(flatten)]
