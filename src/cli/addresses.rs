@@ -115,7 +115,13 @@ pub(super) fn lines(addresses: &Addresses) -> HashMap<&str, Vec<String>> {
     {
         for known in addresses {
             let count = super::counted(known.connections as usize, "connection");
-            let line = format!("{}: {}, {count}", known.address, known.state.name());
+            let address = known.address.to_string();
+            let state = known.state.name();
+            let line = if address == known.endpoint {
+                format!("{state}, {count}")
+            } else {
+                format!("{address}: {state}, {count}")
+            };
             lines.entry(&known.endpoint).or_default().push(line);
         }
         for without in unresolved {

@@ -132,8 +132,8 @@ fn explain_lists_the_addresses_and_connections_of_each_endpoint() {
         assert_eq!(known.get("addresses_unknown"), None);
         let told = explained(&portway, &["fleet.example", "--listener", "agents"]).stdout;
         let told = String::from_utf8(told).unwrap();
-        assert!(told.contains(": healthy, 1 connection\n"), "{told}");
-        assert!(told.contains(": healthy, 0 connections\n"), "{told}");
+        assert!(told.contains("  healthy, 1 connection\n"), "{told}");
+        assert!(told.contains("  healthy, 0 connections\n"), "{told}");
     }
     drop(client);
 }
