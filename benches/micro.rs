@@ -95,6 +95,7 @@ fn named(number: usize) -> Route {
         server_names: vec![pattern(number)],
         no_server_name: false,
         listeners: Vec::new(),
+        ports: Vec::new(),
         alpn: Vec::new(),
         clients: Vec::new(),
         backend: 0,
@@ -118,6 +119,7 @@ fn find(bencher: Bencher<'_, '_>, routes: impl Iterator<Item = Route>, name: &st
     let name = ServerName::parse(name.as_bytes()).unwrap();
     let query = Query {
         listener: "agents",
+        port: 443,
         server_name: Some(&name),
         alpn: Alpn::new(b"\x02h2\x08http/1.1"),
         client: IpAddr::V4(Ipv4Addr::new(10, 0, 0, 3)),

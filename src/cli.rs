@@ -17,6 +17,7 @@ use crate::telemetry::Format;
 use file::FileArgument;
 
 mod addresses;
+mod arrival;
 mod check;
 mod configuration;
 mod explain;

@@ -19,7 +19,6 @@ use crate::dial;
 use crate::net::{Accepted, Leg};
 use crate::outcome::ClosedBy;
 use crate::relay::{Resources, Terms, Verdict};
-use crate::routing::Query;
 use crate::snapshot::Taken;
 use crate::telemetry::{ConnectionLog, Registry};
 pub use connection::Connection;
@@ -174,12 +173,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     permit.hello_done();
     let hello = record.hello(hello);
 
-    let query = Query {
-        listener: &listener.name,
-        server_name: hello.server_name.as_ref(),
-        alpn: hello.alpn(),
-        client: connection.client(),
-    };
+    let query = connection.query(hello);
     let routed = connection.snapshot.route(connection.listener, &query);
     let routed = routed.map_err(|miss| Refusal::missed(miss, hello.version))?;
     connection.route.set(Some(routed.id));

@@ -34,6 +34,8 @@ pub struct Route {
     pub no_server_name: bool,
     /// Names of listeners; empty means any.
     pub listeners: Vec<Arc<str>>,
+    /// Ports of the target; empty means any.
+    pub ports: Vec<u16>,
     /// ALPN protocols, any of which the client must offer; empty means any or none.
     pub alpn: Vec<Box<[u8]>>,
     /// Client networks; empty means any.
@@ -47,6 +49,8 @@ pub struct Route {
 pub struct Query<'a> {
     /// The name of the listener.
     pub listener: &'a str,
+    /// The port of the target: the local port of the connection.
+    pub port: u16,
     /// The name in the hello, if there is one.
     pub server_name: Option<&'a ServerName>,
     /// The protocols that the hello offers by ALPN.
@@ -60,9 +64,9 @@ pub struct Query<'a> {
 pub enum Miss {
     /// There is no server name, and no route takes such a connection here.
     NoServerName,
-    /// No route takes the name, or none takes it on this listener or with this ALPN.
+    /// No route takes the name, or none takes it on this listener, at this port or with this ALPN.
     NoRoute,
-    /// A route takes the name on this listener and with this ALPN, but not from this client's network.
+    /// A route takes the name on this listener, at this port and with this ALPN, but not from this client's network.
     ClientDenied,
 }
 
@@ -72,6 +76,8 @@ pub enum Miss {
 pub enum Unmet {
     /// The route is for other listeners.
     Listener,
+    /// The route is for other ports.
+    Port,
     /// The client offers none of the route's protocols.
     Alpn,
     /// The route is for other client networks.
@@ -79,9 +85,10 @@ pub enum Unmet {
 }
 
 impl Route {
-    /// How many of `listeners`, `alpn` and `clients` the route has.
+    /// How many of `listeners`, `ports`, `alpn` and `clients` the route has.
     fn conditions(&self) -> usize {
         usize::from(!self.listeners.is_empty())
+            + usize::from(!self.ports.is_empty())
             + usize::from(!self.alpn.is_empty())
             + usize::from(!self.clients.is_empty())
     }
@@ -98,6 +105,8 @@ impl Route {
         let offered = |wanted: &[u8]| query.alpn.iter().any(|protocol| protocol == wanted);
         if !self.listeners.is_empty() && !self.listeners.iter().any(|l| **l == *query.listener) {
             Some(Unmet::Listener)
+        } else if !self.ports.is_empty() && !self.ports.contains(&query.port) {
+            Some(Unmet::Port)
         } else if !self.alpn.is_empty() && !self.alpn.iter().any(|wanted| offered(wanted)) {
             Some(Unmet::Alpn)
         } else if !self.clients.is_empty() && self.client_prefix(query.client).is_none() {

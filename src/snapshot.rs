@@ -26,8 +26,8 @@ pub struct Snapshot {
     pub hello: HelloLimits,
     /// The listeners, in the order of their numbers.
     pub listeners: Vec<Listener>,
-    /// The listener of each address.
-    pub addresses: HashMap<AddressId, ListenerId>,
+    /// The listener of each address, and its port.
+    pub addresses: HashMap<AddressId, (ListenerId, u16)>,
     /// The backends, in the order that routes refer to.
     pub backends: Vec<Backend>,
     /// The routes.
@@ -62,13 +62,15 @@ impl RouteId {
     }
 }
 
-/// The snapshot and listener that a connection takes on arrival.
+/// The snapshot, listener and port that a connection takes on arrival.
 #[derive(Clone, Debug)]
 pub struct Taken {
     /// The snapshot.
     pub snapshot: Arc<Snapshot>,
     /// Its listener in it.
     pub listener: ListenerId,
+    /// The port of the address at which it arrived.
+    pub port: u16,
 }
 
 impl Taken {
@@ -121,8 +123,10 @@ pub struct Backend {
 impl Snapshot {
     /// Takes this snapshot for a connection at an address; `None` if it does not have the address.
     pub fn take_at(this: &Arc<Self>, address: AddressId) -> Option<Taken> {
+        let &(listener, port) = this.addresses.get(&address)?;
         Some(Taken {
-            listener: *this.addresses.get(&address)?,
+            listener,
+            port,
             snapshot: Arc::clone(this),
         })
     }

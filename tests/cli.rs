@@ -458,3 +458,19 @@ fn the_allocator_has_its_settings_from_the_binary() {
     assert!(told.contains("Set conf value: tcache:false"), "{told}");
     assert!(!told.contains("Invalid"), "{told}");
 }
+
+#[test]
+fn explain_asks_for_the_port_where_a_route_has_ports() {
+    let toml = "[listeners.agents]\nbind = [\"[::]:8220\", \"[::]:9200\"]\n\
+                [backends.fleet]\nendpoints = [\"10.0.0.7:8220\"]\n\
+                [routes.fleet]\nserver_names = [\"a.example\"]\nports = [8220]\nbackend = \"fleet\"\n";
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("routes.toml"), toml).unwrap();
+    let lines = [
+        "explain a.example",
+        "explain a.example --port 8220",
+        "explain a.example --port 9200",
+        "explain a.example --port 443",
+    ];
+    assert_snapshot("explain_ports", &session(directory.path(), &lines));
+}

@@ -212,7 +212,8 @@ fn range(kind: &Kind) -> Option<String> {
         | Kind::Boolean
         | Kind::AddressOrFalse
         | Kind::Text(_)
-        | Kind::Texts(_) => return None,
+        | Kind::Texts(_)
+        | Kind::Ports => return None,
     };
     Some(format!("{least} to {most}"))
 }

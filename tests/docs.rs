@@ -406,6 +406,7 @@ fn assert_routes(page: &str, is_it: impl Fn(&str) -> bool, expected: &[Reached<'
         let name = name.map(|name| ServerName::parse(name.as_bytes()).unwrap());
         let route = settings.routes.find(&Query {
             listener: &listener.name,
+            port: *port,
             server_name: name.as_ref(),
             alpn: Alpn::default(),
             client: [10, 1, 2, 3].into(),

@@ -32,6 +32,7 @@ mod it {
     #[path = "../support/ordinary_user.rs"]
     mod ordinary_user;
     mod peers;
+    mod ports;
     mod process;
     mod random;
     mod reload;

@@ -24,6 +24,7 @@ fn a_look_up_allocates_nothing() {
     let find = |server_name| {
         routes.find(&Query {
             listener: "agents",
+            port: 443,
             server_name,
             alpn: Alpn::new(b"\x02h2"),
             client: IpAddr::V4(Ipv4Addr::new(10, 1, 2, 3)),
@@ -59,6 +60,7 @@ fn a_look_up_among_many_networks_allocates_nothing() {
     let find = |client| {
         let found = settings.routes.find(&Query {
             listener: "agents",
+            port: 443,
             server_name: Some(&name),
             alpn: Alpn::new(b"\x02h2"),
             client,

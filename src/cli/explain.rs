@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use super::BAD_USAGE;
+use super::arrival;
 use super::configuration::{self, Chosen};
 use super::explanation::{Explanation, Hello, Refused};
 use super::file::File;
@@ -32,6 +33,9 @@ pub(super) struct Explain {
     /// Explain a connection to this listener; required if the file has several
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
+    /// Explain a connection to this port; required if the listener has several and a route has `ports`
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
     /// Explain a connection that offers this ALPN protocol; repeat the option to offer several
     #[arg(long, value_name = "PROTOCOL", conflicts_with = "hello", value_parser = alpn)]
     alpn: Vec<String>,
@@ -86,8 +90,9 @@ impl Explain {
             Ok(chosen) => chosen,
             Err(faults) => return self.output.faults(&path, &faults),
         };
-        let listener = match self.listener(&settings) {
-            Ok(listener) => listener,
+        let arrival = arrival::at(&settings, self.listener.as_deref(), self.port);
+        let (listener, port) = match arrival {
+            Ok(arrival) => arrival,
             Err(message) => return bad_usage(&message),
         };
         let facts = match self.facts(name.as_deref(), settings.hello.max_size) {
@@ -102,6 +107,7 @@ impl Explain {
             origin,
             note,
             listener: &listener.name,
+            port,
             client: self.client(),
             hello: None,
             taken: None,
@@ -130,26 +136,6 @@ impl Explain {
         } else {
             ExitCode::FAILURE
         })
-    }
-
-    fn listener<'s>(&self, settings: &'s Settings) -> Result<&'s Listener, String> {
-        let listeners = &settings.listeners;
-        let names: Vec<&str> = listeners.iter().map(|listener| &*listener.name).collect();
-        match (&self.listener, listeners.as_slice()) {
-            (None, [only]) => Ok(only),
-            (None, _) => Err(format!(
-                "the file has several listeners: add --listener {}",
-                names.join(" or --listener ")
-            )),
-            (Some(name), _) => (listeners.iter())
-                .find(|listener| *listener.name == **name)
-                .ok_or_else(|| {
-                    format!(
-                        "the file has no listener {name:?}; it has {}",
-                        names.join(", ")
-                    )
-                }),
-        }
     }
 
     fn client(&self) -> IpAddr {
@@ -181,6 +167,7 @@ impl Explain {
             .map_err(|invalid| (Refusal::invalid_name(&[], invalid), None))?;
         let query = Query {
             listener: &listener.name,
+            port: explanation.port.unwrap_or_default(),
             server_name: server_name.as_ref(),
             alpn: Alpn::new(&facts.alpn),
             client: self.client(),

@@ -28,6 +28,8 @@ pub(super) struct Explanation<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) note: Option<String>,
     pub(super) listener: &'e str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) port: Option<u16>,
     pub(super) client: IpAddr,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) hello: Option<Hello>,
@@ -83,6 +85,7 @@ pub(super) struct PassedOver<'e> {
 #[serde(rename_all = "snake_case")]
 pub(super) enum Reason {
     Listener,
+    Port,
     Alpn,
     Client,
     Precedence,
@@ -203,6 +206,10 @@ fn reason(route: &Route, candidate: &Candidate<'_>) -> (Reason, String) {
         Some(Unmet::Listener) => (
             Reason::Listener,
             format!("only on listener {}", list(&route.listeners, SHOWN)),
+        ),
+        Some(Unmet::Port) => (
+            Reason::Port,
+            format!("only at port {}", list(&route.ports, SHOWN)),
         ),
         Some(Unmet::Alpn) => {
             let protocols = route.alpn.iter().map(|protocol| protocol.escape_ascii());

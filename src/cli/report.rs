@@ -44,6 +44,9 @@ fn lines(explanation: &Explanation<'_>) -> Lines {
         lines.line("note", note);
     }
     lines.line("listener", explanation.listener);
+    if let Some(port) = explanation.port {
+        lines.line("port", &port.to_string());
+    }
     lines.line("client", &explanation.client.to_string());
     if let Some(hello) = &explanation.hello {
         lines.hello(hello);

@@ -53,6 +53,8 @@ pub enum Kind {
     Text(Text),
     /// An array of strings.
     Texts(Text),
+    /// An array of ports.
+    Ports,
 }
 
 /// The meaning of a string.
@@ -126,6 +128,7 @@ impl Kind {
     pub fn written(&self, value: &str) -> String {
         match self {
             Self::Count(_) | Self::Boolean => value.to_owned(),
+            Self::Ports => format!("[{value}]"),
             Self::Texts(_) => format!("[{value:?}]"),
             Self::Duration(_)
             | Self::Size(_)

@@ -131,6 +131,10 @@ fn value(kind: &Kind) -> Value {
             json!({ "anyOf": [text(Text::Bind), { "type": "boolean", "enum": [false] }] })
         }
         Kind::Text(what) => text(*what),
+        Kind::Ports => {
+            let port = json!({ "type": "integer", "minimum": 1, "maximum": 65535 });
+            json!({ "type": "array", "items": port, "minItems": 1, "uniqueItems": true })
+        }
         Kind::Texts(what) => {
             json!({ "type": "array", "items": text(*what), "minItems": 1, "uniqueItems": true })
         }

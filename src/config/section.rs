@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys::{self, Absent, Kind};
 use super::notes::Notes;
 use super::path::Path;
+use super::types;
 use super::values::{self, Wrong};
 
 /// One table of the file, and where its faults go.
@@ -76,18 +77,7 @@ impl<'t> Section<'_, 't> {
 
     /// The same value as text, without quotes; a number in decimal.
     pub(super) fn text(&self, key: &str) -> Option<Cow<'t, str>> {
-        match self.value(key)? {
-            DeValue::String(text) => Some(Cow::Borrowed(text)),
-            DeValue::Integer(number) => {
-                let decimal = i64::from_str_radix(number.as_str(), number.radix());
-                let decimal = decimal.map(|number| number.to_string());
-                Some(Cow::Owned(decimal.unwrap_or_else(|_| number.to_string())))
-            }
-            DeValue::Boolean(switch) => Some(Cow::Owned(switch.to_string())),
-            DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => {
-                None
-            }
-        }
+        text(self.value(key)?)
     }
 
     /// The value of a key, or its default if the file has none. A wrong value is a fault, and then the
@@ -122,6 +112,7 @@ impl<'t> Section<'_, 't> {
         };
         let known = keys::find(self.path.keys().chain([key]));
         let is_required = matches!(known, Some((.., Absent::Required(_))));
+        let (_, fits) = known.map_or(types::TEXT, |(_, kind, _)| types::of_element(kind));
         if texts.is_empty() {
             let help = if is_required {
                 self.for_example(key)
@@ -134,11 +125,12 @@ impl<'t> Section<'_, 't> {
         let (mut values, mut left) = (Vec::new(), Vec::new());
         for (index, text) in texts.iter().enumerate() {
             let start = text.span().start;
-            // One of another type has been told.
-            let Some(text) = text.get_ref().as_str() else {
+            let value = text.get_ref();
+            // The fault of another type is there already.
+            let Some(text) = self::text(value).filter(|_| fits(value)) else {
                 continue;
             };
-            let other = match read(text).map(|value| seen.entry(value)) {
+            let other = match read(&text).map(|value| seen.entry(value)) {
                 Ok(Entry::Vacant(entry)) => {
                     values.push(entry.key().clone());
                     left.push(index);
@@ -156,7 +148,11 @@ impl<'t> Section<'_, 't> {
             match other {
                 Ok(other) => self.notes.clash(
                     [&path, &list.index(other)],
-                    format!("{text:?} is here twice"),
+                    if value.is_str() {
+                        format!("{text:?} is here twice")
+                    } else {
+                        format!("{text} is here twice")
+                    },
                     "leave one out",
                 ),
                 Err(Wrong { message, help }) => self.notes.fault(&path, message, help),
@@ -166,5 +162,19 @@ impl<'t> Section<'_, 't> {
             self.notes.left.insert(self.path.key(key), left);
         }
         values
+    }
+}
+
+/// A value as text without quotes; a number in decimal.
+pub(super) fn text<'t>(value: &'t DeValue<'t>) -> Option<Cow<'t, str>> {
+    match value {
+        DeValue::String(text) => Some(Cow::Borrowed(text)),
+        DeValue::Integer(number) => {
+            let decimal = i64::from_str_radix(number.as_str(), number.radix());
+            let decimal = decimal.map(|number| number.to_string());
+            Some(Cow::Owned(decimal.unwrap_or_else(|_| number.to_string())))
+        }
+        DeValue::Boolean(switch) => Some(Cow::Owned(switch.to_string())),
+        DeValue::Float(_) | DeValue::Datetime(_) | DeValue::Array(_) | DeValue::Table(_) => None,
     }
 }

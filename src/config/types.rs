@@ -7,6 +7,7 @@ use super::faults::{Fault, Found};
 use super::keys::{Kind, ROOT, Table, Under, example, find};
 use super::lost::Lost;
 use super::path::Path;
+use super::section::text;
 use super::values;
 
 /// Removes the values of a wrong type from the file, with a fault for each, so that the rest can be read.
@@ -65,10 +66,10 @@ fn with_a_name(path: &Path) -> String {
 }
 
 /// The name of a type, and which values are of it.
-type Type = (&'static str, fn(&DeValue<'_>) -> bool);
+pub(super) type Type = (&'static str, fn(&DeValue<'_>) -> bool);
 
 const TABLE: Type = ("a table", |value| value.is_table());
-const TEXT: Type = ("text in quotes", |value| value.is_str());
+pub(super) const TEXT: Type = ("text in quotes", |value| value.is_str());
 
 fn type_of(under: &Under) -> Type {
     match under {
@@ -82,8 +83,17 @@ fn type_of(under: &Under) -> Type {
             Kind::AddressOrFalse => ("an address in quotes, or false", |value| {
                 value.is_str() || value.is_bool()
             }),
-            Kind::Texts(_) => ("a list", |value| value.is_array()),
+            Kind::Texts(_) | Kind::Ports => ("a list", |value| value.is_array()),
         },
+    }
+}
+
+/// The type of the elements of a list.
+pub(super) fn of_element(kind: &Kind) -> Type {
+    if matches!(kind, Kind::Ports) {
+        ("a whole number", |value| value.is_integer())
+    } else {
+        TEXT
     }
 }
 
@@ -107,7 +117,10 @@ fn is_wrong(
         return true;
     }
     for (index, value) in (value.get_ref().as_array().into_iter().flatten()).enumerate() {
-        let (wanted, fits) = TEXT;
+        let (wanted, fits) = match under {
+            Under::Value(kind, _) => of_element(kind),
+            Under::Table(_) | Under::Named(..) => TEXT,
+        };
         if !fits(value.get_ref()) {
             faults.add_at(value.span().start, || {
                 wrong_type(value, wanted, path().index(index))
@@ -150,6 +163,12 @@ fn meant(value: &DeValue<'_>, kind: &Kind) -> Option<String> {
                 .map(|one| format!("{:?}", one.trim()))
                 .collect();
             Some(format!("[{}]", values.join(", ")))
+        }
+        (Kind::Ports, DeValue::String(_) | DeValue::Integer(_)) => {
+            let text = text(value)?;
+            let ports: Result<Vec<u16>, _> =
+                text.split(',').map(|one| one.trim().parse()).collect();
+            Some(format!("{:?}", ports.ok()?))
         }
         (Kind::Count(_), DeValue::String(text)) => {
             let number: i64 = text.replace(['_', ','], "").parse().ok()?;

@@ -6,6 +6,7 @@ mod tests;
 mod unicode;
 
 use std::net::IpAddr;
+use std::num::NonZero;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -145,7 +146,7 @@ fn what_to_write(kind: &Kind) -> String {
             format!("write a size from \"{least}KiB\" to \"{most}KiB\", such as \"64KiB\"")
         }
         Kind::Choice(words) => format!("write one of {}", words.join(", ")),
-        Kind::Boolean | Kind::AddressOrFalse | Kind::Text(_) | Kind::Texts(_) => {
+        Kind::Boolean | Kind::AddressOrFalse | Kind::Text(_) | Kind::Texts(_) | Kind::Ports => {
             "write another value".to_owned()
         }
     }
@@ -205,6 +206,20 @@ pub(super) fn server_name(text: &str) -> Result<Pattern, Wrong> {
         "write a host name, such as \"fleet.example.com\"".to_owned()
     };
     wrong(format!("{text:?} is not a server name: {}", reason.0), help)
+}
+
+/// A port that a client can arrive at.
+pub(super) fn port(text: &str) -> Result<u16, Wrong> {
+    let port = text.parse().ok().map(NonZero::<u16>::get);
+    port.map_or_else(
+        || {
+            wrong(
+                format!("{text} is not a port"),
+                "write a number from 1 to 65535, such as 8220",
+            )
+        },
+        Ok,
+    )
 }
 
 pub(super) fn alpn(text: &str) -> Result<Box<[u8]>, Wrong> {

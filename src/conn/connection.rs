@@ -1,5 +1,6 @@
 //! Everything that portway knows about a live connection.
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -12,9 +13,13 @@ use crate::backend::InUse;
 use crate::net::Accepted;
 use crate::outcome::{ClosedBy, Direction, Limit, Outcome};
 use crate::relay::{Flow, Micros};
+use crate::routing::Query;
 use crate::snapshot::{Listener, ListenerId, RouteId, Routed, Snapshot, Taken};
-use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time};
+use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time, list};
 use crate::tls::{Alpn, ServerName, Version};
+
+/// The most ports that the log shows of a name's routes.
+const PORTS: usize = 20;
 
 /// One accepted client. Its task stores here what it learns, the worker reviews it, and the record
 /// passes it to the log at the end. Only the endpoint of a dial in progress is known to the task alone.
@@ -30,6 +35,8 @@ pub struct Connection {
     /// The snapshot in force when it arrived.
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) listener: ListenerId,
+    /// The port at which it arrived.
+    port: u16,
     /// Its right to exist, once it is let in.
     permit: OnceCell<Permit>,
     /// The hello, once it is complete.
@@ -102,6 +109,7 @@ impl Connection {
             client: accepted.client,
             snapshot: taken.snapshot,
             listener: taken.listener,
+            port: taken.port,
             permit: OnceCell::default(),
             hello: OnceCell::default(),
             route: Cell::default(),
@@ -123,6 +131,17 @@ impl Connection {
 
     pub(super) fn listener(&self) -> &Listener {
         self.snapshot.listener(self.listener)
+    }
+
+    /// What decides its route.
+    pub(super) fn query<'c>(&'c self, hello: &'c Hello) -> Query<'c> {
+        Query {
+            listener: &self.listener().name,
+            port: self.port,
+            server_name: hello.server_name.as_ref(),
+            alpn: hello.alpn(),
+            client: self.client(),
+        }
     }
 
     fn routed(&self) -> Option<Routed<'_>> {
@@ -207,11 +226,35 @@ impl Connection {
     /// Calls `tell` with everything that the log needs.
     pub(super) fn tell(&self, tell: impl FnOnce(&Line<'_>)) {
         let trouble = self.trouble.take();
-        tell(&self.line(trouble.as_deref()));
+        let elsewhere = self.elsewhere();
+        tell(&self.line(trouble.as_deref(), elsewhere.as_deref()));
         self.trouble.set(trouble);
     }
 
-    fn line<'a>(&'a self, trouble: Option<&'a Trouble>) -> Line<'a> {
+    /// Which routes take the name, if none of them takes this connection.
+    fn elsewhere(&self) -> Option<Cow<'static, str>> {
+        let hello = self
+            .hello
+            .get()
+            .filter(|_| self.outcome() == Outcome::NoRoute)?;
+        let routes = &self.snapshot.routes;
+        let ports = routes.ports(&self.query(hello));
+        let name = hello.server_name.as_ref()?;
+        if !ports.is_empty() {
+            let at = list(&ports, PORTS);
+            let words = format!(
+                "at port {} no route takes this name; routes take it at {at}",
+                self.port
+            );
+            Some(words.into())
+        } else if routes.has(name) {
+            Some("routes have this name, but none of them for this listener and ALPN".into())
+        } else {
+            None
+        }
+    }
+
+    fn line<'a>(&'a self, trouble: Option<&'a Trouble>, elsewhere: Option<&'a str>) -> Line<'a> {
         let (outcome, closed_by) = self.end.get();
         let routed = self.routed();
         let hello = self.hello.get();
@@ -225,9 +268,6 @@ impl Connection {
         let name = hello.and_then(|hello| hello.server_name.as_ref());
         let unrouted = name.filter(|_| outcome == Outcome::NoRoute);
         let nearest = unrouted.and_then(|name| self.snapshot.routes.nearest(name));
-        let elsewhere = unrouted
-            .filter(|name| self.snapshot.routes.has(name))
-            .map(|_| "routes have this name, but none of them for this listener and ALPN");
         let detail = trouble.and_then(|trouble| trouble.detail.as_deref());
         let name = name.map(|name| name.as_str().as_bytes());
         let partial = trouble.and_then(|trouble| trouble.partial);

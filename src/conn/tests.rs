@@ -55,6 +55,7 @@ pub(crate) fn context() -> (Context, Taken) {
     let taken = Taken {
         snapshot: Arc::new(snapshot),
         listener: ListenerId(0),
+        port: 443,
     };
     let context = Context {
         admission: Arc::new(Admission::new(&quotas, machine)),

@@ -166,14 +166,14 @@ impl ChangeBuilder {
         let mut opened = Vec::new();
         let mut addresses = HashMap::new();
         for (&(listener_id, listener, bind), kept) in wanted.iter().zip(kept) {
-            let id = if let Some(id) = kept {
-                id
+            let at = if let Some(kept) = kept {
+                self.bound.iter().find(|known| known.id == kept)
             } else {
                 let open = self.bind(listener, bind, (&going, inherited));
                 opened.push(open.map_err(|source| failed(listener, bind, source))?);
-                AddressId(self.addresses)
+                opened.last().map(|(_, known)| known)
             };
-            addresses.insert(id, listener_id);
+            addresses.extend(at.map(|at| (at.id, (listener_id, at.address.port()))));
         }
         // Listen only when all are bound: if one failed, connections to the others would be reset.
         for (open, known) in &opened {

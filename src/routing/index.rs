@@ -13,6 +13,8 @@ use crate::tls::Alpn;
 pub(super) struct Index {
     listeners: HashMap<Arc<str>, Set>,
     any_listener: Set,
+    ports: HashMap<u16, Set>,
+    any_port: Set,
     protocols: HashMap<Box<[u8]>, Set>,
     any_protocol: Set,
     clients: NetworkMap<Set>,
@@ -38,6 +40,9 @@ impl Index {
             let routes = self.listeners.entry(Arc::clone(listener));
             routes.or_default().add(position);
         }
+        for port in &route.ports {
+            self.ports.entry(*port).or_default().add(position);
+        }
         for protocol in &route.alpn {
             let routes = self.protocols.entry(protocol.clone());
             routes.or_default().add(position);
@@ -47,6 +52,7 @@ impl Index {
         }
         let conditions = [
             (route.listeners.is_empty(), &mut self.any_listener),
+            (route.ports.is_empty(), &mut self.any_port),
             (route.alpn.is_empty(), &mut self.any_protocol),
             (route.clients.is_empty(), &mut self.any_client),
         ];
@@ -64,7 +70,7 @@ impl Index {
         best.map(|(route, _)| route)
     }
 
-    /// The routes of the group that take the listener and the client, each with the prefix of the client's
+    /// The routes of the group that take the listener, the port and the client, each with the prefix of the client's
     /// network. Of one network there are as many as the conditions leave, which is three at most: more would
     /// tie.
     pub(super) fn candidates<'s>(
@@ -72,7 +78,7 @@ impl Index {
         group: &'s Set,
         query: &Query<'s>,
     ) -> impl Iterator<Item = (usize, u8)> {
-        let here = self.at_listener(query.listener);
+        let here = self.here(query);
         let some = self.clients.around(query.client);
         some.chain([(0, &self.any_client)])
             .flat_map(move |(prefix, routes)| {
@@ -81,9 +87,9 @@ impl Index {
             })
     }
 
-    /// Whether the group has a route with client networks that takes the listener and a protocol that is offered.
+    /// Whether the group has a route with client networks that takes the listener, the port and a protocol that is offered.
     pub(super) fn has_networks(&self, group: &Set, query: &Query<'_>) -> bool {
-        let here = self.at_listener(query.listener);
+        let here = self.here(query);
         let keep = |block, bits: u64| bits & here(block) & !self.any_client.bits(block);
         let offered = query
             .alpn
@@ -93,10 +99,14 @@ impl Index {
         offered.any(|routes| group.common(routes, keep).next().is_some())
     }
 
-    /// The routes of a block that take the listener.
-    fn at_listener(&self, listener: &str) -> impl Fn(usize) -> u64 + Copy {
-        let named = self.listeners.get(listener).unwrap_or(&self.none);
-        |block| named.bits(block) | self.any_listener.bits(block)
+    /// The routes of a block that take the listener and the port.
+    fn here(&self, query: &Query<'_>) -> impl Fn(usize) -> u64 + Copy {
+        let named = self.listeners.get(query.listener).unwrap_or(&self.none);
+        let at_port = self.ports.get(&query.port).unwrap_or(&self.none);
+        |block| {
+            (named.bits(block) | self.any_listener.bits(block))
+                & (at_port.bits(block) | self.any_port.bits(block))
+        }
     }
 
     fn is_offered(&self, route: usize, alpn: Alpn<'_>) -> bool {

@@ -195,6 +195,7 @@ mod tests {
                 .collect(),
             no_server_name: false,
             listeners: Vec::new(),
+            ports: Vec::new(),
             alpn: Vec::new(),
             clients: Vec::new(),
             backend: 0,

@@ -1,6 +1,6 @@
 //! The look-up of a route: a few probes into hash tables, however many routes there are.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::index::Index;
@@ -48,7 +48,7 @@ pub struct Tie {
 pub struct Precedence<'t> {
     /// The pattern that matched; `None` stands for a connection without a server name.
     pub pattern: Option<&'t Pattern>,
-    /// How many of `listeners`, `alpn` and `clients` the route has.
+    /// How many of `listeners`, `ports`, `alpn` and `clients` the route has.
     pub conditions: usize,
     /// The prefix length of the client network that matched; 0 without that condition.
     pub client_prefix: u8,
@@ -80,7 +80,7 @@ impl Table {
     /// by the number of patterns, not of pairs.
     ///
     /// Two routes could tie if they share a pattern, have the same number of conditions, and no
-    /// condition keeps them apart. Listeners keep them apart if they have none in common. Client
+    /// condition keeps them apart. Listeners and ports keep them apart if they have none in common. Client
     /// networks do if no network is in both: if networks are nested, the longer prefix wins. ALPN
     /// never does, because a client offers several protocols at once.
     pub fn build(routes: Vec<Route>) -> Result<Self, Vec<Tie>> {
@@ -160,6 +160,14 @@ impl Table {
     pub fn has(&self, name: &ServerName) -> bool {
         let is_for_any = |group: &Group| group.pattern == Some(Pattern::Any);
         !self.matching(Some(name)).all(is_for_any)
+    }
+
+    /// The other ports at which the name has a route on this listener, sorted. For people.
+    pub fn ports(&self, query: &Query<'_>) -> Vec<u16> {
+        let elsewhere = (self.candidates(query)).filter(|one| one.unmet == Some(Unmet::Port));
+        let routes = elsewhere.filter_map(|one| self.routes.get(one.route));
+        let ports: BTreeSet<u16> = routes.flat_map(|route| &route.ports).copied().collect();
+        ports.into_iter().collect()
     }
 
     /// The routes, in the order of their positions.

@@ -18,6 +18,7 @@ fn route(name: &str, patterns: &[&str]) -> Route {
             .collect(),
         no_server_name: patterns.is_empty(),
         listeners: Vec::new(),
+        ports: Vec::new(),
         alpn: Vec::new(),
         clients: Vec::new(),
         backend: 0,
@@ -26,6 +27,11 @@ fn route(name: &str, patterns: &[&str]) -> Route {
 
 fn on(mut route: Route, listeners: &[&str]) -> Route {
     route.listeners = listeners.iter().map(|name| Arc::from(*name)).collect();
+    route
+}
+
+fn at(mut route: Route, ports: &[u16]) -> Route {
+    route.ports = ports.to_vec();
     route
 }
 
@@ -43,6 +49,7 @@ fn from(mut route: Route, clients: &[&str]) -> Route {
 #[derive(Clone, Debug)]
 struct Arrival {
     listener: &'static str,
+    port: u16,
     name: Option<ServerName>,
     alpn: Vec<u8>,
     client: IpAddr,
@@ -51,6 +58,7 @@ struct Arrival {
 fn arrival(name: &str) -> Arrival {
     Arrival {
         listener: "agents",
+        port: 443,
         name: (!name.is_empty()).then(|| ServerName::parse(name.as_bytes()).unwrap()),
         alpn: b"\x02h2".to_vec(),
         client: "10.1.2.3".parse().unwrap(),
@@ -61,6 +69,7 @@ impl Arrival {
     fn query(&self) -> Query<'_> {
         Query {
             listener: self.listener,
+            port: self.port,
             server_name: self.name.as_ref(),
             alpn: Alpn::new(&self.alpn),
             client: self.client,
@@ -173,6 +182,53 @@ fn the_longest_client_network_wins() {
 }
 
 #[test]
+fn routes_of_one_name_are_told_apart_by_their_ports() {
+    let routes = [
+        at(route("fleet", &["a.example"]), &[443, 8220]),
+        at(route("es", &["a.example"]), &[9200]),
+        route("rest", &["**"]),
+    ];
+    let mut arrival = arrival("a.example");
+    for (port, name) in [(443, "fleet"), (8220, "fleet"), (9200, "es"), (1, "rest")] {
+        arrival.port = port;
+        assert_taken(&routes, &arrival, name);
+    }
+    assert_eq!(found(&routes[..2], &arrival), Err(Miss::NoRoute));
+}
+
+#[test]
+fn a_port_is_a_condition_like_the_others() {
+    let routes = [
+        route("plain", &["a.example"]),
+        at(route("port", &["a.example"]), &[443]),
+        at(on(route("both", &["a.example"]), &["agents"]), &[443]),
+    ];
+    let mut arrival = arrival("a.example");
+    assert_taken(&routes, &arrival, "both");
+    arrival.listener = "other";
+    assert_taken(&routes, &arrival, "port");
+    arrival.port = 9200;
+    assert_taken(&routes, &arrival, "plain");
+}
+
+#[test]
+fn the_ports_of_a_name_are_those_of_the_routes_that_only_the_port_keeps_away() {
+    let table = Table::build(vec![
+        at(route("fleet", &["a.example"]), &[8220, 443]),
+        at(route("wild", &["*.example"]), &[5044, 443]),
+        at(on(route("elsewhere", &["a.example"]), &["other"]), &[1]),
+        at(route("unrelated", &["b.example"]), &[2]),
+        at(route("nameless", &[]), &[3]),
+    ]);
+    let table = table.unwrap();
+    let mut arrival = arrival("a.example");
+    arrival.port = 9200;
+    assert_eq!(table.ports(&arrival.query()), [443, 5044, 8220]);
+    arrival.name = None;
+    assert_eq!(table.ports(&arrival.query()), [3]);
+}
+
+#[test]
 fn an_exact_route_whose_conditions_fail_leaves_the_name_to_a_wildcard() {
     let routes = [
         on(route("exact", &["a.example"]), &["other"]),
@@ -212,6 +268,11 @@ fn routes_that_no_condition_keeps_apart_are_ties() {
         1,
         "one listener in common"
     );
+    assert_eq!(
+        tie(at(r("a"), &[443, 8220]), at(r("b"), &[8220])),
+        1,
+        "one port in common"
+    );
     assert_eq!(tie(route("a", &[]), route("b", &[])), 1);
 }
 
@@ -237,6 +298,7 @@ fn routes_that_a_condition_keeps_apart_do_not_tie() {
             from(r("b"), &["10.1.0.0/16", "fd00::/8"]),
         ],
         [r("a"), route("b", &["*.example"])],
+        [at(r("a"), &[443, 8220]), at(r("b"), &[9200])],
     ] {
         assert!(Table::build(pair.to_vec()).is_ok(), "{pair:?}");
     }
@@ -254,6 +316,7 @@ fn consider_tells_why_each_candidate_was_passed_over() {
         on(route("elsewhere", &["a.example"]), &["other"]),
         from(route("far", &["*.example"]), &["192.0.2.0/24"]),
         offering(route("alpn", &["**.example"]), &["acme"]),
+        at(route("port", &["**"]), &[8220]),
         route("unrelated", &["b.example"]),
     ];
     let table = Table::build(routes).unwrap();
@@ -268,6 +331,7 @@ fn consider_tells_why_each_candidate_was_passed_over() {
             ("elsewhere", Some(Unmet::Listener)),
             ("far", Some(Unmet::Client)),
             ("alpn", Some(Unmet::Alpn)),
+            ("port", Some(Unmet::Port)),
             ("any", None),
         ]
     );
@@ -325,6 +389,7 @@ fn reference(routes: &[Route], arrival: &Arrival) -> Result<Arc<str>, Miss> {
         let prefix = networks.map(|net| 1 + net.prefix_len()).max();
         if fits.is_none()
             || !(listener || route.listeners.is_empty())
+            || !(route.ports.is_empty() || route.ports.contains(&arrival.port))
             || !(alpn || route.alpn.is_empty())
         {
             continue;
@@ -333,7 +398,12 @@ fn reference(routes: &[Route], arrival: &Arrival) -> Result<Arc<str>, Miss> {
             miss = Miss::ClientDenied;
             continue;
         }
-        let conditions = [route.listeners.len(), route.alpn.len(), route.clients.len()];
+        let conditions = [
+            route.listeners.len(),
+            route.ports.len(),
+            route.alpn.len(),
+            route.clients.len(),
+        ];
         let conditions = conditions.iter().filter(|length| **length > 0).count();
         best = best.max(Some((fits, conditions, prefix, Arc::clone(&route.name))));
     }
@@ -374,15 +444,17 @@ fn any_route() -> impl Strategy<Value = Route> {
         prop::collection::vec(any_pattern(), 1..3),
         any::<bool>(),
         some_of(vec![Arc::from("agents"), Arc::from("other")]),
+        some_of(vec![443, 8220, 9200]),
         some_of(vec![Box::from(&b"h2"[..]), Box::from(&b"http/1.1"[..])]),
         some_of(networks.iter().map(|text| text.parse().unwrap()).collect()),
     )
         .prop_map(
-            |(server_names, no_server_name, listeners, alpn, clients)| Route {
+            |(server_names, no_server_name, listeners, ports, alpn, clients)| Route {
                 name: Arc::from(""),
                 server_names,
                 no_server_name,
                 listeners,
+                ports,
                 alpn,
                 clients,
                 backend: 0,
@@ -401,12 +473,14 @@ fn any_arrival() -> impl Strategy<Value = Arrival> {
     ];
     (
         prop::sample::select(vec!["agents", "other", "third"]),
+        prop::sample::select(vec![443, 8220, 1]),
         prop::option::weighted(0.9, any_name()),
         prop::sample::select(vec![&b""[..], b"\x02h2", b"\x02h2\x08http/1.1"]),
         prop::sample::select(clients.to_vec()),
     )
-        .prop_map(|(listener, name, alpn, client)| Arrival {
+        .prop_map(|(listener, port, name, alpn, client)| Arrival {
             listener,
+            port,
             name: name.map(|name| ServerName::parse(name.as_bytes()).unwrap()),
             alpn: alpn.to_vec(),
             client: client.parse().unwrap(),
@@ -424,21 +498,31 @@ fn crowded() -> impl Strategy<Value = Route> {
     let texts = |numbers: &[u8], text: fn(&u8) -> String| -> Vec<String> {
         numbers.iter().map(text).collect()
     };
-    let crowd = (some(4), some(4), some(4), any::<bool>(), any::<bool>());
-    crowd.prop_map(move |(names, listeners, clients, alpn, no_server_name)| {
-        let names = texts(&names, |n| format!("{}.example", n % 20));
-        let listeners = texts(&listeners, |n| format!("l{n}"));
-        let clients = texts(&clients, |n| match n % 3 {
-            0 => format!("10.0.0.{n}/32"),
-            1 => format!("10.0.0.{}/29", n & !7),
-            _ => "10.0.0.0/24".to_owned(),
-        });
-        let [names, listeners, clients] = [&names, &listeners, &clients]
-            .map(|texts| texts.iter().map(String::as_str).collect::<Vec<&str>>());
-        let mut route = from(on(route("", &names), &listeners), &clients);
-        route.no_server_name = no_server_name;
-        offering(route, if alpn { &["h2"] } else { &[] })
-    })
+    let ports = prop::collection::vec(0..9_u16, 0..3);
+    let crowd = (
+        some(4),
+        some(4),
+        ports,
+        some(4),
+        any::<bool>(),
+        any::<bool>(),
+    );
+    crowd.prop_map(
+        move |(names, listeners, ports, clients, alpn, no_server_name)| {
+            let names = texts(&names, |n| format!("{}.example", n % 20));
+            let listeners = texts(&listeners, |n| format!("l{n}"));
+            let clients = texts(&clients, |n| match n % 3 {
+                0 => format!("10.0.0.{n}/32"),
+                1 => format!("10.0.0.{}/29", n & !7),
+                _ => "10.0.0.0/24".to_owned(),
+            });
+            let [names, listeners, clients] = [&names, &listeners, &clients]
+                .map(|texts| texts.iter().map(String::as_str).collect::<Vec<&str>>());
+            let mut route = from(at(on(route("", &names), &listeners), &ports), &clients);
+            route.no_server_name = no_server_name;
+            offering(route, if alpn { &["h2"] } else { &[] })
+        },
+    )
 }
 
 /// The ties that [`Table::build`] should report, found without an index: the pattern, the first route, the route.
@@ -446,6 +530,7 @@ fn naive_ties(routes: &[Route]) -> Vec<(Option<Pattern>, [Arc<str>; 2])> {
     let ties = |one: &Route, other: &Route| {
         one.conditions() == other.conditions()
             && overlap(&one.listeners, &other.listeners)
+            && overlap(&one.ports, &other.ports)
             && overlap(&one.clients, &other.clients)
     };
     let patterns = |route: &Route| -> BTreeSet<Option<Pattern>> {
@@ -498,8 +583,10 @@ fn crowded_arrival() -> impl Strategy<Value = Arrival> {
     let alpn = prop::sample::select(vec![&b""[..], b"\x02h2", b"\x01x\x02h2"]);
     let listener = prop::sample::select(vec!["l0", "l1", "l2", "l39", "other"]);
     let name = prop::option::weighted(0.9, 0..21_u8);
-    (listener, name, alpn, 0..42_u8).prop_map(|(listener, name, alpn, client)| Arrival {
+    let arrival = (listener, 0..10_u16, name, alpn, 0..42_u8);
+    arrival.prop_map(|(listener, port, name, alpn, client)| Arrival {
         listener,
+        port,
         name: name.map(|n| ServerName::parse(format!("{n}.example").as_bytes()).unwrap()),
         alpn: alpn.to_vec(),
         client: [10, 0, 0, client].into(),

@@ -49,6 +49,8 @@ struct Earlier<'r> {
     counts: HashMap<usize, Set>,
     /// `None` holds the routes that take any listener.
     listeners: HashMap<Option<&'r str>, Set>,
+    /// `None` holds the routes that take any port.
+    ports: HashMap<Option<u16>, Set>,
     /// `None` holds the routes that take any client.
     clients: HashMap<Option<IpNet>, Set>,
 }
@@ -60,6 +62,9 @@ impl<'r> Earlier<'r> {
         for listener in or_any(names(conditions)) {
             self.listeners.entry(listener).or_default().add(route);
         }
+        for port in or_any(conditions.ports.iter().copied()) {
+            self.ports.entry(port).or_default().add(route);
+        }
         for client in or_any(conditions.clients.iter().copied()) {
             self.clients.entry(client).or_default().add(route);
         }
@@ -70,6 +75,7 @@ impl<'r> Earlier<'r> {
         let mut alike = Mask::default();
         alike.add(self.counts.get(&conditions.conditions()));
         alike.keep(&self.listeners, names(conditions));
+        alike.keep(&self.ports, conditions.ports.iter().copied());
         alike.keep(&self.clients, conditions.clients.iter().copied());
         alike
     }

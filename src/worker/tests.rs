@@ -39,7 +39,9 @@ impl Fixture {
         let address = net::local_address(&socket).unwrap();
         let mut snapshot = Arc::into_inner(taken.snapshot).unwrap();
         let id = AddressId(1);
-        snapshot.addresses.insert(id, ListenerId(0));
+        snapshot
+            .addresses
+            .insert(id, (ListenerId(0), address.port()));
         mailbox.send(Message::Swap(Arc::new(snapshot)));
         let (listens, mut listening) = mpsc::unbounded_channel();
         mailbox.send(Message::Listen {

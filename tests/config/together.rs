@@ -81,6 +81,10 @@ const ALL: &[(&str, &[&str])] = &[
         "[routes.alpn]\nserver_names = [\"alpn\"]\nalpn = [\"h2\"]\nbackend = \"fleet\"",
         &["warning routes.alpn.alpn"],
     ),
+    (
+        "[routes.port]\nserver_names = [\"port\"]\nlisteners = [\"agents\"]\nports = [444]\nbackend = \"fleet\"",
+        &["warning routes.port.ports[0]"],
+    ),
     ("[admin]\nbind = \"0.0.0.0:9355\"", &["warning admin.bind"]),
     (
         "[backends.own]\nendpoints = [\"own:1\"]\n\

@@ -86,6 +86,7 @@ fn route(
         listeners: section.list("listeners", |name| {
             listeners.position(name).map(|_| Arc::from(name))
         }),
+        ports: section.list("ports", values::port),
         alpn: section.list("alpn", values::alpn),
         clients: section.list("clients", values::network),
         backend: backend.unwrap_or(0),
@@ -101,9 +102,10 @@ fn route(
 /// routes from which the condition separates it.
 fn has_its_conditions(route: &Route, section: &Section<'_, '_>) -> bool {
     let is_gone = |key, is_empty| section.value(key).is_some() && is_empty;
-    let keys = ["listeners", "alpn", "clients"];
+    let keys = ["listeners", "ports", "alpn", "clients"];
     !section.notes.lost.may_have(&section.path, &keys)
         && !is_gone("listeners", route.listeners.is_empty())
+        && !is_gone("ports", route.ports.is_empty())
         && !is_gone("alpn", route.alpn.is_empty())
         && !is_gone("clients", route.clients.is_empty())
 }
@@ -167,6 +169,6 @@ fn report_tie(tie: &Tie, notes: &mut Notes<'_>) {
     notes.clash(
         [&second_path, &path(first)],
         format!("the routes {first:?} and {second:?} could both take {what}"),
-        "leave it out of one of them, or give one more conditions: listeners, alpn or clients",
+        "leave it out of one of them, or give one more conditions: listeners, ports, alpn or clients",
     );
 }

@@ -1,6 +1,7 @@
 //! Warnings about routes, listeners and backends that are probably not meant so.
 
 use std::collections::{HashMap, HashSet};
+use std::net::SocketAddr;
 
 use crate::backend::Target;
 use crate::config::notes::Notes;
@@ -39,6 +40,7 @@ pub(in crate::config) fn routes(
             );
         }
     }
+    unheard_ports(routes, listeners, notes);
     own_names(routes, backends, notes);
 }
 
@@ -71,6 +73,45 @@ fn unused_listeners(routes: &[Read], listeners: &[Listener], notes: &mut Notes<'
             );
         }
     }
+}
+
+/// Ports of a route at which none of its listeners listens.
+fn unheard_ports(routes: &[Read], listeners: &[Listener], notes: &mut Notes<'_>) {
+    let known: HashMap<&str, HashSet<u16>> = (listeners.iter())
+        .filter_map(|listener| Some((&*listener.name, ports(listener, notes)?)))
+        .collect();
+    let has_all = notes.lost.is_whole(&Path::of(&["listeners"])) && known.len() == listeners.len();
+    let all: Option<HashSet<u16>> = has_all.then(|| known.values().flatten().copied().collect());
+    let with_ports = |read: &&Read| read.has_its_names && !read.route.ports.is_empty();
+    for Read { route, .. } in routes.iter().filter(with_ports) {
+        let heard = if route.listeners.is_empty() {
+            all.clone()
+        } else {
+            let of_each = route.listeners.iter().map(|name| known.get(&**name));
+            let of_each: Option<Vec<&HashSet<u16>>> = of_each.collect();
+            of_each.map(|ports| ports.into_iter().flatten().copied().collect())
+        };
+        let Some(heard) = heard else { continue };
+        let list = Path::of(&["routes", &route.name, "ports"]);
+        for (index, port) in route.ports.iter().enumerate() {
+            if !heard.contains(port) {
+                notes.warn(
+                    &notes.element(&list, index),
+                    format!("no listener of this route listens at port {port}"),
+                    "add an address with this port to the bind of a listener; where a Service or a \
+                     firewall maps ports, write the port of portway's own address",
+                );
+            }
+        }
+    }
+}
+
+/// The ports of a listener, if the file shows all of them: with port 0 the kernel chooses one.
+fn ports(listener: &Listener, notes: &Notes<'_>) -> Option<HashSet<u16>> {
+    let bind = Path::of(&["listeners", &listener.name, "bind"]);
+    let ports: HashSet<u16> = listener.bind.iter().map(SocketAddr::port).collect();
+    let is_whole = !notes.lost.has(&bind) && !notes.left.contains_key(&bind);
+    (is_whole && !ports.contains(&0)).then_some(ports)
 }
 
 /// An endpoint under the very name that clients use. That name leads clients to portway, and most often it leads

@@ -6,7 +6,7 @@ use std::time::Duration;
 use strum::VariantNames;
 
 use super::Absent::{self, Default, Example, Required, RequiredOrNext};
-use super::Kind::{self, AddressOrFalse, Boolean, Choice, Count, Size, Texts};
+use super::Kind::{self, AddressOrFalse, Boolean, Choice, Count, Ports, Size, Texts};
 use super::{Key, Table, Text, Under};
 use crate::backend::Balance;
 use crate::telemetry::Logged;
@@ -108,6 +108,8 @@ const ROUTE: Table = &[
         "Takes connections without a server name: agents that dial an IP address send none."),
     value("listeners", Texts(Text::Name), Example("agents"),
         "The names of the listeners that the route is for. Default: any."),
+    value("ports", Ports, Example("8220"),
+        "The ports of portway at which the client must arrive. Default: any."),
     value("alpn", Texts(Text::Protocol), Example("h2"),
         "The client must offer one of these protocols. Default: any, or none."),
     value("clients", Texts(Text::Network), Example("10.0.0.0/8"),

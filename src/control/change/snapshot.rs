@@ -18,7 +18,7 @@ impl ChangeBuilder {
     pub(super) fn snapshot(
         &mut self,
         settings: Settings,
-        addresses: HashMap<AddressId, ListenerId>,
+        addresses: HashMap<AddressId, (ListenerId, u16)>,
     ) -> Snapshot {
         self.generation += 1;
         self.registry.configure();
