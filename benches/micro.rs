@@ -168,6 +168,7 @@ fn line(id: u64) -> Line<'static> {
         client: (Ipv4Addr::new(192, 0, 2, 7), 50_123).into(),
         listener: "agents",
         server_name: Some(ClientText(b"fleet.example.com")),
+        target: None,
         nearest: None,
         alpn: Protocols(Alpn::new(b"\x02h2\x08http/1.1")),
         tls_offered: Some(Version::TLS_1_3),

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{admission, backend, dial, net, relay, routing, snapshot, telemetry};
+use crate::{admission, backend, dial, net, relay, routing, snapshot, telemetry, wire};
 
 mod build;
 mod checks;
@@ -82,6 +82,8 @@ pub struct Listener {
     pub name: Arc<str>,
     /// Addresses; port 0 lets the kernel choose.
     pub bind: Vec<SocketAddr>,
+    /// What clients say first.
+    pub protocol: wire::ListenerProtocol,
     /// The clients that may connect.
     pub clients: admission::Networks,
 }

@@ -1,6 +1,7 @@
 //! The life of one connection, from accept to its record: start to read the code here.
 
 mod connection;
+mod front;
 mod hello;
 mod record;
 mod refuse;
@@ -21,6 +22,7 @@ use crate::outcome::ClosedBy;
 use crate::relay::{Resources, Terms, Verdict};
 use crate::snapshot::Taken;
 use crate::telemetry::{ConnectionLog, Registry};
+use crate::wire::Target;
 pub use connection::Connection;
 use record::Record;
 pub use refuse::Refusal;
@@ -155,7 +157,7 @@ async fn begin(context: Rc<Context>, accepted: Accepted, taken: Taken) -> Option
     }
 }
 
-/// From a permit to a connected backend. Not a byte of the client is consumed.
+/// From a permit to a connected backend. Not a byte of the TLS stream is consumed.
 async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refusal> {
     let Record {
         context,
@@ -165,23 +167,27 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     let permit = connection.admit(context.admission.admit()?);
     let listener = connection.listener();
     if !listener.clients.admit(connection.client()) {
-        return Err(Refusal::client_denied());
+        return Err(Refusal::client_denied(listener.protocol));
     }
     permit.identify(connection.client())?;
 
+    front::open(client, connection, &context.resources).await?;
     let hello = hello::peek(client, connection, &context.resources).await?;
     permit.hello_done();
     let hello = record.hello(hello);
+    front::agree(connection, hello)?;
 
-    let query = connection.query(hello);
+    let query = connection.query(Some(hello));
     let routed = connection.snapshot.route(connection.listener, &query);
     let routed = routed.map_err(|miss| Refusal::missed(miss, hello.version))?;
     connection.route.set(Some(routed.id));
 
     let backend = routed.backend;
+    front::reaches(connection, &backend.pool)?;
     let request = dial::Request {
         pool: &backend.pool,
         client: connection.client(),
+        only: connection.target().and_then(Target::address),
         timeouts: backend.dial,
         missed: &|attempt| connection.missed(attempt),
     };

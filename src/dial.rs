@@ -48,6 +48,8 @@ pub struct Request<'a> {
     pub pool: &'a Pool,
     /// The canonical address of the client, for `source_hash`.
     pub client: IpAddr,
+    /// The only address that may be dialled, if the client asked for one.
+    pub only: Option<SocketAddr>,
     /// The time limits.
     pub timeouts: Timeouts,
     /// Called with each attempt that fails, also if the dial is given up later; with those of a trial once it has
@@ -109,6 +111,9 @@ impl From<Failure> for Unreached {
 pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
     let now = Instant::now();
     let mut candidates = request.pool.candidates(request.client, now);
+    if let Some(only) = request.only {
+        candidates.retain(|candidate| candidate.address.at() == only);
+    }
     if candidates.is_empty() {
         tell_unresolved(request);
         return Err(Unreached::Unresolved);

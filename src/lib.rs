@@ -22,4 +22,5 @@ pub mod routing;
 pub mod snapshot;
 pub mod telemetry;
 pub mod tls;
+pub mod wire;
 pub mod worker;

@@ -41,6 +41,12 @@ pub enum Outcome {
     NoRoute,
     /// The client's network is not allowed.
     ClientDenied,
+    /// The client of a proxy sent no CONNECT request, or one that breaks the rules.
+    InvalidProxyRequest,
+    /// No route takes the target that the client of a proxy asked for.
+    TargetDenied,
+    /// The server name of the hello is not the host that the client of a proxy asked for.
+    NameMismatch,
     /// A limit of `[limits]` was reached.
     Overloaded,
     /// Every attempt to reach the backend failed.
@@ -98,6 +104,9 @@ impl Outcome {
             | Self::InvalidServerName
             | Self::NoRoute
             | Self::ClientDenied
+            | Self::InvalidProxyRequest
+            | Self::TargetDenied
+            | Self::NameMismatch
             | Self::Overloaded => Reach::Never,
             Self::Closed
             | Self::BackendUnavailable

@@ -10,6 +10,7 @@ use std::time::Duration;
 use crate::backend::Pool;
 use crate::routing::{Miss, Query, Route, Table};
 use crate::telemetry::{Counter, Endings, ListenerStats};
+use crate::wire::ListenerProtocol;
 use crate::{admission, dial, relay};
 pub use difference::Difference;
 
@@ -94,6 +95,8 @@ pub struct HelloLimits {
 pub struct Listener {
     /// The name in routes.toml.
     pub name: Arc<str>,
+    /// What clients say first.
+    pub protocol: ListenerProtocol,
     /// The networks that may connect.
     pub clients: admission::Networks,
     /// Connections accepted.
@@ -153,6 +156,12 @@ impl Snapshot {
             route,
             backend: &self.backends[route.backend],
         }
+    }
+
+    /// The routes that could take such a connection, whichever protocols its hello offers. Counts none.
+    pub fn takers<'s>(&'s self, query: &'s Query<'s>) -> impl Iterator<Item = Routed<'s>> {
+        let takers = self.routes.takers(query);
+        takers.map(|position| self.routed(RouteId::at(position)))
     }
 
     /// The route that a connection of the listener takes. Counts the connection.

@@ -34,6 +34,7 @@ mod it {
     mod peers;
     mod ports;
     mod process;
+    mod proxies;
     mod random;
     mod reload;
     mod self_tests;

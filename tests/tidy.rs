@@ -15,7 +15,7 @@ mod english;
 
 /// The modules of the library from top to bottom, as ARCHITECTURE.md draws them. A module imports
 /// only those below it.
-const LAYERS: [&str; 17] = [
+const LAYERS: [&str; 18] = [
     "cli",
     "app",
     "control",
@@ -31,6 +31,7 @@ const LAYERS: [&str; 17] = [
     "telemetry",
     "outcome",
     "routing",
+    "wire",
     "tls",
     "net",
 ];

@@ -1,6 +1,6 @@
 //! A backend's endpoints, and the order in which a client tries their addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -39,6 +39,12 @@ impl Pool {
     /// All endpoints, in the order of routes.toml.
     pub fn endpoints(&self) -> &[Arc<Endpoint>] {
         &self.endpoints
+    }
+
+    /// Whether one of the endpoints has this address.
+    pub fn has(&self, address: SocketAddr) -> bool {
+        let mut endpoints = self.endpoints.iter();
+        endpoints.any(|endpoint| endpoint.addresses().iter().any(|one| one.at() == address))
     }
 
     /// Every address of every endpoint, in the order in which `client` (a canonical address) is to try

@@ -57,6 +57,15 @@ fn port_of(
         }
     };
     let matters = || (settings.routes.routes().iter()).any(|route| !route.ports.is_empty());
+    if listener.protocol.is_proxy() {
+        return match port {
+            None if matters() => Err(
+                "some routes are for some ports only: add --port with the port of the URL"
+                    .to_owned(),
+            ),
+            port => Ok(port),
+        };
+    }
     match (port, ports.as_slice()) {
         (Some(port), _) if is_known && !ports.contains(&port) => Err(format!(
             "the listener {:?} does not listen at port {port}; it listens at {}",

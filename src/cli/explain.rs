@@ -152,7 +152,7 @@ impl Explain {
         explanation: &mut Explanation<'s>,
     ) -> Result<(), (Refusal, Option<&'s Pattern>)> {
         if !listener.clients.admit(self.client()) {
-            return Err((Refusal::client_denied(), None));
+            return Err((Refusal::client_denied(listener.protocol), None));
         }
         let facts = facts.map_err(|refusal| (refusal, None))?;
         explanation.hello = Some(Hello {
@@ -177,6 +177,9 @@ impl Explain {
         let nearest = || settings.routes.nearest(server_name.as_ref()?);
         match seen.taken {
             Ok(_) => Ok(()),
+            Err(miss) if listener.protocol.is_proxy() => {
+                Err((Refusal::target_missed(Some(miss)), nearest()))
+            }
             Err(miss) => Err((Refusal::missed(miss, facts.version), nearest())),
         }
     }

@@ -244,8 +244,11 @@ const fn why(outcome: Outcome) -> &'static str {
         Outcome::InvalidServerName => "the server name is not a host name",
         Outcome::NoServerName => "no route takes connections without a server name here",
         Outcome::NoRoute => "no route takes this server name here",
+        Outcome::TargetDenied => "no route takes this host and port here",
         Outcome::ClientDenied => "this client is not admitted",
         Outcome::Closed
+        | Outcome::InvalidProxyRequest
+        | Outcome::NameMismatch
         | Outcome::HelloTimeout
         | Outcome::Overloaded
         | Outcome::BackendUnavailable

@@ -121,6 +121,7 @@ fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
         Listener {
             name: Arc::from(name),
             bind: section.list("bind", values::bind),
+            protocol: section.read("protocol", values::choice).unwrap_or_default(),
             clients: admission::Networks {
                 allow: (section.list("allow_clients", values::network).into_iter()).collect(),
                 deny: (section.list("deny_clients", values::network).into_iter()).collect(),

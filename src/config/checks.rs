@@ -43,6 +43,7 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     loops(settings, &bound, notes);
     for listener in &settings.listeners {
         networks(listener, notes);
+        open_proxy(listener, notes);
     }
     unwise(settings, notes);
 }
@@ -195,6 +196,21 @@ fn networks(listener: &Listener, notes: &mut Notes<'_>) {
                 "leave it out of one of them",
             );
         }
+    }
+}
+
+/// A proxy that asks nobody who they are. It leads only to the backends of the routes, but there from anywhere.
+fn open_proxy(listener: &Listener, notes: &mut Notes<'_>) {
+    let allow = Path::of(&["listeners", &listener.name, "allow_clients"]);
+    let is_open = listener.clients.allow.iter().next().is_none();
+    let is_lost = notes.lost.has(&allow) || notes.left.contains_key(&allow);
+    if listener.protocol.is_proxy() && is_open && !is_lost {
+        notes.warn(
+            &Path::of(&["listeners", &listener.name, "protocol"]),
+            "every client that can reach this proxy reaches the servers of the routes through it"
+                .to_owned(),
+            "write allow_clients with the networks of the agents",
+        );
     }
 }
 

@@ -17,6 +17,7 @@ use crate::routing::Query;
 use crate::snapshot::{Listener, ListenerId, RouteId, Routed, Snapshot, Taken};
 use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time, list};
 use crate::tls::{Alpn, ServerName, Version};
+use crate::wire::Target;
 
 /// The most ports that the log shows of a name's routes.
 const PORTS: usize = 20;
@@ -30,13 +31,16 @@ pub struct Connection {
     /// Its place among the connections of the worker.
     key: u32,
     id: u64,
-    /// The canonical address of the client.
-    client: SocketAddr,
+    /// The canonical address of the client. A [`SocketAddr`] is 12 bytes larger.
+    client: IpAddr,
+    client_port: u16,
     /// The snapshot in force when it arrived.
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) listener: ListenerId,
     /// The port at which it arrived.
     port: u16,
+    /// The host and port that the client of a proxy asked for. Boxed, because most connections have none.
+    target: OnceCell<Box<Target>>,
     /// Its right to exist, once it is let in.
     permit: OnceCell<Permit>,
     /// The hello, once it is complete.
@@ -106,10 +110,12 @@ impl Connection {
             flow: Flow::new(accepted.at),
             key: key as u32,
             id,
-            client: accepted.client,
+            client: accepted.client.ip(),
+            client_port: accepted.client.port(),
             snapshot: taken.snapshot,
             listener: taken.listener,
             port: taken.port,
+            target: OnceCell::default(),
             permit: OnceCell::default(),
             hello: OnceCell::default(),
             route: Cell::default(),
@@ -126,20 +132,24 @@ impl Connection {
 
     /// The canonical address of the client.
     pub(super) const fn client(&self) -> IpAddr {
-        self.client.ip()
+        self.client
     }
 
     pub(super) fn listener(&self) -> &Listener {
         self.snapshot.listener(self.listener)
     }
 
-    /// What decides its route.
-    pub(super) fn query<'c>(&'c self, hello: &'c Hello) -> Query<'c> {
+    /// What decides its route, as far as it is known.
+    pub(super) fn query<'c>(&'c self, hello: Option<&'c Hello>) -> Query<'c> {
+        let target = self.target();
         Query {
             listener: &self.listener().name,
-            port: self.port,
-            server_name: hello.server_name.as_ref(),
-            alpn: hello.alpn(),
+            port: target.map_or(self.port, |target| target.port),
+            server_name: match hello {
+                Some(hello) => hello.server_name.as_ref(),
+                None => target.and_then(Target::name),
+            },
+            alpn: hello.map(Hello::alpn).unwrap_or_default(),
             client: self.client(),
         }
     }
@@ -153,6 +163,16 @@ impl Connection {
     pub(super) const fn outcome(&self) -> Outcome {
         let (outcome, _) = self.end.get();
         outcome
+    }
+
+    /// It asks for this target.
+    pub(super) fn ask(&self, target: Target) -> &Target {
+        self.target.get_or_init(|| Box::new(target))
+    }
+
+    /// What it has asked for.
+    pub(super) fn target(&self) -> Option<&Target> {
+        self.target.get().map(|target| &**target)
     }
 
     /// It is let in.
@@ -231,22 +251,30 @@ impl Connection {
         self.trouble.set(trouble);
     }
 
-    /// Which routes take the name, if none of them takes this connection.
+    /// The name that no route takes here.
+    fn unrouted(&self) -> Option<&ServerName> {
+        if self.outcome() == Outcome::NoRoute {
+            self.hello.get()?.server_name.as_ref()
+        } else if self.outcome() == Outcome::TargetDenied {
+            self.target()?.name()
+        } else {
+            None
+        }
+    }
+
+    /// Which connections the routes of the name take, if they do not take this one.
     fn elsewhere(&self) -> Option<Cow<'static, str>> {
-        let hello = self
-            .hello
-            .get()
-            .filter(|_| self.outcome() == Outcome::NoRoute)?;
+        let name = self.unrouted()?;
         let routes = &self.snapshot.routes;
-        let ports = routes.ports(&self.query(hello));
-        let name = hello.server_name.as_ref()?;
+        let query = Query {
+            server_name: Some(name),
+            ..self.query(self.hello.get())
+        };
+        let ports = routes.ports(&query);
         if !ports.is_empty() {
             let at = list(&ports, PORTS);
-            let words = format!(
-                "at port {} no route takes this name; routes take it at {at}",
-                self.port
-            );
-            Some(words.into())
+            let port = query.port;
+            Some(format!("at port {port} no route takes this name; routes take it at {at}").into())
         } else if routes.has(name) {
             Some("routes have this name, but none of them for this listener and ALPN".into())
         } else {
@@ -266,8 +294,9 @@ impl Connection {
         };
         let moved = |direction| reached.map(|_| self.flow.moved(direction));
         let name = hello.and_then(|hello| hello.server_name.as_ref());
-        let unrouted = name.filter(|_| outcome == Outcome::NoRoute);
-        let nearest = unrouted.and_then(|name| self.snapshot.routes.nearest(name));
+        let nearest = self
+            .unrouted()
+            .and_then(|name| self.snapshot.routes.nearest(name));
         let detail = trouble.and_then(|trouble| trouble.detail.as_deref());
         let name = name.map(|name| name.as_str().as_bytes());
         let partial = trouble.and_then(|trouble| trouble.partial);
@@ -275,8 +304,9 @@ impl Connection {
             time: Time(SystemTime::now()),
             id: Id(self.id),
             config: self.snapshot.generation,
-            client: self.client,
+            client: SocketAddr::new(self.client, self.client_port),
             listener: &self.listener().name,
+            target: self.target().map(ToString::to_string),
             server_name: name
                 .or_else(|| trouble?.invalid_name.as_deref())
                 .map(ClientText),

@@ -114,7 +114,7 @@ fn look(client: &Leg, connection: &Connection, resources: &Resources) -> Result<
 }
 
 /// The client is gone and has sent so many bytes of a hello: it has closed or reset, or no longer answers.
-fn gone(client: &Leg, have: usize, broken: Option<Broken>) -> Refusal {
+pub(super) fn gone(client: &Leg, have: usize, broken: Option<Broken>) -> Refusal {
     if let Some(broken) = broken.filter(|broken| !broken.is_reset()) {
         let Broken(error) = broken;
         return match client.given_up(broken) {

@@ -13,6 +13,7 @@ use crate::outcome::{ClosedBy, Limit, Outcome};
 use crate::relay::Resources;
 use crate::routing::Miss;
 use crate::tls::{AlertDescription, InvalidServerName, Protocol, Rejection, Version};
+use crate::wire::{InvalidRequest, ListenerProtocol, Reply, Target};
 
 /// The answer to a client that speaks plain HTTP: its user sees what is wrong.
 const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
@@ -32,6 +33,8 @@ const NOT_A_PROXY: &[u8] = b"HTTP/1.1 405 portway is not an HTTP proxy: \
     Connection: close\r\n\r\n\
     portway is not an HTTP proxy: \
     remove proxy_url, HTTPS_PROXY or HTTP_PROXY from this client's settings.\n";
+
+const CLIENTS_OF_ROUTES: &str = "the clients of the routes for this name exclude this client";
 
 /// Bytes and time that a refused client gets to finish what it was sending. Closing with unread
 /// bytes would make the kernel send RST, and the client may then lose the alert.
@@ -57,6 +60,8 @@ pub struct Refusal {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
     Alert(AlertDescription),
+    /// To a CONNECT request.
+    Reply(Reply),
     UseHttps,
     NotAProxy,
     Fin,
@@ -111,10 +116,55 @@ impl Refusal {
     }
 
     /// The listener does not admit the client's network.
-    pub fn client_denied() -> Self {
-        let answer = Answer::Alert(AlertDescription::AccessDenied);
+    pub fn client_denied(protocol: ListenerProtocol) -> Self {
+        let answer = match protocol {
+            ListenerProtocol::Tls => Answer::Alert(AlertDescription::AccessDenied),
+            ListenerProtocol::HttpConnect => Answer::Reply(Reply::CLIENT_DENIED),
+        };
         Self::new(Outcome::ClientDenied, answer)
             .because("allow_clients or deny_clients of the listener exclude this client")
+    }
+
+    /// The client of a proxy sent no CONNECT request, or a wrong one.
+    pub fn invalid_request(invalid: InvalidRequest) -> Self {
+        let answer = Answer::Reply(invalid.reply());
+        Self::new(Outcome::InvalidProxyRequest, answer).because(invalid.detail())
+    }
+
+    /// No route takes the target of a CONNECT request.
+    pub fn target_missed(miss: Option<Miss>) -> Self {
+        let denied = Answer::Reply(Reply::TARGET_DENIED);
+        match miss {
+            Some(Miss::ClientDenied) => {
+                let answer = Answer::Reply(Reply::CLIENT_DENIED);
+                Self::new(Outcome::ClientDenied, answer).because(CLIENTS_OF_ROUTES)
+            }
+            Some(Miss::NoServerName) => Self::new(Outcome::TargetDenied, denied).because(
+                "the target is an address, and no route with no_server_name takes its port here",
+            ),
+            Some(Miss::NoRoute) | None => Self::new(Outcome::TargetDenied, denied),
+        }
+    }
+
+    /// The target is an address that the backend of no route has.
+    pub fn not_an_address(target: &Target) -> Self {
+        let answer = Answer::Reply(Reply::TARGET_DENIED);
+        Self::new(Outcome::TargetDenied, answer).because(format!(
+            "{target} is not an address of an endpoint of the route's backend"
+        ))
+    }
+
+    /// The hello is not for the target.
+    pub fn name_mismatch() -> Self {
+        let answer = Answer::Alert(AlertDescription::AccessDenied);
+        Self::new(Outcome::NameMismatch, answer)
+    }
+
+    /// The client has heard that the tunnel is open, and now understands alerts only.
+    #[must_use]
+    pub fn in_tunnel(self) -> Self {
+        let answer = Answer::Alert(AlertDescription::AccessDenied);
+        Self { answer, ..self }
     }
 
     /// A server name that is not a host name. Only a bounded part of it is kept.
@@ -140,7 +190,7 @@ impl Refusal {
         };
         let refusal = Self::new(outcome, Answer::Alert(alert));
         if miss == Miss::ClientDenied {
-            return refusal.because("the clients of the routes for this name exclude this client");
+            return refusal.because(CLIENTS_OF_ROUTES);
         }
         refusal
     }
@@ -149,7 +199,11 @@ impl Refusal {
     pub const fn alert(&self) -> Option<u8> {
         match self.answer {
             Answer::Alert(alert) => Some(alert as u8),
-            Answer::UseHttps | Answer::NotAProxy | Answer::Fin | Answer::Reset => None,
+            Answer::Reply(_)
+            | Answer::UseHttps
+            | Answer::NotAProxy
+            | Answer::Fin
+            | Answer::Reset => None,
         }
     }
 }
@@ -159,6 +213,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.answer {
             Answer::Alert(alert) => write!(f, "TLS alert {} {}", alert as u8, alert.name()),
+            Answer::Reply(Reply { status, phrase }) => write!(f, "a {status} that says: {phrase}"),
             Answer::UseHttps => f.write_str("a 400 that says to use https"),
             Answer::NotAProxy => f.write_str("a 405 that says that portway is not a proxy"),
             Answer::Fin => f.write_str("a close"),
@@ -235,6 +290,7 @@ impl From<io::Error> for Refusal {
 pub(super) async fn refuse(client: Leg, refusal: &Refusal, resources: &Resources) {
     match refusal.answer {
         Answer::Alert(alert) => client.send_now(&alert.record()),
+        Answer::Reply(reply) => client.send_now(reply.text().as_bytes()),
         Answer::UseHttps => client.send_now(USE_HTTPS),
         Answer::NotAProxy => client.send_now(NOT_A_PROXY),
         Answer::Fin => {}

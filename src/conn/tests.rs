@@ -16,12 +16,14 @@ use crate::routing::Table;
 use crate::snapshot::{HelloLimits, Listener, ListenerId, Snapshot};
 use crate::telemetry::lines::Lines;
 use crate::telemetry::{Format, Logged};
+use crate::wire::ListenerProtocol;
 
 /// A worker without backends or routes, and the snapshot that a connection gets there.
 pub(crate) fn context() -> (Context, Taken) {
     let registry = Registry::new();
     let listener = Listener {
         name: "agents".into(),
+        protocol: ListenerProtocol::Tls,
         clients: crate::admission::Networks::default(),
         stats: registry.listener("agents"),
         endings: registry.endings("agents", None),

@@ -34,6 +34,7 @@ fn enter(endpoint: &Arc<Endpoint>) -> InUse {
 fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
     let attempts = RefCell::new(Vec::new());
     let request = Request {
+        only: None,
         pool,
         client: "192.0.2.1".parse().unwrap(),
         timeouts: Timeouts {
@@ -247,6 +248,7 @@ fn an_attempt_without_its_time_says_nothing_about_the_address() {
             let pool = pool(&[&endpoint]);
             let attempts = RefCell::new(0);
             let request = Request {
+                only: None,
                 pool: &pool,
                 client: "192.0.2.1".parse().unwrap(),
                 timeouts: Timeouts {

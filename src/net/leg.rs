@@ -108,6 +108,19 @@ impl Leg {
         }
     }
 
+    /// Receives so many bytes, all of which a peek has just shown. Readiness stays: more may wait behind them.
+    pub fn receive_peeked(&self, buffer: &mut [u8], count: usize) -> rustix::io::Result<()> {
+        let shown = buffer.get_mut(..count).ok_or(Errno::MSGSIZE)?;
+        loop {
+            match recv(self.fd(), &mut *shown, RecvFlags::empty()) {
+                Ok((received, _)) if received == count => return Ok(()),
+                Ok(_) => return Err(Errno::CONNRESET),
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
     /// Waits until a peek may show more.
     pub async fn readable(&self) -> io::Result<Readable<'_>> {
         self.io.readable().await.map(Readable)

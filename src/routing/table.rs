@@ -137,7 +137,14 @@ impl Table {
         })
     }
 
-    /// The same with every candidate, one by one, and why it was passed over: for people.
+    /// The positions of the routes that could take the connection, whichever protocols it offers.
+    pub fn takers<'t>(&'t self, query: &'t Query<'t>) -> impl Iterator<Item = usize> {
+        let groups = self.matching(query.server_name);
+        let takers = groups.flat_map(|group| self.index.candidates(&group.routes, query));
+        takers.map(|(route, _)| route)
+    }
+
+    /// The same as [`Self::find`] with every candidate, one by one, and why it was passed over: for people.
     pub fn consider<'t>(&'t self, query: &Query<'t>) -> Consideration<'t> {
         let mut candidates: Vec<Candidate<'t>> = self.candidates(query).collect();
         candidates.sort_by(|a, b| b.precedence.cmp(&a.precedence));

@@ -37,6 +37,9 @@ pub struct Line<'a> {
     pub client: SocketAddr,
     /// The listener's name.
     pub listener: &'a str,
+    /// The host and port that the client of a proxy asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     /// The host name of the hello, as sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<ClientText<'a>>,

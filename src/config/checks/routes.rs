@@ -110,6 +110,9 @@ fn unheard_ports(routes: &[Read], listeners: &[Listener], notes: &mut Notes<'_>)
 fn ports(listener: &Listener, notes: &Notes<'_>) -> Option<HashSet<u16>> {
     let bind = Path::of(&["listeners", &listener.name, "bind"]);
     let ports: HashSet<u16> = listener.bind.iter().map(SocketAddr::port).collect();
+    if listener.protocol.is_proxy() {
+        return None;
+    }
     let is_whole = !notes.lost.has(&bind) && !notes.left.contains_key(&bind);
     (is_whole && !ports.contains(&0)).then_some(ports)
 }

@@ -10,6 +10,7 @@ use super::Kind::{self, AddressOrFalse, Boolean, Choice, Count, Ports, Size, Tex
 use super::{Key, Table, Text, Under};
 use crate::backend::Balance;
 use crate::telemetry::Logged;
+use crate::wire::ListenerProtocol;
 
 /// The keys outside tables, and the tables.
 #[rustfmt::skip]
@@ -72,6 +73,8 @@ const LOG: Table = &[
 const LISTENER: Table = &[
     value("bind", Texts(Text::Bind), Required("[::]:443"),
         "The addresses and ports to listen on. [::] also takes IPv4; with port 0 the kernel chooses a port."),
+    value("protocol", Choice(ListenerProtocol::VARIANTS), Default("tls"),
+        "What clients say first: their TLS hello (tls), or a CONNECT request as to an HTTP proxy (http_connect)."),
     value("allow_clients", Texts(Text::Network), Example("10.0.0.0/8"),
         "The networks that may connect. Default: all."),
     value("deny_clients", Texts(Text::Network), Example("10.66.0.0/16"),
@@ -109,7 +112,7 @@ const ROUTE: Table = &[
     value("listeners", Texts(Text::Name), Example("agents"),
         "The names of the listeners that the route is for. Default: any."),
     value("ports", Ports, Example("8220"),
-        "The ports of portway at which the client must arrive. Default: any."),
+        "The ports of portway at which the client must arrive; at a proxy listener, the port of its URL. Default: any."),
     value("alpn", Texts(Text::Protocol), Example("h2"),
         "The client must offer one of these protocols. Default: any, or none."),
     value("clients", Texts(Text::Network), Example("10.0.0.0/8"),

@@ -63,6 +63,7 @@ impl ChangeBuilder {
             endings: registry.endings(&listener.name, None),
             backend_endings: endings(&listener.name),
             name: listener.name,
+            protocol: listener.protocol,
             clients: listener.clients,
         });
         let listeners = listeners.collect();

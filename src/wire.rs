@@ -1,0 +1,33 @@
+//! What clients say before their hello at a listener that is a proxy. Pure: bytes in, a value out; no socket, no
+//! clock, no allocation that a client sizes.
+
+mod http_connect;
+mod reply;
+mod target;
+
+use strum::{EnumString, VariantNames};
+
+pub use http_connect::{Head, InvalidRequest, MOST_HEAD, read_connect};
+pub use reply::Reply;
+pub use target::{Host, InvalidTarget, Target};
+
+/// What the clients of a listener say first: `listeners.N.protocol`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, VariantNames)]
+#[strum(serialize_all = "snake_case")]
+pub enum ListenerProtocol {
+    /// Their hello.
+    #[default]
+    Tls,
+    /// A CONNECT request, as to an HTTP proxy (RFC 9110 section 9.3.6). Their hello follows the answer.
+    HttpConnect,
+}
+
+impl ListenerProtocol {
+    /// Whether clients name a target before their hello.
+    pub const fn is_proxy(self) -> bool {
+        match self {
+            Self::Tls => false,
+            Self::HttpConnect => true,
+        }
+    }
+}
