@@ -12,10 +12,10 @@ mod socket;
 mod tcp_info;
 
 pub use allocator::ALLOCATOR_SETTINGS;
-pub use deadline::{TimeIsUp, until};
+pub use deadline::{TimeIsUp, any_readable, until};
 pub use descriptors::{DESCRIPTORS_PER_MESSAGE, Peer, peer, receive_descriptors, send_descriptors};
 pub use file::{read, read_regular};
-pub use leg::{Broken, Leg, Readable, any_readable};
+pub use leg::{Broken, Leg, Readable};
 pub use listening::{Accepted, Listening, adopt, bind, bind_group, is_busy, listen};
 pub use pipe::{Pipe, PipePool};
 pub use socket::{LegOptions, begin_connect, local_address, set_receive_low_water_mark};

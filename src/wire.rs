@@ -3,12 +3,14 @@
 
 mod http_connect;
 mod reply;
+mod socks5;
 mod target;
 
 use strum::{EnumString, VariantNames};
 
 pub use http_connect::{Head, InvalidRequest, MOST_HEAD, read_connect};
 pub use reply::Reply;
+pub use socks5::{InvalidSocks, Socks, SocksReply, read_greeting, read_request};
 pub use target::{Host, InvalidTarget, Target};
 
 /// What the clients of a listener say first: `listeners.N.protocol`.
@@ -20,6 +22,8 @@ pub enum ListenerProtocol {
     Tls,
     /// A CONNECT request, as to an HTTP proxy (RFC 9110 section 9.3.6). Their hello follows the answer.
     HttpConnect,
+    /// A greeting and a request of SOCKS5 (RFC 1928). Their hello follows the second answer.
+    Socks5,
 }
 
 impl ListenerProtocol {
@@ -27,7 +31,7 @@ impl ListenerProtocol {
     pub const fn is_proxy(self) -> bool {
         match self {
             Self::Tls => false,
-            Self::HttpConnect => true,
+            Self::HttpConnect | Self::Socks5 => true,
         }
     }
 }

@@ -22,6 +22,7 @@ mod it {
     )]
     #[path = "../support/hello.rs"]
     mod hello;
+    mod http_connect;
     mod in_process;
     mod invariants;
     mod metrics;
@@ -34,10 +35,10 @@ mod it {
     mod peers;
     mod ports;
     mod process;
-    mod proxies;
     mod random;
     mod reload;
     mod self_tests;
+    mod socks5;
     mod start;
     mod takeover;
     mod transfers;

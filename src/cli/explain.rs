@@ -177,9 +177,10 @@ impl Explain {
         let nearest = || settings.routes.nearest(server_name.as_ref()?);
         match seen.taken {
             Ok(_) => Ok(()),
-            Err(miss) if listener.protocol.is_proxy() => {
-                Err((Refusal::target_missed(Some(miss)), nearest()))
-            }
+            Err(miss) if listener.protocol.is_proxy() => Err((
+                Refusal::target_missed(listener.protocol, Some(miss)),
+                nearest(),
+            )),
             Err(miss) => Err((Refusal::missed(miss, facts.version), nearest())),
         }
     }

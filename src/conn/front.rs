@@ -1,11 +1,17 @@
 //! What a client says before its hello: nothing, or the target that it wants a proxy to connect to.
 
 mod http_connect;
+mod socks5;
+
+use std::pin::pin;
+
+use rustix::io::Errno;
 
 use super::connection::{Connection, Hello};
+use super::hello::gone;
 use super::refuse::Refusal;
 use crate::backend::Pool;
-use crate::net::Leg;
+use crate::net::{Broken, Leg, Readable, TimeIsUp, until};
 use crate::outcome::Outcome;
 use crate::relay::Resources;
 use crate::wire::{Host, ListenerProtocol, Target};
@@ -19,9 +25,53 @@ pub(super) async fn open(
     connection: &Connection,
     resources: &Resources,
 ) -> Result<(), Refusal> {
-    match connection.listener().protocol {
-        ListenerProtocol::Tls => Ok(()),
-        ListenerProtocol::HttpConnect => http_connect::open(client, connection, resources).await,
+    let deadline = connection.flow.accepted_at() + connection.snapshot.hello.timeout;
+    let (opened, what) = match connection.listener().protocol {
+        ListenerProtocol::Tls => return Ok(()),
+        ListenerProtocol::HttpConnect => {
+            let front = http_connect::open(client, connection, resources);
+            (until(deadline, pin!(front)).await, "the CONNECT request")
+        }
+        ListenerProtocol::Socks5 => {
+            let front = socks5::open(client, connection, resources);
+            (until(deadline, pin!(front)).await, "the SOCKS5 request")
+        }
+    };
+    let late = || Refusal::fin(Outcome::HelloTimeout).because(format!("{what} is not complete"));
+    opened.unwrap_or_else(|TimeIsUp| Err(late()))
+}
+
+/// Waits for a whole message, as `read` judges it by the bytes that are there, and receives it: the byte behind it
+/// belongs to what comes next.
+async fn receive<T>(
+    client: &Leg,
+    resources: &Resources,
+    read: impl Fn(&[u8]) -> Result<Option<(T, usize)>, Refusal>,
+) -> Result<T, Refusal> {
+    let mut readable: Option<Readable<'_>> = None;
+    loop {
+        let have = {
+            let mut buffer = resources.buffer.borrow_mut();
+            let peeked = match client.peek(&mut buffer) {
+                Ok([]) => return Err(Refusal::client_closed(Outcome::Probe)),
+                Ok(peeked) => peeked,
+                Err(Errno::AGAIN) => &[],
+                Err(error) => return Err(gone(client, 0, Some(Broken(error)))),
+            };
+            if let Some((message, size)) = read(peeked)? {
+                let received = client.receive_peeked(&mut buffer, size);
+                received.map_err(|error| gone(client, size, Some(Broken(error))))?;
+                return Ok(message);
+            }
+            peeked.len()
+        };
+        if let Some(readable) = readable.take() {
+            if readable.is_closed() {
+                return Err(gone(client, have, client.error()));
+            }
+            readable.wait_for_more();
+        }
+        readable = Some(client.readable().await?);
     }
 }
 
@@ -33,12 +83,15 @@ fn admit(connection: &Connection, target: &Target) -> Result<(), Refusal> {
     let mut takers = snapshot.takers(&query).peekable();
     if takers.peek().is_none() {
         let miss = snapshot.routes.find(&query).err();
-        return Err(Refusal::target_missed(miss));
+        return Err(Refusal::target_missed(connection.listener().protocol, miss));
     }
     if takers.any(|routed| leads_to(&routed.backend.pool, target)) {
         Ok(())
     } else {
-        Err(Refusal::not_an_address(target))
+        Err(Refusal::not_an_address(
+            connection.listener().protocol,
+            target,
+        ))
     }
 }
 
@@ -62,7 +115,10 @@ pub(super) fn agree(connection: &Connection, hello: &Hello) -> Result<(), Refusa
 /// Refuses a target that is an address which the backend of the route does not have.
 pub(super) fn reaches(connection: &Connection, pool: &Pool) -> Result<(), Refusal> {
     match connection.target() {
-        Some(target) if !leads_to(pool, target) => Err(Refusal::not_an_address(target).in_tunnel()),
+        // The tunnel is open, so the client understands alerts only.
+        Some(target) if !leads_to(pool, target) => {
+            Err(Refusal::not_an_address(ListenerProtocol::Tls, target))
+        }
         _ => Ok(()),
     }
 }
@@ -73,9 +129,4 @@ fn leads_to(pool: &Pool, target: &Target) -> bool {
         Host::Name(_) => true,
         Host::Address(_) => target.address().is_some_and(|address| pool.has(address)),
     }
-}
-
-/// The client closed, or did not send the whole front in time.
-fn late(what: &'static str) -> Refusal {
-    Refusal::fin(Outcome::HelloTimeout).because(what)
 }

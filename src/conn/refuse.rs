@@ -13,7 +13,7 @@ use crate::outcome::{ClosedBy, Limit, Outcome};
 use crate::relay::Resources;
 use crate::routing::Miss;
 use crate::tls::{AlertDescription, InvalidServerName, Protocol, Rejection, Version};
-use crate::wire::{InvalidRequest, ListenerProtocol, Reply, Target};
+use crate::wire::{InvalidRequest, InvalidSocks, ListenerProtocol, Reply, SocksReply, Target};
 
 /// The answer to a client that speaks plain HTTP: its user sees what is wrong.
 const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
@@ -62,10 +62,23 @@ enum Answer {
     Alert(AlertDescription),
     /// To a CONNECT request.
     Reply(Reply),
+    /// To a message of SOCKS5.
+    Socks(SocksReply),
     UseHttps,
     NotAProxy,
     Fin,
     Reset,
+}
+
+impl Answer {
+    /// To a client that does not get what it asks for.
+    const fn denial(protocol: ListenerProtocol, reply: Reply) -> Self {
+        match protocol {
+            ListenerProtocol::Tls => Self::Alert(AlertDescription::AccessDenied),
+            ListenerProtocol::HttpConnect => Self::Reply(reply),
+            ListenerProtocol::Socks5 => Self::Socks(SocksReply::NotAllowed),
+        }
+    }
 }
 
 impl Refusal {
@@ -120,6 +133,7 @@ impl Refusal {
         let answer = match protocol {
             ListenerProtocol::Tls => Answer::Alert(AlertDescription::AccessDenied),
             ListenerProtocol::HttpConnect => Answer::Reply(Reply::CLIENT_DENIED),
+            ListenerProtocol::Socks5 => Answer::Socks(SocksReply::NoAcceptableMethod),
         };
         Self::new(Outcome::ClientDenied, answer)
             .because("allow_clients or deny_clients of the listener exclude this client")
@@ -131,40 +145,42 @@ impl Refusal {
         Self::new(Outcome::InvalidProxyRequest, answer).because(invalid.detail())
     }
 
-    /// No route takes the target of a CONNECT request.
-    pub fn target_missed(miss: Option<Miss>) -> Self {
-        let denied = Answer::Reply(Reply::TARGET_DENIED);
+    /// The client of a proxy sent no SOCKS5, or a wrong message.
+    pub fn invalid_socks(invalid: InvalidSocks) -> Self {
+        let answer = invalid.reply().map_or(Answer::Fin, Answer::Socks);
+        Self::new(Outcome::InvalidProxyRequest, answer).because(invalid.detail())
+    }
+
+    /// No route takes the target of a proxy's client.
+    pub fn target_missed(protocol: ListenerProtocol, miss: Option<Miss>) -> Self {
         match miss {
             Some(Miss::ClientDenied) => {
-                let answer = Answer::Reply(Reply::CLIENT_DENIED);
+                let answer = Answer::denial(protocol, Reply::CLIENT_DENIED);
                 Self::new(Outcome::ClientDenied, answer).because(CLIENTS_OF_ROUTES)
             }
-            Some(Miss::NoServerName) => Self::new(Outcome::TargetDenied, denied).because(
+            Some(Miss::NoServerName) => Self::target_denied(protocol).because(
                 "the target is an address, and no route with no_server_name takes its port here",
             ),
-            Some(Miss::NoRoute) | None => Self::new(Outcome::TargetDenied, denied),
+            Some(Miss::NoRoute) | None => Self::target_denied(protocol),
         }
     }
 
     /// The target is an address that the backend of no route has.
-    pub fn not_an_address(target: &Target) -> Self {
-        let answer = Answer::Reply(Reply::TARGET_DENIED);
-        Self::new(Outcome::TargetDenied, answer).because(format!(
+    pub fn not_an_address(protocol: ListenerProtocol, target: &Target) -> Self {
+        Self::target_denied(protocol).because(format!(
             "{target} is not an address of an endpoint of the route's backend"
         ))
+    }
+
+    fn target_denied(protocol: ListenerProtocol) -> Self {
+        let answer = Answer::denial(protocol, Reply::TARGET_DENIED);
+        Self::new(Outcome::TargetDenied, answer)
     }
 
     /// The hello is not for the target.
     pub fn name_mismatch() -> Self {
         let answer = Answer::Alert(AlertDescription::AccessDenied);
         Self::new(Outcome::NameMismatch, answer)
-    }
-
-    /// The client has heard that the tunnel is open, and now understands alerts only.
-    #[must_use]
-    pub fn in_tunnel(self) -> Self {
-        let answer = Answer::Alert(AlertDescription::AccessDenied);
-        Self { answer, ..self }
     }
 
     /// A server name that is not a host name. Only a bounded part of it is kept.
@@ -200,6 +216,7 @@ impl Refusal {
         match self.answer {
             Answer::Alert(alert) => Some(alert as u8),
             Answer::Reply(_)
+            | Answer::Socks(_)
             | Answer::UseHttps
             | Answer::NotAProxy
             | Answer::Fin
@@ -214,6 +231,7 @@ impl fmt::Display for Refusal {
         match self.answer {
             Answer::Alert(alert) => write!(f, "TLS alert {} {}", alert as u8, alert.name()),
             Answer::Reply(Reply { status, phrase }) => write!(f, "a {status} that says: {phrase}"),
+            Answer::Socks(reply) => write!(f, "the SOCKS5 reply \"{}\"", reply.name()),
             Answer::UseHttps => f.write_str("a 400 that says to use https"),
             Answer::NotAProxy => f.write_str("a 405 that says that portway is not a proxy"),
             Answer::Fin => f.write_str("a close"),
@@ -291,6 +309,7 @@ pub(super) async fn refuse(client: Leg, refusal: &Refusal, resources: &Resources
     match refusal.answer {
         Answer::Alert(alert) => client.send_now(&alert.record()),
         Answer::Reply(reply) => client.send_now(reply.text().as_bytes()),
+        Answer::Socks(reply) => client.send_now(reply.bytes()),
         Answer::UseHttps => client.send_now(USE_HTTPS),
         Answer::NotAProxy => client.send_now(NOT_A_PROXY),
         Answer::Fin => {}

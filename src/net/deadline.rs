@@ -5,7 +5,10 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Instant;
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use tokio::task::yield_now;
+
+use super::Leg;
 
 /// The deadline passed before the future was done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,4 +35,12 @@ pub async fn until<T>(
         })
     })
     .await
+}
+
+/// Whether something has arrived at any of the legs: bytes, an end or an error. It asks the kernel,
+/// because the runtime's readiness may be out of date: a process that was paused sees its timers
+/// first.
+pub fn any_readable<'a>(legs: impl Iterator<Item = &'a Leg>) -> bool {
+    let mut legs: Vec<_> = legs.map(|leg| PollFd::new(leg, PollFlags::IN)).collect();
+    poll(&mut legs, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }

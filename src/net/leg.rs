@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, sockopt};
 use tokio::io::Interest;
@@ -336,14 +335,6 @@ impl Leg {
 )]
 fn received(buffer: &[u8], count: usize) -> &[u8] {
     &buffer[..count]
-}
-
-/// Whether something has arrived at any of the legs: bytes, an end or an error. It asks the kernel,
-/// because the runtime's readiness may be out of date: a process that was paused sees its timers
-/// first.
-pub fn any_readable<'a>(legs: impl Iterator<Item = &'a Leg>) -> bool {
-    let mut legs: Vec<_> = legs.map(|leg| PollFd::new(leg, PollFlags::IN)).collect();
-    poll(&mut legs, Some(&Timespec::default())).is_ok_and(|ready| ready > 0)
 }
 
 impl AsFd for Leg {

@@ -33,11 +33,28 @@ impl Target {
         let text = str::from_utf8(authority).map_err(|_not_utf8| NOT_A_PAIR)?;
         let (host, port) = text.rsplit_once(':').ok_or(NOT_A_PAIR)?;
         let is_number = !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit());
-        let port = port.parse().ok().filter(|port| *port > 0 && is_number);
-        Ok(Self {
-            host: Host::parse(host)?,
-            port: port.ok_or(InvalidTarget("the port is not a number from 1 to 65535"))?,
-        })
+        let port = port.parse().ok().filter(|_| is_number);
+        Self::at(Host::parse(host)?, port.ok_or(NOT_A_PORT)?)
+    }
+
+    /// An address and a port.
+    pub(super) fn of_address(address: IpAddr, port: u16) -> Result<Self, InvalidTarget> {
+        let host = Host::Address(address.to_canonical());
+        Self::at(host, port)
+    }
+
+    /// A host as text, and a port.
+    pub(super) fn of_name(host: &[u8], port: u16) -> Result<Self, InvalidTarget> {
+        let host =
+            str::from_utf8(host).map_err(|_not_utf8| InvalidTarget("the host is not a name"))?;
+        Self::at(Host::parse(host)?, port)
+    }
+
+    fn at(host: Host, port: u16) -> Result<Self, InvalidTarget> {
+        match port {
+            0 => Err(NOT_A_PORT),
+            port => Ok(Self { host, port }),
+        }
     }
 
     /// The address, if the host is one.
@@ -83,6 +100,7 @@ impl From<InvalidServerName> for InvalidTarget {
     }
 }
 
+const NOT_A_PORT: InvalidTarget = InvalidTarget("the port is not a number from 1 to 65535");
 const NOT_A_PAIR: InvalidTarget = InvalidTarget("the target is not host:port");
 
 impl fmt::Display for Target {
