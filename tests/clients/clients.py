@@ -5,6 +5,7 @@
 """
 
 import json
+import os
 import re
 import signal
 import socket
@@ -33,7 +34,7 @@ def main(portway, peer, directory):
     with ExitStack() as stack:
         backends = stack.enter_context(Backends(peer, directory))
         relay = stack.enter_context(Portway(portway, directory, backends.addresses))
-        clients = Clients(peer, directory, relay.address)
+        clients = Clients(peer, directory, relay.addresses)
         for server in SERVERS:
             for client in [clients.curl, clients.openssl, clients.gnutls, clients.go]:
                 checks.run(f"{client.__name__}: {server}", reaches, client, server)
@@ -51,7 +52,9 @@ def main(portway, peer, directory):
         ]:
             checks.run(f"{client.__name__}: an unknown name", fails, words, client, "unknown")
         checks.run("go: portway is not its proxy", fails,
-                   "portway is not an HTTP proxy: remove proxy_url", clients.go, "fleet", "-proxy")
+                   "portway is not an HTTP proxy: remove proxy_url", clients.go, "fleet",
+                   "-proxy", "http")
+        through_proxies(checks, clients)
         for certificate, words in BAD_CERTIFICATES.items():
             for flags in [[], ["-tls12"]]:
                 what = " ".join(["go: the server's alert:", certificate or "no certificate", *flags])
@@ -63,6 +66,33 @@ def main(portway, peer, directory):
         checks.run("accepted = active + closed", adds_up, relay)
         checks.run("SIGTERM: drained, and a log line for each connection", ends, relay)
     return checks.summary()
+
+
+def through_proxies(checks, clients):
+    """Clients with a proxy setting, at the listeners that are proxies."""
+    for proxy in ["http", "socks5"]:
+        for server in SERVERS:
+            for client in [clients.curl, clients.go_through]:
+                checks.run(f"{client.__name__}, {proxy} proxy: {server}", reaches, client, server,
+                           proxy)
+        checks.run(f"go, HTTP/2, {proxy} proxy: mutual-fleet", reaches_by_http2, clients, proxy)
+        checks.run(f"go, {proxy} proxy: another server name", fails, "tls: access denied",
+                   clients.go_through, "fleet", proxy, "-server-name", host("es"))
+    for server in ["es", "mutual-es"]:
+        checks.run(f"elasticsearch, http proxy: {server}", bulk, clients, server, "http")
+    unknown = "portway has no route for this host and port: compare the URL with the routes of portway"
+    for client, proxy, words in [
+        (clients.go_through, "http", unknown),
+        (clients.go_through, "socks5", "connection not allowed by ruleset"),
+        (clients.curl, "http", "CONNECT tunnel failed, response 403"),
+        (clients.curl, "socks5", r"SOCKS5 connection to unknown.example.com. \(2\)"),
+    ]:
+        checks.run(f"{client.__name__}, {proxy} proxy: an unknown name", fails, words, client,
+                   "unknown", proxy)
+    checks.run("go, http proxy: a URL without TLS", fails, "405 portway relays only TLS",
+               clients.go_through, "fleet", "http", "-plain")
+    checks.run("go: an https:// URL of the proxy", fails,
+               "first record does not look like a TLS handshake", clients.go_through, "fleet", "https")
 
 
 # How Go reports the alert of a Go server: without a certificate it depends on the version.
@@ -95,9 +125,9 @@ class Checks:
 # === checks
 
 
-def reaches(client, server):
+def reaches(client, server, *arguments):
     """The client reaches the server that it asked for, with its certificate if the server wants one."""
-    return expect(client(server), server)
+    return expect(client(server, *arguments), server)
 
 
 def expect(body, server, **more):
@@ -114,17 +144,18 @@ def expect(body, server, **more):
     return ", ".join(filter(None, seen.values()))
 
 
-def reaches_by_http2(clients):
-    return expect(clients.go("mutual-fleet", "-http2"), "mutual-fleet", protocol="HTTP/2.0")
+def reaches_by_http2(clients, proxy=None):
+    body = clients.go_through("mutual-fleet", proxy, "-http2")
+    return expect(body, "mutual-fleet", protocol="HTTP/2.0")
 
 
 def reaches_by_tls12(clients):
     return expect(clients.go("mutual-fleet", "-tls12"), "mutual-fleet", tls="TLS 1.2")
 
 
-def bulk(clients, server):
+def bulk(clients, server, proxy=None):
     """The Python client asks which server answers, and sends bulk data."""
-    with clients.open_elasticsearch(server) as client:
+    with clients.open_elasticsearch(server, proxy) as client:
         detail = expect(json.dumps(client.info().body), server)
         document = {"message": "x" * 1000}
         actions = ({"_index": "logs", "_source": document} for _ in range(DOCUMENTS))
@@ -216,22 +247,24 @@ class Portway:
             self.process = subprocess.Popen([program, "run", "--config", routes], stdout=log,
                                             stderr=subprocess.PIPE, stdin=subprocess.DEVNULL)
         try:
-            self.address, self.admin = self.started()
+            self.addresses, self.admin = self.started()
         except BaseException:
             stop(self.process, self.process.kill)
             raise
 
     def started(self):
-        addresses, said = {}, []
+        addresses, admin, said = {}, None, []
         for line in self.process.stderr:
             said.append(line.decode())
             fields = json.loads(line)["fields"]
-            if "address" in fields:
-                addresses[fields["message"]] = fields["address"]
+            if fields["message"] == "listening":
+                addresses[fields["listener"]] = split(fields["address"])
+            if fields["message"] == "admin listening":
+                admin = fields["address"]
             if fields["message"] == "ready":
                 # Further output must not fill the pipe.
                 threading.Thread(target=self.process.stderr.read, daemon=True).start()
-                return split(addresses["listening"]), addresses["admin listening"]
+                return addresses, admin
         raise RuntimeError(f"portway has not started: {''.join(said)}")
 
     def scrape(self):
@@ -298,16 +331,21 @@ class Clients:
     def __init__(self, peer, directory, relay):
         self.peer = peer
         self.directory = directory
-        self.ip, self.port = relay
+        self.ip, self.port = relay["agents"]
+        self.proxies = {"http": relay["http"], "https": relay["http"], "socks5": relay["socks5"]}
         self.authority = directory / "ca.crt"
         resolve_examples_to(self.ip)
 
-    def curl(self, server):
+    def curl(self, server, proxy=None):
         name = host(server)
-        command = ["curl", "--silent", "--show-error", "--max-time", str(PATIENCE), "--noproxy", "*",
-                   "--resolve", f"{name}:{self.port}:{self.ip}", "--cacert", self.authority]
-        command += self.certificate(server, "--cert", "--key")
-        return self.run([*command, f"https://{name}:{self.port}/"])
+        command = ["curl", "--silent", "--show-error", "--max-time", str(PATIENCE),
+                   "--cacert", self.authority, *self.certificate(server, "--cert", "--key")]
+        if proxy:
+            ip, port = self.proxies[proxy]
+            flag = {"http": "--proxy", "socks5": "--socks5-hostname"}[proxy]
+            return self.run([*command, flag, f"{ip}:{port}", f"https://{name}/"])
+        return self.run([*command, "--noproxy", "*", "--resolve", f"{name}:{self.port}:{self.ip}",
+                         f"https://{name}:{self.port}/"])
 
     def openssl(self, server):
         name = host(server)
@@ -323,11 +361,17 @@ class Clients:
         command += self.certificate(server, "--x509certfile", "--x509keyfile")
         return self.ask([*command, self.ip], name)
 
-    def go(self, server, *flags, certificate="agent", command="get"):
+    def go(self, server, *flags, certificate="agent", command="get", address=None):
         arguments = [self.peer, command, "-ca", self.authority, *flags]
         if certificate:
             arguments += ["-cert", self.directory / certificate]
-        return self.run([*arguments, f"{self.ip}:{self.port}", host(server)])
+        return self.run([*arguments, address or f"{self.ip}:{self.port}", host(server)])
+
+    def go_through(self, server, proxy, *flags):
+        if not proxy:
+            return self.go(server, *flags)
+        ip, port = self.proxies[proxy]
+        return self.go(server, "-proxy", proxy, *flags, address=f"{ip}:{port}")
 
     def elasticsearch(self, server):
         with self.open_elasticsearch(server) as client:
@@ -336,13 +380,20 @@ class Clients:
             except TransportError as error:
                 raise ClientFailed("".join(traceback.format_exception(error))) from error
 
-    def open_elasticsearch(self, server):
+    def open_elasticsearch(self, server, proxy=None):
         certificate = {}
         if server.startswith("mutual-"):
             certificate = {"client_cert": self.directory / "agent.crt",
                            "client_key": self.directory / "agent.key"}
+        node = {}
+        os.environ.pop("HTTPS_PROXY", None)
+        if proxy:
+            # This node takes its proxy from the environment, and behind a proxy the authority too.
+            node = {"node_class": "requests"}
+            os.environ["REQUESTS_CA_BUNDLE"] = str(self.authority)
+            os.environ["HTTPS_PROXY"] = "{}://{}:{}".format(proxy, *self.proxies[proxy])
         return Elasticsearch(f"https://{host(server)}:{self.port}", ca_certs=self.authority,
-                             max_retries=0, request_timeout=PATIENCE, **certificate)
+                             max_retries=0, request_timeout=PATIENCE, **certificate, **node)
 
     def certificate(self, server, cert, key):
         if not server.startswith("mutual-"):
@@ -398,6 +449,8 @@ def host(server):
 
 def routes_toml(backends):
     tables = ['[listeners.agents]\nbind = ["127.0.0.1:0"]\n', '[admin]\nbind = "127.0.0.1:0"\n']
+    for name, protocol in [("http", "http_connect"), ("socks5", "socks5")]:
+        tables.append(f'[listeners.{name}]\nbind = ["127.0.0.1:0"]\nprotocol = "{protocol}"\n')
     for server, address in backends.items():
         tables.append(f'[backends.{server}]\nendpoints = ["{address}"]\n')
         tables.append(f'[routes.{server}]\nserver_names = ["{host(server)}"]\n'

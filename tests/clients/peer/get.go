@@ -21,7 +21,9 @@ type options struct {
 	certificate string
 	http2       bool
 	tls12       bool
-	proxy       bool
+	proxy       string
+	serverName  string
+	plain       bool
 	connections int
 	address     string
 	name        string
@@ -34,7 +36,9 @@ func parse(arguments []string) (options, error) {
 	flags.StringVar(&o.certificate, "cert", "", "FILE.crt and FILE.key, without the extension")
 	flags.BoolVar(&o.http2, "http2", false, "offer HTTP/2")
 	flags.BoolVar(&o.tls12, "tls12", false, "offer TLS 1.2 at most")
-	flags.BoolVar(&o.proxy, "proxy", false, "take the address for that of an HTTP proxy")
+	flags.StringVar(&o.proxy, "proxy", "", "take the address for that of a proxy: http, https or socks5")
+	flags.StringVar(&o.serverName, "server-name", "", "the server name of the hello, if it is not NAME")
+	flags.BoolVar(&o.plain, "plain", false, "send the request without TLS")
 	flags.IntVar(&o.connections, "connections", 1000, "connections in all")
 	if err := flags.Parse(arguments); err != nil {
 		return o, err
@@ -53,6 +57,9 @@ func (o options) client() (*http.Client, error) {
 		return nil, err
 	}
 	config := &tls.Config{RootCAs: authorities, ServerName: o.name}
+	if o.serverName != "" {
+		config.ServerName = o.serverName
+	}
 	if o.tls12 {
 		config.MaxVersion = tls.VersionTLS12
 	}
@@ -73,8 +80,8 @@ func (o options) client() (*http.Client, error) {
 			return new(net.Dialer).DialContext(ctx, network, o.address)
 		},
 	}
-	if o.proxy {
-		transport.Proxy = http.ProxyURL(&url.URL{Scheme: "http", Host: o.address})
+	if o.proxy != "" {
+		transport.Proxy = http.ProxyURL(&url.URL{Scheme: o.proxy, Host: o.address})
 	}
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}, nil
 }
@@ -89,7 +96,7 @@ func get(arguments []string) error {
 	if err != nil {
 		return err
 	}
-	body, err := fetch(client, o.name)
+	body, err := fetch(client, o)
 	if err != nil {
 		return err
 	}
@@ -135,15 +142,19 @@ func use(o options) error {
 	}
 	defer client.CloseIdleConnections()
 	for range 2 {
-		if _, err := fetch(client, o.name); err != nil {
+		if _, err := fetch(client, o); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func fetch(client *http.Client, name string) ([]byte, error) {
-	response, err := client.Get("https://" + name + "/")
+func fetch(client *http.Client, o options) ([]byte, error) {
+	scheme := "https://"
+	if o.plain {
+		scheme = "http://"
+	}
+	response, err := client.Get(scheme + o.name + "/")
 	if err != nil {
 		return nil, err
 	}
