@@ -82,7 +82,7 @@ pub struct Listener {
     pub name: Arc<str>,
     /// Addresses; port 0 lets the kernel choose.
     pub bind: Vec<SocketAddr>,
-    /// What clients say first.
+    /// The first message of a client.
     pub protocol: wire::ListenerProtocol,
     /// The clients that may connect.
     pub clients: admission::Networks,

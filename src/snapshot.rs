@@ -95,7 +95,7 @@ pub struct HelloLimits {
 pub struct Listener {
     /// The name in routes.toml.
     pub name: Arc<str>,
-    /// What clients say first.
+    /// The first message of a client.
     pub protocol: ListenerProtocol,
     /// The networks that may connect.
     pub clients: admission::Networks,

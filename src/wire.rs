@@ -1,4 +1,4 @@
-//! What clients say before their hello at a listener that is a proxy. Pure: bytes in, a value out; no socket, no
+//! The messages of clients before their hello, at a listener that is a proxy. Pure: bytes in, a value out; no socket, no
 //! clock, no allocation that a client sizes.
 
 mod http_connect;
@@ -13,16 +13,16 @@ pub use reply::Reply;
 pub use socks5::{InvalidSocks, Socks, SocksReply, read_greeting, read_request};
 pub use target::{Host, InvalidTarget, Target};
 
-/// What the clients of a listener say first: `listeners.N.protocol`.
+/// The first message of a listener's clients: `listeners.N.protocol`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum ListenerProtocol {
-    /// Their hello.
+    /// A TLS hello.
     #[default]
     Tls,
-    /// A CONNECT request, as to an HTTP proxy (RFC 9110 section 9.3.6). Their hello follows the answer.
+    /// A CONNECT request, as to an HTTP proxy (RFC 9110 section 9.3.6). A hello follows the answer.
     HttpConnect,
-    /// A greeting and a request of SOCKS5 (RFC 1928). Their hello follows the second answer.
+    /// A greeting and a request of SOCKS5 (RFC 1928). A hello follows the second answer.
     Socks5,
 }
 

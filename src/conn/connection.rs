@@ -139,7 +139,7 @@ impl Connection {
         self.snapshot.listener(self.listener)
     }
 
-    /// What decides its route, as far as it is known.
+    /// The properties that decide its route, as far as they are known.
     pub(super) fn query<'c>(&'c self, hello: Option<&'c Hello>) -> Query<'c> {
         let target = self.target();
         Query {
@@ -170,7 +170,7 @@ impl Connection {
         self.target.get_or_init(|| Box::new(target))
     }
 
-    /// What it has asked for.
+    /// The host and port that it has asked for.
     pub(super) fn target(&self) -> Option<&Target> {
         self.target.get().map(|target| &**target)
     }

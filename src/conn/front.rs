@@ -1,4 +1,4 @@
-//! What a client says before its hello: nothing, or the target that it wants a proxy to connect to.
+//! The messages of a client before its hello: none, or those that name the target of a proxy.
 
 mod http_connect;
 mod socks5;
@@ -16,7 +16,7 @@ use crate::outcome::Outcome;
 use crate::relay::Resources;
 use crate::wire::{Host, ListenerProtocol, Target};
 
-/// Receives what the client says before its hello, to its last byte and no further, and answers it. After this the
+/// Receives the messages of the client before its hello, to their last byte and no further, and answers it. After this the
 /// connection has its target, and the hello comes next.
 ///
 /// It shares the time limit of the hello.

@@ -1,5 +1,6 @@
 //! One side of a connection: a socket registered with the worker's epoll.
 
+mod readable;
 #[cfg(test)]
 mod tests;
 
@@ -15,10 +16,11 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, sockopt};
 use tokio::io::Interest;
-use tokio::io::unix::{AsyncFd, AsyncFdReadyGuard};
+use tokio::io::unix::AsyncFd;
 
 use super::socket::{register, send_queue};
 use super::{LegOptions, Pipe};
+pub use readable::Readable;
 
 /// The first error that a socket call reported for a leg.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,25 +30,6 @@ impl Broken {
     /// Whether the peer reset the connection. Any other error comes from this machine.
     pub const fn is_reset(self) -> bool {
         matches!(self.0, Errno::CONNRESET | Errno::PIPE)
-    }
-}
-
-/// A leg that is readable, or whose peer has closed.
-#[derive(Debug)]
-pub struct Readable<'a>(AsyncFdReadyGuard<'a, OwnedFd>);
-
-impl Readable<'_> {
-    /// Whether the peer has closed its direction or reset. Ask before you peek, because a peek does
-    /// not see a FIN behind bytes. Once true, it stays true.
-    pub fn is_closed(&self) -> bool {
-        self.0.ready().is_read_closed()
-    }
-
-    /// Clears readiness after a peek that showed too little, to wait for more. A peek that succeeds
-    /// does not clear it, so a loop of peeks would spin. Do not clear it when the bytes are to be
-    /// received next: nothing would report them again.
-    pub fn wait_for_more(mut self) {
-        self.0.clear_ready();
     }
 }
 

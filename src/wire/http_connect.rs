@@ -12,7 +12,7 @@ pub const MOST_HEAD: usize = 16 << 10;
 /// The most header fields of a request; real clients send less than ten.
 const MOST_FIELDS: usize = 64;
 
-/// What the first bytes of a client are.
+/// The first bytes of a client, as far as they are a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Head {
     /// A request whose end has not come yet.
@@ -41,7 +41,7 @@ pub enum InvalidRequest {
 }
 
 impl InvalidRequest {
-    /// What the client gets.
+    /// The answer to the client.
     pub const fn reply(self) -> Reply {
         let (status, phrase) = match self {
             Self::Tls => (

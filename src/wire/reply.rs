@@ -6,7 +6,7 @@
 pub struct Reply {
     /// The status code (RFC 9110 section 15).
     pub status: u16,
-    /// What is wrong and what to do, in one line of ASCII.
+    /// The fault and the remedy, in one line of ASCII.
     pub phrase: &'static str,
 }
 

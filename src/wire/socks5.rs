@@ -10,7 +10,7 @@ const NO_AUTHENTICATION: u8 = 0;
 /// The command that opens a connection to the target (section 4).
 const CONNECT: u8 = 1;
 
-/// What the first bytes of a client are.
+/// The first bytes of a client, as far as they are a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Socks<T> {
     /// A message whose end has not come yet.
@@ -35,7 +35,7 @@ pub enum InvalidSocks {
 }
 
 impl InvalidSocks {
-    /// What the client gets: nothing if it would not understand it.
+    /// The answer to the client; none if it would not understand one.
     pub const fn reply(self) -> Option<SocksReply> {
         match self {
             Self::NotSocks5 => None,
@@ -58,7 +58,7 @@ impl InvalidSocks {
     }
 }
 
-/// What a client gets.
+/// The answer to a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SocksReply {
     /// To the greeting: the client may go on.
@@ -88,7 +88,7 @@ impl SocksReply {
         }
     }
 
-    /// What it means, in words of the RFC.
+    /// Its meaning, in words of the RFC.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Method => "no authentication required",

@@ -97,7 +97,7 @@ fn a_request_may_come_byte_by_byte_or_together_with_the_hello() {
     }
 }
 
-/// What is sent; what the first line of the answer says; the outcome; what its detail contains.
+/// The request, the first line of the answer, the outcome and its detail.
 const REFUSED: &[(&str, &str, &str, &str)] = &[
     (
         "CONNECT flete.example:443 HTTP/1.1\r\n\r\n",

@@ -74,7 +74,7 @@ const LISTENER: Table = &[
     value("bind", Texts(Text::Bind), Required("[::]:443"),
         "The addresses and ports to listen on. [::] also takes IPv4; with port 0 the kernel chooses a port."),
     value("protocol", Choice(ListenerProtocol::VARIANTS), Default("tls"),
-        "What clients say first: their TLS hello (tls), a CONNECT request as to an HTTP proxy (http_connect), or the messages of SOCKS5 (socks5)."),
+        "The first message of a client: its TLS hello (tls), a CONNECT request as to an HTTP proxy (http_connect), or the messages of SOCKS5 (socks5)."),
     value("allow_clients", Texts(Text::Network), Example("10.0.0.0/8"),
         "The networks that may connect. Default: all."),
     value("deny_clients", Texts(Text::Network), Example("10.66.0.0/16"),
