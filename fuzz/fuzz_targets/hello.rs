@@ -32,7 +32,7 @@ fuzz_target!(|bytes: &[u8]| {
 
     if let Progress::Rejected(Rejection::NotTls(protocol)) = whole {
         let words = protocol.to_string();
-        assert!(words.len() < 150 && words.bytes().all(|byte| matches!(byte, b' '..=b'~')));
+        assert!(words.len() < 220 && words.bytes().all(|byte| matches!(byte, b' '..=b'~')));
     }
 
     // Every prefix of short inputs; of long ones those at which a waiting reader wakes up.

@@ -83,18 +83,20 @@ impl fmt::Display for Protocol {
             Self::HttpToProxy(method) => {
                 return write!(
                     f,
-                    "HTTP {method} to a proxy: portway is not an HTTP proxy; remove proxy_url, HTTPS_PROXY \
-                     or HTTP_PROXY from the client's settings"
+                    "HTTP {method} to a proxy: portway is not an HTTP proxy here; remove proxy_url, HTTPS_PROXY \
+                     or HTTP_PROXY from the client's settings, or give it a listener with \
+                     protocol = \"http_connect\""
                 );
             }
             Self::Http2 => "HTTP/2 without TLS: the client must use TLS",
             Self::ProxyV1 => "PROXY protocol v1: turn it off at the balancer",
             Self::ProxyV2 => "PROXY protocol v2: turn it off at the balancer",
             Self::Socks4 => {
-                "SOCKS4: portway is not a SOCKS proxy; remove proxy_url from the client's settings"
+                "SOCKS4: portway speaks SOCKS5 at most; remove proxy_url from the client's settings"
             }
             Self::Socks5 => {
-                "SOCKS5: portway is not a SOCKS proxy; remove proxy_url from the client's settings"
+                "SOCKS5: portway is not a SOCKS proxy here; remove proxy_url from the client's settings, or give \
+                 it a listener with protocol = \"socks5\""
             }
             Self::Ssh => "SSH",
             Self::Lumberjack => {

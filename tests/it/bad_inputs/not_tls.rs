@@ -33,11 +33,11 @@ rejected! {
     b70_a_request_to_a_proxy_is_told_to_remove_the_proxy: [
         b"CONNECT fleet.example:8220 HTTP/1.1\r\nHost: fleet.example:8220\r\n\
           Proxy-Authorization: Basic dXNlcjpwYXNz\r\n\r\n".to_vec(),
-    ] => Http405, "not_tls", "HTTP CONNECT to a proxy: portway is not an HTTP proxy; remove proxy_url";
+    ] => Http405, "not_tls", "HTTP CONNECT to a proxy: portway is not an HTTP proxy here; remove proxy_url";
     b70_a_whole_url_is_told_to_remove_the_proxy: [
         b"GET http://es.example:9200/ HTTP/1.1\r\nHost: es.example:9200\r\n\r\n".to_vec(),
         b"GET HTTP://es.example/ HTTP/1.1\r\nHost: es.example\r\n\r\n".to_vec(),
-    ] => Http405, "not_tls", "HTTP GET to a proxy: portway is not an HTTP proxy; remove proxy_url";
+    ] => Http405, "not_tls", "HTTP GET to a proxy: portway is not an HTTP proxy here; remove proxy_url";
     b71_other_protocols: [
         b"EHLO mail.example\r\n".to_vec(),
         b"\x20\x00\x00\x01\x85\xa6\xff\x01\x00\x00\x00\x01root".to_vec(),
@@ -49,7 +49,7 @@ rejected! {
     b71_beats_without_tls: [b"2W\0\0\0\x012J\0\0\0\x01\0\0\0\x02{}".to_vec()]
         => Fin, "not_tls", "Lumberjack (Beats) without TLS";
     b71_a_socks_proxy_is_not_here: [b"\x05\x01\x00".to_vec()]
-        => Fin, "not_tls", "SOCKS5: portway is not a SOCKS proxy";
+        => Fin, "not_tls", "SOCKS5: portway is not a SOCKS proxy here";
     b97_a_proxy_header_that_no_one_asked_for: [
         [&b"PROXY TCP4 10.0.0.1 10.0.0.2 1 2\r\n"[..], &hello()].concat(),
     ] => Fin, "not_tls", "PROXY protocol v1: turn it off at the balancer";
