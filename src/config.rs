@@ -170,7 +170,10 @@ pub fn read(path: &Path) -> Result<String, Faults> {
     };
     let bytes = net::read(path, MOST_READ).map_err(|error| {
         let help = [
-            (ErrorKind::NotFound, "name the file with --config FILE"),
+            (
+                ErrorKind::NotFound,
+                "check the path, or name the file with --config FILE",
+            ),
             (
                 ErrorKind::IsADirectory,
                 "name the file in it with --config FILE",

@@ -283,6 +283,12 @@ fn a_command_line_that_other_programs_have_is_told_what_to_write() {
         "check -f routes.toml",
         "run -v",
         "run --json",
+        "run --format json",
+        "run --port 443",
+        "run --daemon",
+        "metrics",
+        "logs",
+        "reload --dry-run",
         "check --stirct",
     ];
     assert_snapshot("tips", &session(directory().path(), &lines));
@@ -297,6 +303,7 @@ fn explain_asks_for_the_name_alone_and_says_which_that_is() {
         "explain https://fleet.example.com:8220/api/status?x=1",
         "explain --server-name fleet.example.com/",
         "explain https://b\u{fc}cher.example",
+        "explain 10.0.0.7",
         "explain 10.0.0.7:8220",
         "explain https://[fd00::7]:8220",
     ];

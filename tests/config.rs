@@ -550,7 +550,7 @@ fn a_line_of_the_log_has_every_place_that_its_fault_has() {
         lines,
         [
             "missing.toml: cannot be read: No such file or directory (os error 2); \
-          name the file with --config FILE"
+          check the path, or name the file with --config FILE"
         ]
     );
 }

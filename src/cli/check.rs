@@ -70,8 +70,13 @@ fn tell(file: &Path, warnings: &Faults, counts: [usize; 3]) -> io::Result<()> {
     let [listeners, backends, routes] = counts;
     writeln!(
         io::stdout(),
-        "{} is fine: {}, {}, {}",
+        "{} is {}: {}, {}, {}",
         file.display(),
+        if warnings.is_empty() {
+            "fine"
+        } else {
+            "valid, with the warnings above"
+        },
         counted(listeners, "listener"),
         counted(backends, "backend"),
         counted(routes, "route"),

@@ -53,7 +53,10 @@ pub(super) fn choose(path: &Path) -> Result<Chosen, Faults> {
         if let Ok(loaded) = config::parse(&running.text, &name) {
             let Answered { pid, user, .. } = answered;
             let told = match file {
-                Ok(_) => format!("{name} differs: `portway reload` puts it in force"),
+                Ok(_) => format!(
+                    "{name} differs: `portway reload` puts it in force. To explain the file as it is, give a copy of it \
+                     with -c"
+                ),
                 Err(_) => format!("{name} has faults: `portway check` shows them"),
             };
             return Ok(Chosen {

@@ -224,6 +224,11 @@ impl Source {
             Some(host) => Err(format!(
                 "{name:?} is not a server name: give the name alone: portway explain {host}"
             )),
+            // An operator copies it from the agent's URL. With --server-name it is a name that a client sends.
+            None if self.name.is_some() && name.parse::<IpAddr>().is_ok() => Err(format!(
+                "{name} is an IP address, and a client that dials one sends no server name: portway explain \
+                 --no-server-name"
+            )),
             None => config::a_labels(name).map(Some),
         }
     }

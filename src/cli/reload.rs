@@ -1,7 +1,7 @@
 //! `portway reload`.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{self, Path};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -11,9 +11,6 @@ use super::file::FileArgument;
 use super::output::{Output, colours, json};
 use crate::config::{self, Faults, ToldFault};
 use crate::control::socket::{self, Answered};
-
-const NOBODY: &str =
-    "no running portway uses this file (processes are matched by the path in their --config)";
 
 #[derive(Debug, Args)]
 pub(super) struct Reload {
@@ -65,16 +62,31 @@ impl Reload {
         };
         match answered {
             Ok(Some(answered)) => tell(&file, &answered),
-            Ok(None) => failed(&NOBODY),
+            Ok(None) => failed(&nobody(&file)),
             Err(error) => failed(&error),
         }
     }
 }
 
+/// The words for a file that no running portway has. Processes are matched by its absolute path.
+fn nobody(file: &Path) -> String {
+    let path = path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let path = path.display();
+    if file.exists() {
+        format!(
+            "no running portway uses {path}. Give the path that `portway run` was given: another path to the \
+             same file, through a link or .., is not the same"
+        )
+    } else {
+        format!("{path} does not exist. Give the path that `portway run` was given")
+    }
+}
+
 /// The warnings of the configuration that a reload has put in force; none if it is already another one.
 fn warnings(file: &Path, answered: &Answered) -> Option<Faults> {
+    let generation = answered.generation()?;
     let (running, _) = socket::configuration(file).ok()??;
-    let is_it = answered.generation() == Some(running.generation);
+    let is_it = generation == running.generation;
     let text = is_it.then_some(running.text)?;
     let loaded = config::parse(&text, &file.display().to_string()).ok()?;
     Some(loaded.warnings)
@@ -114,7 +126,7 @@ fn tell_program(file: &Path, answered: io::Result<Option<Answered>>) -> io::Resu
             answered.generation(),
             answered.text,
         ),
-        Ok(None) => (socket::FAILED, None, None, NOBODY.to_owned()),
+        Ok(None) => (socket::FAILED, None, None, nobody(file)),
         Err(error) => (socket::FAILED, None, None, error.to_string()),
     };
     json(&Reloaded {

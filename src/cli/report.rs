@@ -112,7 +112,7 @@ impl Lines {
             Some(Addresses::Known {
                 not_shown: more @ 1..,
                 ..
-            }) => self.line("endpoint", &format!("{more} more addresses")),
+            }) => self.line("endpoint", &format!("{more} more addresses or endpoints")),
             Some(Addresses::Unknown { why }) => self.line("addresses", why),
             Some(Addresses::Known { .. }) | None => {}
         }

@@ -9,11 +9,23 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::Cli;
 
 /// Words that other programs have, and what does the same here.
-const COMMANDS: [(&[&str], &str); 6] = [
+const COMMANDS: [(&[&str], &str); 9] = [
     (&["version"], "use `portway --version`"),
     (&["start", "serve", "up"], "use `portway run`"),
     (
-        &["stop", "quit", "shutdown"],
+        &["metrics"],
+        "look at /metrics of the address in admin.bind",
+    ),
+    (
+        &["logs", "log"],
+        "read the standard output of `portway run`: one line per connection",
+    ),
+    (
+        &["config", "show", "routes"],
+        "use `portway check`, or `portway explain NAME` for the route of a connection",
+    ),
+    (
+        &["stop", "quit", "shutdown", "drain"],
         "send SIGTERM to the process, or use Ctrl-C in its terminal",
     ),
     (
@@ -31,11 +43,16 @@ const COMMANDS: [(&[&str], &str); 6] = [
 ];
 
 /// The same for options.
-const OPTIONS: [(&[&str], &str); 3] = [
+const OPTIONS: [(&[&str], &str); 5] = [
     (&["--json", "-j", "--format"], "use `--output json`"),
     (
         &["-f", "--file", "--conf", "--configuration"],
         "use `--config FILE`",
+    ),
+    (&["-n", "--dry-run", "--test", "-t"], "use `portway check`"),
+    (
+        &["-p", "--port", "--listen", "--bind"],
+        "write the address as bind in a table [listeners.NAME] of routes.toml",
     ),
     (
         &["-v", "--verbose", "--debug", "--log-level"],
@@ -45,6 +62,10 @@ const OPTIONS: [(&[&str], &str); 3] = [
 
 /// Prints what is wrong with a command line, and what to write. Help and version come here too.
 pub(super) fn print(mut error: clap::Error) -> io::Result<ExitCode> {
+    // clap proposes to pass any unknown option as a value, which means nothing here.
+    if error.kind() == ErrorKind::UnknownArgument {
+        error.remove(ContextKind::Suggested);
+    }
     let tips = tips(&error);
     if !tips.is_empty() {
         let tips = tips.into_iter().map(Into::into).collect();
@@ -88,7 +109,9 @@ fn tips(error: &clap::Error) -> Vec<String> {
         "-c" | "--config" if first.starts_with('-') => {
             vec!["write it after the command, such as `portway check --config FILE`".to_owned()]
         }
-        "--json" if first == "run" => vec!["use `--log-format json`".to_owned()],
+        "--json" | "-j" | "--format" if first == "run" => {
+            vec!["use `--log-format json`".to_owned()]
+        }
         word => of(&OPTIONS, word).into_iter().collect(),
     }
 }

@@ -19,7 +19,7 @@ pub(super) fn fault(text: &str) -> Option<Fault> {
     if is_of_toml(first) || lines.any(is_of_toml) {
         return None;
     }
-    let start = text.find(first)?;
+    let start = first.as_ptr().addr() - text.as_ptr().addr();
     let message = format!("this file is {language}, and portway reads TOML");
     let span = start..start + first.len();
     Some(Fault::new(

@@ -18,9 +18,9 @@ use crate::wire::{InvalidRequest, InvalidSocks, ListenerProtocol, Reply, SocksRe
 /// The answer to a client that speaks plain HTTP: its user sees what is wrong.
 const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
     Content-Type: text/plain\r\n\
-    Content-Length: 57\r\n\
+    Content-Length: 59\r\n\
     Connection: close\r\n\r\n\
-    This port speaks TLS, not plain HTTP: use a https:// URL.";
+    This port speaks TLS, not plain HTTP: use an https:// URL.\n";
 
 /// The answer to a client that uses portway as an HTTP proxy. Go, and so every agent, shows only the words
 /// after the status. curl shows the status of a CONNECT, and the body of any other answer. A 405 needs `Allow`

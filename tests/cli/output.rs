@@ -124,7 +124,7 @@ fn explain_tells_programs_what_it_tells_people() {
         ("--hello hello.bin --listener internal", 0),
         ("--no-server-name --listener internal", 0),
         ("other.exmaple.org --listener agents", 1),
-        ("10.0.0.7 --listener agents", 1),
+        ("--server-name 10.0.0.7 --listener agents", 1),
         ("b\u{fc}cher.example --listener agents", 1),
         ("fleet.example.com --listener agents --client 10.66.0.1", 1),
     ]

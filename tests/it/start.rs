@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::Shutdown;
+use std::net::{Shutdown, TcpListener};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -186,6 +186,25 @@ fn a_second_portway_with_the_default_of_admin_bind_says_so_and_what_to_write() {
             told.contains("routes.toml:1: ") && !told.contains("default"),
             "{told}"
         );
+    });
+}
+
+/// The predecessor hands its sockets over, so another program is in the way.
+#[test]
+fn a_takeover_that_fails_for_a_busy_address_names_the_address() {
+    in_a_network(|| {
+        let toml = toml();
+        let first = Portway::start(&toml);
+        let _busy = TcpListener::bind("127.0.0.1:8443").unwrap();
+        first.write(&format!(
+            "{toml}[listeners.other]\nbind = [\"127.0.0.1:8443\"]\n"
+        ));
+        within(PATIENCE, "the control socket is there", || {
+            let errors = errors(first.spawn_beside(&["--takeover"]));
+            let told = message(&errors[0]);
+            assert!(!told.contains("already runs with this file"), "{told}");
+            told.contains("127.0.0.1:8443").then_some(())
+        });
     });
 }
 

@@ -97,7 +97,11 @@ fn words(value: &Value) -> String {
         // The only objects inside a line are attempts.
         Value::Object(attempt) => {
             let fields = ["endpoint", "address", "reason", "error", "ms"];
-            let present = fields.iter().filter_map(|field| attempt.get(*field));
+            // An endpoint that is an address is not written twice.
+            let is_new = |field: &&&str| {
+                **field != "address" || attempt.get("address") != attempt.get("endpoint")
+            };
+            let present = (fields.iter().filter(is_new)).filter_map(|field| attempt.get(*field));
             let unit = attempt.get("ms").map_or("", |_| " ms");
             present.map(words).collect::<Vec<_>>().join(" ") + unit
         }
