@@ -156,15 +156,15 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
     let (runtime, signals) = match begun.map_err(StartError::at("start the event loop of control"))
     {
         Ok(begun) => begun,
-        Err(error) => return Ok(failed(&error, &options.file)),
+        Err(error) => return Ok(failed(&error, &options.file, options.take_over)),
     };
-    let file = options.file.clone();
+    let (file, take_over) = (options.file.clone(), options.take_over);
     finish(runtime, async {
         let mut early = EarlyRequests::new();
         spawn_local(registry.vital_task("signals", signals.pass_on(early.requests.clone())));
         let loaded = match begin_to_load(file.clone()) {
             Ok(loaded) => early.unless_stopped(loaded).await,
-            Err(error) => return Ok(failed(&error, &file)),
+            Err(error) => return Ok(failed(&error, &file, take_over)),
         };
         let loaded = match loaded {
             Some(Ok(loaded)) => loaded?,
@@ -186,7 +186,7 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
                 );
                 ExitCode::FAILURE
             }
-            Err(error) => failed(&error, &file),
+            Err(error) => failed(&error, &file, take_over),
         })
     })
 }
@@ -203,8 +203,10 @@ fn begin_to_load(file: PathBuf) -> Result<oneshot::Receiver<Result<Loaded, Fault
 }
 
 /// Logs why the relay did not start.
-fn failed(error: &StartError, file: &Path) -> ExitCode {
-    let running = (error.taken_address()).and_then(|it| Some((it, socket::running(file)?)));
+fn failed(error: &StartError, file: &Path, take_over: bool) -> ExitCode {
+    // With a takeover the other process has handed its sockets over, so it is another one that is in the way.
+    let taken = error.taken_address().filter(|_| !take_over);
+    let running = taken.and_then(|it| Some((it, socket::running(file)?)));
     if let Some((address, pid)) = running {
         tracing::error!(
             pid,

@@ -271,7 +271,9 @@ impl Dial {
                 });
                 let failure = Failure::of(&error, address.at());
                 // The dial may have left an attempt too little time to judge the address by.
-                let is_cut = reason == DialFailure::Timeout && took < self.connect_timeout / 2;
+                let is_cut = reason == DialFailure::Timeout
+                    && took < self.connect_timeout / 2
+                    && Instant::now() >= self.deadline;
                 if failure == Failure::Endpoint && !is_cut {
                     endpoint.failed(address, Instant::now());
                 }

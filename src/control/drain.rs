@@ -1,16 +1,16 @@
 //! The drain: `/readyz` fails at once, the listeners close after a delay, idle connections end spread over
 //! the time that follows, and the others end by themselves or at the limit.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use enum_map::EnumMap;
 use humantime::format_duration;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
 use super::{Request, Workers};
-use crate::outcome::{Outcome, Reach};
-use crate::telemetry::Registry;
+use crate::outcome::Outcome;
+use crate::telemetry::{Endings, Registry};
 use crate::worker::{Mailbox, Message};
 
 /// Why portway no longer reloads.
@@ -56,31 +56,48 @@ impl Stops {
 /// A drain that has begun, with the connections that had ended by then.
 pub(super) struct Begun {
     at: Instant,
-    ended: EnumMap<Outcome, u64>,
+    /// Those to backends, because there may be many checks of balancers and refused clients beside them.
+    endings: Vec<(Arc<Endings>, Ends)>,
+}
+
+/// Connections that have ended.
+#[derive(Clone, Copy, Default)]
+struct Ends {
+    all: u64,
+    drained: u64,
+}
+
+impl Ends {
+    fn of(endings: &Endings) -> Self {
+        Self {
+            all: endings.ended(),
+            drained: endings.ended_as(Outcome::Drained),
+        }
+    }
 }
 
 impl Begun {
     pub(super) fn now(registry: &Registry) -> Self {
+        let endings = registry.endings_of_backends().into_iter();
         Self {
             at: Instant::now(),
-            ended: registry.ended(),
+            endings: endings.map(|it| (Arc::clone(&it), Ends::of(&it))).collect(),
         }
     }
 
     /// Logs that the drain has ended, and how its connections have.
-    pub(super) fn tell_end(self, registry: &Registry) {
-        let ended = registry.ended();
-        let since = |outcome| ended[outcome].saturating_sub(self.ended[outcome]);
-        let reset = since(Outcome::Drained);
-        // Not the checks of balancers and the refused clients, of which there may be many.
-        let had_backends = ended.iter().map(|(outcome, _)| outcome);
-        let had_backends = had_backends.filter(|outcome| outcome.reach() != Reach::Never);
-        let others = had_backends.map(since).sum::<u64>() - reset;
+    pub(super) fn tell_end(self) {
+        let mut since = Ends::default();
+        for (endings, before) in self.endings {
+            let now = Ends::of(&endings);
+            since.all += now.all - before.all;
+            since.drained += now.drained - before.drained;
+        }
         let millis = u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             took = %format_duration(Duration::from_millis(millis)),
-            reset_by_portway = reset,
-            ended_by_themselves = others,
+            reset_by_portway = since.drained,
+            ended_by_themselves = since.all.saturating_sub(since.drained),
             "the drain has ended"
         );
     }

@@ -162,7 +162,9 @@ pub fn addresses(file: &Path, backend: &str) -> io::Result<Option<(KnownAddresse
     if answered.status != FINE {
         return Err(answered.refusal());
     }
-    let known = serde_json::from_str(&answered.text).map_err(io::Error::other)?;
+    // The error quotes the answer, which another user's process may have sent.
+    let unreadable = |error: serde_json::Error| io::Error::other(printable(&error.to_string()));
+    let known = serde_json::from_str(&answered.text).map_err(unreadable)?;
     Ok(Some((known, answered)))
 }
 
@@ -261,7 +263,7 @@ fn only_of_user(stream: &UnixStream, user: u32) -> io::Result<()> {
     }
     let (pid, other) = (peer.pid, peer.user);
     Err(io::Error::other(format!(
-        "process {pid} of user {other} has the control socket, and this is user {user}"
+        "process {pid} of user {other} has the control socket, and this is user {user}: run the command as that user, or as root"
     )))
 }
 

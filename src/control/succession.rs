@@ -178,6 +178,7 @@ impl Control {
 
     /// Begins to accept again. If the successor has asked for it, it is notified afterwards.
     fn come_back(&mut self, successor: Option<Successor>) {
+        self.drain = None;
         tell(&self.mailboxes, || Message::Resume);
         self.entering = Some(Entering {
             generation: self.registry.config().generation(),
@@ -291,7 +292,7 @@ impl Control {
     /// Logs the end of the drain, once.
     pub(super) fn end_drain(&mut self) {
         if let Some(drain) = self.drain.take() {
-            drain.tell_end(&self.registry);
+            drain.tell_end();
         }
     }
 }

@@ -17,7 +17,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
-use enum_map::EnumMap;
 use metrics::{Gauge, Histogram};
 
 pub use census::Census;
@@ -33,7 +32,6 @@ pub use table::{Kind, Metric, TABLE};
 use things::Things;
 
 use super::Vital;
-use crate::outcome::Outcome;
 
 /// Everything that portway counts. Entries are created on first use, by name, so their series survive
 /// reloads. An entry has all its series from the start. They are removed once it has been neither
@@ -111,15 +109,14 @@ impl Registry {
         things.endings.get(key, configuration, new)
     }
 
-    /// The connections that have ended, for each outcome, without those of listeners and backends that are gone.
-    pub fn ended(&self) -> EnumMap<Outcome, u64> {
-        let mut sums = EnumMap::default();
-        for (_, endings) in self.things().endings.iter() {
-            for (outcome, count) in endings.by_outcome() {
-                sums[outcome] += count;
-            }
-        }
-        sums
+    /// The endings of every listener's connections to each backend.
+    pub fn endings_of_backends(&self) -> Vec<Arc<Endings>> {
+        let things = self.things();
+        let endings = things.endings.iter();
+        let to_backends = endings.filter(|((_, backend), _)| backend.is_some());
+        to_backends
+            .map(|(_, endings)| Arc::clone(endings))
+            .collect()
     }
 
     /// The connections that took a route.

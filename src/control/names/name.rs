@@ -108,7 +108,7 @@ impl Name {
     fn take_answer(&mut self, answer: io::Result<Vec<SocketAddr>>, is_late: bool) {
         match answer {
             Ok(addresses) if !addresses.is_empty() => {
-                self.publish(&addresses);
+                self.publish(&addresses, is_late);
                 if let Some(failing) = self.failing.take() {
                     let since = failing.since();
                     let bearers = self.endpoints.borrow();
@@ -142,7 +142,7 @@ impl Name {
         }
     }
 
-    fn publish(&mut self, addresses: &[SocketAddr]) {
+    fn publish(&mut self, addresses: &[SocketAddr], is_late: bool) {
         let own = self.resolver.own.load();
         let mut still = HashMap::new();
         for endpoint in self.endpoints.borrow().iter() {
@@ -166,6 +166,7 @@ impl Name {
             }
             let resolution = endpoint.stats().resolution();
             match excluded.first() {
+                Some(_) if usable.is_empty() && is_late => {}
                 Some((_, reason)) if usable.is_empty() => resolution.failed(*reason),
                 Some(_) | None => resolution.resolved(),
             }

@@ -114,14 +114,16 @@ impl Endings {
     }
 
     /// Connections that have ended.
-    pub(super) fn ended(&self) -> u64 {
-        self.by_outcome().map(|(_, count)| count).sum()
+    pub fn ended(&self) -> u64 {
+        let counts = self.counts.values();
+        counts
+            .map(|ending| ending.count.load(Ordering::Acquire))
+            .sum()
     }
 
-    /// The same for each outcome.
-    pub(super) fn by_outcome(&self) -> impl Iterator<Item = (Outcome, u64)> {
-        let counts = self.counts.iter();
-        counts.map(|(outcome, ending)| (outcome, ending.count.load(Ordering::Acquire)))
+    /// Connections that have ended with this outcome.
+    pub fn ended_as(&self, outcome: Outcome) -> u64 {
+        self.counts[outcome].count.load(Ordering::Acquire)
     }
 
     /// Connections that have chosen the backend and have not ended.

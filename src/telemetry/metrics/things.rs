@@ -207,8 +207,8 @@ impl<K: Ord, T> Kept<K, T> {
         Arc::clone(&entry.stats)
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &T)> {
-        self.0.iter().map(|(key, entry)| (key, &*entry.stats))
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&K, &Arc<T>)> {
+        self.0.iter().map(|(key, entry)| (key, &entry.stats))
     }
 
     fn end_unused(
