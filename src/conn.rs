@@ -172,7 +172,8 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     permit.identify(connection.client())?;
 
     front::open(client, connection, &context.resources).await?;
-    let hello = hello::peek(client, connection, &context.resources).await?;
+    let hello = hello::peek(client, connection, &context.resources).await;
+    let hello = hello.map_err(|refusal| front::ended(connection, refusal))?;
     permit.hello_done();
     let hello = record.hello(hello);
     front::agree(connection, hello)?;

@@ -95,6 +95,14 @@ fn admit(connection: &Connection, target: &Target) -> Result<(), Refusal> {
     }
 }
 
+/// The end of a connection before its hello: a client that has named its target is not a balancer's check.
+pub(super) fn ended(connection: &Connection, refusal: Refusal) -> Refusal {
+    match connection.target() {
+        Some(_) => refusal.after_an_answer(),
+        None => refusal,
+    }
+}
+
 /// Refuses a hello that is not for the target.
 pub(super) fn agree(connection: &Connection, hello: &Hello) -> Result<(), Refusal> {
     let Some(target) = connection.target() else {

@@ -1,5 +1,7 @@
 //! Refuses a connection: the only writer of alerts, FIN and RST before the relay.
 
+mod plain_http;
+
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
@@ -14,25 +16,7 @@ use crate::relay::Resources;
 use crate::routing::Miss;
 use crate::tls::{AlertDescription, InvalidServerName, Protocol, Rejection, Version};
 use crate::wire::{InvalidRequest, InvalidSocks, ListenerProtocol, Reply, SocksReply, Target};
-
-/// The answer to a client that speaks plain HTTP: its user sees what is wrong.
-const USE_HTTPS: &[u8] = b"HTTP/1.1 400 Bad Request\r\n\
-    Content-Type: text/plain\r\n\
-    Content-Length: 59\r\n\
-    Connection: close\r\n\r\n\
-    This port speaks TLS, not plain HTTP: use an https:// URL.\n";
-
-/// The answer to a client that uses portway as an HTTP proxy. Go, and so every agent, shows only the words
-/// after the status. curl shows the status of a CONNECT, and the body of any other answer. A 405 needs `Allow`
-/// (RFC 9110 section 15.5.6).
-const NOT_A_PROXY: &[u8] = b"HTTP/1.1 405 portway is not an HTTP proxy: \
-    remove proxy_url, HTTPS_PROXY or HTTP_PROXY from this client's settings\r\n\
-    Allow:\r\n\
-    Content-Type: text/plain\r\n\
-    Content-Length: 103\r\n\
-    Connection: close\r\n\r\n\
-    portway is not an HTTP proxy: \
-    remove proxy_url, HTTPS_PROXY or HTTP_PROXY from this client's settings.\n";
+use plain_http::{NOT_A_PROXY, USE_HTTPS};
 
 const CLIENTS_OF_ROUTES: &str = "the clients of the routes for this name exclude this client";
 
@@ -114,6 +98,17 @@ impl Refusal {
             closed_by: ClosedBy::Client,
             ..Self::new(outcome, Answer::Fin)
         }
+    }
+
+    /// The client had been answered before, so its close is not that of a balancer's check.
+    #[must_use]
+    pub(super) fn after_an_answer(self) -> Self {
+        if self.outcome != Outcome::Probe {
+            return self;
+        }
+        let outcome = Outcome::HelloEof;
+        Self { outcome, ..self }
+            .because("the client closed after portway had answered its request to the proxy")
     }
 
     /// The client reset while portway dialled its backend, or stopped answering.

@@ -169,8 +169,14 @@ impl Table {
         !self.matching(Some(name)).all(is_for_any)
     }
 
-    /// The other ports at which the name has a route on this listener, sorted. For people.
+    /// The other ports at which the name has a route on this listener, sorted; none if a route takes the name at this
+    /// port and another condition does not hold. For people.
     pub fn ports(&self, query: &Query<'_>) -> Vec<u16> {
+        let is_here =
+            |one: Candidate<'_>| !matches!(one.unmet, Some(Unmet::Listener | Unmet::Port));
+        if self.candidates(query).any(is_here) {
+            return Vec::new();
+        }
         let elsewhere = (self.candidates(query)).filter(|one| one.unmet == Some(Unmet::Port));
         let routes = elsewhere.filter_map(|one| self.routes.get(one.route));
         let ports: BTreeSet<u16> = routes.flat_map(|route| &route.ports).copied().collect();

@@ -226,6 +226,13 @@ fn the_ports_of_a_name_are_those_of_the_routes_that_only_the_port_keeps_away() {
     assert_eq!(table.ports(&arrival.query()), [443, 5044, 8220]);
     arrival.name = None;
     assert_eq!(table.ports(&arrival.query()), [3]);
+    // Here the protocol is missing, and the port is none of the reasons.
+    let table = Table::build(vec![
+        offering(at(route("h2", &["a.example"]), &[443]), &["acme"]),
+        at(route("fleet", &["a.example"]), &[8220]),
+    ]);
+    let arrival = self::arrival("a.example");
+    assert!(table.unwrap().ports(&arrival.query()).is_empty());
 }
 
 #[test]

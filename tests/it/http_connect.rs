@@ -97,6 +97,30 @@ fn a_request_may_come_byte_by_byte_or_together_with_the_hello() {
     }
 }
 
+/// Its own TLS settings may be what fails, so an operator must see it; a check of a balancer sends nothing.
+#[test]
+fn a_client_that_closes_after_its_request_is_no_probe() {
+    let backend = Backend::echo();
+    let portway = start(&backend);
+    let mut client = client(&portway);
+    let request = b"CONNECT fleet.example:443 HTTP/1.1\r\n\r\n";
+    client.write_all(request).unwrap();
+    let mut answer = vec![0; OPEN.len()];
+    client.read_exact(&mut answer).unwrap();
+    let address = client.local_addr().unwrap();
+    drop(client);
+    let line = portway.line_of(address);
+    assert_eq!(
+        (&line["outcome"], &line["closed_by"]),
+        (&"hello_eof".into(), &"client".into())
+    );
+    assert_eq!(
+        line["detail"],
+        "the client closed after portway had answered its request to the proxy"
+    );
+    assert_eq!(line["target"], "fleet.example:443");
+}
+
 /// The request, the first line of the answer, the outcome and its detail.
 const REFUSED: &[(&str, &str, &str, &str)] = &[
     (

@@ -85,6 +85,31 @@ fn a_tunnel_carries_the_hello_and_nothing_of_the_messages() {
 }
 
 #[test]
+fn a_client_that_closes_after_its_greeting_or_its_request_is_no_probe() {
+    let backend = Backend::echo();
+    let portway = start("", &route("fleet", backend.address(), ""));
+    for (sent, answer) in [
+        (GREETING.to_vec(), METHOD.to_vec()),
+        (
+            [GREETING, &named("fleet.example", 443)].concat(),
+            [METHOD, OPEN].concat(),
+        ),
+    ] {
+        let mut client = client(&portway);
+        client.write_all(&sent).unwrap();
+        let mut answered = answer.clone();
+        client.read_exact(&mut answered).unwrap();
+        assert_eq!(answered, answer);
+        let address = client.local_addr().unwrap();
+        drop(client);
+        let line = portway.line_of(address);
+        assert_eq!(line["outcome"], "hello_eof", "{line}");
+        let detail = "the client closed after portway had answered its request to the proxy";
+        assert_eq!(line["detail"], detail, "{line}");
+    }
+}
+
+#[test]
 fn invariant_13_a_message_that_no_route_takes_is_refused_and_reaches_nobody() {
     let backend = Backend::echo();
     let portway = start("", &route("fleet", backend.address(), ""));

@@ -15,7 +15,8 @@ pub(super) async fn open(
 ) -> Result<(), Refusal> {
     receive(client, resources, |peeked| message(read_greeting(peeked))).await?;
     client.send_now(SocksReply::Method.bytes());
-    let target = receive(client, resources, |peeked| message(read_request(peeked))).await?;
+    let target = receive(client, resources, |peeked| message(read_request(peeked))).await;
+    let target = target.map_err(Refusal::after_an_answer)?;
     admit(connection, connection.ask(target))?;
     client.send_now(SocksReply::Succeeded.bytes());
     Ok(())
