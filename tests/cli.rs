@@ -466,6 +466,22 @@ fn the_allocator_has_its_settings_from_the_binary() {
     assert!(!told.contains("Invalid"), "{told}");
 }
 
+/// The relay answers such a request before it knows the protocols of the hello.
+#[test]
+fn explain_tells_of_a_proxy_listener_what_its_client_gets() {
+    let toml = "[listeners.proxy]\nbind = [\"[::]:3128\"]\nprotocol = \"http_connect\"\n\
+                [backends.fleet]\nendpoints = [\"10.0.0.7:8220\"]\n\
+                [routes.fleet]\nserver_names = [\"a.example\"]\nalpn = [\"h2\"]\nbackend = \"fleet\"\n";
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("routes.toml"), toml).unwrap();
+    let lines = [
+        "explain b.example",
+        "explain a.example",
+        "explain a.example --alpn h2",
+    ];
+    assert_snapshot("explain_proxy", &session(directory.path(), &lines));
+}
+
 #[test]
 fn explain_asks_for_the_port_where_a_route_has_ports() {
     let toml = "[listeners.agents]\nbind = [\"[::]:8220\", \"[::]:9200\"]\n\

@@ -175,9 +175,11 @@ impl Explain {
         let seen = settings.routes.consider(&query);
         explanation.look_up(&seen, settings);
         let nearest = || settings.routes.nearest(server_name.as_ref()?);
+        let is_proxy = listener.protocol.is_proxy();
         match seen.taken {
             Ok(_) => Ok(()),
-            Err(miss) if listener.protocol.is_proxy() => Err((
+            // As the relay judges the target, before it knows the protocols of the hello.
+            Err(miss) if is_proxy && settings.routes.takers(&query).next().is_none() => Err((
                 Refusal::target_missed(listener.protocol, Some(miss)),
                 nearest(),
             )),
