@@ -18,6 +18,7 @@ use file::FileArgument;
 
 mod addresses;
 mod arrival;
+mod asked;
 mod check;
 mod configuration;
 mod explain;

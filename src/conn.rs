@@ -179,12 +179,12 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     front::agree(connection, hello)?;
 
     let query = connection.query(Some(hello));
-    let routed = connection.snapshot.route(connection.listener, &query);
+    let routed = connection.snapshot.route(&query);
     let routed = routed.map_err(|miss| Refusal::missed(miss, hello.version))?;
-    connection.route.set(Some(routed.id));
+    front::reaches(connection, &routed.backend.pool)?;
+    connection.take(routed.id);
 
     let backend = routed.backend;
-    front::reaches(connection, &backend.pool)?;
     let request = dial::Request {
         pool: &backend.pool,
         client: connection.client(),

@@ -164,13 +164,16 @@ impl Snapshot {
         takers.map(|position| self.routed(RouteId::at(position)))
     }
 
-    /// The route that a connection of the listener takes. Counts the connection.
-    pub fn route(&self, listener: ListenerId, query: &Query<'_>) -> Result<Routed<'_>, Miss> {
+    /// The route that a connection takes. Counts none.
+    pub fn route(&self, query: &Query<'_>) -> Result<Routed<'_>, Miss> {
         let position = self.routes.find(query)?;
-        self.route_connections[position].add(1);
-        let id = RouteId::at(position);
-        self.endings(listener, Some(id)).begin();
-        Ok(self.routed(id))
+        Ok(self.routed(RouteId::at(position)))
+    }
+
+    /// Counts a connection of the listener that has taken the route.
+    pub fn begin(&self, listener: ListenerId, route: RouteId) {
+        self.route_connections[route.position()].add(1);
+        self.endings(listener, Some(route)).begin();
     }
 }
 

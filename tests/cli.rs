@@ -482,6 +482,25 @@ fn explain_tells_of_a_proxy_listener_what_its_client_gets() {
     assert_snapshot("explain_proxy", &session(directory.path(), &lines));
 }
 
+/// At such a listener an address leads only to an endpoint that is written, or that a name may lead to.
+#[test]
+fn explain_tells_which_addresses_the_client_of_a_proxy_may_ask_for() {
+    let toml = "[listeners.proxy]\nbind = [\"[::]:3128\"]\nprotocol = \"http_connect\"\n\
+                [backends.fleet]\nendpoints = [\"10.0.0.7:8220\", \"es.invalid:9200\"]\n\
+                [routes.fleet]\nno_server_name = true\nbackend = \"fleet\"\n";
+    let directory = TempDir::new().unwrap();
+    fs::write(directory.path().join("routes.toml"), toml).unwrap();
+    let lines = [
+        "explain 10.0.0.7",
+        "explain 10.0.0.7 --port 8220",
+        "explain https://10.0.0.7:8220 --port 8220",
+        "explain 10.0.0.8 --port 8220",
+        "explain 10.0.0.8 --port 9200",
+        "explain 10.0.0.7 --port 8220 --output json",
+    ];
+    assert_snapshot("explain_addresses", &session(directory.path(), &lines));
+}
+
 #[test]
 fn explain_asks_for_the_port_where_a_route_has_ports() {
     let toml = "[listeners.agents]\nbind = [\"[::]:8220\", \"[::]:9200\"]\n\

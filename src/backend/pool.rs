@@ -41,10 +41,13 @@ impl Pool {
         &self.endpoints
     }
 
-    /// Whether one of the endpoints has this address.
-    pub fn has(&self, address: SocketAddr) -> bool {
-        let mut endpoints = self.endpoints.iter();
-        endpoints.any(|endpoint| endpoint.addresses().iter().any(|one| one.at() == address))
+    /// Whether one of the endpoints has this address, or has this port and no address yet.
+    pub fn may_have(&self, address: SocketAddr) -> bool {
+        self.endpoints.iter().any(|endpoint| {
+            let addresses = endpoint.addresses();
+            let is_unknown = addresses.is_empty() && endpoint.target().port() == address.port();
+            is_unknown || addresses.iter().any(|one| one.at() == address)
+        })
     }
 
     /// Every address of every endpoint, in the order in which `client` (a canonical address) is to try

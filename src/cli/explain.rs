@@ -1,28 +1,25 @@
 //! `portway explain`: the look-up of the relay, with its reasons.
 
-use std::borrow::Cow;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr};
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
 
 use super::BAD_USAGE;
 use super::arrival;
+use super::asked::Source;
 use super::configuration::{self, Chosen};
 use super::explanation::{Explanation, Hello, Refused};
 use super::file::File;
 use super::output::{Output, json};
-use crate::config::{self, Listener, Settings};
+use crate::config::{Listener, Settings};
 use crate::conn::Refusal;
 use crate::net;
 use crate::outcome::Outcome;
 use crate::routing::{Pattern, Query};
 use crate::tls::{self, Alpn, Progress, ServerName, Version};
-
-const NO_NAME: &str = "give the server name of a connection, which is the host in the agent's URL: portway explain \
-                       fleet.example.com. `portway explain --help` lists what you can give instead";
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
@@ -47,23 +44,6 @@ pub(super) struct Explain {
     output: Output,
 }
 
-#[derive(Debug, Args)]
-#[group(multiple = false)]
-struct Source {
-    /// Explain a connection with this server name: the host in the agent's URL
-    #[arg(value_name = "NAME")]
-    name: Option<String>,
-    /// The same as NAME
-    #[arg(long, value_name = "NAME")]
-    server_name: Option<String>,
-    /// Explain a connection without a server name: agents that dial an IP address send none
-    #[arg(long)]
-    no_server_name: bool,
-    /// Explain a captured connection: read its first bytes from FILE
-    #[arg(long, value_name = "FILE")]
-    hello: Option<PathBuf>,
-}
-
 /// The parts of a hello that matter here, from a capture or from the arguments.
 struct Facts {
     server_name: Option<Vec<u8>>,
@@ -76,8 +56,8 @@ struct Facts {
 
 impl Explain {
     pub(super) fn run(self) -> io::Result<ExitCode> {
-        let name = match self.source.server_name() {
-            Ok(name) => name,
+        let asked = match self.source.asked() {
+            Ok(asked) => asked,
             Err(message) => return bad_usage(&message),
         };
         let path = self.file.path();
@@ -95,6 +75,10 @@ impl Explain {
             Ok(arrival) => arrival,
             Err(message) => return bad_usage(&message),
         };
+        let (name, target) = match asked.at(listener, port) {
+            Ok(asked) => asked,
+            Err(message) => return bad_usage(&message),
+        };
         let facts = match self.facts(name.as_deref(), settings.hello.max_size) {
             Ok(facts) => facts,
             Err(error) => {
@@ -109,12 +93,13 @@ impl Explain {
             listener: &listener.name,
             port,
             client: self.client(),
+            target: target.map(|target| target.to_string()),
             hello: None,
             taken: None,
             passed_over: Vec::new(),
             refused: None,
         };
-        let nearest = self.look_up(&settings, listener, facts, &mut explanation);
+        let nearest = self.look_up(&settings, (listener, target), facts, &mut explanation);
         if let Err((refusal, nearest)) = nearest {
             if refusal.outcome == Outcome::ClientDenied && self.client.is_none() {
                 let assumed =
@@ -126,8 +111,12 @@ impl Explain {
         if let Some(taken) = &mut explanation.taken {
             taken.addresses = Some(process.addresses(&path, taken));
         }
+        self.show(&explanation)
+    }
+
+    fn show(&self, explanation: &Explanation<'_>) -> io::Result<ExitCode> {
         if self.output.is_json() {
-            json(&explanation)?;
+            json(explanation)?;
         } else {
             write!(io::stdout(), "{explanation}")?;
         }
@@ -147,7 +136,7 @@ impl Explain {
     fn look_up<'s>(
         &self,
         settings: &'s Settings,
-        listener: &'s Listener,
+        (listener, target): (&'s Listener, Option<SocketAddr>),
         facts: Result<Facts, Refusal>,
         explanation: &mut Explanation<'s>,
     ) -> Result<(), (Refusal, Option<&'s Pattern>)> {
@@ -175,14 +164,19 @@ impl Explain {
         let seen = settings.routes.consider(&query);
         explanation.look_up(&seen, settings);
         let nearest = || settings.routes.nearest(server_name.as_ref()?);
-        let is_proxy = listener.protocol.is_proxy();
+        let protocol = listener.protocol;
         match seen.taken {
-            Ok(_) => Ok(()),
+            Ok(route) => match target {
+                Some(target) if explanation.denies(target, route, settings) => {
+                    Err((Refusal::not_an_address(protocol, target), None))
+                }
+                _ => Ok(()),
+            },
             // As the relay judges the target, before it knows the protocols of the hello.
-            Err(miss) if is_proxy && settings.routes.takers(&query).next().is_none() => Err((
-                Refusal::target_missed(listener.protocol, Some(miss)),
-                nearest(),
-            )),
+            Err(_) if protocol.is_proxy() && settings.routes.takers(&query).next().is_none() => {
+                let miss = settings.routes.miss(&query);
+                Err((Refusal::target_missed(protocol, miss), nearest()))
+            }
             Err(miss) => Err((Refusal::missed(miss, facts.version), nearest())),
         }
     }
@@ -206,58 +200,6 @@ impl Explain {
             size: None,
         }))
     }
-}
-
-impl Source {
-    /// The server name from the arguments, in the form that a hello has.
-    fn server_name(&self) -> Result<Option<Cow<'_, str>>, String> {
-        let Some(name) = self.written() else {
-            return if self.no_server_name || self.hello.is_some() {
-                Ok(None)
-            } else {
-                Err(NO_NAME.to_owned())
-            };
-        };
-        match host(name) {
-            Some(host) if host.parse::<IpAddr>().is_ok() => Err(format!(
-                "{name:?} has an IP address, and a client that dials one sends no server name: portway \
-                 explain --no-server-name"
-            )),
-            Some(host) => Err(format!(
-                "{name:?} is not a server name: give the name alone: portway explain {host}"
-            )),
-            // An operator copies it from the agent's URL. With --server-name it is a name that a client sends.
-            None if self.name.is_some() && name.parse::<IpAddr>().is_ok() => Err(format!(
-                "{name} is an IP address, and a client that dials one sends no server name: portway explain \
-                 --no-server-name"
-            )),
-            None => config::a_labels(name).map(Some),
-        }
-    }
-
-    fn written(&self) -> Option<&String> {
-        self.name.as_ref().or(self.server_name.as_ref())
-    }
-
-    /// The name as written in the arguments, if a hello has it in another form.
-    fn unicode(&self) -> Option<String> {
-        self.written().filter(|name| !name.is_ascii()).cloned()
-    }
-}
-
-/// The host in what is a URL, or has a port or a path.
-fn host(text: &str) -> Option<&str> {
-    let authority = text.split_once("://").map_or(text, |(_, rest)| rest);
-    let authority = authority.split(['/', '?', '#']).next().unwrap_or(authority);
-    let authority = authority.rsplit('@').next().unwrap_or(authority);
-    let host = if authority.parse::<IpAddr>().is_ok() {
-        authority
-    } else if let Some(rest) = authority.strip_prefix('[') {
-        rest.split(']').next().unwrap_or(rest)
-    } else {
-        authority.split(':').next().unwrap_or(authority)
-    };
-    (host.len() < text.len() && !host.is_empty()).then_some(host)
 }
 
 fn bad_usage(message: &str) -> io::Result<ExitCode> {

@@ -1,13 +1,14 @@
 //! The findings of `portway explain`, as parts for programs. `report` shows them as text.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use serde::{Serialize, Serializer};
 
 use super::addresses::Addresses;
 use super::configuration::Origin;
 use super::limits::{self, Limit};
+use crate::backend::Target as Endpoint;
 use crate::config::Settings;
 use crate::conn::Refusal;
 use crate::outcome::Outcome;
@@ -31,6 +32,9 @@ pub(super) struct Explanation<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) port: Option<u16>,
     pub(super) client: IpAddr,
+    /// The address that the client of a proxy asks for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) target: Option<String>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) hello: Option<Hello>,
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -136,6 +140,31 @@ impl Refused {
 }
 
 impl<'e> Explanation<'e> {
+    /// Whether no endpoint of the route's backend can have this address.
+    pub(super) fn denies(
+        &mut self,
+        address: SocketAddr,
+        route: usize,
+        settings: &Settings,
+    ) -> bool {
+        let route = settings.routes.routes().get(route);
+        let backend = route.and_then(|route| settings.backends.get(route.backend));
+        let endpoints = backend.map_or(&[][..], |backend| &backend.endpoints);
+        if endpoints.contains(&Endpoint::Address(address)) {
+            return false;
+        }
+        let at_port = endpoints.iter().filter(|one| one.port() == address.port());
+        let names: Vec<_> = (at_port.filter(|one| matches!(one, Endpoint::Name { .. }))).collect();
+        if names.is_empty() {
+            self.taken = None;
+            return true;
+        }
+        let names = list(&names, SHOWN);
+        let note = format!("portway dials {address} only if it is an address of {names}");
+        self.note.get_or_insert(note);
+        false
+    }
+
     /// Adds every route: the one that is taken, and the others with the reason why they are not.
     pub(super) fn look_up(&mut self, seen: &Consideration<'_>, settings: &'e Settings) {
         let routes = settings.routes.routes();

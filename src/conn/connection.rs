@@ -159,6 +159,12 @@ impl Connection {
         Some(self.snapshot.routed(route))
     }
 
+    /// It takes this route, and is counted there.
+    pub(super) fn take(&self, route: RouteId) {
+        self.snapshot.begin(self.listener, route);
+        self.route.set(Some(route));
+    }
+
     /// How it ends, as far as is known.
     pub(super) const fn outcome(&self) -> Outcome {
         let (outcome, _) = self.end.get();

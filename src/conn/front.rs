@@ -8,13 +8,13 @@ use std::pin::pin;
 use rustix::io::Errno;
 
 use super::connection::{Connection, Hello};
-use super::hello::gone;
+use super::hello::{gap, gone};
 use super::refuse::Refusal;
 use crate::backend::Pool;
 use crate::net::{Broken, Leg, Readable, TimeIsUp, until};
 use crate::outcome::Outcome;
 use crate::relay::Resources;
-use crate::wire::{Host, ListenerProtocol, Target};
+use crate::wire::{ListenerProtocol, Target};
 
 /// Receives the messages of the client before its hello, to their last byte and no further, and answers it. After this the
 /// connection has its target, and the hello comes next.
@@ -37,8 +37,15 @@ pub(super) async fn open(
             (until(deadline, pin!(front)).await, "the SOCKS5 request")
         }
     };
-    let late = || Refusal::fin(Outcome::HelloTimeout).because(format!("{what} is not complete"));
-    opened.unwrap_or_else(|TimeIsUp| Err(late()))
+    opened.unwrap_or_else(|TimeIsUp| Err(late(client, what, resources)))
+}
+
+/// The message is not complete at its time limit.
+fn late(client: &Leg, what: &str, resources: &Resources) -> Refusal {
+    let have = (client.peek(&mut resources.buffer.borrow_mut())).map_or(0, <[u8]>::len);
+    let lost = gap(client, have).map_or_else(String::new, |words| format!("; {words}"));
+    let detail = format!("{what} is not complete after {have} bytes{lost}");
+    Refusal::fin(Outcome::HelloTimeout).because(detail)
 }
 
 /// Waits for a whole message, as `read` judges it by the bytes that are there, and receives it: the byte behind it
@@ -82,16 +89,14 @@ fn admit(connection: &Connection, target: &Target) -> Result<(), Refusal> {
     let snapshot = &connection.snapshot;
     let mut takers = snapshot.takers(&query).peekable();
     if takers.peek().is_none() {
-        let miss = snapshot.routes.find(&query).err();
+        let miss = snapshot.routes.miss(&query);
         return Err(Refusal::target_missed(connection.listener().protocol, miss));
     }
-    if takers.any(|routed| leads_to(&routed.backend.pool, target)) {
-        Ok(())
-    } else {
-        Err(Refusal::not_an_address(
-            connection.listener().protocol,
-            target,
-        ))
+    match target.address() {
+        Some(address) if !takers.any(|routed| routed.backend.pool.may_have(address)) => Err(
+            Refusal::not_an_address(connection.listener().protocol, address),
+        ),
+        _ => Ok(()),
     }
 }
 
@@ -120,21 +125,14 @@ pub(super) fn agree(connection: &Connection, hello: &Hello) -> Result<(), Refusa
     Err(Refusal::name_mismatch().because(detail))
 }
 
-/// Refuses a target that is an address which the backend of the route does not have.
+/// Refuses a target that is an address which the backend of the route does not have: its certificate holds for
+/// no other. The dial reports a name of the backend that has not led to an address yet.
 pub(super) fn reaches(connection: &Connection, pool: &Pool) -> Result<(), Refusal> {
-    match connection.target() {
+    match connection.target().and_then(Target::address) {
         // The tunnel is open, so the client understands alerts only.
-        Some(target) if !leads_to(pool, target) => {
-            Err(Refusal::not_an_address(ListenerProtocol::Tls, target))
+        Some(address) if !pool.may_have(address) => {
+            Err(Refusal::not_an_address(ListenerProtocol::Tls, address))
         }
         _ => Ok(()),
-    }
-}
-
-/// A name is routed; an address must be one of the backend's, because its certificate holds for no other.
-fn leads_to(pool: &Pool, target: &Target) -> bool {
-    match target.host {
-        Host::Name(_) => true,
-        Host::Address(_) => target.address().is_some_and(|address| pool.has(address)),
     }
 }

@@ -131,7 +131,7 @@ pub(super) fn gone(client: &Leg, have: usize, broken: Option<Broken>) -> Refusal
 
 /// Says in words if later packets of a hello have arrived and an earlier one is missing. This is the sign of a path
 /// that loses large packets: the first packet of a hello is full, and the last one is small.
-fn gap(client: &Leg, have: usize) -> Option<&'static str> {
+pub(super) fn gap(client: &Leg, have: usize) -> Option<&'static str> {
     match (client.out_of_order(), have) {
         (0, _) => None,
         (_, 0) => Some(

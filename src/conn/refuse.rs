@@ -5,6 +5,7 @@ mod plain_http;
 use std::fmt;
 use std::future::poll_fn;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::timeout;
@@ -15,7 +16,7 @@ use crate::outcome::{ClosedBy, Limit, Outcome};
 use crate::relay::Resources;
 use crate::routing::Miss;
 use crate::tls::{AlertDescription, InvalidServerName, Protocol, Rejection, Version};
-use crate::wire::{InvalidRequest, InvalidSocks, ListenerProtocol, Reply, SocksReply, Target};
+use crate::wire::{InvalidRequest, InvalidSocks, ListenerProtocol, Reply, SocksReply};
 use plain_http::{NOT_A_PROXY, USE_HTTPS};
 
 const CLIENTS_OF_ROUTES: &str = "the clients of the routes for this name exclude this client";
@@ -147,21 +148,21 @@ impl Refusal {
     }
 
     /// No route takes the target of a proxy's client.
-    pub fn target_missed(protocol: ListenerProtocol, miss: Option<Miss>) -> Self {
+    pub fn target_missed(protocol: ListenerProtocol, miss: Miss) -> Self {
         match miss {
-            Some(Miss::ClientDenied) => {
+            Miss::ClientDenied => {
                 let answer = Answer::denial(protocol, Reply::CLIENT_DENIED);
                 Self::new(Outcome::ClientDenied, answer).because(CLIENTS_OF_ROUTES)
             }
-            Some(Miss::NoServerName) => Self::target_denied(protocol).because(
+            Miss::NoServerName => Self::target_denied(protocol).because(
                 "the target is an address, and no route with no_server_name takes its port here",
             ),
-            Some(Miss::NoRoute) | None => Self::target_denied(protocol),
+            Miss::NoRoute => Self::target_denied(protocol),
         }
     }
 
     /// The target is an address that the backend of no route has.
-    pub fn not_an_address(protocol: ListenerProtocol, target: &Target) -> Self {
+    pub fn not_an_address(protocol: ListenerProtocol, target: SocketAddr) -> Self {
         Self::target_denied(protocol).because(format!(
             "{target} is not an address of an endpoint of the route's backend"
         ))

@@ -99,6 +99,13 @@ impl Index {
         offered.any(|routes| group.common(routes, keep).next().is_some())
     }
 
+    /// Whether the group has a route with client networks that takes the listener and the port, with any protocol.
+    pub(super) fn has_networks_for_any_protocol(&self, group: &Set, query: &Query<'_>) -> bool {
+        let here = self.here(query);
+        let keep = |block, bits: u64| bits & here(block) & !self.any_client.bits(block);
+        group.common(group, keep).next().is_some()
+    }
+
     /// The routes of a block that take the listener and the port.
     fn here(&self, query: &Query<'_>) -> impl Fn(usize) -> u64 + Copy {
         let named = self.listeners.get(query.listener).unwrap_or(&self.none);

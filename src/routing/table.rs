@@ -123,17 +123,10 @@ impl Table {
     /// It skips a route whose conditions do not hold: an exact route for one listener leaves the name
     /// to a wildcard route on the other listeners.
     pub fn find(&self, query: &Query<'_>) -> Result<usize, Miss> {
-        let groups = || self.matching(query.server_name);
-        let mut routes = groups().filter_map(|group| self.index.best(&group.routes, query));
+        let groups = self.matching(query.server_name);
+        let mut routes = groups.filter_map(|group| self.index.best(&group.routes, query));
         routes.next().ok_or_else(|| {
-            let mut groups = groups();
-            if groups.any(|group| self.index.has_networks(&group.routes, query)) {
-                Miss::ClientDenied
-            } else if query.server_name.is_some() {
-                Miss::NoRoute
-            } else {
-                Miss::NoServerName
-            }
+            self.miss_where(query, |group| self.index.has_networks(&group.routes, query))
         })
     }
 
@@ -142,6 +135,13 @@ impl Table {
         let groups = self.matching(query.server_name);
         let takers = groups.flat_map(|group| self.index.candidates(&group.routes, query));
         takers.map(|(route, _)| route)
+    }
+
+    /// Why [`Self::takers`] has no route.
+    pub fn miss(&self, query: &Query<'_>) -> Miss {
+        let is_excluded =
+            |group: &Group| (self.index).has_networks_for_any_protocol(&group.routes, query);
+        self.miss_where(query, is_excluded)
     }
 
     /// The same as [`Self::find`] with every candidate, one by one, and why it was passed over: for people.
@@ -191,6 +191,16 @@ impl Table {
     /// The backends that the connections of each listener can reach.
     pub fn joins(&self) -> Joins<'_> {
         Joins::new(&self.routes)
+    }
+
+    fn miss_where(&self, query: &Query<'_>, is_excluded: impl FnMut(&Group) -> bool) -> Miss {
+        if self.matching(query.server_name).any(is_excluded) {
+            Miss::ClientDenied
+        } else if query.server_name.is_some() {
+            Miss::NoRoute
+        } else {
+            Miss::NoServerName
+        }
     }
 
     fn group(&mut self, pattern: Option<&Pattern>) -> &mut Group {

@@ -257,6 +257,21 @@ fn only_the_network_alone_makes_a_client_denied() {
     assert_eq!(found(&routes("other"), &arrival), Err(Miss::NoRoute));
 }
 
+/// The target of a proxy's client is judged before its hello, which may offer any protocol.
+#[test]
+fn a_target_is_refused_for_its_client_whichever_protocols_the_routes_want() {
+    let denied = from(route("r", &["a.example"]), &["192.0.2.0/24"]);
+    let routes = [offering(denied, &["x"])];
+    let arrival = arrival("a.example");
+    let table = Table::build(routes.to_vec()).unwrap();
+    let query = arrival.query();
+    assert_eq!(table.takers(&query).next(), None);
+    assert_eq!(table.miss(&query), Miss::ClientDenied);
+    assert_eq!(found(&routes, &arrival), Err(Miss::NoRoute));
+    let other = Table::build(vec![on(routes[0].clone(), &["other"])]).unwrap();
+    assert_eq!(other.miss(&query), Miss::NoRoute);
+}
+
 #[test]
 fn routes_that_no_condition_keeps_apart_are_ties() {
     let tie = |one: Route, other: Route| Table::build(vec![one, other]).unwrap_err().len();

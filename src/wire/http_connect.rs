@@ -93,8 +93,13 @@ pub fn read_connect(peeked: &[u8]) -> Head {
 }
 
 fn judge(request: &Request<'_, '_>) -> Result<Target, InvalidRequest> {
-    if request.method != Some("CONNECT") {
-        return Err(InvalidRequest::NotConnect);
+    match request.method {
+        Some("CONNECT") => {}
+        // Methods have case (RFC 9110 section 9.1), and this client means no plain HTTP.
+        Some(method) if method.eq_ignore_ascii_case("CONNECT") => {
+            return Err(InvalidRequest::Malformed);
+        }
+        _ => return Err(InvalidRequest::NotConnect),
     }
     if request.headers.iter().any(announces_body) {
         return Err(InvalidRequest::Body);
@@ -150,12 +155,12 @@ mod tests {
         for text in [
             "GET http://fleet.example.com/ HTTP/1.1\r\nHost: fleet.example.com\r\n\r\n",
             "GET / HTTP/1.1\r\n\r\n",
-            "connect fleet.example.com:443 HTTP/1.1\r\n\r\n",
         ] {
             assert_eq!(judged(text), InvalidRequest::NotConnect, "{text}");
         }
         for text in [
             "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+            "connect fleet.example.com:443 HTTP/1.1\r\n\r\n",
             "CONNECT fleet.example.com:443\r\n\r\n",
             "CONNECT fleet.example.com:443 HTTP/1.1\r\nHost fleet\r\n\r\n",
             "CONNECT fleet.example.com:443 HTTP/1.1\r\nA: b\0\r\n\r\n",

@@ -165,9 +165,9 @@ fn explain_tells_programs_what_it_tells_people() {
     let defaults = taken["defaults"].to_string();
     assert!(defaults.contains("\"keepalive\""), "{defaults}");
     assert_eq!(taken["limits"]["max_client_hello"], "64KiB");
-    // Those of a running portway.
+    // Those of a running portway, and of a proxy listener.
     seen.extend(set(
-        "generation pid note addresses unresolved addresses_not_shown",
+        "generation pid note addresses unresolved addresses_not_shown target",
     ));
     assert_eq!(seen, documented("### explain"));
 }
@@ -176,7 +176,7 @@ fn explain_tells_programs_what_it_tells_people() {
 fn reload_and_healthcheck_tell_programs_how_it_went() {
     let directory = directory();
     let mut reload = fields([&object(directory.path(), "reload", 1)]);
-    // Those of a running portway.
+    // Those of a running portway, and of a proxy listener.
     reload.extend(set("generation pid warnings warnings_not_shown"));
     assert_eq!(reload, documented("### reload"));
     let text = format!("admin.bind = false\n{}", include_str!("../../routes.toml"));

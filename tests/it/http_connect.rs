@@ -294,6 +294,55 @@ fn a_target_that_is_an_address_leads_to_that_endpoint_of_a_route_for_clients_wit
     );
 }
 
+/// Which route takes the hello is known only in the tunnel, where a client understands nothing but alerts.
+#[test]
+fn a_target_that_is_an_address_of_another_route_than_that_of_the_hello_is_refused_in_the_tunnel() {
+    let (plain, h2) = (Backend::echo(), Backend::echo());
+    let routes = format!(
+        "[backends.plain]\nendpoints = [\"{}\"]\n[backends.h2]\nendpoints = [\"{}\"]\n\
+         [routes.plain]\nno_server_name = true\nbackend = \"plain\"\n\
+         [routes.h2]\nno_server_name = true\nalpn = [\"h2\"]\nbackend = \"h2\"\n",
+        plain.address(),
+        h2.address()
+    );
+    let portway = Portway::start(&config("", &routes));
+    let hello = Builder::without_name().alpn(&["h2"]).build();
+    let target = plain.address().to_string();
+    let mut client = client(&portway);
+    let answer = tunnel(&mut client, &target, &hello);
+    assert_eq!(answer, [21, 3, 3, 0, 2, 2, 49]);
+    let address = client.local_addr().unwrap();
+    drop(client);
+    let line = portway.line_of(address);
+    assert_eq!(line["outcome"], "target_denied", "{line}");
+    assert_eq!(
+        (&line["route"], &line["backend"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!((plain.accepted(), h2.accepted()), (0, 0));
+}
+
+/// The name of the endpoint may yet lead to the address: so the request is not wrong, and the log says what fails.
+#[test]
+fn a_target_that_is_an_address_of_a_backend_without_addresses_is_reported_as_unresolved() {
+    let routes = "[backends.fleet]\nendpoints = [\"fleet.invalid:8220\"]\n\
+                  [routes.fleet]\nno_server_name = true\nbackend = \"fleet\"\n";
+    let portway = Portway::start(&config("", routes));
+    let hello = Builder::without_name().build();
+    let mut client = client(&portway);
+    let answer = tunnel(&mut client, "192.0.2.7:8220", &hello);
+    assert_eq!(answer, [21, 3, 3, 0, 2, 2, 80]);
+    let address = client.local_addr().unwrap();
+    drop(client);
+    let line = portway.line_of(address);
+    assert_eq!(line["outcome"], "backend_unresolved", "{line}");
+    assert_eq!(line["attempts"][0]["endpoint"], "fleet.invalid:8220");
+    // At another port the name cannot lead to it.
+    let (first, line) = refused(&portway, "CONNECT 192.0.2.7:9200 HTTP/1.1\r\n\r\n");
+    assert!(first.starts_with("HTTP/1.1 403 "), "{first}");
+    assert_eq!(line["outcome"], "target_denied", "{line}");
+}
+
 #[test]
 fn routes_with_ports_take_the_port_of_the_target() {
     let (fleet, elasticsearch) = (Backend::echo(), Backend::echo());
@@ -332,7 +381,8 @@ fn a_client_that_is_not_admitted_is_refused_in_words() {
     );
     let of_route =
         config("", &route("fleet", backend.address(), "")) + "clients = [\"10.0.0.0/8\"]\n";
-    for toml in [of_listener, of_route] {
+    let with_alpn = of_route.clone() + "alpn = [\"h2\"]\n";
+    for toml in [of_listener, of_route, with_alpn] {
         let portway = Portway::start(&toml);
         let (first, line) = refused(&portway, "CONNECT fleet.example:443 HTTP/1.1\r\n\r\n");
         let words = "HTTP/1.1 403 portway does not admit this client";
@@ -354,7 +404,10 @@ fn a_request_that_never_ends_shares_the_time_limit_of_the_hello() {
     assert_eq!(read_to_end(&mut slow).0, b"");
     let told = line(&portway, &slow);
     assert_eq!(told["outcome"], "hello_timeout");
-    assert_eq!(told["detail"], "the CONNECT request is not complete");
+    assert_eq!(
+        told["detail"],
+        "the CONNECT request is not complete after 36 bytes"
+    );
     // The answer does not begin the time again.
     let mut silent = client(&portway);
     silent

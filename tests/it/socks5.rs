@@ -223,7 +223,7 @@ fn a_message_that_never_ends_shares_the_time_limit_of_the_hello() {
         (&line["outcome"], &line["detail"]),
         (
             &"hello_timeout".into(),
-            &"the SOCKS5 request is not complete".into()
+            &"the SOCKS5 request is not complete after 5 bytes".into()
         )
     );
 }
