@@ -23,6 +23,7 @@ from elasticsearch import Elasticsearch, TransportError, helpers
 CHURN = 1000
 DOCUMENTS = 2000
 SERVERS = ["fleet", "es", "mutual-fleet", "mutual-es"]
+LOGSTASHES = ["logstash", "mutual-logstash"]
 PATIENCE = 30
 
 
@@ -42,6 +43,9 @@ def main(portway, peer, directory):
         checks.run("go, TLS 1.2: mutual-fleet", reaches_by_tls12, clients)
         for server in ["es", "mutual-es"]:
             checks.run(f"elasticsearch: {server}", bulk, clients, server)
+            checks.run(f"elasticsearch for Node.js: {server}", node_bulk, clients, server)
+        for server in LOGSTASHES:
+            checks.run(f"lumberjack: {server}", ship, clients, server)
 
         for client, words in [
             (clients.curl, "unrecognized name"),
@@ -49,8 +53,18 @@ def main(portway, peer, directory):
             (clients.gnutls, "server name"),
             (clients.go, "tls: unrecognized name"),
             (clients.elasticsearch, "UNRECOGNIZED_NAME"),
+            (clients.node_elasticsearch, "tlsv1 unrecognized name"),
         ]:
             checks.run(f"{client.__name__}: an unknown name", fails, words, client, "unknown")
+        checks.run("lumberjack: no certificate", fails, "certificate required", clients.lumberjack,
+                   "mutual-logstash", with_certificate=False)
+        # The texts that docs/elastic quotes.
+        checks.run("go: a backend that is gone", fails, "remote error: tls: internal error", clients.go,
+                   "gone")
+        checks.run("go: an IP address in the URL", fails, "remote error: tls: missing extension",
+                   clients.go, "fleet", "-server-name", "127.0.0.1")
+        checks.run("go: a client that a route excludes", fails, "remote error: tls: access denied",
+                   clients.go, "denied")
         checks.run("go: portway is not its proxy", fails,
                    "portway is not an HTTP proxy: remove proxy_url", clients.go, "fleet",
                    "-proxy", "http")
@@ -78,8 +92,12 @@ def through_proxies(checks, clients):
         checks.run(f"go, HTTP/2, {proxy} proxy: mutual-fleet", reaches_by_http2, clients, proxy)
         checks.run(f"go, {proxy} proxy: another server name", fails, "tls: access denied",
                    clients.go_through, "fleet", proxy, "-server-name", host("es"))
+        checks.run(f"go, {proxy} proxy: a backend that is gone", fails,
+                   "remote error: tls: internal error", clients.go_through, "gone", proxy)
     for server in ["es", "mutual-es"]:
         checks.run(f"elasticsearch, http proxy: {server}", bulk, clients, server, "http")
+        checks.run(f"elasticsearch for Node.js, http proxy: {server}", node_bulk, clients, server,
+                   "http")
     unknown = "portway has no route for this host and port: compare the URL with the routes of portway"
     for client, proxy, words in [
         (clients.go_through, "http", unknown),
@@ -89,6 +107,11 @@ def through_proxies(checks, clients):
     ]:
         checks.run(f"{client.__name__}, {proxy} proxy: an unknown name", fails, words, client,
                    "unknown", proxy)
+    checks.run("go, http proxy: a request of over 16 KiB", fails,
+               "the request is larger than 16 KiB or has over 64 fields", clients.go_through, "fleet",
+               "http", "-proxy-field", "20000")
+    checks.run("go, http proxy: a client that a route excludes", fails,
+               "portway does not admit this client", clients.go_through, "denied", "http")
     checks.run("go, http proxy: a URL without TLS", fails, "405 portway relays only TLS",
                clients.go_through, "fleet", "http", "-plain")
     checks.run("go: an https:// URL of the proxy", fails,
@@ -164,6 +187,21 @@ def bulk(clients, server, proxy=None):
     return f"{detail}, {created} documents"
 
 
+def node_bulk(clients, server, proxy=None):
+    """The client for Node.js does the same."""
+    answer = json.loads(clients.node_elasticsearch(server, proxy))
+    detail = expect(json.dumps(answer), server)
+    assert answer["documents"] == DOCUMENTS, answer
+    return f"{detail}, {DOCUMENTS} documents"
+
+
+def ship(clients, server):
+    """A client of Logstash sends a window of events, and the server acknowledges them all."""
+    answer = json.loads(clients.lumberjack(server))
+    assert answer == {"server": server, "acknowledged": DOCUMENTS}, answer
+    return f"{server}, {DOCUMENTS} events acknowledged"
+
+
 def fails(words, client, *arguments, **options):
     """The client fails, and its own message says why."""
     try:
@@ -225,7 +263,7 @@ class Backends:
 
     def __init__(self, peer, directory):
         with open(directory / "backends.log", "wb") as log:
-            self.process = subprocess.Popen([peer, "serve", directory, *SERVERS], stderr=log,
+            self.process = subprocess.Popen([peer, "serve", directory, *SERVERS, *LOGSTASHES], stderr=log,
                                             stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.addresses = json.loads(self.process.stdout.readline())
 
@@ -373,6 +411,22 @@ class Clients:
         ip, port = self.proxies[proxy]
         return self.go(server, "-proxy", proxy, *flags, address=f"{ip}:{port}")
 
+    def node(self, command, server, proxy=None, with_certificate=True):
+        options = {"ip": self.ip, "port": self.port, "name": host(server), "ca": str(self.authority)}
+        if server.startswith("mutual-") and with_certificate:
+            options |= {"cert": str(self.directory / "agent.crt"), "key": str(self.directory / "agent.key")}
+        if proxy:
+            options["proxy"] = "{}://{}:{}".format(proxy, *self.proxies[proxy])
+        script = Path(__file__).parent / "node" / "client.js"
+        modules = {"NODE_PATH": str(self.directory / "node_modules")}
+        return self.run(["node", script, command, json.dumps(options)], env=os.environ | modules)
+
+    def node_elasticsearch(self, server, proxy=None):
+        return self.node("elasticsearch", server, proxy)
+
+    def lumberjack(self, server, **options):
+        return self.node("lumberjack", server, **options)
+
     def elasticsearch(self, server):
         with self.open_elasticsearch(server) as client:
             try:
@@ -400,9 +454,9 @@ class Clients:
             return []
         return [cert, self.directory / "agent.crt", key, self.directory / "agent.key"]
 
-    def run(self, command):
+    def run(self, command, env=None):
         done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL,
-                              timeout=2 * PATIENCE)
+                              timeout=2 * PATIENCE, env=env)
         if done.returncode:
             raise ClientFailed(done.stderr + done.stdout)
         return done.stdout
@@ -455,6 +509,11 @@ def routes_toml(backends):
         tables.append(f'[backends.{server}]\nendpoints = ["{address}"]\n')
         tables.append(f'[routes.{server}]\nserver_names = ["{host(server)}"]\n'
                       f'backend = "{server}"\n')
+    # Nothing listens at port 1, and no client of these tests is in TEST-NET-3.
+    tables.append('[backends.gone]\nendpoints = ["127.0.0.1:1"]\n'
+                  f'[routes.gone]\nserver_names = ["{host("gone")}"]\nbackend = "gone"\n'
+                  f'[routes.denied]\nserver_names = ["{host("denied")}"]\n'
+                  'clients = ["203.0.113.0/24"]\nbackend = "gone"\n')
     return "\n".join(tables)
 
 
@@ -477,7 +536,7 @@ def make_certificates(directory):
     authority = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign"]
     make("ca", *authority)
     make("stranger-ca", *authority)
-    for server in SERVERS:
+    for server in [*SERVERS, *LOGSTASHES]:
         make(server, f"subjectAltName=DNS:{host(server)}", "extendedKeyUsage=serverAuth",
              issuer="ca")
     make("agent", "extendedKeyUsage=clientAuth", issuer="ca")

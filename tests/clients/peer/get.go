@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 )
@@ -24,6 +25,7 @@ type options struct {
 	proxy       string
 	serverName  string
 	plain       bool
+	proxyField  int
 	connections int
 	address     string
 	name        string
@@ -39,6 +41,7 @@ func parse(arguments []string) (options, error) {
 	flags.StringVar(&o.proxy, "proxy", "", "take the address for that of a proxy: http, https or socks5")
 	flags.StringVar(&o.serverName, "server-name", "", "the server name of the hello, if it is not NAME")
 	flags.BoolVar(&o.plain, "plain", false, "send the request without TLS")
+	flags.IntVar(&o.proxyField, "proxy-field", 3, "bytes of a field that goes to the proxy alone")
 	flags.IntVar(&o.connections, "connections", 1000, "connections in all")
 	if err := flags.Parse(arguments); err != nil {
 		return o, err
@@ -82,6 +85,7 @@ func (o options) client() (*http.Client, error) {
 	}
 	if o.proxy != "" {
 		transport.Proxy = http.ProxyURL(&url.URL{Scheme: o.proxy, Host: o.address})
+		transport.ProxyConnectHeader = http.Header{"X-Token": {strings.Repeat("x", o.proxyField)}}
 	}
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}, nil
 }

@@ -22,7 +22,8 @@ type seen struct {
 }
 
 // serve runs one server for each name, with its certificate from the directory. Those whose name
-// begins with "mutual-" require a certificate of their clients, signed by ca.crt. The addresses go
+// begins with "mutual-" require a certificate of their clients, signed by ca.crt; those whose name
+// ends with "logstash" speak Lumberjack, the others HTTP. The addresses go
 // to stdout as a JSON object; it ends with stdin, so that it never outlives who started it.
 func serve(directory string, names []string) error {
 	authorities, err := pool(filepath.Join(directory, "ca.crt"))
@@ -45,6 +46,10 @@ func serve(directory string, names []string) error {
 			return err
 		}
 		addresses[name] = listener.Addr().String()
+		if strings.HasSuffix(name, "logstash") {
+			go serveLogstash(listener, config)
+			continue
+		}
 		server := &http.Server{Handler: handler(name), TLSConfig: config}
 		go server.ServeTLS(listener, "", "")
 	}
