@@ -1,0 +1,145 @@
+//! The process of portway.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+
+use serde_json::Value;
+use tempfile::NamedTempFile;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use crate::{Result, tls};
+
+/// A running portway.
+pub struct Portway {
+    child: Child,
+    address: SocketAddr,
+    admin: SocketAddr,
+    _file: NamedTempFile,
+}
+
+impl Portway {
+    /// Starts portway in front of the servers, at this port or one that the kernel chooses.
+    pub fn start(servers: &[SocketAddr], at: Option<SocketAddr>) -> Result<Self> {
+        let mut file = NamedTempFile::new()?;
+        let bind = at.map_or_else(|| "127.0.0.1:0".to_owned(), |at| at.to_string());
+        writeln!(
+            file,
+            "admin.bind = \"127.0.0.1:0\"\n[listeners.agents]\nbind = [\"{bind}\"]"
+        )?;
+        for (name, server) in tls::NAMES.iter().zip(servers) {
+            let key = name.split('.').next().unwrap_or_default();
+            writeln!(file, "[backends.{key}]\nendpoints = [\"{server}\"]")?;
+            writeln!(
+                file,
+                "[routes.{key}]\nserver_names = [\"{name}\"]\nbackend = \"{key}\""
+            )?;
+        }
+        let mut child = Command::new(env!("CARGO_BIN_EXE_portway"))
+            .args(["run", "--log-format", "json", "--config"])
+            .arg(file.path())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let stderr = child.stderr.take().ok_or("portway has no output")?;
+        let mut lines = BufReader::new(stderr).lines();
+        let (mut address, mut admin) = (None, None);
+        for line in lines.by_ref() {
+            let line = line?;
+            let told: Value = serde_json::from_str(&line)?;
+            let field = |name| told.pointer(name).and_then(Value::as_str);
+            let at = || field("/fields/address").and_then(|at| at.parse().ok());
+            match field("/fields/message") {
+                Some("listening") => address = at(),
+                Some("admin listening") => admin = at(),
+                Some("ready") => break,
+                _ => {}
+            }
+        }
+        // Further lines must not fill the pipe.
+        thread::spawn(move || lines.for_each(drop));
+        Ok(Self {
+            child,
+            address: address.ok_or("portway does not listen")?,
+            admin: admin.ok_or("portway has no admin pages")?,
+            _file: file,
+        })
+    }
+
+    /// Where agents connect.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Kills it, and starts another at the same address.
+    pub fn restart(mut self, servers: &[SocketAddr]) -> Result<Self> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Self::start(servers, Some(self.address))
+    }
+
+    /// Ends it in order.
+    pub fn stop(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Seconds of CPU time so far.
+    pub fn cpu(&self) -> Result<f64> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let (_, fields) = stat.rsplit_once(')').ok_or("no process")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
+        let ticks = ticks(11).zip(ticks(12)).ok_or("no times")?;
+        // USER_HZ is 100 on every Linux that a bench runs on.
+        Ok((ticks.0 + ticks.1) / 100.0)
+    }
+
+    /// Bytes of memory.
+    pub fn memory(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+        let kib = line.and_then(|line| line.split_whitespace().nth(1));
+        Ok(kib.ok_or("no memory")?.parse::<u64>()? << 10)
+    }
+
+    /// The connections that are open.
+    pub async fn active(&self) -> Result<u64> {
+        let mut stream = TcpStream::connect(self.admin).await?;
+        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+        stream.write_all(request).await?;
+        let mut page = String::new();
+        stream.read_to_string(&mut page).await?;
+        let series = (page.lines()).filter(|line| line.starts_with("portway_connections_active{"));
+        let counts = series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        Ok(counts.sum())
+    }
+}
+
+impl Drop for Portway {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// The local ports of this machine, in words: they bound the connections to one address of an endpoint.
+pub fn local_ports() -> Result<String> {
+    let range = fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range")?;
+    let ports: Vec<u32> = (range.split_whitespace())
+        .map(str::parse)
+        .collect::<std::result::Result<_, _>>()?;
+    let [first, last] = *ports else {
+        return Err("the range of local ports cannot be read".into());
+    };
+    let count = last - first + 1;
+    Ok(format!(
+        "{count}, so at most {count} connections to one address of an endpoint, and {} new ones a second where portway \
+         closes first and the kernel keeps each port for 60 s",
+        count / 60
+    ))
+}
