@@ -19,6 +19,9 @@ use portway::telemetry::metrics::{Kind, TABLE};
 use portway::tls::{AlertDescription, Alpn, ServerName};
 use strum::VariantArray;
 
+#[path = "docs/elastic.rs"]
+mod elastic;
+
 const README: &str = include_str!("../README.md");
 const ARCHITECTURE: &str = include_str!("../ARCHITECTURE.md");
 const OUTCOMES: &str = include_str!("../docs/outcomes.md");

@@ -1,0 +1,253 @@
+//! The pages of `docs/elastic`: their order, their routes.toml, the commands that they show and what these print.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::process::{Command, Stdio};
+
+use portway::config;
+use portway::outcome::Outcome;
+use strum::VariantArray;
+
+use super::{blocks, prose, quoted, root, under};
+
+/// The pages without a topology of their own.
+const OTHER: [&str; 3] = ["README.md", "certificates.md", "other-servers.md"];
+
+/// The headings of a page, in their order. The drawing comes before the first of them.
+const HEADINGS: [&str; 6] = [
+    "Names and Fleet settings",
+    "Install",
+    "routes.toml",
+    "Verify",
+    "When it fails",
+    "Not possible",
+];
+
+/// The name and the text of each page.
+fn pages() -> BTreeMap<String, String> {
+    let paths = under(&root().join("docs/elastic"), "md").into_iter();
+    let pages = paths.map(|path| {
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        (name, fs::read_to_string(path).unwrap())
+    });
+    pages.collect()
+}
+
+/// The pages with one topology each.
+fn topologies() -> BTreeMap<String, String> {
+    let mut pages = pages();
+    pages.retain(|name, _| !OTHER.contains(&&**name));
+    assert!(pages.len() >= 16, "{:?}", pages.keys());
+    pages
+}
+
+/// Every fenced block of a page: its language and its text.
+fn fences(page: &str) -> Vec<(&str, &str)> {
+    let inside = page.split("```").skip(1).step_by(2);
+    inside.map(|it| it.split_once('\n').unwrap()).collect()
+}
+
+/// The commands of a shell block. A backslash joins a line with the next one.
+fn commands(block: &str) -> Vec<String> {
+    let joined = block.replace("\\\n", " ");
+    joined.lines().map(|line| line.trim().to_owned()).collect()
+}
+
+#[test]
+fn every_topology_has_the_same_parts_in_the_same_order() {
+    for (name, page) in topologies() {
+        let outside = prose(&page);
+        let headings = outside.lines().filter_map(|line| line.strip_prefix("## "));
+        assert_eq!(headings.collect::<Vec<_>>(), HEADINGS, "{name}");
+        let before = page.split("\n## ").next().unwrap();
+        assert_eq!(blocks(before, "mermaid").len(), 1, "{name}: the drawing");
+        let purpose = before.split("\n\n").nth(1).unwrap();
+        assert!(purpose.ends_with('.'), "{name}: {purpose}");
+        assert!(
+            page.contains("docs/elastic/") && !blocks(&page, "sh").is_empty(),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn every_page_has_one_file_that_names_the_page() {
+    let mut seen = 0;
+    for (name, page) in pages() {
+        let files = blocks(&page, "toml");
+        if files.is_empty() {
+            assert!(OTHER.contains(&&*name), "{name}");
+            continue;
+        }
+        seen += 1;
+        assert_eq!(files.len(), 1, "{name}");
+        let first = files[0].lines().next();
+        assert_eq!(first, Some(&*format!("# docs/elastic/{name}")));
+    }
+    assert!(seen > 16, "{seen}");
+}
+
+#[test]
+fn the_first_page_leads_to_every_other_one() {
+    let pages = pages();
+    for name in pages.keys().filter(|name| *name != "README.md") {
+        let link = format!("]({name})");
+        assert!(pages["README.md"].contains(&link), "{name}");
+    }
+}
+
+#[test]
+fn portway_prints_what_the_pages_show() {
+    let mut lines = 0;
+    for (name, page) in pages() {
+        let Some(file) = blocks(&page, "toml").first().copied() else {
+            continue;
+        };
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("routes.toml"), file).unwrap();
+        let fences = fences(&page);
+        for pair in fences.windows(2) {
+            let [("sh", shell), ("text", shown)] = pair else {
+                continue;
+            };
+            let commands = commands(shell);
+            if !commands.iter().all(|it| it.starts_with("portway ")) {
+                continue;
+            }
+            let mut printed = String::new();
+            for command in commands {
+                let arguments = command.split_whitespace().skip(1);
+                let mut portway = Command::new(env!("CARGO_BIN_EXE_portway"));
+                portway.args(arguments).current_dir(&directory);
+                portway.env_remove("PORTWAY_CONFIG").stdin(Stdio::null());
+                let output = portway.output().unwrap();
+                printed += &String::from_utf8(output.stdout).unwrap();
+                printed += &String::from_utf8(output.stderr).unwrap();
+            }
+            let mut rest = printed.lines();
+            for line in shown.lines() {
+                lines += 1;
+                assert!(rest.any(|it| it == line), "{name}: `{line}` in\n{printed}");
+            }
+        }
+    }
+    assert!(lines > 40, "{lines}");
+}
+
+/// The flags that `elastic-agent` declares, and whether only `install` has it.
+fn agent_flags() -> BTreeMap<&'static str, bool> {
+    let lines = include_str!("elastic_agent_flags.txt").lines();
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    lines
+        .map(|line| match line.split_once(' ') {
+            Some((flag, _install)) => (flag, true),
+            None => (line, false),
+        })
+        .collect()
+}
+
+#[test]
+fn elastic_agent_declares_every_flag_that_the_docs_give_it() {
+    let known = agent_flags();
+    let mut seen = 0;
+    for (path, text) in super::pages() {
+        for (language, block) in fences(&text) {
+            if language != "sh" {
+                continue;
+            }
+            for command in commands(block) {
+                let mut words = command.split_whitespace().skip_while(|it| *it == "sudo");
+                if !words.next().is_some_and(|it| it.ends_with("elastic-agent")) {
+                    continue;
+                }
+                let subcommand = words.next().unwrap_or_default();
+                for word in words {
+                    let flag = word.split('=').next().unwrap();
+                    let place = format!("{}: {subcommand} {word}", path.display());
+                    let name = flag.strip_prefix("--");
+                    let only_install = name.and_then(|it| known.get(it));
+                    let only_install = only_install.unwrap_or_else(|| panic!("{place}"));
+                    assert!(!only_install || subcommand == "install", "{place}");
+                    assert!(["install", "enroll"].contains(&subcommand), "{place}");
+                    seen += 1;
+                }
+            }
+        }
+        for word in quoted(&text) {
+            let flag = word.split('=').next().unwrap();
+            let ours = ["--fleet-server-", "--elastic-agent-", "--certificate-"];
+            if ours.iter().any(|it| flag.starts_with(it)) && !flag.contains(' ') {
+                let name = flag.trim_start_matches("--");
+                let begins = known.keys().any(|it| *it == name);
+                assert!(begins, "{}: {word}", path.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 80, "{seen}");
+}
+
+#[test]
+fn the_tables_of_failures_have_our_outcomes() {
+    let known: Vec<&str> = Outcome::VARIANTS.iter().map(|it| it.name()).collect();
+    let mut rows = 0;
+    for (name, page) in pages() {
+        let mut lines = page.lines();
+        while lines.any(|line| line.ends_with("logs | portway logs | what to do |")) {
+            for row in lines.by_ref().skip(1).take_while(|it| it.starts_with('|')) {
+                let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
+                assert_eq!(cells.len(), 3, "{name}: {row}");
+                rows += 1;
+                let outcomes = quoted(cells[1]);
+                if outcomes.is_empty() {
+                    assert_eq!(cells[1].trim(), "nothing", "{name}: {row}");
+                    continue;
+                }
+                assert!(known.contains(&&*outcomes[0]), "{name}: {row}");
+            }
+        }
+    }
+    assert!(rows > 80, "{rows}");
+}
+
+#[test]
+fn the_endpoints_are_never_the_names_of_the_clients() {
+    for (name, page) in pages() {
+        for file in blocks(&page, "toml") {
+            let settings = config::parse(file, "routes.toml").unwrap().settings;
+            for backend in &settings.backends {
+                for endpoint in &backend.endpoints {
+                    let text = endpoint.to_string();
+                    assert!(!text.contains("example.com"), "{name}: {text}");
+                }
+            }
+        }
+    }
+}
+
+/// The commands of `certificates.md` as somebody pastes them.
+#[test]
+fn the_openssl_commands_make_certificates_that_verify() {
+    let page = &pages()["certificates.md"];
+    let (_, section) = page.split_once("## With openssl\n").unwrap();
+    let section = section.split("\n## ").next().unwrap();
+    let shells = blocks(section, "sh");
+    let [make, verify, passphrase] = shells[..] else {
+        panic!("{shells:?}")
+    };
+    let directory = tempfile::tempdir().unwrap();
+    let run = |script: &str, directory: &std::path::Path| {
+        let mut shell = Command::new("sh");
+        shell.args(["-euc", script]).current_dir(directory);
+        let output = shell.stdin(Stdio::null()).output().unwrap();
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{script}: {errors}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    // Small keys are made in less time, and verify in the same way.
+    run(&make.replace("rsa:3072", "rsa:2048"), directory.path());
+    let certificates = directory.path().join("certs");
+    let printed = run(verify, &certificates);
+    assert_eq!(printed, blocks(section, "text")[0]);
+    assert_eq!(run(passphrase, &certificates), "Key is valid\n");
+}
