@@ -1,4 +1,4 @@
-//! What happened to the requests of all agents.
+//! The counts of all requests, and how they ended.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
