@@ -2,6 +2,7 @@
 
 mod address;
 mod addresses;
+pub mod allowed;
 mod endpoint;
 mod pool;
 mod source_hash;
@@ -10,6 +11,7 @@ mod target;
 mod tests;
 
 pub use address::Address;
+pub use allowed::{Allowed, DnsServers, NameRules};
 pub use endpoint::{Endpoint, InUse, Unresolved};
 pub use pool::{Candidate, Pool};
-pub use target::{Balance, Target, is_forbidden};
+pub use target::{Balance, Target};

@@ -95,6 +95,8 @@ pub struct Backend {
     pub name: Arc<str>,
     /// At least one.
     pub endpoints: Vec<backend::Target>,
+    /// How their names are resolved, and where they may lead.
+    pub names: backend::NameRules,
     /// The choice among them.
     pub balance: backend::Balance,
     /// Timeouts of the dial.

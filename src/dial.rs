@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Candidate, Endpoint, InUse, Pool};
 use crate::net::{Leg, TimeIsUp, begin_connect, until};
-use crate::outcome::{AttemptFailure, DialFailure, Shortage};
+use crate::outcome::{AttemptFailure, DialFailure, ResolveFailure, Shortage};
 use crate::telemetry::{Attempt, Millis};
 
 /// The time limits of a dial.
@@ -73,6 +73,8 @@ pub struct Dialled {
 pub enum Unreached {
     /// No endpoint has an address.
     Unresolved,
+    /// No endpoint has an address that may be dialled, and each of them has one that may not.
+    Forbidden,
     /// Every attempt failed.
     Unavailable,
     /// Every attempt failed because this machine has run out of something.
@@ -115,8 +117,7 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
         candidates.retain(|candidate| candidate.address.at() == only);
     }
     if candidates.is_empty() {
-        tell_unresolved(request);
-        return Err(Unreached::Unresolved);
+        return Err(tell_unresolved(request));
     }
     let dial = Dial {
         connect_timeout: request.timeouts.connect_timeout,
@@ -134,10 +135,16 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
 }
 
 /// Reports why no endpoint has an address.
-fn tell_unresolved(request: Request<'_>) {
+fn tell_unresolved(request: Request<'_>) -> Unreached {
     let endpoints = request.pool.endpoints().iter();
     let reasons = endpoints.filter_map(|endpoint| Some((endpoint, endpoint.unresolved()?)));
-    for (endpoint, why) in reasons.take(MOST_UNRESOLVED) {
+    let (mut are_forbidden, mut told) = (true, 0);
+    for (endpoint, why) in reasons {
+        are_forbidden &= why.reason == ResolveFailure::Forbidden;
+        told += 1;
+        if told > MOST_UNRESOLVED {
+            continue;
+        }
         (request.missed)(Attempt {
             endpoint: Arc::clone(endpoint.name()),
             address: why.address,
@@ -145,6 +152,11 @@ fn tell_unresolved(request: Request<'_>) {
             error: why.error.as_deref().map(Into::into),
             took: None,
         });
+    }
+    if are_forbidden && told > 0 {
+        Unreached::Forbidden
+    } else {
+        Unreached::Unresolved
     }
 }
 

@@ -53,6 +53,8 @@ pub enum Outcome {
     BackendUnavailable,
     /// No endpoint of the backend has an address.
     BackendUnresolved,
+    /// The endpoints of the backend lead only to addresses that it must not be dialled at.
+    ForbiddenAddress,
     /// The relay itself ran out of ports, descriptors or memory.
     LocalExhausted,
     /// The backend closed without sending a byte.
@@ -111,6 +113,7 @@ impl Outcome {
             Self::Closed
             | Self::BackendUnavailable
             | Self::BackendUnresolved
+            | Self::ForbiddenAddress
             | Self::LocalExhausted
             | Self::BackendClosedEarly
             | Self::BackendReset

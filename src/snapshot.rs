@@ -7,7 +7,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::Pool;
+use crate::backend::{NameRules, Pool};
 use crate::routing::{Miss, Query, Route, Table};
 use crate::telemetry::{Counter, Endings, ListenerStats};
 use crate::wire::ListenerProtocol;
@@ -113,6 +113,8 @@ pub struct Listener {
 pub struct Backend {
     /// Its endpoints, and the choice among them.
     pub pool: Pool,
+    /// How the names of the endpoints are resolved, and where they may lead. Only control needs it.
+    pub names: NameRules,
     /// Timeouts of a dial.
     pub dial: dial::Timeouts,
     /// Rules of the relay, and the backend's counters.

@@ -141,7 +141,11 @@ fn reason(endpoint: &Unaddressed) -> String {
     let address = address.unwrap_or_default();
     match endpoint.reason {
         ResolveFailure::Loop => format!("{name}: {address} is portway itself"),
-        ResolveFailure::Forbidden => format!("{name}: {address} is not the address of a server"),
+        ResolveFailure::Forbidden => {
+            format!(
+                "{name}: {address} is not the address of a server, or allow_networks excludes it"
+            )
+        }
         ResolveFailure::Unresolved => {
             let error = endpoint.error.as_deref().unwrap_or_default();
             format!("{name}: {error}")

@@ -282,6 +282,7 @@ const fn why(outcome: Outcome) -> &'static str {
         | Outcome::Overloaded
         | Outcome::BackendUnavailable
         | Outcome::BackendUnresolved
+        | Outcome::ForbiddenAddress
         | Outcome::LocalExhausted
         | Outcome::BackendClosedEarly
         | Outcome::ClientReset

@@ -14,9 +14,13 @@ use super::notes::Notes;
 use super::section::Section;
 use super::values::{self, Wrong};
 use super::{Backend, Drain, Listener, Settings};
+use crate::backend::{Allowed, NameRules};
 use crate::net::LegOptions;
 use crate::snapshot::HelloLimits;
 use crate::{admission, dial, relay};
+
+/// Most DNS servers of one backend. A look-up asks two at a time.
+const MOST_DNS_SERVERS: usize = 8;
 
 pub(super) fn settings(notes: &mut Notes<'_>) -> Settings {
     let workers = notes.section(&[]).read("workers", values::count);
@@ -146,6 +150,7 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     Backend {
         name: Arc::from(name),
         endpoints,
+        names: name_rules(name, section),
         balance: balance.unwrap_or_default(),
         dial: dial_limits(section),
         relay: relay::Rules {
@@ -157,6 +162,29 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
                 max_unsent: section.read("max_unsent", values::size).unwrap_or_default(),
             },
             splicing: relay::Splicing::default(),
+        },
+    }
+}
+
+fn name_rules(name: &str, section: &mut Section<'_, '_>) -> NameRules {
+    let networks = section.list("allow_networks", values::network_of_servers);
+    let mut section = section.notes.section(&["backends", name, "resolver"]);
+    if section.table.is_some() {
+        section.require("servers", "it has no servers, and asks nobody");
+    }
+    let servers = section.list("servers", values::dns_server);
+    if servers.len() > MOST_DNS_SERVERS {
+        section.notes.fault(
+            &section.path.key("servers"),
+            format!("{} servers are too many", servers.len()),
+            format!("write at most {MOST_DNS_SERVERS}: two or three are enough"),
+        );
+    }
+    NameRules {
+        resolver: (!servers.is_empty()).then(|| servers.into()),
+        allowed: match networks.as_slice() {
+            [] => Allowed::default(),
+            networks => Allowed::Networks(networks.into()),
         },
     }
 }

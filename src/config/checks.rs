@@ -1,5 +1,6 @@
 //! Faults and warnings that only the settings as a whole can show.
 
+mod backends;
 mod routes;
 
 use std::collections::{HashMap, HashSet};
@@ -44,6 +45,9 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     for listener in &settings.listeners {
         networks(listener, notes);
         open_proxy(listener, notes);
+    }
+    for backend in &settings.backends {
+        backends::names(backend, notes);
     }
     unwise(settings, notes);
 }

@@ -66,8 +66,10 @@ pub enum Text {
     Bind,
     /// `host:port` to dial.
     Endpoint,
-    /// A network of clients.
+    /// A network of clients or servers.
     Network,
+    /// The address of a DNS server.
+    DnsServer,
     /// A pattern of server names.
     ServerName,
     /// A protocol of ALPN.

@@ -30,6 +30,9 @@ const ENDPOINT: &str = r"^([^\s\[\]:/]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}
 
 const NETWORK: &str = "^[0-9A-Fa-f:.]+/[0-9]{1,3}$";
 
+const DNS_SERVER: &str =
+    r"^([0-9.]+(:[0-9]{1,5})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?)$";
+
 const SERVER_NAME: &str = r"^(\*\*|(\*\*?\.)?[^\s*:/.]+(\.[^\s*:/.]+)*)$";
 
 /// The schema as text.
@@ -147,6 +150,7 @@ fn text(what: Text) -> Value {
         Text::Bind => BIND,
         Text::Endpoint => ENDPOINT,
         Text::Network => NETWORK,
+        Text::DnsServer => DNS_SERVER,
         Text::ServerName => SERVER_NAME,
         Text::Protocol => return json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
     };

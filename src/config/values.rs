@@ -15,7 +15,7 @@ use humantime::DurationError;
 
 use super::keys::Kind;
 use crate::routing::Pattern;
-pub(super) use addresses::{bind, endpoint, network};
+pub(super) use addresses::{bind, dns_server, endpoint, network, network_of_servers};
 pub(super) use unicode::to_ascii;
 
 /// Most bytes of the name of a listener, backend or route.

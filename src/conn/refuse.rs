@@ -284,6 +284,7 @@ impl From<Unreached> for Refusal {
         let answer = Answer::Alert(AlertDescription::InternalError);
         match unreached {
             Unreached::Unresolved => Self::new(Outcome::BackendUnresolved, answer),
+            Unreached::Forbidden => Self::new(Outcome::ForbiddenAddress, answer),
             Unreached::Unavailable => Self::new(Outcome::BackendUnavailable, answer),
             Unreached::LocalExhausted(shortage) => {
                 Self::new(Outcome::LocalExhausted, answer).because(shortage.to_string())

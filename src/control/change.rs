@@ -16,6 +16,7 @@ use strum::VariantArray;
 use super::StartError;
 use super::error::remedy;
 use super::inherited::Inherited;
+use super::names::Bearer;
 use crate::admission::{Admission, Machine, Quotas};
 use crate::backend::{Endpoint, Target};
 use crate::config::{self, Settings, Source};
@@ -55,11 +56,17 @@ pub struct Change {
 }
 
 impl Change {
-    /// Every endpoint of every backend.
-    pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+    /// Every endpoint of every backend, with the rules for its name.
+    pub(super) fn bearers(&self) -> Vec<Bearer> {
         let backends = self.snapshot.backends.iter();
-        let endpoints = backends.flat_map(|backend| backend.pool.endpoints());
-        endpoints.cloned().collect()
+        let bearers = backends.flat_map(|backend| {
+            let endpoints = backend.pool.endpoints().iter();
+            endpoints.map(|endpoint| Bearer {
+                endpoint: Arc::clone(endpoint),
+                rules: backend.names.clone(),
+            })
+        });
+        bearers.collect()
     }
 }
 

@@ -101,7 +101,7 @@ impl Control {
         let admin = self.admin.as_ref();
         let admin = admin.and_then(|admin| admin.local_addr().ok());
         let own = self.in_force.own(&change, admin);
-        self.names.update(&change.endpoints(), own);
+        self.names.update(&change.bearers(), own);
         let kind = match change.snapshot.generation {
             FIRST_GENERATION => Kind::First,
             _ => Kind::Reload,

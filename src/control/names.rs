@@ -1,6 +1,7 @@
 //! Resolves the names of endpoints in the background, so that no connection ever waits for DNS, and
-//! keeps portway's own addresses, and those of no server, out of what it dials.
+//! keeps portway's own addresses, and those that their backend does not allow, out of what it dials.
 
+mod dns;
 mod name;
 mod own;
 mod resolver;
@@ -8,7 +9,7 @@ mod resolver;
 mod tests;
 mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,89 +21,100 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::error;
 
-use crate::backend::{Endpoint, Target};
-use crate::outcome::ResolveFailure;
+use crate::backend::{DnsServers, Target};
 use name::Name;
 use own::Own;
+pub use resolver::Bearer;
 use resolver::{Lookup, Resolver, system_lookup};
 use told::{Told, warn_of_excluded};
 
-/// Look-ups at once.
+/// Look-ups of one resolver at once.
 const LOOKUPS: usize = 8;
 /// Longest time that the first connections wait for names.
 pub(super) const FIRST_PASS: Duration = Duration::from_secs(1);
 
 /// The background tasks that keep the addresses of endpoints fresh; dropping it ends them. Every
-/// name is looked up every 30 s, within a second of a failed dial, and every 2 s while it leaves an endpoint
-/// without an address. Names that cannot be resolved keep their last good addresses.
+/// name is looked up again when its answer is no longer fresh (every 30 s at the system's resolver), within a second
+/// of a failed dial, and every 2 s while it leaves an endpoint without an address. Names that cannot be resolved keep
+/// their last good addresses.
 ///
 /// The system's resolver blocks a thread of the runtime's blocking pool. There is at most one for
 /// each name, also while the resolver hangs, so `max_blocking_threads` should not be below the
 /// number of names; tokio's default of 512 is ample.
 pub struct Names {
-    resolver: Arc<Resolver>,
+    own: Arc<ArcSwap<Own>>,
+    lookups: Lookups,
+    /// The resolvers that names use now. Each has its own limit, so that one that hangs delays no name of another.
+    resolvers: BTreeMap<Option<DnsServers>, Arc<Resolver>>,
     tasks: JoinSet<()>,
     /// The endpoints that bear each name. A task ends when its sender is gone.
-    by_host: BTreeMap<Box<str>, watch::Sender<Bearers>>,
+    by_name: BTreeMap<Key, watch::Sender<Bearers>>,
     /// Closed when every name was looked up once.
     first_pass: mpsc::Receiver<()>,
 }
 
-type Bearers = Vec<Arc<Endpoint>>;
+type Bearers = Vec<Bearer>;
+/// A name and who is asked for it: backends with different resolvers share no answers.
+type Key = (Box<str>, Option<DnsServers>);
+/// Makes the look-up of a resolver.
+type Lookups = Box<dyn Fn(Option<&DnsServers>) -> Lookup>;
 
 impl Names {
     /// Starts to resolve, on the current runtime. `own` are the addresses that listeners and admin
     /// are bound to: an endpoint loses those of its addresses that lead there, before this returns
     /// if it was given as an address.
-    pub fn start(endpoints: &[Arc<Endpoint>], own: Vec<SocketAddr>) -> Self {
-        Self::start_with(
-            endpoints,
-            own,
-            Arc::new(|host| Box::pin(system_lookup(host))),
-        )
+    pub fn start(bearers: &[Bearer], own: Vec<SocketAddr>) -> Self {
+        let lookup = |servers: Option<&DnsServers>| -> Lookup {
+            match servers {
+                Some(servers) => dns::lookup(servers),
+                None => Arc::new(|host| Box::pin(system_lookup(host))),
+            }
+        };
+        Self::start_with(bearers, own, Box::new(lookup))
     }
 
-    fn start_with(endpoints: &[Arc<Endpoint>], own: Vec<SocketAddr>, lookup: Lookup) -> Self {
+    fn start_with(bearers: &[Bearer], own: Vec<SocketAddr>, lookups: Lookups) -> Self {
         let mut names = Self {
-            resolver: Arc::new(Resolver {
-                lookup,
-                permits: Semaphore::new(LOOKUPS),
-                own: ArcSwap::from_pointee(Own::new(Vec::new())),
-            }),
+            own: Arc::new(ArcSwap::from_pointee(Own::new(Vec::new()))),
+            lookups,
+            resolvers: BTreeMap::new(),
             tasks: JoinSet::new(),
-            by_host: BTreeMap::new(),
+            by_name: BTreeMap::new(),
             first_pass: mpsc::channel(1).1,
         };
-        names.update(endpoints, own);
+        names.update(bearers, own);
         names
     }
 
     /// Goes over to these endpoints and own addresses. Names that stay keep their turn; new ones are
     /// looked up at once.
-    pub fn update(&mut self, endpoints: &[Arc<Endpoint>], own: Vec<SocketAddr>) {
+    pub fn update(&mut self, bearers: &[Bearer], own: Vec<SocketAddr>) {
         let own = Own::new(own);
-        let mut by_host = BTreeMap::<Box<str>, Bearers>::new();
-        for endpoint in endpoints {
-            match endpoint.target() {
+        let mut by_name = BTreeMap::<Key, Bearers>::new();
+        for bearer in bearers {
+            match bearer.endpoint.target() {
                 Target::Name { host, .. } => {
-                    let bearers = by_host.entry(host.clone()).or_default();
-                    bearers.push(Arc::clone(endpoint));
+                    let key = (host.clone(), bearer.rules.resolver.clone());
+                    by_name.entry(key).or_default().push(bearer.clone());
                 }
-                Target::Address(address) => check_literal(endpoint, *address, &own),
+                Target::Address(address) => check_literal(bearer, *address, &own),
             }
         }
-        let own_changed = **self.resolver.own.load() != own;
-        self.resolver.own.store(Arc::new(own));
-        for endpoint in by_host.values().flatten() {
-            self.resolver.leave_out_own(endpoint);
+        for bearer in by_name.values().flatten() {
+            bearer.leave_out_excluded(&own);
         }
-        self.by_host.retain(|host, _| by_host.contains_key(host));
+        let own = Arc::new(own);
+        let own_changed = **self.own.load() != *own;
+        self.own.store(Arc::clone(&own));
+        self.by_name.retain(|key, _| by_name.contains_key(key));
+        let used: BTreeSet<_> = by_name.keys().map(|(_, servers)| servers.clone()).collect();
+        self.resolvers.retain(|servers, _| used.contains(servers));
         let (first_pass_guard, first_pass) = mpsc::channel(1);
         self.first_pass = first_pass;
-        for (host, bearers) in by_host {
-            if let Some(task) = self.by_host.get(&host) {
+        for (key, bearers) in by_name {
+            if let Some(task) = self.by_name.get(&key) {
                 task.send_if_modified(|known| {
-                    self.resolver.share(known, &bearers);
+                    resolver::share(known, &bearers, &own);
                     let same = is_same(known, &bearers);
                     *known = bearers;
                     // An address that was our own may belong to another machine now.
@@ -110,11 +122,24 @@ impl Names {
                 });
                 continue;
             }
-            let (sender, endpoints) = watch::channel(bearers);
-            let name = Name::new(Arc::clone(&self.resolver), host.clone(), endpoints);
+            let (sender, receiver) = watch::channel(bearers);
+            let name = Name::new(self.resolver(key.1.as_ref()), key.0.clone(), receiver);
             self.tasks.spawn(name.keep_fresh(first_pass_guard.clone()));
-            self.by_host.insert(host, sender);
+            self.by_name.insert(key, sender);
         }
+    }
+
+    fn resolver(&mut self, servers: Option<&DnsServers>) -> Arc<Resolver> {
+        let known = self.resolvers.entry(servers.cloned());
+        let resolver = known.or_insert_with(|| {
+            Arc::new(Resolver {
+                servers: servers.cloned(),
+                lookup: (self.lookups)(servers),
+                permits: Semaphore::new(LOOKUPS),
+                own: Arc::clone(&self.own),
+            })
+        });
+        Arc::clone(resolver)
     }
 
     /// Waits until every name was looked up once, at most 1 s: so that the first connections find
@@ -135,21 +160,21 @@ impl Names {
     }
 }
 
-/// Whether both are the same endpoints in the same order.
-fn is_same(one: &[Arc<Endpoint>], other: &[Arc<Endpoint>]) -> bool {
-    one.len() == other.len()
-        && one
-            .iter()
-            .zip(other)
-            .all(|(one, other)| Arc::ptr_eq(one, other))
+/// Whether both are the same endpoints in the same order, with the same rules.
+fn is_same(one: &[Bearer], other: &[Bearer]) -> bool {
+    one.len() == other.len() && one.iter().zip(other).all(|(one, other)| one.is_same(other))
 }
 
-fn check_literal(endpoint: &Endpoint, address: SocketAddr, own: &Own) {
+fn check_literal(bearer: &Bearer, address: SocketAddr, own: &Own) {
+    let endpoint = &bearer.endpoint;
     let canonical = own::canonical(address, address.port());
-    if !own.contains(canonical, endpoint.addresses().is_empty()) {
-        resolver::put(endpoint, &[address], None);
-    } else if !endpoint.addresses().is_empty() {
-        warn_of_excluded(endpoint, address, ResolveFailure::Loop, &Told::now());
-        resolver::put(endpoint, &[], Some((address, ResolveFailure::Loop)));
+    let was_excluded = endpoint.addresses().is_empty();
+    match bearer.excludes(canonical, own, was_excluded) {
+        None => resolver::put(endpoint, &[address], None),
+        Some(_) if was_excluded => {}
+        Some(reason) => {
+            warn_of_excluded(bearer, address, reason, &Told::now());
+            resolver::put(endpoint, &[], Some((address, reason)));
+        }
     }
 }

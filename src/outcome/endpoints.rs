@@ -59,7 +59,7 @@ pub enum ResolveFailure {
     Unresolved,
     /// Its addresses lead back to portway itself.
     Loop,
-    /// Its name resolves to addresses that cannot be those of a server, such as 0.0.0.0.
+    /// Its addresses cannot be those of a server, such as 0.0.0.0, or `allow_networks` excludes them.
     Forbidden,
 }
 

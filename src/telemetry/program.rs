@@ -119,6 +119,10 @@ impl FormatTime for Now {
     }
 }
 
+/// The filter without `RUST_LOG`. The DNS library logs each strange answer of a server; portway reports what follows
+/// from it, once and in its own words.
+const DEFAULT: &str = "info,hickory_net=off,hickory_proto=off,hickory_resolver=off";
+
 /// Makes `lines` the program log of the whole process, at `RUST_LOG` or `info`. Call it once per process.
 pub fn install(lines: Lines, format: Format) {
     let wanted = std::env::var("RUST_LOG");
@@ -127,9 +131,9 @@ pub fn install(lines: Lines, format: Format) {
         .map(|text| EnvFilter::builder().parse(text));
     let (filter, fault) = match parsed {
         Ok(Ok(filter)) => (filter, None),
-        Ok(Err(error)) => (EnvFilter::new("info"), Some(error.to_string())),
-        Err(VarError::NotPresent) => (EnvFilter::new("info"), None),
-        Err(VarError::NotUnicode(_)) => (EnvFilter::new("info"), Some("not UTF-8".to_owned())),
+        Ok(Err(error)) => (EnvFilter::new(DEFAULT), Some(error.to_string())),
+        Err(VarError::NotPresent) => (EnvFilter::new(DEFAULT), None),
+        Err(VarError::NotUnicode(_)) => (EnvFilter::new(DEFAULT), Some("not UTF-8".to_owned())),
     };
     // A second subscriber is refused, and the first one goes on.
     let _ = tracing::subscriber::set_global_default(subscriber(lines, format, filter));

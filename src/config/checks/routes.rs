@@ -131,7 +131,8 @@ fn own_names(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>) {
             }
         }
     }
-    for backend in backends {
+    // The DNS servers of a backend were chosen because they lead to the server.
+    for backend in backends.iter().filter(|one| one.names.resolver.is_none()) {
         let list = Path::of(&["backends", &backend.name, "endpoints"]);
         for (index, endpoint) in backend.endpoints.iter().enumerate() {
             let Target::Name { host, .. } = endpoint else {
@@ -145,7 +146,8 @@ fn own_names(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>) {
                         "clients reach portway by the name {host}: if portway looks it up and finds \
                          itself too, no connection gets further"
                     ),
-                    "write the address of the server, or a name by which portway's host finds the server",
+                    "write the address of the server, a name by which portway's host finds the server, or a \
+                     resolver with DNS servers that know it",
                 );
             }
         }

@@ -85,6 +85,10 @@ const LISTENER: Table = &[
 const BACKEND: Table = &[
     value("endpoints", Texts(Text::Endpoint), Required("fleet-1.internal:8220"),
         "host:port of each server. Names are resolved in the background."),
+    key("resolver", Under::Table(RESOLVER),
+        "The DNS servers that portway asks for the names of this backend. Default: the system's resolver."),
+    value("allow_networks", Texts(Text::Network), Example("10.0.0.0/8"),
+        "The networks that the endpoints may lead to. Loopback, link-local and metadata addresses need a network inside their own range. Default: any address of a server."),
     value("balance", Choice(Balance::VARIANTS), Default("least_connections"),
         "How portway chooses among the endpoints."),
     value("connect_timeout", TIMEOUT, Default("4s"),
@@ -101,6 +105,12 @@ const BACKEND: Table = &[
         "The idle time before TCP keepalive probes on both legs, 1 s to 9 h."),
     value("max_unsent", Size(UNSENT), Default("1MiB"),
         "The most unsent bytes that wait in the kernel for one peer, 16 KiB to 1 GiB."),
+];
+
+#[rustfmt::skip]
+const RESOLVER: Table = &[
+    value("servers", Texts(Text::DnsServer), Required("10.0.0.53:53"),
+        "The addresses of the DNS servers, up to 8; without a port, 53."),
 ];
 
 #[rustfmt::skip]

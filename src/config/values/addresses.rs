@@ -6,7 +6,8 @@ use ipnet::IpNet;
 
 use super::unicode::to_ascii;
 use super::{Wrong, wrong};
-use crate::backend::{Target, is_forbidden};
+use crate::backend::allowed::embeds;
+use crate::backend::{Allowed, Target};
 use crate::tls::ServerName;
 
 /// An address that listens; port 0 lets the kernel choose.
@@ -135,7 +136,7 @@ fn endpoint_address(text: &str, address: SocketAddr) -> Result<Target, Wrong> {
             format!("{text:?} has no port to dial"),
             with_port(&in_brackets(address.ip()), ""),
         )
-    } else if is_forbidden(address.ip()) {
+    } else if !Allowed::Servers.permits(address.ip()) {
         wrong(
             format!("{text:?} is not an address to dial"),
             "write the address of the host",
@@ -210,6 +211,45 @@ pub(in crate::config) fn network(text: &str) -> Result<IpNet, Wrong> {
             ),
         )
     }
+}
+
+/// A network that endpoints may lead to.
+pub(in crate::config) fn network_of_servers(text: &str) -> Result<IpNet, Wrong> {
+    let network = network(text)?;
+    if embeds(network) {
+        return wrong(
+            format!("the addresses in {text:?} are judged by the IPv4 addresses in them"),
+            "write the IPv4 networks that they may lead to, such as \"10.0.0.0/8\"",
+        );
+    }
+    Ok(network)
+}
+
+/// The port of DNS, which every server has unless somebody chose another.
+const DNS: u16 = 53;
+
+/// The address of a DNS server.
+pub(in crate::config) fn dns_server(text: &str) -> Result<SocketAddr, Wrong> {
+    let bare = text
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
+    let alone = bare.unwrap_or(text).parse::<IpAddr>();
+    let with_port = || text.parse::<SocketAddr>();
+    let Ok(address) = alone.map_or_else(|_| with_port(), |ip| Ok(SocketAddr::new(ip, DNS))) else {
+        several(text)?;
+        return wrong(
+            format!("{text:?} is not the address of a DNS server"),
+            "write an IP address, such as \"10.0.0.53\" or \"[fd00::53]:53\"; a name would need DNS itself",
+        );
+    };
+    let has_scope = matches!(address, SocketAddr::V6(address) if address.scope_id() != 0);
+    if address.port() == 0 || has_scope || !Allowed::Servers.permits(address.ip()) {
+        return wrong(
+            format!("{text:?} is not the address of a DNS server"),
+            "write the address of the server as it is on the network, without a scope, and port 53 or none",
+        );
+    }
+    Ok(canonical(address))
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {

@@ -43,6 +43,7 @@ impl ChangeBuilder {
             let endpoints = endpoints.collect();
             Backend {
                 dial: settings.dial,
+                names: settings.names,
                 relay: Arc::new(Terms::new(settings.relay, registry.backend(&settings.name))),
                 pool: Pool::new(settings.name, endpoints, settings.balance),
             }

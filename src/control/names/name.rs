@@ -12,17 +12,13 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 use tracing::info;
 
-use super::Bearers;
 use super::own;
-use super::resolver::{self, Answer, Resolver};
+use super::resolver::{self, Answer, Found, NotFound, RETRY, Resolver};
 use super::told::{Told, backends, endpoints, warn_of_excluded, warn_of_failure};
-use crate::backend::{Endpoint, Target, Unresolved, is_forbidden};
+use super::{Bearer, Bearers};
+use crate::backend::{Target, Unresolved};
 use crate::outcome::ResolveFailure;
 
-/// Between two look-ups of a name that resolves and whose endpoints can be dialled.
-const REFRESH: Duration = Duration::from_secs(30);
-/// Between two look-ups of a name that does not resolve, or that leaves an endpoint without an address.
-const RETRY: Duration = Duration::from_secs(2);
 /// Between two look-ups of a name at least, however many dials fail.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 /// A look-up that takes longer counts as failed. Its answer is taken all the same, once it comes.
@@ -32,11 +28,13 @@ const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 pub(super) struct Name {
     resolver: Arc<Resolver>,
     host: Box<str>,
-    endpoints: watch::Receiver<Bearers>,
+    bearers: watch::Receiver<Bearers>,
     /// A look-up past its time limit. It still has its thread, so no other is begun.
     late: Option<Answer>,
     /// When the last look-up started, after waiting for a permit.
     begun: Instant,
+    /// From there to the next one: how long its answer is fresh, or when to ask again for one that it did not get.
+    pause: Duration,
     /// Since when look-ups have failed.
     failing: Option<Told>,
     /// Addresses that must not be dialled.
@@ -47,14 +45,15 @@ impl Name {
     pub(super) fn new(
         resolver: Arc<Resolver>,
         host: Box<str>,
-        endpoints: watch::Receiver<Bearers>,
+        bearers: watch::Receiver<Bearers>,
     ) -> Self {
         Self {
             resolver,
             host,
-            endpoints,
+            bearers,
             late: None,
             begun: Instant::now(),
+            pause: RETRY,
             failing: None,
             excluded: HashMap::new(),
         }
@@ -64,29 +63,29 @@ impl Name {
         let mut first_pass = Some(first_pass);
         loop {
             // A change from here on asks for another look-up.
-            self.endpoints.mark_unchanged();
+            self.bearers.mark_unchanged();
             let is_late = self.late.is_some();
             let answer = self.look_up().await;
             self.take_answer(answer, is_late);
             drop(first_pass.take());
             sleep_until(self.begun + SHORTEST_REFRESH).await;
-            let bearers = self.endpoints.borrow().clone();
-            let is_missing = |endpoint: &Arc<Endpoint>| endpoint.addresses().is_empty();
+            let bearers = self.bearers.borrow().clone();
+            let is_missing = |bearer: &Bearer| bearer.endpoint.addresses().is_empty();
             let pause = match self.late {
                 Some(_) => SHORTEST_REFRESH,
-                None if self.failing.is_some() || bearers.iter().any(is_missing) => RETRY,
-                None => REFRESH,
+                None if self.failing.is_none() && bearers.iter().any(is_missing) => RETRY,
+                None => self.pause,
             };
             tokio::select! {
                 // The next look-up comes early: for a failed dial, or for new endpoints.
                 () = any_stale(&bearers), if self.late.is_none() => {}
-                changed = self.endpoints.changed() => if changed.is_err() { return },
+                changed = self.bearers.changed() => if changed.is_err() { return },
                 () = sleep_until(self.begun + pause) => {}
             }
         }
     }
 
-    async fn look_up(&mut self) -> io::Result<Vec<SocketAddr>> {
+    async fn look_up(&mut self) -> Result<Found, NotFound> {
         let (mut answer, _permit) = if let Some(late) = self.late.take() {
             (late, None)
         } else {
@@ -98,34 +97,37 @@ impl Name {
             return answer;
         }
         self.late = Some(answer);
-        Err(io::Error::new(
-            io::ErrorKind::TimedOut,
-            "the resolver does not answer",
-        ))
+        let error = io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer");
+        Err(NotFound::failed(error))
     }
 
     /// A look-up that is late has been counted at its time limit.
-    fn take_answer(&mut self, answer: io::Result<Vec<SocketAddr>>, is_late: bool) {
+    fn take_answer(&mut self, answer: Result<Found, NotFound>, is_late: bool) {
         match answer {
-            Ok(addresses) if !addresses.is_empty() => {
+            Ok(Found { addresses, fresh }) if !addresses.is_empty() => {
+                self.pause = fresh;
                 self.publish(&addresses, is_late);
                 if let Some(failing) = self.failing.take() {
                     let since = failing.since();
-                    let bearers = self.endpoints.borrow();
+                    let bearers = self.bearers.borrow();
                     let (backend, endpoint) = (backends(&bearers), endpoints(&bearers));
                     info!(name = %self.host, backend, endpoint, %since, "the name resolves again");
                 }
             }
-            Ok(_) => self.fail(&io::Error::other("the name has no address"), is_late),
-            Err(error) => self.fail(&error, is_late),
+            Ok(_) => {
+                let error = io::Error::other("the name has no address");
+                self.fail(&NotFound::failed(error), is_late);
+            }
+            Err(not_found) => self.fail(&not_found, is_late),
         }
     }
 
     /// The endpoints keep the addresses that they have.
-    fn fail(&mut self, error: &io::Error, is_late: bool) {
+    fn fail(&mut self, NotFound { error, again }: &NotFound, is_late: bool) {
+        self.pause = *again;
         let text: Arc<str> = error.to_string().into();
         let mut kept = BTreeSet::new();
-        for endpoint in self.endpoints.borrow().iter() {
+        for Bearer { endpoint, .. } in self.bearers.borrow().iter() {
             let addresses = resolver::addresses(endpoint);
             if addresses.is_empty() {
                 endpoint.set_unresolved(Unresolved::failed(Arc::clone(&text)));
@@ -137,21 +139,23 @@ impl Name {
             }
         }
         if let Some(told) = Told::when_due(&mut self.failing) {
-            let bearers = self.endpoints.borrow();
-            warn_of_failure(&self.host, &bearers, (error, &kept), told);
+            let bearers = self.bearers.borrow();
+            let asked = (&*self.host, self.resolver.servers.as_ref());
+            warn_of_failure(asked, &bearers, (error, &kept), told);
         }
     }
 
     fn publish(&mut self, addresses: &[SocketAddr], is_late: bool) {
         let own = self.resolver.own.load();
         let mut still = HashMap::new();
-        for endpoint in self.endpoints.borrow().iter() {
+        for bearer in self.bearers.borrow().iter() {
+            let endpoint = &bearer.endpoint;
             let Target::Name { port, .. } = *endpoint.target() else {
                 continue;
             };
             let before = |address| self.excluded.contains_key(&address);
-            let is_own = |address| own.contains(address, before(address));
-            let (usable, excluded) = sort_out(addresses, port, is_own);
+            let excludes = |address| bearer.excludes(address, &own, before(address));
+            let (usable, excluded) = sort_out(addresses, port, excludes);
             for &(address, reason) in &excluded {
                 // Another endpoint may have the same address.
                 if still.contains_key(&address) {
@@ -160,7 +164,7 @@ impl Name {
                 let mut told = self.excluded.get(&address).copied();
                 let is_news = told.is_none() || usable.is_empty();
                 if is_news && let Some(told) = Told::when_due(&mut told) {
-                    warn_of_excluded(endpoint, address, reason, told);
+                    warn_of_excluded(bearer, address, reason, told);
                 }
                 still.extend(told.map(|told| (address, told)));
             }
@@ -188,7 +192,7 @@ const MOST_EXCLUDED: usize = 8;
 fn sort_out(
     answer: &[SocketAddr],
     port: u16,
-    is_own: impl Fn(SocketAddr) -> bool,
+    excludes: impl Fn(SocketAddr) -> Option<ResolveFailure>,
 ) -> (Vec<SocketAddr>, Excluded) {
     let mut seen = HashSet::new();
     let (mut usable, mut excluded) = (Vec::new(), Vec::new());
@@ -199,12 +203,9 @@ fn sort_out(
         if is_full || !seen.insert(address) {
             continue;
         }
-        if is_forbidden(address.ip()) {
-            excluded.push((address, ResolveFailure::Forbidden));
-        } else if is_own(address) {
-            excluded.push((address, ResolveFailure::Loop));
-        } else {
-            usable.push(address);
+        match excludes(address) {
+            Some(reason) => excluded.push((address, reason)),
+            None => usable.push(address),
         }
     }
     excluded.truncate(MOST_EXCLUDED);
@@ -212,10 +213,10 @@ fn sort_out(
 }
 
 /// Completes once a dial to any of the endpoints has failed.
-async fn any_stale(endpoints: &[Arc<Endpoint>]) {
-    let mut stale: Vec<_> = endpoints
+async fn any_stale(bearers: &[Bearer]) {
+    let mut stale: Vec<_> = bearers
         .iter()
-        .map(|endpoint| Box::pin(endpoint.stale()))
+        .map(|bearer| Box::pin(bearer.endpoint.stale()))
         .collect();
     poll_fn(|context| {
         if stale

@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
+use crate::backend::allowed::embedded;
 use crate::outcome::Resource;
 
 /// The addresses that portway listens on, wildcards included.
@@ -21,9 +22,15 @@ impl Own {
     /// Whether a dial of `address` (canonical) would reach one of them; `before` is what was found last, and
     /// stays where nothing can be found out, as without descriptors.
     pub(super) fn contains(&self, address: SocketAddr, before: bool) -> bool {
-        let ip = reached(address.ip());
+        let embedded = embedded(address.ip()).map(IpAddr::V4);
+        let mut ips = [address.ip()].into_iter().chain(embedded).map(reached);
+        let port = address.port();
+        ips.any(|ip| self.has(ip, port, before))
+    }
+
+    fn has(&self, ip: IpAddr, port: u16, before: bool) -> bool {
         self.0.iter().any(|bound| {
-            bound.port() == address.port()
+            bound.port() == port
                 && match bound.ip() {
                     IpAddr::V6(Ipv6Addr::UNSPECIFIED) => is_local(ip).unwrap_or(before),
                     IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
@@ -116,6 +123,14 @@ mod tests {
             let ip = socket.local_addr().unwrap().ip();
             assert!(Own::new(vec!["[::]:443".parse().unwrap()]).contains((ip, 443).into(), false));
         }
+    }
+
+    #[test]
+    fn an_address_that_leads_to_one_by_its_ipv4_address_is_own_too() {
+        assert!(own(&["127.0.0.1:443"], "[64:ff9b::127.0.0.1]:443"));
+        assert!(own(&["0.0.0.0:443"], "[2002:7f00:1::1]:443"));
+        assert!(!own(&["127.0.0.1:443"], "[64:ff9b::127.0.0.1]:444"));
+        assert!(!own(&["127.0.0.1:443"], "[64:ff9b::127.0.0.2]:443"));
     }
 
     #[test]

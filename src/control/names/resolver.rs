@@ -1,63 +1,135 @@
-//! The state that all names share: the look-up, its limit, our own addresses.
+//! One resolver, and the endpoints that it finds addresses for.
 
 use std::collections::HashSet;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Semaphore;
 
 use super::own::{self, Own};
-use crate::backend::{Endpoint, Target, Unresolved};
+use crate::backend::{DnsServers, Endpoint, NameRules, Target, Unresolved};
 use crate::outcome::ResolveFailure;
 
-pub(super) type Answer = Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
-/// From a host name to its addresses with port 0. The system's resolver, or a test's.
-pub(super) type Lookup = Arc<dyn Fn(Box<str>) -> Answer + Send + Sync>;
+/// Between two look-ups by the system's resolver, which does not tell how long an answer is fresh.
+const REFRESH: Duration = Duration::from_secs(30);
+/// Between two look-ups of a name that does not resolve, or that leaves an endpoint without an address.
+pub(super) const RETRY: Duration = Duration::from_secs(2);
 
-pub(super) async fn system_lookup(host: Box<str>) -> io::Result<Vec<SocketAddr>> {
-    Ok(tokio::net::lookup_host((&*host, 0)).await?.collect())
+/// A look-up that found addresses, with port 0.
+pub(super) struct Found {
+    pub(super) addresses: Vec<SocketAddr>,
+    /// How long they are fresh.
+    pub(super) fresh: Duration,
 }
 
-/// The state that all names share.
-pub(super) struct Resolver {
-    pub(super) lookup: Lookup,
-    pub(super) permits: Semaphore,
-    pub(super) own: ArcSwap<Own>,
+/// A look-up that found none.
+pub(super) struct NotFound {
+    pub(super) error: io::Error,
+    /// When to ask again.
+    pub(super) again: Duration,
 }
 
-impl Resolver {
-    /// Takes addresses away that have become our own since the last look-up.
-    pub(super) fn leave_out_own(&self, endpoint: &Endpoint) {
-        let own = self.own.load();
-        let known = addresses(endpoint);
-        put_others(endpoint, known.into_iter(), &own);
-    }
-
-    /// Gives new bearers of a name the addresses that it has, until the next look-up tells.
-    pub(super) fn share(&self, known: &[Arc<Endpoint>], new: &[Arc<Endpoint>]) {
-        let known = known.iter().map(|endpoint| addresses(endpoint));
-        let Some(known) = known.into_iter().find(|known| !known.is_empty()) else {
-            return;
-        };
-        let own = self.own.load();
-        for endpoint in new.iter().filter(|new| new.addresses().is_empty()) {
-            if let Target::Name { port, .. } = *endpoint.target() {
-                let known = known.iter().map(|known| own::canonical(*known, port));
-                put_others(endpoint, known, &own);
-            }
+impl NotFound {
+    pub(super) const fn failed(error: io::Error) -> Self {
+        Self {
+            error,
+            again: RETRY,
         }
     }
 }
 
-/// Gives an endpoint those of these addresses that are not our own.
-fn put_others(endpoint: &Endpoint, addresses: impl Iterator<Item = SocketAddr>, own: &Own) {
-    let (ours, usable): (Vec<_>, Vec<_>) =
-        addresses.partition(|address| own.contains(*address, false));
-    let excluded = ours.first().map(|address| (*address, ResolveFailure::Loop));
-    put(endpoint, &usable, excluded);
+pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send>>;
+/// From a host name to its addresses: the system's resolver, DNS servers, or those of a test.
+pub(super) type Lookup = Arc<dyn Fn(Box<str>) -> Answer + Send + Sync>;
+
+pub(super) async fn system_lookup(host: Box<str>) -> Result<Found, NotFound> {
+    let addresses = tokio::net::lookup_host((&*host, 0)).await;
+    let addresses = addresses.map_err(NotFound::failed)?;
+    Ok(Found {
+        addresses: addresses.collect(),
+        fresh: REFRESH,
+    })
+}
+
+/// The state that all names of one resolver share.
+pub(super) struct Resolver {
+    /// The DNS servers; `None` is the system's resolver.
+    pub(super) servers: Option<DnsServers>,
+    pub(super) lookup: Lookup,
+    pub(super) permits: Semaphore,
+    /// Our own addresses, the same for every resolver.
+    pub(super) own: Arc<ArcSwap<Own>>,
+}
+
+/// An endpoint, and the rules of its backend.
+#[derive(Clone)]
+pub struct Bearer {
+    /// The endpoint.
+    pub endpoint: Arc<Endpoint>,
+    /// How its name is resolved, and where it may lead.
+    pub rules: NameRules,
+}
+
+impl Bearer {
+    /// Whether both are the same endpoint with the same rules.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.endpoint, &other.endpoint) && self.rules == other.rules
+    }
+
+    /// Why the endpoint must not be dialled at an address. `before` is whether it was our own at the last look-up.
+    pub(super) fn excludes(
+        &self,
+        address: SocketAddr,
+        own: &Own,
+        before: bool,
+    ) -> Option<ResolveFailure> {
+        if !self.rules.allowed.permits(address.ip()) {
+            Some(ResolveFailure::Forbidden)
+        } else if own.contains(address, before) {
+            Some(ResolveFailure::Loop)
+        } else {
+            None
+        }
+    }
+
+    /// Takes addresses away that have become our own since the last look-up, or are not allowed any more.
+    pub(super) fn leave_out_excluded(&self, own: &Own) {
+        let known = addresses(&self.endpoint);
+        self.put_permitted(known.into_iter(), own);
+    }
+
+    /// Gives the endpoint those of these addresses that it may be dialled at.
+    fn put_permitted(&self, addresses: impl Iterator<Item = SocketAddr>, own: &Own) {
+        let (mut usable, mut first_excluded) = (Vec::new(), None);
+        for address in addresses {
+            match self.excludes(address, own, false) {
+                None => usable.push(address),
+                Some(reason) => {
+                    first_excluded.get_or_insert((address, reason));
+                }
+            }
+        }
+        put(&self.endpoint, &usable, first_excluded);
+    }
+}
+
+/// Gives new bearers of a name the addresses that it has, until the next look-up tells.
+pub(super) fn share(known: &[Bearer], new: &[Bearer], own: &Own) {
+    let known = known.iter().map(|bearer| addresses(&bearer.endpoint));
+    let Some(known) = known.into_iter().find(|known| !known.is_empty()) else {
+        return;
+    };
+    let is_without = |bearer: &&Bearer| bearer.endpoint.addresses().is_empty();
+    for bearer in new.iter().filter(is_without) {
+        if let Target::Name { port, .. } = *bearer.endpoint.target() {
+            let known = known.iter().map(|known| own::canonical(*known, port));
+            bearer.put_permitted(known, own);
+        }
+    }
 }
 
 /// Gives an endpoint the addresses that can be dialled. If there are none, it first learns why from one that is

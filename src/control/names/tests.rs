@@ -8,8 +8,10 @@ use std::sync::Mutex;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::time::{Instant, sleep};
 
+use super::resolver::{Found, NotFound};
 use super::*;
-use crate::backend::Unresolved;
+use crate::backend::{Allowed, Endpoint, NameRules, Unresolved};
+use crate::outcome::ResolveFailure;
 use crate::telemetry::alone::alone;
 use crate::telemetry::{EndpointStats, Registry};
 
@@ -17,12 +19,25 @@ use crate::telemetry::{EndpointStats, Registry};
 #[derive(Clone, Default)]
 struct Dns(Arc<Mutex<State>>);
 
-#[derive(Default)]
 struct State {
     answers: HashMap<String, Result<Vec<IpAddr>, ()>>,
     asked: Vec<(String, Instant)>,
     under_way: usize,
     most_under_way: usize,
+    /// How long an answer is fresh, as of the system's resolver.
+    fresh: Duration,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            answers: HashMap::new(),
+            asked: Vec::new(),
+            under_way: 0,
+            most_under_way: 0,
+            fresh: Duration::from_secs(30),
+        }
+    }
 }
 
 impl Dns {
@@ -56,7 +71,7 @@ impl Dns {
             .collect()
     }
 
-    async fn answer(self, host: Box<str>) -> io::Result<Vec<SocketAddr>> {
+    async fn answer(self, host: Box<str>) -> Result<Found, NotFound> {
         {
             let mut state = self.0.lock().unwrap();
             state.asked.push((host.clone().into(), Instant::now()));
@@ -67,21 +82,58 @@ impl Dns {
             let answer = self.0.lock().unwrap().answers.get(&*host).cloned();
             if let Some(answer) = answer {
                 self.0.lock().unwrap().under_way -= 1;
-                let addresses = answer.map_err(|()| io::Error::other("SERVFAIL"))?;
-                return Ok(addresses.into_iter().map(|ip| (ip, 0).into()).collect());
+                let failed = |()| NotFound::failed(io::Error::other("SERVFAIL"));
+                let addresses = answer.map_err(failed)?;
+                let addresses = addresses.into_iter().map(|ip| (ip, 0).into()).collect();
+                return Ok(Found {
+                    addresses,
+                    fresh: self.0.lock().unwrap().fresh,
+                });
             }
             sleep(Duration::from_millis(100)).await;
         }
     }
 
     fn start(&self, endpoints: &[Arc<Endpoint>], own: &[&str]) -> Names {
+        self.start_bearers(&bearers(endpoints), own)
+    }
+
+    /// Starts names of which each resolver asks this server, by another name: `host@servers`.
+    fn start_bearers(&self, bearers: &[Bearer], own: &[&str]) -> Names {
         let dns = self.clone();
         let own = own.iter().map(|own| own.parse().unwrap()).collect();
-        Names::start_with(
-            endpoints,
-            own,
-            Arc::new(move |host| Box::pin(dns.clone().answer(host))),
-        )
+        let lookup = move |servers: Option<&DnsServers>| -> Lookup {
+            let dns = dns.clone();
+            let servers = servers.map_or_else(String::new, |servers| format!("@{}", servers[0]));
+            Arc::new(move |host| {
+                let host = format!("{host}{servers}").into();
+                Box::pin(dns.clone().answer(host))
+            })
+        };
+        Names::start_with(bearers, own, Box::new(lookup))
+    }
+}
+
+/// Endpoints of backends without rules.
+fn bearers(endpoints: &[Arc<Endpoint>]) -> Vec<Bearer> {
+    let bearer = |endpoint| bearer(endpoint, &[], &[]);
+    endpoints.iter().map(bearer).collect()
+}
+
+/// An endpoint of a backend with these networks and DNS servers, if there are any.
+fn bearer(endpoint: &Arc<Endpoint>, networks: &[&str], servers: &[&str]) -> Bearer {
+    let resolver = servers.iter().map(|server| server.parse().unwrap());
+    let allowed = networks.iter().map(|network| network.parse().unwrap());
+    Bearer {
+        endpoint: Arc::clone(endpoint),
+        rules: NameRules {
+            resolver: (!servers.is_empty()).then(|| resolver.collect()),
+            allowed: if networks.is_empty() {
+                Allowed::default()
+            } else {
+                Allowed::Networks(allowed.collect())
+            },
+        },
     }
 }
 
@@ -559,7 +611,7 @@ async fn an_endpoint_without_an_address_knows_why() {
     dns.set_down("kept.test");
     seconds(31).await;
     assert_eq!(why()[3], None);
-    names.update(&endpoints, vec!["192.0.2.1:443".parse().unwrap()]);
+    names.update(&bearers(&endpoints), vec!["192.0.2.1:443".parse().unwrap()]);
     assert_eq!(why()[3], excluded(ResolveFailure::Loop, "192.0.2.1:443"));
     assert_eq!(addresses(&endpoints[3]), [""; 0]);
 }
@@ -585,7 +637,10 @@ async fn an_update_leaves_names_that_stay_their_turn_and_asks_for_new_ones_at_on
     let mut names = dns.start(&[Arc::clone(&stays), Arc::clone(&goes)], &[]);
     names.first_pass().await;
     seconds(10).await;
-    names.update(&[Arc::clone(&stays), Arc::clone(&comes)], Vec::new());
+    names.update(
+        &bearers(&[Arc::clone(&stays), Arc::clone(&comes)]),
+        Vec::new(),
+    );
     names.first_pass().await;
     assert_eq!(
         addresses(&comes),
@@ -607,7 +662,7 @@ async fn an_endpoint_that_is_new_has_the_addresses_of_its_name_at_once() {
     names.first_pass().await;
     let other = named("name", 2);
     let own = vec!["127.0.0.1:2".parse().unwrap()];
-    names.update(&[one, Arc::clone(&other)], own);
+    names.update(&bearers(&[one, Arc::clone(&other)]), own);
     assert_eq!(addresses(&other), ["192.0.2.1:2"], "but not our own");
 }
 
@@ -620,9 +675,9 @@ async fn invariant_10_an_address_that_becomes_our_own_is_left_out_at_once_and_co
     names.first_pass().await;
     assert_eq!(addresses(&endpoint), ["127.0.0.1:9000"]);
     let own = vec!["127.0.0.1:9000".parse().unwrap()];
-    names.update(&[Arc::clone(&endpoint)], own);
+    names.update(&bearers(&[Arc::clone(&endpoint)]), own);
     assert_eq!(addresses(&endpoint), [""; 0]);
-    names.update(&[Arc::clone(&endpoint)], Vec::new());
+    names.update(&bearers(&[Arc::clone(&endpoint)]), Vec::new());
     seconds(2).await;
     assert_eq!(addresses(&endpoint), ["127.0.0.1:9000"]);
 }
@@ -666,7 +721,7 @@ async fn without_descriptors_an_address_stays_what_it_was() {
     };
     setrlimit(Resource::Nofile, none).unwrap();
     assert!(UdpSocket::bind(("0.0.0.0", 0)).is_err());
-    names.update(&endpoints, own);
+    names.update(&bearers(&endpoints), own);
     let after_reload = dialled(&endpoints);
     seconds(31).await;
     let after_look_up = dialled(&endpoints);
@@ -696,7 +751,7 @@ async fn dropping_ends_the_look_ups() {
 async fn the_systems_resolver_finds_localhost() {
     let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let endpoint = named("localhost", listener.local_addr().unwrap().port());
-    let mut names = Names::start(&[Arc::clone(&endpoint)], Vec::new());
+    let mut names = Names::start(&bearers(&[Arc::clone(&endpoint)]), Vec::new());
     names.first_pass().await;
     let address = listener.local_addr().unwrap().to_string();
     assert!(addresses(&endpoint).contains(&address));

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
 use tracing::warn;
 
-use crate::backend::Endpoint;
+use super::Bearer;
+use crate::backend::{Allowed, DnsServers};
 use crate::outcome::ResolveFailure;
 
 /// Between two warnings of the same fault.
@@ -54,12 +54,17 @@ impl Told {
 
 /// A look-up failed, and the endpoints of the name, the `bearers`, have `kept` these addresses.
 pub(super) fn warn_of_failure(
-    host: &str,
-    bearers: &[Arc<Endpoint>],
+    (host, servers): (&str, Option<&DnsServers>),
+    bearers: &[Bearer],
     (error, kept): (&io::Error, &BTreeSet<IpAddr>),
     told: &Told,
 ) {
     let since = told.since();
+    let server = servers.and_then(|servers| servers.first());
+    let command = server.map_or_else(
+        || format!("getent hosts {host}"),
+        |server| format!("dig @{} -p {} {host}", server.ip(), server.port()),
+    );
     let (backend, endpoint) = (backends(bearers), endpoints(bearers));
     if kept.is_empty() {
         warn!(
@@ -69,7 +74,7 @@ pub(super) fn warn_of_failure(
             %error,
             %since,
             "cannot resolve the name of an endpoint, and portway has no address for it; check the name \
-             in routes.toml, and ask the resolver with `getent hosts`"
+             in routes.toml, and ask the resolver with `{command}`"
         );
     } else {
         warn!(
@@ -85,13 +90,14 @@ pub(super) fn warn_of_failure(
 }
 
 /// The names of their backends; usually it is one.
-pub(super) fn backends(bearers: &[Arc<Endpoint>]) -> String {
-    list(&bearers.iter().map(|it| it.stats().backend()).collect())
+pub(super) fn backends(bearers: &[Bearer]) -> String {
+    let endpoints = bearers.iter().map(|it| &it.endpoint);
+    list(&endpoints.map(|it| it.stats().backend()).collect())
 }
 
 /// The endpoints, as in routes.toml; usually it is one.
-pub(super) fn endpoints(bearers: &[Arc<Endpoint>]) -> String {
-    list(&bearers.iter().map(|it| &**it.name()).collect())
+pub(super) fn endpoints(bearers: &[Bearer]) -> String {
+    list(&bearers.iter().map(|it| &**it.endpoint.name()).collect())
 }
 
 fn list<T: ToString>(all: &BTreeSet<T>) -> String {
@@ -106,32 +112,27 @@ fn list<T: ToString>(all: &BTreeSet<T>) -> String {
 
 /// An endpoint leads to an address that must not be dialled.
 pub(super) fn warn_of_excluded(
-    endpoint: &Endpoint,
+    bearer: &Bearer,
     address: SocketAddr,
     reason: ResolveFailure,
     told: &Told,
 ) {
     let since = told.since();
+    let endpoint = &bearer.endpoint;
     let (backend, endpoint) = (endpoint.stats().backend(), endpoint.name());
-    if reason == ResolveFailure::Loop {
-        warn!(
-            backend,
-            %endpoint,
-            %address,
-            reason = reason.name(),
-            %since,
+    let advice = match (reason, &bearer.rules.allowed) {
+        (ResolveFailure::Loop, _) => {
             "the endpoint leads back to portway itself and is not dialled there; \
              write the backend's own address in routes.toml"
-        );
-    } else {
-        warn!(
-            backend,
-            %endpoint,
-            %address,
-            reason = reason.name(),
-            %since,
+        }
+        (_, Allowed::Servers) => {
             "the name of the endpoint leads to an address that is not that of a server, and is not \
              dialled there; ask the resolver why it answers so (a filter?), and correct the name in DNS"
-        );
-    }
+        }
+        (_, Allowed::Networks(_)) => {
+            "the name of the endpoint leads to an address that allow_networks excludes, and is not dialled \
+             there; ask the resolver why it answers so, or add a network to allow_networks in routes.toml"
+        }
+    };
+    warn!(backend, %endpoint, %address, reason = reason.name(), %since, "{advice}");
 }

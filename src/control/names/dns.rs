@@ -1,0 +1,174 @@
+//! Look-ups at the DNS servers of a backend, in place of the system's resolver.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hickory_resolver::TokioResolver;
+use hickory_resolver::config::{
+    ConnectionConfig, NameServerConfig, ResolveHosts, ResolverConfig, ServerOrderingStrategy,
+};
+use hickory_resolver::lookup::Lookup as Records;
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError, NetError, NoRecords};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::Name;
+use tokio::time::{Instant, sleep_until};
+
+use super::resolver::{Found, Lookup, NotFound};
+use crate::backend::DnsServers;
+
+/// The shortest time for which an answer is fresh. A time to live of 0 is usual for a name whose addresses change.
+pub(super) const SHORTEST: Duration = Duration::from_secs(5);
+/// The longest time for which an answer is fresh.
+pub(super) const LONGEST: Duration = Duration::from_hours(1);
+/// The longest time until a name without an address is asked for again.
+const LONGEST_NEGATIVE: Duration = Duration::from_secs(30);
+/// The time limit of an attempt. With the second one it is still below that of a look-up.
+const ATTEMPT: Duration = Duration::from_secs(2);
+/// Attempts after the first one, which prefer a server that answers.
+const FURTHER_ATTEMPTS: usize = 1;
+/// Servers that are asked at the same time, so that one that is gone delays nobody.
+const AT_ONCE: usize = 2;
+/// How long the addresses of one family wait for those of the other. Some servers never answer for IPv6.
+const OTHER_FAMILY: Duration = Duration::from_millis(500);
+
+/// A look-up at these servers: over UDP, and over TCP for an answer that is truncated.
+pub(super) fn lookup(servers: &DnsServers) -> Lookup {
+    match resolver(servers) {
+        Ok(resolver) => Arc::new(move |host| {
+            let resolver = resolver.clone();
+            Box::pin(async move { ask(&resolver, &host).await })
+        }),
+        Err(error) => Arc::new(move |_| {
+            let failed = NotFound::failed(io::Error::other(error.to_string()));
+            Box::pin(std::future::ready(Err(failed)))
+        }),
+    }
+}
+
+fn resolver(servers: &DnsServers) -> Result<TokioResolver, NetError> {
+    let servers = servers.iter().map(|server| {
+        let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
+        let connections = connections.map(|mut connection| {
+            connection.port = server.port();
+            connection
+        });
+        NameServerConfig::new(server.ip(), true, connections.into())
+    });
+    let config = ResolverConfig::from_parts(None, Vec::new(), servers.collect());
+    let runtime = TokioRuntimeProvider::default();
+    let mut builder = TokioResolver::builder_with_config(config, runtime);
+    let options = builder.options_mut();
+    options.use_hosts_file = ResolveHosts::Never;
+    // `Name` keeps the answers, and asks again after a failed dial.
+    options.cache_size = 0;
+    options.timeout = ATTEMPT;
+    options.attempts = FURTHER_ATTEMPTS;
+    options.num_concurrent_reqs = AT_ONCE;
+    options.server_ordering_strategy = ServerOrderingStrategy::QueryStatistics;
+    builder.build()
+}
+
+async fn ask(resolver: &TokioResolver, host: &str) -> Result<Found, NotFound> {
+    let name = Name::from_ascii(host).map(|mut name| {
+        name.set_fqdn(true);
+        name
+    });
+    let name = name.map_err(|error| NotFound::failed(io::Error::other(error)))?;
+    let mut v4 = pin!(resolver.ipv4_lookup(name.clone()));
+    let mut v6 = pin!(resolver.ipv6_lookup(name));
+    let (mut first, mut second) = (None, None);
+    let mut patience = None;
+    while first.is_none() || second.is_none() {
+        let limit = patience.unwrap_or_else(Instant::now);
+        let answer = tokio::select! {
+            answer = &mut v4, if first.is_none() => first.insert(answer),
+            answer = &mut v6, if second.is_none() => second.insert(answer),
+            () = sleep_until(limit), if patience.is_some() => break,
+        };
+        if answer.is_ok() {
+            patience = Some(Instant::now() + OTHER_FAMILY);
+        }
+    }
+    combine([first, second].map(|answer| answer.unwrap_or(Err(NetError::Timeout))))
+}
+
+/// The addresses of both families: IPv4 first, because portway uses the other family only if the first one
+/// cannot be reached, and not every host has a way to IPv6.
+fn combine(families: [Result<Records, NetError>; 2]) -> Result<Found, NotFound> {
+    let mut addresses = Vec::new();
+    let mut lives = BTreeSet::new();
+    let mut errors = Vec::new();
+    for family in families {
+        match family {
+            Ok(records) => {
+                let answers = records.answers();
+                let found = answers.iter().filter_map(|record| record.data.ip_addr());
+                addresses.extend(found.map(|ip| SocketAddr::new(ip, 0)));
+                lives.extend(answers.iter().map(|record| record.ttl));
+            }
+            Err(error) => errors.push(error),
+        }
+    }
+    if addresses.is_empty() {
+        return Err(not_found(&errors));
+    }
+    // A family whose look-up failed is asked for again soon.
+    let is_whole = errors.iter().all(NetError::is_no_records_found);
+    let life = lives.first().filter(|_| is_whole);
+    let life = life.map_or(SHORTEST, |life| Duration::from_secs(u64::from(*life)));
+    Ok(Found {
+        addresses,
+        fresh: life.clamp(SHORTEST, LONGEST),
+    })
+}
+
+/// Why neither family has an address. A failure counts before a negative answer, which is only half of one then.
+fn not_found(errors: &[NetError]) -> NotFound {
+    let failure = errors.iter().find(|error| !error.is_no_records_found());
+    let error = failure.or(errors.first());
+    let text = error.map_or_else(|| "the name has no address".to_owned(), told);
+    let mut not_found = NotFound::failed(io::Error::other(text));
+    if failure.is_none() {
+        let lives = errors.iter().filter_map(negative_life);
+        let again = lives.min().unwrap_or_default();
+        not_found.again = again.clamp(not_found.again, LONGEST_NEGATIVE);
+    }
+    not_found
+}
+
+fn negative_life(error: &NetError) -> Option<Duration> {
+    match error {
+        NetError::Dns(DnsError::NoRecordsFound(NoRecords { negative_ttl, .. })) => {
+            negative_ttl.map(|life| Duration::from_secs(u64::from(life)))
+        }
+        _ => None,
+    }
+}
+
+/// An error in words. Those of the library show its own types.
+fn told(error: &NetError) -> String {
+    match error {
+        _ if error.is_nx_domain() => "the name does not exist (NXDOMAIN)".to_owned(),
+        _ if error.is_no_records_found() => "the name has no address".to_owned(),
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => {
+            "the DNS server failed (SERVFAIL)".to_owned()
+        }
+        NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => {
+            "the DNS server refuses to answer (REFUSED)".to_owned()
+        }
+        NetError::Dns(DnsError::ResponseCode(code)) => {
+            format!("the DNS server answers with an error: {code}")
+        }
+        NetError::Timeout | NetError::NoConnections => "no DNS server answers".to_owned(),
+        NetError::Io(error) => format!("cannot ask the DNS server: {error}"),
+        NetError::Truncated => {
+            "the answer is too long for UDP, and the DNS server does not answer over TCP".to_owned()
+        }
+        other => other.to_string(),
+    }
+}
