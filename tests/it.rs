@@ -37,6 +37,7 @@ mod it {
     mod process;
     mod random;
     mod reload;
+    mod resolver;
     mod self_tests;
     mod socks5;
     mod start;

@@ -1,5 +1,8 @@
 //! Look-ups at the DNS servers of a backend, in place of the system's resolver.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;

@@ -80,6 +80,11 @@ impl Bearer {
         Arc::ptr_eq(&self.endpoint, &other.endpoint) && self.rules == other.rules
     }
 
+    /// The address of the endpoint in memory, only to tell it from others.
+    fn id(&self) -> *const Endpoint {
+        Arc::as_ptr(&self.endpoint)
+    }
+
     /// Why the endpoint must not be dialled at an address. `before` is whether it was our own at the last look-up.
     pub(super) fn excludes(
         &self,
@@ -117,14 +122,17 @@ impl Bearer {
     }
 }
 
-/// Gives new bearers of a name the addresses that it has, until the next look-up tells.
+/// Gives new bearers of a name the addresses that it has, until the next look-up tells. An endpoint that another
+/// resolver was asked for is new here.
 pub(super) fn share(known: &[Bearer], new: &[Bearer], own: &Own) {
+    let before: HashSet<*const Endpoint> = known.iter().map(Bearer::id).collect();
     let known = known.iter().map(|bearer| addresses(&bearer.endpoint));
     let Some(known) = known.into_iter().find(|known| !known.is_empty()) else {
         return;
     };
-    let is_without = |bearer: &&Bearer| bearer.endpoint.addresses().is_empty();
-    for bearer in new.iter().filter(is_without) {
+    let is_new =
+        |bearer: &&Bearer| !before.contains(&bearer.id()) || bearer.endpoint.addresses().is_empty();
+    for bearer in new.iter().filter(is_new) {
         if let Target::Name { port, .. } = *bearer.endpoint.target() {
             let known = known.iter().map(|known| own::canonical(*known, port));
             bearer.put_permitted(known, own);

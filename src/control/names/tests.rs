@@ -736,6 +736,112 @@ async fn without_descriptors_an_address_stays_what_it_was() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_answer_is_asked_for_again_when_it_is_no_longer_fresh() {
+    let (dns, endpoint) = (Dns::default(), named("es.test", 1));
+    dns.set("es.test", &["192.0.2.1"]);
+    dns.0.lock().unwrap().fresh = Duration::from_mins(10);
+    let mut names = dns.start(&[Arc::clone(&endpoint)], &[]);
+    names.first_pass().await;
+    seconds(599).await;
+    assert_eq!(dns.asked("es.test").len(), 1);
+    dns.0.lock().unwrap().fresh = Duration::from_secs(5);
+    seconds(2).await;
+    assert_eq!(dns.asked("es.test").len(), 2);
+    seconds(5).await;
+    assert_eq!(dns.asked("es.test").len(), 3);
+    // A failed dial does not wait for that.
+    dns.0.lock().unwrap().fresh = Duration::from_mins(10);
+    seconds(5).await;
+    fail(&endpoint);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(dns.asked("es.test").len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_resolver_is_asked_for_its_own_endpoints_and_the_rest_share_its_answer() {
+    let dns = Dns::default();
+    let (one, other) = (["192.0.2.53:53"], ["192.0.2.54:53"]);
+    dns.set("es.test", &["192.0.2.1"]);
+    dns.set("es.test@192.0.2.53:53", &["192.0.2.2"]);
+    dns.set("es.test@192.0.2.54:53", &["192.0.2.3"]);
+    let endpoints = [1, 2, 3, 4].map(|port| named("es.test", port));
+    let servers: [&[&str]; 4] = [&[], &one, &other, &one];
+    let bearers = |servers: [&[&str]; 4]| {
+        let pairs = endpoints.iter().zip(servers);
+        pairs
+            .map(|(it, servers)| bearer(it, &[], servers))
+            .collect()
+    };
+    let given: Vec<Bearer> = bearers(servers);
+    let mut names = dns.start_bearers(&given, &[]);
+    names.first_pass().await;
+    let found = || {
+        endpoints
+            .each_ref()
+            .map(|endpoint| addresses(endpoint).concat())
+    };
+    assert_eq!(
+        found(),
+        ["192.0.2.1:1", "192.0.2.2:2", "192.0.2.3:3", "192.0.2.2:4"]
+    );
+    assert_eq!(dns.asked("es.test@192.0.2.53:53").len(), 1);
+    // An endpoint whose resolver changes has the answer of the new one at once, if there is one.
+    let moved: Vec<Bearer> = bearers([&other, &one, &other, &[]]);
+    names.update(&moved, Vec::new());
+    assert_eq!(addresses(&endpoints[0]), ["192.0.2.3:1"]);
+    names.first_pass().await;
+    assert_eq!(addresses(&endpoints[3]), ["192.0.2.1:4"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn names_of_one_resolver_that_hang_delay_none_of_another() {
+    let dns = Dns::default();
+    let mut given: Vec<Bearer> = (0..20)
+        .map(|n| bearer(&named(&format!("a-{n}.test"), 1), &[], &["192.0.2.53:53"]))
+        .collect();
+    let good = named("good.test", 1);
+    given.push(bearer(&good, &[], &["192.0.2.54:53"]));
+    dns.set("good.test@192.0.2.54:53", &["192.0.2.1"]);
+    let _names = dns.start_bearers(&given, &[]);
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(addresses(&good), ["192.0.2.1:1"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_backend_is_dialled_only_where_it_allows() {
+    let dns = Dns::default();
+    dns.set("es.test", &["192.0.2.1", "198.51.100.1", "127.0.0.1"]);
+    let endpoints = [1, 2, 3, 4].map(|port| named("es.test", port));
+    let networks: [&[&str]; 4] = [&[], &["192.0.2.0/24"], &["0.0.0.0/0"], &["10.0.0.0/8"]];
+    let bearers = |networks: [&[&str]; 4]| -> Vec<Bearer> {
+        let pairs = endpoints.iter().zip(networks);
+        pairs.map(|(it, list)| bearer(it, list, &[])).collect()
+    };
+    let mut names = dns.start_bearers(&bearers(networks), &[]);
+    names.first_pass().await;
+    let found = || {
+        endpoints
+            .each_ref()
+            .map(|endpoint| addresses(endpoint).len())
+    };
+    assert_eq!(found(), [3, 1, 2, 0]);
+    let why = endpoints[3].unresolved().unwrap();
+    let first = "192.0.2.1:4".parse().unwrap();
+    assert_eq!(*why, Unresolved::excluded(ResolveFailure::Forbidden, first));
+    // A reload takes away at once what is no longer allowed, also while DNS fails.
+    dns.set_down("es.test");
+    names.update(
+        &bearers([&["127.0.0.0/8"], &["10.0.0.0/8"], &[], &[]]),
+        Vec::new(),
+    );
+    assert_eq!(found(), [1, 0, 2, 1]);
+    // What it allows anew comes with the next answer, for which it asks.
+    dns.set("es.test", &["192.0.2.1", "198.51.100.1", "127.0.0.1"]);
+    seconds(2).await;
+    assert_eq!(found(), [1, 0, 3, 3]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_ends_the_look_ups() {
     let (dns, endpoint) = (Dns::default(), named("es.test", 1));
     dns.set("es.test", &["192.0.2.1"]);

@@ -1,0 +1,199 @@
+//! A DNS server on a port of its own, over UDP and TCP, whose answers the test chooses.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::{Arc, Mutex};
+use std::thread::{self, JoinHandle};
+
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
+use socket2::SockRef;
+
+use crate::it::fixture::PATIENCE;
+
+/// The answer to the queries for a name.
+#[derive(Clone)]
+pub(super) enum Reply {
+    /// These addresses, with their time to live. One that is too long for UDP is truncated there.
+    Addresses(Vec<IpAddr>, u32),
+    /// The name is an alias of another one.
+    Alias(&'static str),
+    /// An error; `NXDomain` comes with the time to live of a negative answer.
+    Code(ResponseCode),
+    /// None at all.
+    Silence,
+}
+
+#[derive(Default)]
+struct State {
+    zone: Mutex<HashMap<String, Reply>>,
+    asked: Mutex<Vec<Asked>>,
+}
+
+/// A query that came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Asked {
+    pub(super) name: String,
+    pub(super) kind: RecordType,
+    pub(super) over_tcp: bool,
+}
+
+/// The server; it ends with the value. Names that it does not have do not exist.
+pub(super) struct Server {
+    state: Arc<State>,
+    listener: Arc<TcpListener>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    pub(super) fn start() -> Self {
+        let (listener, socket) = loop {
+            let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+            // Another program may have the port of UDP.
+            if let Ok(socket) = UdpSocket::bind(listener.local_addr().unwrap()) {
+                break (Arc::new(listener), socket);
+            }
+        };
+        let state = Arc::new(State::default());
+        let (udp, tcp, accepting) = (
+            Arc::clone(&state),
+            Arc::clone(&state),
+            Arc::clone(&listener),
+        );
+        let threads = vec![
+            thread::spawn(move || answer_udp(&socket, &udp)),
+            thread::spawn(move || {
+                while let Ok((stream, _)) = accepting.accept() {
+                    let state = Arc::clone(&tcp);
+                    thread::spawn(move || answer_tcp(stream, &state));
+                }
+            }),
+        ];
+        Self {
+            state,
+            listener,
+            threads,
+        }
+    }
+
+    pub(super) fn address(&self) -> SocketAddr {
+        self.listener.local_addr().unwrap()
+    }
+
+    /// The key of a backend that asks this server.
+    pub(super) fn resolver(&self) -> String {
+        format!("resolver = {{ servers = [\"{}\"] }}", self.address())
+    }
+
+    /// Answers for a name so, from the next query on.
+    pub(super) fn set(&self, name: &str, reply: Reply) {
+        self.state.zone.lock().unwrap().insert(name.into(), reply);
+    }
+
+    /// Gives a name these addresses, with a time to live of 0.
+    pub(super) fn lead(&self, name: &str, addresses: &[&str]) {
+        let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.set(name, Reply::Addresses(addresses, 0));
+    }
+
+    /// The queries for a name so far.
+    pub(super) fn asked(&self, name: &str) -> Vec<Asked> {
+        let asked = self.state.asked.lock().unwrap();
+        asked.iter().filter(|it| it.name == name).cloned().collect()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // An empty datagram ends the one thread, and a shut down socket the other.
+        let waker = UdpSocket::bind("127.0.0.1:0");
+        drop(waker.and_then(|socket| socket.send_to(&[], self.address())));
+        drop(SockRef::from(&*self.listener).shutdown(Shutdown::Both));
+        for thread in self.threads.drain(..) {
+            drop(thread.join());
+        }
+    }
+}
+
+fn answer_udp(socket: &UdpSocket, state: &State) {
+    let mut query = [0; 4096];
+    while let Ok((length @ 1.., client)) = socket.recv_from(&mut query) {
+        let query = Message::from_vec(&query[..length]).unwrap();
+        let Some(answer) = state.answer(&query, false) else {
+            continue;
+        };
+        let mut bytes = answer.to_vec().unwrap();
+        if bytes.len() > usize::from(query.max_payload()) {
+            bytes = answer.truncate().to_vec().unwrap();
+        }
+        // The client may be gone.
+        drop(socket.send_to(&bytes, client));
+    }
+}
+
+fn answer_tcp(mut stream: TcpStream, state: &State) {
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut length = [0; 2];
+    while stream.read_exact(&mut length).is_ok() {
+        let mut query = vec![0; usize::from(u16::from_be_bytes(length))];
+        if stream.read_exact(&mut query).is_err() {
+            return;
+        }
+        let query = Message::from_vec(&query).unwrap();
+        let Some(answer) = state.answer(&query, true) else {
+            continue;
+        };
+        let answer = answer.to_vec().unwrap();
+        let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+        if stream.write_all(&[&length[..], &answer].concat()).is_err() {
+            return;
+        }
+    }
+}
+
+impl State {
+    fn answer(&self, query: &Message, over_tcp: bool) -> Option<Message> {
+        let question = query.queries.first().unwrap().clone();
+        let name = question.name().to_lowercase();
+        let (text, kind) = (name.to_ascii(), question.query_type());
+        let text = text.trim_end_matches('.').to_owned();
+        let reply = self.zone.lock().unwrap().get(&text).cloned();
+        let asked = Asked {
+            name: text,
+            kind,
+            over_tcp,
+        };
+        self.asked.lock().unwrap().push(asked);
+        let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
+        answer.metadata.recursion_available = true;
+        answer.add_query(question);
+        match reply.unwrap_or(Reply::Code(ResponseCode::NXDomain)) {
+            Reply::Silence => return None,
+            Reply::Alias(to) => {
+                let to = RData::CNAME(CNAME(Name::from_ascii(to).unwrap()));
+                answer.add_answer(Record::from_rdata(name, 60, to));
+            }
+            Reply::Addresses(addresses, life) => {
+                let wanted = addresses.iter().filter_map(|ip| match (ip, kind) {
+                    (IpAddr::V4(ip), RecordType::A) => Some(RData::A(A(*ip))),
+                    (IpAddr::V6(ip), RecordType::AAAA) => Some(RData::AAAA(AAAA(*ip))),
+                    _ => None,
+                });
+                let record = |data| Record::from_rdata(name.clone(), life, data);
+                answer.add_answers(wanted.map(record).collect::<Vec<_>>());
+            }
+            Reply::Code(code) => {
+                answer.metadata.response_code = code;
+                if code == ResponseCode::NXDomain {
+                    let root = Name::root();
+                    let soa = SOA::new(root.clone(), root.clone(), 1, 60, 60, 60, 4);
+                    let soa = Record::from_rdata(root, 4, RData::SOA(soa));
+                    answer.add_authority(soa);
+                }
+            }
+        }
+        Some(answer)
+    }
+}
