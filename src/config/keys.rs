@@ -145,7 +145,11 @@ impl Kind {
 
 /// An example of the key and value at a path.
 pub(super) fn example<'p>(path: impl Iterator<Item = &'p str>) -> Option<String> {
-    let (name, kind, absent) = find(path)?;
+    let path: Vec<&str> = path.collect();
+    let keys = path.iter().copied();
+    let Some((name, kind, absent)) = find(keys.clone()) else {
+        return example_of_table(&path);
+    };
     let (Absent::Default(value)
     | Absent::Example(value)
     | Absent::Required(value)
@@ -157,6 +161,20 @@ pub(super) fn example<'p>(path: impl Iterator<Item = &'p str>) -> Option<String>
         value
     };
     Some(format!("{name} = {}", kind.written(value)))
+}
+
+/// An example of a table in another one, on one line.
+fn example_of_table(path: &[&str]) -> Option<String> {
+    let [_, _, name] = path else { return None };
+    let keys = table(path.iter().copied())?;
+    keys.iter().find_map(|key| match &key.under {
+        Under::Value(kind, Absent::Required(value)) => Some(format!(
+            "{name} = {{ {} = {} }}",
+            key.name,
+            kind.written(value)
+        )),
+        Under::Value(..) | Under::Table(_) | Under::Named(..) => None,
+    })
 }
 
 /// The default at a path as it is written in the file; empty if there is none.

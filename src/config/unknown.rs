@@ -78,7 +78,15 @@ fn owners(name: &str) -> Option<String> {
         Under::Named(keys, _) => has(keys).then(|| format!("in [{}.NAME]", key.name)),
         Under::Value(..) => None,
     });
-    let owners: Vec<String> = top.into_iter().chain(tables).collect();
+    let below = ROOT.iter().flat_map(|key| match &key.under {
+        Under::Named(keys, _) => keys.iter().map(|below| (key.name, below)).collect(),
+        Under::Table(_) | Under::Value(..) => Vec::new(),
+    });
+    let below = below.filter_map(|(name, below)| match &below.under {
+        Under::Table(keys) => has(keys).then(|| format!("in [{name}.NAME.{}]", below.name)),
+        Under::Named(..) | Under::Value(..) => None,
+    });
+    let owners: Vec<String> = top.into_iter().chain(tables).chain(below).collect();
     (!owners.is_empty()).then(|| owners.join(" or "))
 }
 

@@ -145,33 +145,38 @@ fn not_found(errors: &[NetError]) -> NotFound {
 }
 
 fn negative_life(error: &NetError) -> Option<Duration> {
-    match error {
-        NetError::Dns(DnsError::NoRecordsFound(NoRecords { negative_ttl, .. })) => {
-            negative_ttl.map(|life| Duration::from_secs(u64::from(life)))
-        }
-        _ => None,
-    }
+    let NetError::Dns(DnsError::NoRecordsFound(NoRecords { negative_ttl, .. })) = error else {
+        return None;
+    };
+    negative_ttl.map(|life| Duration::from_secs(u64::from(life)))
 }
 
 /// An error in words. Those of the library show its own types.
 fn told(error: &NetError) -> String {
-    match error {
-        _ if error.is_nx_domain() => "the name does not exist (NXDOMAIN)".to_owned(),
-        _ if error.is_no_records_found() => "the name has no address".to_owned(),
-        NetError::Dns(DnsError::ResponseCode(ResponseCode::ServFail)) => {
-            "the DNS server failed (SERVFAIL)".to_owned()
-        }
-        NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused)) => {
-            "the DNS server refuses to answer (REFUSED)".to_owned()
-        }
-        NetError::Dns(DnsError::ResponseCode(code)) => {
-            format!("the DNS server answers with an error: {code}")
-        }
-        NetError::Timeout | NetError::NoConnections => "no DNS server answers".to_owned(),
-        NetError::Io(error) => format!("cannot ask the DNS server: {error}"),
-        NetError::Truncated => {
-            "the answer is too long for UDP, and the DNS server does not answer over TCP".to_owned()
-        }
-        other => other.to_string(),
+    if error.is_nx_domain() {
+        return "the name does not exist (NXDOMAIN)".to_owned();
     }
+    if error.is_no_records_found() {
+        return "the name has no address".to_owned();
+    }
+    if let NetError::Dns(DnsError::ResponseCode(code)) = error {
+        return if *code == ResponseCode::ServFail {
+            "the DNS server failed (SERVFAIL)".to_owned()
+        } else if *code == ResponseCode::Refused {
+            "the DNS server refuses to answer (REFUSED)".to_owned()
+        } else {
+            format!("the DNS server answers with an error: {code}")
+        };
+    }
+    if let NetError::Io(error) = error {
+        return format!("cannot ask the DNS server: {error}");
+    }
+    if matches!(error, NetError::Timeout | NetError::NoConnections) {
+        return "no DNS server answers".to_owned();
+    }
+    if matches!(error, NetError::Truncated) {
+        return "the answer is too long for UDP, and the DNS server does not answer over TCP"
+            .to_owned();
+    }
+    error.to_string()
 }

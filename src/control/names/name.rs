@@ -154,8 +154,8 @@ impl Name {
                 continue;
             };
             let before = |address| self.excluded.contains_key(&address);
-            let excludes = |address| bearer.excludes(address, &own, before(address));
-            let (usable, excluded) = sort_out(addresses, port, excludes);
+            let judge = |address| bearer.excludes(address, &own, before(address));
+            let (usable, excluded) = sort_out(addresses, port, judge);
             for &(address, reason) in &excluded {
                 // Another endpoint may have the same address.
                 if still.contains_key(&address) {
@@ -192,7 +192,7 @@ const MOST_EXCLUDED: usize = 8;
 fn sort_out(
     answer: &[SocketAddr],
     port: u16,
-    excludes: impl Fn(SocketAddr) -> Option<ResolveFailure>,
+    judge: impl Fn(SocketAddr) -> Option<ResolveFailure>,
 ) -> (Vec<SocketAddr>, Excluded) {
     let mut seen = HashSet::new();
     let (mut usable, mut excluded) = (Vec::new(), Vec::new());
@@ -203,7 +203,7 @@ fn sort_out(
         if is_full || !seen.insert(address) {
             continue;
         }
-        match excludes(address) {
+        match judge(address) {
             Some(reason) => excluded.push((address, reason)),
             None => usable.push(address),
         }

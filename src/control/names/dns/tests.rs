@@ -8,6 +8,7 @@ const V4: RData = RData::A(A::new(192, 0, 2, 1));
 const V6: RData = RData::AAAA(AAAA::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1));
 
 /// An answer with a record for each time to live.
+#[expect(clippy::unnecessary_wraps, reason = "as the library gives it")]
 fn records(data: &RData, lives: &[u32]) -> Result<Records, NetError> {
     let name = Name::from_ascii("es.test.").unwrap();
     let records = lives.iter();
