@@ -835,7 +835,7 @@ async fn each_backend_is_dialled_only_where_it_allows() {
         Vec::new(),
     );
     assert_eq!(found(), [1, 0, 2, 1]);
-    // What it allows anew comes with the next answer, for which it asks.
+    // The addresses that it allows anew come with the next answer, for which it asks.
     dns.set("es.test", &["192.0.2.1", "198.51.100.1", "127.0.0.1"]);
     seconds(2).await;
     assert_eq!(found(), [1, 0, 3, 3]);
