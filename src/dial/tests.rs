@@ -170,6 +170,40 @@ fn a_dial_that_fails_sends_the_endpoint_back_and_tells_why() {
 }
 
 #[test]
+fn a_dial_is_forbidden_only_if_every_endpoint_leads_to_forbidden_addresses_alone() {
+    let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
+    let named = |why| {
+        let target = Target::Name {
+            host: "es.test".into(),
+            port: 443,
+        };
+        let stats = Registry::new().endpoint("backend", "endpoint");
+        let endpoint = Endpoint::new(target, stats, Instant::now());
+        endpoint.set_unresolved(why);
+        endpoint
+    };
+    let forbidden = || named(Unresolved::excluded(ResolveFailure::Forbidden, address));
+    let looping = named(Unresolved::excluded(ResolveFailure::Loop, address));
+    let unknown = named(Unresolved::failed("no such host".into()));
+    let (one, other) = (forbidden(), forbidden());
+    assert_eq!(dial(&pool(&[&one])).0, Err(Unreached::Forbidden));
+    let (dialled, attempts) = dial(&pool(&[&one, &other]));
+    assert_eq!((dialled, attempts.len()), (Err(Unreached::Forbidden), 2));
+    for third in [&looping, &unknown] {
+        let dialled = dial(&pool(&[&one, third, &other])).0;
+        assert_eq!(dialled, Err(Unreached::Unresolved));
+    }
+    // The endpoint that tells it apart counts, also behind the last one that a log line names.
+    let many: Vec<_> = (0..40).map(|_| forbidden()).collect();
+    let mut many: Vec<_> = many.iter().collect();
+    assert_eq!(dial(&pool(&many)).0, Err(Unreached::Forbidden));
+    many.push(&unknown);
+    let (dialled, attempts) = dial(&pool(&many));
+    assert_eq!(dialled, Err(Unreached::Unresolved));
+    assert_eq!(attempts.len(), MOST_UNRESOLVED);
+}
+
+#[test]
 fn a_dial_without_any_address_tells_why_each_endpoint_has_none() {
     let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
     let stats = || Registry::new().endpoint("backend", "endpoint");
