@@ -1,7 +1,6 @@
 //! An HTTPS client like that of an agent: one connection, with notes of what it saw.
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use http_body_util::{BodyExt, Full};
@@ -11,11 +10,12 @@ use hyper::header::{HOST, HeaderMap};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::ServerName;
-use rustls::{AlertDescription, ClientConfig};
+use rustls::{AlertDescription, ClientConfig, ClientConnection};
 use serde_json::Value;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::certificates::common_name;
 use crate::tls;
@@ -27,7 +27,7 @@ pub(crate) struct Saw {
     pub(crate) certificate: String,
     /// Which server answered, as it says itself: the `cluster_uuid`, or the policy of a Fleet Server.
     pub(crate) answered_by: String,
-    /// Bytes of all request bodies.
+    /// Bytes of all request bodies, or of all frames.
     pub(crate) sent: usize,
     /// Bytes of all answer bodies.
     pub(crate) received: usize,
@@ -62,7 +62,7 @@ impl From<crate::Error> for Failure {
 }
 
 impl Failure {
-    fn of(step: &str, error: &(dyn std::error::Error + 'static)) -> Self {
+    pub(crate) fn of(step: &str, error: &(dyn std::error::Error + 'static)) -> Self {
         match tls::alert(error) {
             Some(alert) => Self::Alert(alert),
             None => Self::Other(format!("{step}: {error}")),
@@ -70,11 +70,40 @@ impl Failure {
     }
 }
 
-/// An answer with its JSON body.
+/// An answer, whose body is JSON in most cases.
 pub(crate) struct Reply {
+    pub(crate) bytes: Bytes,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Value,
+}
+
+/// A connection of any kind: to portway, or through a proxy.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+/// A connection over which TLS may begin.
+pub(crate) type Stream = Box<dyn Io>;
+
+/// Makes the TLS handshake with the server name `host`.
+pub(crate) async fn handshake(
+    host: &str,
+    stream: Stream,
+    tls: Arc<ClientConfig>,
+) -> Result<TlsStream<Stream>, Failure> {
+    let name = ServerName::try_from(host.to_owned()).map_err(|e| Failure::of("the URL", &e))?;
+    let connecting = TlsConnector::from(tls).connect(name, stream);
+    connecting
+        .await
+        .map_err(|e| Failure::of("TLS handshake", &e))
+}
+
+/// The common name of the server's certificate.
+pub(crate) fn certificate(session: &ClientConnection) -> String {
+    let certificates = session.peer_certificates();
+    let first = certificates.and_then(<[_]>::first);
+    first.map(common_name).unwrap_or_default()
 }
 
 /// A client with its one connection.
@@ -92,28 +121,16 @@ enum Http {
 }
 
 impl Client {
-    /// Connects to `address`, to which DNS resolves `host`. As in every agent, the server name is the
-    /// host of the URL. If that is an IP address, there is no server name.
-    pub(crate) async fn connect(
+    /// Makes the TLS handshake through `stream`, and begins to speak HTTP. As in every agent, the server name
+    /// is the host of the URL. If that is an IP address, there is no server name.
+    pub(crate) async fn over(
         host: &str,
-        address: SocketAddr,
+        stream: Stream,
         tls: Arc<ClientConfig>,
     ) -> Result<Self, Failure> {
-        let name = ServerName::try_from(host.to_owned()).map_err(|e| Failure::of("the URL", &e))?;
-        let stream = TcpStream::connect(address)
-            .await
-            .map_err(|e| Failure::of("connect", &e))?;
-        let connector = TlsConnector::from(tls);
-        let stream = connector
-            .connect(name, stream)
-            .await
-            .map_err(|e| Failure::of("TLS handshake", &e))?;
-
+        let stream = handshake(host, stream, tls).await?;
         let (_, session) = stream.get_ref();
-        let certificate = session
-            .peer_certificates()
-            .and_then(<[_]>::first)
-            .map(common_name);
+        let certificate = certificate(session);
         let http2 = session.alpn_protocol() == Some(b"h2");
         let (http, connection) = if http2 {
             let (http, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
@@ -127,7 +144,7 @@ impl Client {
             (Http::One(http), tokio::spawn(connection))
         };
         let saw = Saw {
-            certificate: certificate.unwrap_or_default(),
+            certificate,
             ..Saw::default()
         };
         Ok(Self {
@@ -181,10 +198,11 @@ impl Client {
             Http::Two(http) => http.send_request(request).await?,
         };
         let (head, body) = response.into_parts();
-        let body = body.collect().await?.to_bytes();
-        self.saw.received += body.len();
-        let body = serde_json::from_slice(&body).unwrap_or_default();
+        let bytes = body.collect().await?.to_bytes();
+        self.saw.received += bytes.len();
+        let body = serde_json::from_slice(&bytes).unwrap_or_default();
         Ok(Reply {
+            bytes,
             status: head.status,
             headers: head.headers,
             body,

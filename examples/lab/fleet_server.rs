@@ -1,5 +1,5 @@
-//! A stand-in for Fleet Server: status, enroll, check-ins that it holds open, and acks. It stores its
-//! agents in Elasticsearch, which it reaches through portway like all other clients.
+//! A stand-in for Fleet Server: status, enroll, check-ins that it holds open, and acks. If it has an output, it
+//! stores its agents in Elasticsearch, which it reaches through portway like all other clients.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,6 +9,7 @@ use hyper::header::AUTHORIZATION;
 use hyper::{Method, StatusCode};
 use rustls::ClientConfig;
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::client::{Client, Failure, Saw};
@@ -25,7 +26,7 @@ const ACCESS_API_KEY: &str = "bGFiLWFjY2Vzcy1hcGkta2V5";
 /// A Fleet Server with one policy.
 pub(crate) struct FleetServer {
     policy: &'static str,
-    output: Output,
+    output: Option<Output>,
     saw: Mutex<Option<Saw>>,
 }
 
@@ -37,7 +38,7 @@ pub(crate) struct Output {
 }
 
 impl FleetServer {
-    pub(crate) fn new(policy: &'static str, output: Output) -> Self {
+    pub(crate) fn new(policy: &'static str, output: Option<Output>) -> Self {
         Self {
             policy,
             output,
@@ -109,8 +110,12 @@ impl FleetServer {
     }
 
     async fn record_agent(&self) -> Result<(), Failure> {
-        let Output { host, address, tls } = &self.output;
-        let mut client = Client::connect(host, *address, Arc::clone(tls)).await?;
+        let Some(Output { host, address, tls }) = &self.output else {
+            return Ok(());
+        };
+        let stream = TcpStream::connect(address).await;
+        let stream = stream.map_err(|error| Failure::of("connect", &error))?;
+        let mut client = Client::over(host, Box::new(stream), Arc::clone(tls)).await?;
         output::identify(&mut client).await?;
         let document = json!({ "active": true, "policy_id": self.policy });
         let path = format!("/.fleet-agents/_doc/{AGENT_ID}");

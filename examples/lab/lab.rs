@@ -1,269 +1,215 @@
-//! The layout:
+//! The people of the lab, their certificates, and how to start the servers of a site.
 //!
-//! ```text
-//!                                     fleet.example       Fleet Server, policy "plain"
-//!            +-----------+            fleet-mtls.example  Fleet Server, policy "mutual"
-//! agents --> |           | -------->  es-1.example        Elasticsearch, "first-cluster"
-//!            |  portway  |            es-2.example        Elasticsearch, "second-cluster"
-//!    +-----> |           |            es-mtls.example     another node of "second-cluster"
-//!    |       +-----------+                |
-//!    +---------- Fleet Servers -----------+
-//! ```
-//!
-//! The two `-mtls` servers require a client certificate. All certificates come from one authority, and
-//! those of Elasticsearch have all its names. So a client must ask the server which one it is.
+//! All certificates come from one authority, and servers that could be confused have each other's names. So TLS
+//! succeeds wherever portway leads a client, and a client must ask the server which one it is.
 
-use std::net::SocketAddr;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
-use rustls::ServerConfig;
+use rustls::ClientConfig;
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::UnboundedSender;
+use tokio::task::AbortHandle;
 
+use crate::Result;
 use crate::certificates::{Authority, Identity};
-use crate::client::{Client, Failure, Saw};
 use crate::elasticsearch::Elasticsearch;
 use crate::fleet_server::{FleetServer, Output};
-use crate::relay::Relay;
-use crate::server::{Journal, Kind, Seen, Server};
+use crate::server::{Answer, Call, Journal, Kind, Seen, Server};
 use crate::tls::{self, Offer};
-use crate::{Result, progress};
 
-pub(crate) const FLEET: &str = "fleet.example";
-pub(crate) const FLEET_MTLS: &str = "fleet-mtls.example";
-pub(crate) const ES_1: &str = "es-1.example";
-pub(crate) const ES_2: &str = "es-2.example";
-pub(crate) const ES_MTLS: &str = "es-mtls.example";
-/// The address of portway: the host of the URL for an agent that was enrolled with an address.
+/// The address of portway and of most servers.
 pub(crate) const ADDRESS: &str = "127.0.0.1";
 
-pub(crate) const FIRST_CLUSTER: &str = "first-cluster";
-pub(crate) const SECOND_CLUSTER: &str = "second-cluster";
-pub(crate) const PLAIN_POLICY: &str = "plain-policy";
-pub(crate) const MUTUAL_POLICY: &str = "mutual-policy";
-
-/// The routes.toml of the lab, with the ports of the stand-ins.
-fn routes(backends: &Backends<SocketAddr>) -> String {
-    let Backends {
-        fleet,
-        fleet_mtls,
-        es_1,
-        es_2,
-        es_mtls,
-    } = backends;
-    format!(
-        r#"[admin]
-bind = false
-
-[listeners.names]
-bind = ["{ADDRESS}:0"]
-
-[listeners.addresses]
-bind = ["{ADDRESS}:0"]
-
-[backends]
-fleet = {{ endpoints = ["{fleet}"] }}
-fleet_mtls = {{ endpoints = ["{fleet_mtls}"] }}
-es_1 = {{ endpoints = ["{es_1}"] }}
-es_2 = {{ endpoints = ["{es_2}"] }}
-es_mtls = {{ endpoints = ["{es_mtls}"] }}
-
-[routes]
-fleet = {{ server_names = ["{FLEET}"], backend = "fleet" }}
-fleet_mtls = {{ server_names = ["{FLEET_MTLS}"], backend = "fleet_mtls" }}
-es_1 = {{ server_names = ["{ES_1}"], backend = "es_1" }}
-es_2 = {{ server_names = ["{ES_2}"], backend = "es_2" }}
-es_mtls = {{ server_names = ["{ES_MTLS}"], backend = "es_mtls" }}
-
-# Agents enrolled with an address in the URL send no server name.
-[routes.without_name]
-no_server_name = true
-listeners = ["addresses"]
-backend = "fleet"
-"#
-    )
+/// A client and the certificate that it shows to a server that asks for one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Who {
+    /// An agent without a certificate.
+    Nobody,
+    Agent,
+    /// Fleet Server as a client of Elasticsearch.
+    FleetServer,
+    /// Logstash as a client of Elasticsearch.
+    Logstash,
+    /// A node of another cluster.
+    Node,
+    /// An agent with a certificate of an authority that no server here trusts.
+    Stranger,
 }
 
-/// One value for each backend.
-struct Backends<T> {
-    fleet: T,
-    fleet_mtls: T,
-    es_1: T,
-    es_2: T,
-    es_mtls: T,
+impl Who {
+    /// The common name of the certificate.
+    pub(crate) const fn common_name(self) -> &'static str {
+        match self {
+            Self::Nobody => "none",
+            Self::Agent => "agent-1",
+            Self::FleetServer => "fleet-server-output",
+            Self::Logstash => "logstash-output",
+            Self::Node => "node-of-cluster-a",
+            Self::Stranger => "stranger",
+        }
+    }
 }
 
-/// Everything that the rows need. The other parts run by themselves.
+/// Everything that sites and rows share.
 pub(crate) struct Lab {
-    pub(crate) relay: Relay,
-    pub(crate) routes: String,
-    pub(crate) journal: Journal,
-    fleet: Arc<FleetServer>,
-    fleet_mtls: Arc<FleetServer>,
-    authority: Authority,
-    agent: Identity,
-    stranger: Identity,
-}
-
-/// The certificate that an agent shows to a server that asks for one.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Certificate {
-    None,
-    /// A certificate of the lab's authority.
-    Own,
-    /// A certificate of an authority that no server here trusts.
-    Foreign,
+    pub(crate) authority: Authority,
+    /// Whether routes.toml leads each Elasticsearch name of the first site to the other cluster.
+    pub(crate) is_swapped: bool,
+    journal: UnboundedSender<Seen>,
+    people: Vec<(Who, Identity)>,
 }
 
 impl Lab {
-    /// Starts everything. With `swap`, routes.toml leads each Elasticsearch name to the other cluster.
-    pub(crate) async fn start(swap: bool) -> Result<Self> {
+    pub(crate) fn new(is_swapped: bool) -> Result<(Self, Journal)> {
         let authority = Authority::new("lab authority")?;
-        let listeners = Backends::listen().await?;
-        let mut addresses = listeners.addresses()?;
-        if swap {
-            (addresses.es_1, addresses.es_2) = (addresses.es_2, addresses.es_1);
+        let mut people = Vec::new();
+        for who in [Who::Agent, Who::FleetServer, Who::Logstash, Who::Node] {
+            people.push((who, authority.client(who.common_name())?));
         }
-        let routes = routes(&addresses);
-        progress("starts portway");
-        let relay = Relay::start(&routes)?;
-
+        let other = Authority::new("another authority")?;
+        people.push((Who::Stranger, other.client(Who::Stranger.common_name())?));
         let (sender, journal) = Journal::new();
-        let portway = relay.address("names")?;
-        let identity = authority.client("fleet-server-output")?;
-        let output = |host, identity| {
-            let tls = tls::client(&authority, identity, Offer::Nothing)?;
-            Ok::<_, crate::Error>(Output {
-                host,
-                address: portway,
-                tls,
-            })
-        };
-        let fleet = Arc::new(FleetServer::new(PLAIN_POLICY, output(ES_1, None)?));
-        let mutual = output(ES_MTLS, Some(&identity))?;
-        let fleet_mtls = Arc::new(FleetServer::new(MUTUAL_POLICY, mutual));
-        listeners.serve(&authority, &sender, [&fleet, &fleet_mtls])?;
-        progress("Fleet Servers and Elasticsearch are up");
-
-        let agent = authority.client("agent-1")?;
-        let stranger = Authority::new("another authority")?.client("stranger")?;
-        Ok(Self {
-            relay,
-            routes,
-            journal,
-            fleet,
-            fleet_mtls,
+        let lab = Self {
             authority,
-            agent,
-            stranger,
+            is_swapped,
+            journal: sender,
+            people,
+        };
+        Ok((lab, journal))
+    }
+
+    /// The certificate of a client, if it has one.
+    pub(crate) fn identity(&self, who: Who) -> Option<&Identity> {
+        let mut people = self.people.iter();
+        people.find(|(one, _)| *one == who).map(|(_, it)| it)
+    }
+
+    /// The TLS settings of a client.
+    pub(crate) fn tls(&self, who: Who, offer: Offer) -> Result<Arc<ClientConfig>> {
+        tls::client(&self.authority, self.identity(who), offer)
+    }
+
+    /// A server that does not serve yet.
+    pub(crate) fn server(&self, kind: Kind, part: &Part<'_>) -> Result<Server> {
+        let authority = part.is_mutual.then_some(&self.authority);
+        Ok(Server {
+            kind,
+            tls: tls::server(part.identity, authority)?,
+            journal: self.journal.clone(),
         })
     }
 
-    /// An agent's connection to `host`, which DNS resolves to portway.
-    pub(crate) async fn connect(
+    /// Starts a server that answers each request at once.
+    pub(crate) fn answer(
         &self,
-        host: &str,
-        certificate: Certificate,
-        offer: Offer,
-    ) -> Result<Client, Failure> {
-        let identity = match certificate {
-            Certificate::None => None,
-            Certificate::Own => Some(&self.agent),
-            Certificate::Foreign => Some(&self.stranger),
-        };
-        let listener = if host == ADDRESS {
-            "addresses"
-        } else {
-            "names"
-        };
-        let address = self.relay.address(listener)?;
-        let tls = tls::client(&self.authority, identity, offer)?;
-        Client::connect(host, address, tls).await
+        kind: Kind,
+        part: &Part<'_>,
+        socket: Socket,
+        answer: impl Fn(&Call) -> Answer + Clone + Send + Sync + 'static,
+    ) -> Result<AbortHandle> {
+        let server = self.server(kind, part)?;
+        Ok(server.serve(socket.listener, move |call| {
+            let answer = answer(&call);
+            async { answer }
+        }))
     }
 
-    /// The observations of Elasticsearch by the Fleet Server of this name, when it enrolled the last agent.
-    pub(crate) fn fleet_server_saw(&self, host: &str) -> Result<Saw, Failure> {
-        let fleet_server = if host == FLEET {
-            &self.fleet
-        } else {
-            &self.fleet_mtls
-        };
-        let none = || Failure::Other(format!("{host} did not reach Elasticsearch"));
-        fleet_server.saw().ok_or_else(none)
+    /// Starts a node of Elasticsearch.
+    pub(crate) fn elasticsearch(
+        &self,
+        cluster_uuid: &'static str,
+        part: &Part<'_>,
+        socket: Socket,
+    ) -> Result<AbortHandle> {
+        let node = Elasticsearch { cluster_uuid };
+        let answer = move |call: &Call| node.answer(call);
+        self.answer(Kind::Elasticsearch, part, socket, answer)
+    }
+
+    /// Starts a Fleet Server.
+    pub(crate) fn fleet_server(
+        &self,
+        fleet: &Arc<FleetServer>,
+        part: &Part<'_>,
+        socket: Socket,
+    ) -> Result<AbortHandle> {
+        let server = self.server(Kind::FleetServer, part)?;
+        let fleet = Arc::clone(fleet);
+        Ok(server.serve(socket.listener, move |call| {
+            let fleet = Arc::clone(&fleet);
+            async move { fleet.answer(call).await }
+        }))
+    }
+
+    /// The output of a Fleet Server to `host`, which DNS resolves to portway.
+    pub(crate) fn output(
+        &self,
+        host: &'static str,
+        portway: SocketAddr,
+        who: Who,
+    ) -> Result<Option<Output>> {
+        let tls = self.tls(who, Offer::Nothing)?;
+        Ok(Some(Output {
+            host,
+            address: portway,
+            tls,
+        }))
     }
 }
 
-impl Backends<TcpListener> {
-    async fn listen() -> Result<Self> {
-        let listen = || TcpListener::bind((ADDRESS, 0));
-        Ok(Self {
-            fleet: listen().await?,
-            fleet_mtls: listen().await?,
-            es_1: listen().await?,
-            es_2: listen().await?,
-            es_mtls: listen().await?,
-        })
+/// The TLS of a server.
+pub(crate) struct Part<'i> {
+    pub(crate) identity: &'i Identity,
+    /// Whether clients must show a certificate.
+    pub(crate) is_mutual: bool,
+}
+
+impl<'i> Part<'i> {
+    /// A server that asks clients for nothing.
+    pub(crate) const fn one_way(identity: &'i Identity) -> Self {
+        Self {
+            identity,
+            is_mutual: false,
+        }
     }
 
-    fn addresses(&self) -> Result<Backends<SocketAddr>> {
-        Ok(Backends {
-            fleet: self.fleet.local_addr()?,
-            fleet_mtls: self.fleet_mtls.local_addr()?,
-            es_1: self.es_1.local_addr()?,
-            es_2: self.es_2.local_addr()?,
-            es_mtls: self.es_mtls.local_addr()?,
-        })
+    /// A server that requires a certificate.
+    pub(crate) const fn mutual(identity: &'i Identity) -> Self {
+        Self {
+            identity,
+            is_mutual: true,
+        }
+    }
+}
+
+/// A listening socket of a server; it displays its address, for routes.toml.
+pub(crate) struct Socket {
+    listener: TcpListener,
+    pub(crate) address: SocketAddr,
+}
+
+impl Socket {
+    /// A socket at this address of loopback; with port 0 the kernel chooses one.
+    pub(crate) async fn at(address: Ipv4Addr, port: u16) -> Result<Self> {
+        let listener = TcpListener::bind((IpAddr::from(address), port)).await?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
     }
 
-    fn serve(
-        self,
-        authority: &Authority,
-        journal: &UnboundedSender<Seen>,
-        [fleet, fleet_mtls]: [&Arc<FleetServer>; 2],
-    ) -> Result<()> {
-        let es_names = [ES_1, ES_2, ES_MTLS];
-        let of_fleet = authority.server("fleet-server", &[FLEET, FLEET_MTLS, ADDRESS])?;
-        let of_es_1 = authority.server("elasticsearch-1", &es_names)?;
-        let of_es_2 = authority.server("elasticsearch-2", &es_names)?;
+    pub(crate) async fn any() -> Result<Self> {
+        Self::at(Ipv4Addr::LOCALHOST, 0).await
+    }
 
-        let fleet_server = |fleet: &Arc<FleetServer>, listener, tls: Arc<ServerConfig>| {
-            let fleet = Arc::clone(fleet);
-            let server = Server {
-                kind: Kind::FleetServer,
-                tls,
-                journal: journal.clone(),
-            };
-            server.serve(listener, move |call| {
-                let fleet = Arc::clone(&fleet);
-                async move { fleet.answer(call).await }
-            });
-        };
-        fleet_server(fleet, self.fleet, tls::server(&of_fleet, None)?);
-        fleet_server(
-            fleet_mtls,
-            self.fleet_mtls,
-            tls::server(&of_fleet, Some(authority))?,
-        );
+    /// The socket itself.
+    pub(crate) fn into_listener(self) -> TcpListener {
+        self.listener
+    }
+}
 
-        let elasticsearch = |cluster_uuid, listener, tls: Arc<ServerConfig>| {
-            let node = Elasticsearch { cluster_uuid };
-            let server = Server {
-                kind: Kind::Elasticsearch,
-                tls,
-                journal: journal.clone(),
-            };
-            server.serve(listener, move |call| {
-                let answer = node.answer(&call);
-                async { answer }
-            });
-        };
-        elasticsearch(FIRST_CLUSTER, self.es_1, tls::server(&of_es_1, None)?);
-        elasticsearch(SECOND_CLUSTER, self.es_2, tls::server(&of_es_2, None)?);
-        elasticsearch(
-            SECOND_CLUSTER,
-            self.es_mtls,
-            tls::server(&of_es_2, Some(authority))?,
-        );
-        Ok(())
+impl fmt::Display for Socket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.address.fmt(f)
     }
 }

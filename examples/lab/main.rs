@@ -5,7 +5,8 @@
 //! enroll, check in and send data through it. It prints a table, in which each row is one promise, with
 //! what both ends saw. The exit status is 1 if a promise does not hold.
 //!
-//! Read `lab.rs` first (the layout, and the routes.toml), then `rows.rs` (the promises).
+//! Read `topologies/promises.rs` first (the promises, one line each), then the sites beside it (the layouts and the
+//! routes.toml), then `rows.rs` (how a row is made).
 
 #![expect(
     clippy::print_stdout,
@@ -14,17 +15,28 @@
 )]
 
 mod agent;
+mod artifacts;
 mod certificates;
 mod client;
+mod connect_proxy;
+mod dns;
 mod elasticsearch;
 mod fleet_server;
+mod kafka;
 mod lab;
+mod lumberjack;
 mod output;
 mod relay;
 mod rows;
 mod server;
+mod site;
+mod spread;
 mod table;
+mod talk;
 mod tls;
+mod topologies;
+mod transport;
+mod tunnel;
 
 use std::process::ExitCode;
 use std::sync::LazyLock;
@@ -33,11 +45,16 @@ use std::time::Instant;
 use clap::Parser;
 
 use crate::lab::Lab;
+use crate::rows::{Promise, Stage};
+use crate::topologies::Group;
 
 /// Agents, Fleet Servers and Elasticsearch, all on this machine, talk through portway.
 #[derive(Parser)]
 #[command(name = "lab")]
 struct Options {
+    /// Run only the rows of this topology, T1 to T15; may be repeated
+    #[arg(long, value_name = "ID")]
+    only: Vec<String>,
     /// Cross the two Elasticsearch backends in routes.toml: TLS still succeeds, so only the rows
     /// that ask who answered can fail, and they must
     #[arg(long)]
@@ -71,23 +88,48 @@ fn main() -> ExitCode {
 
 /// Whether every row holds.
 fn run(options: &Options) -> Result<bool> {
-    // All stand-ins and agents share one thread; portway has its own.
+    // All stand-ins and agents share one thread; each portway has its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (rows, relay, routes) = runtime.block_on(async {
-        let mut lab = Lab::start(options.swap).await?;
-        let rows = rows::all(&mut lab).await;
-        Ok::<_, Error>((rows, lab.relay, lab.routes))
+    let (rows, sites) = runtime.block_on(async {
+        let (lab, mut journal) = Lab::new(options.swap)?;
+        let mut rows = Vec::new();
+        let mut sites = Vec::new();
+        for group in Group::ALL {
+            let mut promises = group.promises().filter(|it| options.selects(it)).peekable();
+            if promises.peek().is_none() {
+                continue;
+            }
+            let site = group.start(&lab).await?;
+            for promise in promises {
+                let stage = Stage {
+                    lab: &lab,
+                    site: &site,
+                    promise,
+                };
+                rows.push(stage.run(&mut journal).await);
+            }
+            sites.push(site);
+        }
+        rows.sort_by_key(|row| number(row.id));
+        Ok::<_, Error>((rows, sites))
     })?;
     // The stand-ins end first, so that open connections do not delay the drain.
     drop(runtime);
     progress("stops portway");
-    let log = relay.stop();
+    let mut logs = String::new();
+    for site in sites {
+        let log = site.relay.stop();
+        logs.push_str(&format!(
+            "routes.toml\n\n{}\nconnections\n\n{log}\n",
+            site.routes
+        ));
+    }
 
     println!("{}", table::render(&rows));
     if options.verbose {
-        println!("routes.toml\n\n{routes}\nconnections\n\n{log}");
+        println!("{logs}");
     }
     let failed = rows.iter().filter(|row| !row.faults.is_empty()).count();
     if failed == 0 {
@@ -96,4 +138,17 @@ fn run(options: &Options) -> Result<bool> {
         println!("{failed} of {} rows do not hold.", rows.len());
     }
     Ok(failed == 0)
+}
+
+/// The number in the id of a topology.
+fn number(id: &str) -> Option<u8> {
+    id.trim_start_matches('T').parse().ok()
+}
+
+impl Options {
+    /// Whether the promise belongs to a topology that `--only` names.
+    fn selects(&self, promise: &Promise) -> bool {
+        let is_it = |id: &String| id.eq_ignore_ascii_case(promise.id);
+        self.only.is_empty() || self.only.iter().any(is_it)
+    }
 }

@@ -1,300 +1,254 @@
-//! The promises, one row each.
+//! The kinds of promises, and how a row is made of each: what both ends saw, and whether that is right.
 
 use std::time::Duration;
 
 use hyper::Method;
 use tokio::time::timeout;
 
-use crate::agent::Agent;
-use crate::client::{Failure, Saw};
-use crate::lab::{
-    ADDRESS, Certificate, ES_1, ES_2, ES_MTLS, FIRST_CLUSTER, FLEET, FLEET_MTLS, Lab,
-    MUTUAL_POLICY, PLAIN_POLICY, SECOND_CLUSTER,
-};
-use crate::server::{Kind, Seen};
+use crate::client::Failure;
+use crate::lab::{Lab, Who};
+use crate::server::{Journal, Kind, Seen};
+use crate::site::{Front, Site, Way};
 use crate::table::Row;
 use crate::tls::Offer;
-use crate::{Result, output, progress};
+use crate::topologies::Group;
+use crate::{Result, progress};
 
 /// Longest time of a row, including a held check-in.
 const ROW_TIMEOUT: Duration = Duration::from_secs(20);
 /// The cell for a missing certificate or server name.
-const NONE: &str = "none";
+pub(crate) const NONE: &str = "none";
 
-/// Runs every row.
-pub(crate) async fn all(lab: &mut Lab) -> Vec<Row> {
-    let mut rows = Vec::new();
-    for reach in REACHES {
-        rows.push(reach.run(lab).await);
-    }
-    for refusal in REFUSALS {
-        rows.push(refusal.run(lab).await);
-    }
-    rows
+/// One row of the table.
+pub(crate) struct Promise {
+    /// The topology that it belongs to.
+    pub(crate) id: &'static str,
+    pub(crate) what: &'static str,
+    /// Whether the server requires a certificate of the client.
+    pub(crate) is_mutual: bool,
+    pub(crate) way: Way,
+    pub(crate) run: Run,
+}
+
+/// The end that a promise must come to.
+pub(crate) enum Run {
+    Reach(Reach),
+    Refusal(Refusal),
+    /// Many clients share several servers, of which this one ends.
+    Spread {
+        ends: usize,
+    },
 }
 
 /// A client reaches a server.
-struct Reach {
-    name: &'static str,
-    talk: Talk,
-    /// The host of the URL.
-    host: &'static str,
-    /// The client certificate that the server must see.
-    client: &'static str,
-    /// The policy or cluster that must answer.
-    answer: &'static str,
+pub(crate) struct Reach {
+    pub(crate) talk: Talk,
+    /// The common name of the certificate of the server that must answer.
+    pub(crate) server: &'static str,
+    /// The policy, cluster or other name by which the server must answer.
+    pub(crate) answer: &'static str,
 }
 
-/// The requests of a row, and the client that sends them.
-#[derive(Clone, Copy)]
-enum Talk {
+/// The requests of a row.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Talk {
     /// An agent enrolls at Fleet Server and checks in.
-    CheckIn(Certificate, Offer),
-    /// An agent enrolls at this Fleet Server, which records that in Elasticsearch.
-    EnrollAt(&'static str, Certificate),
+    CheckIn(Offer),
+    /// An agent enrolls at Fleet Server, which records that in Elasticsearch under this host.
+    EnrollAndRecord(&'static str),
     /// An agent sends events to Elasticsearch.
     Bulk,
-    /// An agent asks Elasticsearch which node it is.
+    /// Logstash does the same.
+    BulkOfLogstash,
+    /// A client asks Elasticsearch which node it is.
     Identify,
+    /// An agent downloads a package.
+    Download,
+    /// A client that does not speak HTTP.
+    Frames(Protocol),
 }
 
-const REACHES: [Reach; 9] = [
-    Reach {
-        name: "agent -> Fleet Server, one-way",
-        talk: Talk::CheckIn(Certificate::None, Offer::Nothing),
-        host: FLEET,
-        client: NONE,
-        answer: PLAIN_POLICY,
-    },
-    Reach {
-        name: "agent -> Fleet Server, mutual",
-        talk: Talk::CheckIn(Certificate::Own, Offer::Nothing),
-        host: FLEET_MTLS,
-        client: "agent-1",
-        answer: MUTUAL_POLICY,
-    },
-    Reach {
-        name: "agent -> Fleet Server, mutual, HTTP/2",
-        talk: Talk::CheckIn(Certificate::Own, Offer::Http2),
-        host: FLEET_MTLS,
-        client: "agent-1",
-        answer: MUTUAL_POLICY,
-    },
-    Reach {
-        name: "agent -> Fleet Server, by IP address",
-        talk: Talk::CheckIn(Certificate::None, Offer::Nothing),
-        host: ADDRESS,
-        client: NONE,
-        answer: PLAIN_POLICY,
-    },
-    Reach {
-        name: "Fleet Server -> Elasticsearch, one-way",
-        talk: Talk::EnrollAt(FLEET, Certificate::None),
-        host: ES_1,
-        client: NONE,
-        answer: FIRST_CLUSTER,
-    },
-    Reach {
-        name: "Fleet Server -> Elasticsearch, mutual",
-        talk: Talk::EnrollAt(FLEET_MTLS, Certificate::Own),
-        host: ES_MTLS,
-        client: "fleet-server-output",
-        answer: SECOND_CLUSTER,
-    },
-    Reach {
-        name: "agent -> Elasticsearch, _bulk",
-        talk: Talk::Bulk,
-        host: ES_1,
-        client: NONE,
-        answer: FIRST_CLUSTER,
-    },
-    Reach {
-        name: "agent -> the first of two clusters",
-        talk: Talk::Identify,
-        host: ES_1,
-        client: NONE,
-        answer: FIRST_CLUSTER,
-    },
-    Reach {
-        name: "agent -> the second of two clusters",
-        talk: Talk::Identify,
-        host: ES_2,
-        client: NONE,
-        answer: SECOND_CLUSTER,
-    },
-];
+/// The protocols besides HTTP.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// An agent sends events to Logstash.
+    Lumberjack,
+    /// A node of one cluster opens its sockets towards another cluster.
+    Transport,
+    /// An agent sends records to all brokers.
+    Kafka,
+}
 
-impl Reach {
-    async fn run(&self, lab: &mut Lab) -> Row {
-        progress(self.name);
-        lab.journal.clear();
+/// A client is refused.
+pub(crate) struct Refusal {
+    pub(crate) who: Who,
+    /// The beginning of the reason that must arrive at the client.
+    pub(crate) reason: &'static str,
+    /// The kind of the server whose alert portway passes on; none if portway itself refuses.
+    pub(crate) by: Option<Kind>,
+}
+
+/// A promise with everything that it needs.
+pub(crate) struct Stage<'s> {
+    pub(crate) lab: &'s Lab,
+    pub(crate) site: &'s Site,
+    pub(crate) promise: &'s Promise,
+}
+
+impl Promise {
+    /// The client of the row.
+    pub(crate) fn who(&self) -> Who {
+        match &self.run {
+            Run::Refusal(refusal) => refusal.who,
+            Run::Reach(_) | Run::Spread { .. } if !self.is_mutual => Who::Nobody,
+            Run::Reach(reach) if reach.talk == Talk::Frames(Protocol::Transport) => Who::Node,
+            Run::Reach(reach) if reach.talk == Talk::BulkOfLogstash => Who::Logstash,
+            Run::Reach(_) | Run::Spread { .. } => Who::Agent,
+        }
+    }
+
+    /// The server name and the client certificate that the far end must see.
+    pub(crate) fn expected(&self) -> (&'static str, &'static str) {
+        match &self.run {
+            Run::Reach(Reach {
+                talk: Talk::EnrollAndRecord(host),
+                ..
+            }) => {
+                let client = if self.is_mutual {
+                    Who::FleetServer
+                } else {
+                    Who::Nobody
+                };
+                (host, client.common_name())
+            }
+            Run::Reach(_) | Run::Refusal(_) | Run::Spread { .. } => {
+                (self.way.server_name(), self.who().common_name())
+            }
+        }
+    }
+}
+
+impl Stage<'_> {
+    /// Keeps the promise, and says what did not hold.
+    pub(crate) async fn run(&self, journal: &mut Journal) -> Row {
+        let Promise { id, what, .. } = self.promise;
+        progress(&format!("{id:4} {what}"));
+        journal.clear();
         let mut row = Row {
-            name: self.name,
+            id,
+            name: what,
+            tls: if self.promise.is_mutual {
+                "mutual"
+            } else {
+                "one-way"
+            }
+            .to_owned(),
             ..Row::default()
         };
-        match timeout(ROW_TIMEOUT, self.talk(lab)).await {
-            Ok(Ok((saw, seen))) => self.judge(&mut row, saw, seen),
+        let running = async {
+            match &self.promise.run {
+                Run::Reach(reach) => self.reach(reach, journal, &mut row).await,
+                Run::Refusal(refusal) => self.refusal(refusal, journal, &mut row).await,
+                Run::Spread { ends } => self.spread(*ends, journal, &mut row).await,
+            }
+        };
+        match timeout(ROW_TIMEOUT, running).await {
+            Ok(Ok(())) => {}
             Ok(Err(error)) => row.faults.push(error.to_string()),
             Err(_) => row.faults.push(format!("not done after {ROW_TIMEOUT:?}")),
         }
         row
     }
 
-    /// Sends it, and returns what the near and the far end saw.
-    async fn talk(&self, lab: &mut Lab) -> Result<(Saw, Seen)> {
-        let saw = self.near_end(lab).await?;
-        let far_end = match self.talk {
-            Talk::CheckIn(..) => Kind::FleetServer,
-            Talk::EnrollAt(..) | Talk::Bulk | Talk::Identify => Kind::Elasticsearch,
-        };
-        Ok((saw, lab.journal.next(far_end).await?))
-    }
-
-    async fn near_end(&self, lab: &Lab) -> Result<Saw, Failure> {
-        let (host, certificate, offer) = match self.talk {
-            Talk::CheckIn(certificate, offer) => (self.host, certificate, offer),
-            Talk::EnrollAt(host, certificate) => (host, certificate, Offer::Nothing),
-            Talk::Bulk | Talk::Identify => (self.host, Certificate::None, Offer::Nothing),
-        };
-        let mut client = lab.connect(host, certificate, offer).await?;
-        match self.talk {
-            Talk::CheckIn(..) => {
-                let agent = Agent::enroll(&mut client).await?;
-                agent.check_in(&mut client).await?;
-            }
-            Talk::EnrollAt(..) => {
-                Agent::enroll(&mut client).await?;
-                return lab.fleet_server_saw(host);
-            }
-            Talk::Bulk => {
-                output::identify(&mut client).await?;
-                output::bulk(&mut client).await?;
-            }
-            Talk::Identify => output::identify(&mut client).await?,
+    /// Sends the requests, and judges what the near and the far end saw.
+    async fn reach(&self, reach: &Reach, journal: &mut Journal, row: &mut Row) -> Result<()> {
+        let (saw, offer) = self.talk(reach.talk).await?;
+        row.server.clone_from(&saw.certificate);
+        row.answer.clone_from(&saw.answered_by);
+        row.bytes = format!("{}/{}", saw.sent, saw.received);
+        row.check("server certificate", &saw.certificate, reach.server);
+        if saw.answered_by != reach.answer {
+            let (host, got, expected) = (self.promise.way.host, &saw.answered_by, reach.answer);
+            let fault = format!("{host} was answered by {got} instead of {expected}");
+            row.faults.push(fault);
         }
-        Ok(client.saw)
-    }
 
-    fn judge(&self, row: &mut Row, saw: Saw, seen: Seen) {
+        let seen = journal.next(self.far_end(reach.talk)).await?;
         row.server_name = seen.server_name.unwrap_or_else(|| NONE.to_owned());
         row.client = seen.client.unwrap_or_else(|| NONE.to_owned());
-        row.server = saw.certificate;
-        row.bytes = format!("{}/{}", saw.sent, saw.received);
-
-        if saw.answered_by != self.answer {
-            let (host, got, expected) = (self.host, &saw.answered_by, self.answer);
-            row.faults.push(format!(
-                "{host} was answered by {got} instead of {expected}"
-            ));
-        }
-        row.answer = saw.answered_by;
-        let server_name = if self.host == ADDRESS {
-            NONE
-        } else {
-            self.host
-        };
+        let (server_name, client) = self.promise.expected();
         row.check("server name", &row.server_name.clone(), server_name);
-        row.check("client certificate", &row.client.clone(), self.client);
-        let http2 = matches!(self.talk, Talk::CheckIn(_, Offer::Http2));
+        row.check("client certificate", &row.client.clone(), client);
         let alpn = seen.alpn.unwrap_or_else(|| NONE.to_owned());
+        let http2 = offer == Offer::Http2;
         row.check("ALPN", &alpn, if http2 { "h2" } else { NONE });
+        Ok(())
     }
-}
 
-/// A client is refused.
-struct Refusal {
-    name: &'static str,
-    host: &'static str,
-    certificate: Certificate,
-    /// The alert that must arrive at the client.
-    alert: &'static str,
-    /// The sender of the alert: a server, whose alert portway passes on, or portway itself.
-    by: By,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum By {
-    Server,
-    Portway,
-}
-
-const REFUSALS: [Refusal; 3] = [
-    Refusal {
-        name: "agent of another authority",
-        host: FLEET_MTLS,
-        certificate: Certificate::Foreign,
-        alert: "alert 48 unknown_ca",
-        by: By::Server,
-    },
-    Refusal {
-        name: "agent without a certificate",
-        host: FLEET_MTLS,
-        certificate: Certificate::None,
-        alert: "alert 116 certificate_required",
-        by: By::Server,
-    },
-    Refusal {
-        name: "name without a route",
-        host: "unknown.example",
-        certificate: Certificate::Own,
-        alert: "alert 112 unrecognized_name",
-        by: By::Portway,
-    },
-];
-
-impl Refusal {
-    async fn run(&self, lab: &mut Lab) -> Row {
-        progress(self.name);
-        lab.journal.clear();
-        let mut row = Row {
-            name: self.name,
-            ..Row::default()
-        };
-        match timeout(ROW_TIMEOUT, self.attempt(lab, &mut row)).await {
-            Ok(Ok(())) => row.faults.push("the client was let in".to_owned()),
-            Ok(Err(failure)) => {
-                row.answer = failure.to_string();
-                row.check("the client got", &failure.to_string(), self.alert);
+    /// The kind of the server whose observations count.
+    fn far_end(&self, talk: Talk) -> Kind {
+        match talk {
+            Talk::Download => Kind::Artifacts,
+            Talk::Frames(Protocol::Lumberjack) => Kind::Logstash,
+            Talk::Frames(Protocol::Transport) => Kind::Node,
+            Talk::Frames(Protocol::Kafka) => Kind::Kafka,
+            Talk::CheckIn(_)
+            | Talk::EnrollAndRecord(_)
+            | Talk::Bulk
+            | Talk::BulkOfLogstash
+            | Talk::Identify
+                if self.promise.way.group == Group::Cloud =>
+            {
+                Kind::ElasticCloud
             }
-            Err(_) => row.faults.push(format!("not done after {ROW_TIMEOUT:?}")),
+            Talk::CheckIn(_) => Kind::FleetServer,
+            Talk::EnrollAndRecord(_) | Talk::Bulk | Talk::BulkOfLogstash | Talk::Identify => {
+                Kind::Elasticsearch
+            }
         }
-        self.far_end(lab, &mut row).await;
-        row
     }
 
-    /// Connects and sends. In TLS 1.3 a client learns only with the first answer that its certificate was
-    /// refused.
-    async fn attempt(&self, lab: &Lab, row: &mut Row) -> Result<(), Failure> {
-        let mut client = lab
-            .connect(self.host, self.certificate, Offer::Nothing)
-            .await?;
-        row.server.clone_from(&client.saw.certificate);
-        client
-            .send(Method::GET, "/api/status", &[], "")
-            .await
-            .map(drop)
-    }
-
-    /// Checks that the server has refused too, or was not reached at all.
-    async fn far_end(&self, lab: &mut Lab, row: &mut Row) {
-        if self.by == By::Portway {
-            if lab.journal.clear() > 0 {
+    /// Connects and sends, and judges why that fails. In TLS 1.3 a client learns only with the first answer
+    /// that its certificate was refused.
+    async fn refusal(&self, refusal: &Refusal, journal: &mut Journal, row: &mut Row) -> Result<()> {
+        match self.attempt(refusal.who, row).await {
+            Ok(()) => row.faults.push("the client was let in".to_owned()),
+            Err(failure) => {
+                row.answer = failure.to_string();
+                if !row.answer.starts_with(refusal.reason) {
+                    row.check("the client got", &row.answer.clone(), refusal.reason);
+                }
+            }
+        }
+        let Some(kind) = refusal.by else {
+            "-".clone_into(&mut row.tls);
+            if journal.clear() > 0 {
                 row.faults.push("a server was reached".to_owned());
             }
-            return;
-        }
-        match lab.journal.next(Kind::FleetServer).await {
-            Ok(Seen {
-                server_name,
-                refusal: Some(_),
-                ..
-            }) => {
-                row.server_name = server_name.unwrap_or_else(|| NONE.to_owned());
-                "refused".clone_into(&mut row.client);
-                row.check("server name", &row.server_name.clone(), self.host);
-            }
-            Ok(_) => row.faults.push("the server refused nothing".to_owned()),
-            Err(error) => row.faults.push(error.to_string()),
-        }
+            return Ok(());
+        };
+        let Seen {
+            server_name,
+            refusal: Some(_),
+            ..
+        } = journal.next(kind).await?
+        else {
+            return Err("the server refused nothing".into());
+        };
+        row.server_name = server_name.unwrap_or_else(|| NONE.to_owned());
+        "refused".clone_into(&mut row.client);
+        let expected = match (kind, self.promise.way.front) {
+            (Kind::HttpsProxy, Front::HttpsProxy(proxy)) => proxy,
+            _ => self.promise.way.server_name(),
+        };
+        row.check("server name", &row.server_name.clone(), expected);
+        Ok(())
+    }
+
+    async fn attempt(&self, who: Who, row: &mut Row) -> Result<(), Failure> {
+        let mut client = self.client(who, Offer::Nothing).await?;
+        row.server.clone_from(&client.saw.certificate);
+        let path = "/api/status";
+        client.send(Method::GET, path, &[], "").await.map(drop)
     }
 }

@@ -1,4 +1,4 @@
-//! The common part of both stand-ins: TLS, HTTP, limits on silence, and a journal of what they saw.
+//! The common part of all stand-ins: TLS, HTTP, limits on silence, and a journal of what they saw.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use hyper::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -15,6 +15,7 @@ use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
+use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -34,6 +35,16 @@ const JOURNAL_TIMEOUT: Duration = Duration::from_secs(5);
 pub(crate) enum Kind {
     FleetServer,
     Elasticsearch,
+    /// The proxy of Elastic Cloud, behind which both are.
+    ElasticCloud,
+    /// A node of Elasticsearch, at its transport port.
+    Node,
+    Logstash,
+    Kafka,
+    /// The server of downloads.
+    Artifacts,
+    /// A proxy that agents reach by HTTPS.
+    HttpsProxy,
 }
 
 /// The observations of a stand-in about a request, or about a handshake that it refused.
@@ -59,9 +70,14 @@ impl Journal {
         (sender, Self(receiver))
     }
 
+    /// Takes the entries so far.
+    pub(crate) fn take(&mut self) -> Vec<Seen> {
+        std::iter::from_fn(|| self.0.try_recv().ok()).collect()
+    }
+
     /// Discards the entries so far, and returns how many there were.
     pub(crate) fn clear(&mut self) -> usize {
-        std::iter::from_fn(|| self.0.try_recv().ok()).count()
+        self.take().len()
     }
 
     /// The next thing that a stand-in of this kind saw.
@@ -83,6 +99,8 @@ impl Journal {
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) path: String,
+    /// The host that the client asked for.
+    pub(crate) host: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
 }
@@ -106,30 +124,63 @@ pub(crate) struct Server {
     pub(crate) journal: mpsc::UnboundedSender<Seen>,
 }
 
+/// Runs `connection` for each client, until the handle ends it together with all connections.
+pub(crate) fn accept<C, F>(listener: TcpListener, connection: C) -> AbortHandle
+where
+    C: Fn(TcpStream) -> F + Send + 'static,
+    F: Future<Output = ()> + Send + 'static,
+{
+    let accepting = tokio::spawn(async move {
+        let mut connections = JoinSet::new();
+        while let Ok((stream, _)) = listener.accept().await {
+            connections.spawn(connection(stream));
+            while connections.try_join_next().is_some() {}
+        }
+    });
+    accepting.abort_handle()
+}
+
 impl Server {
-    /// Answers all clients, for as long as the runtime lives.
-    pub(crate) fn serve<H, F>(self, listener: TcpListener, handler: H)
+    /// Answers the requests of all clients.
+    pub(crate) fn serve<H, F>(self, listener: TcpListener, handler: H) -> AbortHandle
     where
         H: Fn(Call) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
         let server = Arc::new(self);
-        tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                let server = Arc::clone(&server);
-                let handler = handler.clone();
-                tokio::spawn(async move { server.connection(stream, handler).await });
-            }
-        });
+        accept(listener, move |stream| {
+            let server = Arc::clone(&server);
+            let handler = handler.clone();
+            async move { server.http(stream, handler).await }
+        })
     }
 
-    async fn connection<H, F>(&self, stream: TcpStream, handler: H)
+    /// Hands each connection to `talk` after its handshake: for servers that do not speak HTTP.
+    pub(crate) fn serve_streams<H, F>(self, listener: TcpListener, talk: H) -> AbortHandle
+    where
+        H: Fn(TlsStream<TcpStream>) -> F + Clone + Send + Sync + 'static,
+        F: Future<Output = Result<()>> + Send + 'static,
+    {
+        let server = Arc::new(self);
+        accept(listener, move |stream| {
+            let server = Arc::clone(&server);
+            let talk = talk.clone();
+            async move {
+                if let Some((stream, seen)) = server.shake_hands(stream).await {
+                    server.note(seen);
+                    // A client that goes away ends the connection; its row shows why.
+                    drop(talk(stream).await);
+                }
+            }
+        })
+    }
+
+    async fn http<H, F>(&self, stream: TcpStream, handler: H)
     where
         H: Fn(Call) -> F + Clone + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        let Ok(Some((stream, seen))) = timeout(HANDSHAKE_TIMEOUT, self.handshake(stream)).await
-        else {
+        let Some((stream, seen)) = self.shake_hands(stream).await else {
             return;
         };
         let service = service_fn(|request| {
@@ -145,6 +196,11 @@ impl Server {
         http.http2().timer(TokioTimer::new());
         // The client and portway decide how a connection ends; a row sees that at the client.
         drop(http.serve_connection(TokioIo::new(stream), service).await);
+    }
+
+    async fn shake_hands(&self, stream: TcpStream) -> Option<(TlsStream<TcpStream>, Seen)> {
+        let shaken = timeout(HANDSHAKE_TIMEOUT, self.handshake(stream)).await;
+        shaken.ok().flatten()
     }
 
     /// Makes the handshake. Returns the encrypted stream, and what the handshake showed; a refusal goes into
@@ -198,9 +254,13 @@ where
             &serde_json::json!({ "error": "the body ends early" }),
         );
     };
+    let of_header = || head.headers.get(HOST)?.to_str().ok();
+    let host = head.uri.host().or_else(of_header).unwrap_or_default();
+    let host = host.split(':').next().unwrap_or_default().to_owned();
     handler(Call {
         method: head.method,
         path: head.uri.path().to_owned(),
+        host,
         headers: head.headers,
         body: body.to_bytes(),
     })

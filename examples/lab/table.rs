@@ -3,7 +3,11 @@
 /// One promise, what both ends saw, and what does not hold.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Row {
+    /// The topology.
+    pub(crate) id: &'static str,
     pub(crate) name: &'static str,
+    /// One-way or mutual TLS with the server.
+    pub(crate) tls: String,
     /// The server name that the far end saw.
     pub(crate) server_name: String,
     /// The client certificate that the far end saw.
@@ -18,9 +22,11 @@ pub(crate) struct Row {
     pub(crate) faults: Vec<String>,
 }
 
-const HEAD: [&str; 7] = [
+const HEAD: [&str; 9] = [
+    "",
     "",
     "who reached whom",
+    "TLS",
     "server name",
     "client certificate",
     "server certificate",
@@ -31,17 +37,18 @@ const HEAD: [&str; 7] = [
 /// How to read the columns.
 const LEGEND: &str = "\
 Server name and client certificate are what the far end saw, server certificate and answer what the\n\
-near end got, bytes those of the HTTP bodies. Everything went through portway.\n\n";
+near end got, bytes those of the HTTP bodies or frames. Everything went through portway. The ids T1 to\n\
+T15 name the topologies of docs/elastic.\n\n";
 
 /// The rows as text, each column as wide as its widest cell.
 pub(crate) fn render(rows: &[Row]) -> String {
-    let cells: Vec<[&str; 7]> = std::iter::once(HEAD)
+    let cells: Vec<[&str; 9]> = std::iter::once(HEAD)
         .chain(rows.iter().map(Row::cells))
         .collect();
-    let mut widths = [0; 7];
+    let mut widths = [0; 9];
     for row in &cells {
         for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.len().max(*width);
+            *width = cell.chars().count().max(*width);
         }
     }
     let no_faults = Vec::new();
@@ -72,14 +79,16 @@ impl Row {
         }
     }
 
-    fn cells(&self) -> [&str; 7] {
+    fn cells(&self) -> [&str; 9] {
         let result = if self.faults.is_empty() {
             "ok  "
         } else {
             "FAIL"
         };
         let Self {
+            id,
             name,
+            tls,
             server_name,
             client,
             server,
@@ -87,6 +96,16 @@ impl Row {
             bytes,
             ..
         } = self;
-        [result, name, server_name, client, server, answer, bytes]
+        [
+            result,
+            id,
+            name,
+            tls,
+            server_name,
+            client,
+            server,
+            answer,
+            bytes,
+        ]
     }
 }

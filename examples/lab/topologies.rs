@@ -1,0 +1,64 @@
+//! The topologies of docs/elastic: the sites that serve them, and the promises that the lab keeps.
+//!
+//! [`PROMISES`] is the table. Each file below has one site: its routes.toml, its servers and their names.
+
+mod brokers;
+mod cloud;
+mod names;
+mod pool;
+mod promises;
+mod proxies;
+mod remote_cluster;
+mod self_managed;
+
+use crate::Result;
+use crate::lab::Lab;
+use crate::rows::Promise;
+use crate::site::Site;
+
+pub(crate) use promises::PROMISES;
+
+/// A site, which serves one topology or several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Fleet Servers, Elasticsearch and Logstash in a zone of their own: T3, T4, T8, T11, T12.
+    SelfManaged,
+    /// Several Fleet Servers behind one name: T10.
+    Pool,
+    /// Servers outside, under names that the DNS of the agents leads to portway: T1, T2, T9, T13.
+    Cloud,
+    /// Agents with a proxy in their settings: T6, T7.
+    Proxies,
+    /// Another cluster: T14.
+    RemoteCluster,
+    /// Kafka: T15.
+    Brokers,
+}
+
+impl Group {
+    pub(crate) const ALL: [Self; 6] = [
+        Self::SelfManaged,
+        Self::Pool,
+        Self::Cloud,
+        Self::Proxies,
+        Self::RemoteCluster,
+        Self::Brokers,
+    ];
+
+    /// Starts the servers of the site, and portway in front of them.
+    pub(crate) async fn start(self, lab: &Lab) -> Result<Site> {
+        match self {
+            Self::SelfManaged => self_managed::start(lab).await,
+            Self::Pool => pool::start(lab).await,
+            Self::Cloud => cloud::start(lab).await,
+            Self::Proxies => proxies::start(lab).await,
+            Self::RemoteCluster => remote_cluster::start(lab).await,
+            Self::Brokers => brokers::start(lab).await,
+        }
+    }
+
+    /// The promises that this site keeps.
+    pub(crate) fn promises(self) -> impl Iterator<Item = &'static Promise> {
+        PROMISES.iter().filter(move |one| one.way.group == self)
+    }
+}
