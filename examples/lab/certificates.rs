@@ -1,6 +1,7 @@
-//! Certificates, made anew at each start and kept in memory only.
+//! Certificates, made anew at each start and kept in memory, except those that `--keep` writes.
 //!
-//! The keys are RSA, as Elastic Defend before 9.1 needs them.
+//! The keys are RSA, as Elastic Defend before 9.1 needs them. Each takes up to a second to make, so all certificates
+//! of an authority share one.
 
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ use crate::{Result, progress};
 pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate: CertificateDer<'static>,
+    pem: String,
+    /// The key of all certificates that it issues.
+    key: KeyPair,
 }
 
 impl Authority {
@@ -27,29 +31,34 @@ impl Authority {
         let mut params = named(common_name, &[])?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        progress(&format!("makes two RSA keys: {common_name}"));
         let key = rsa_key()?;
-        let certificate = params.self_signed(&key)?.der().clone();
+        let certificate = params.self_signed(&key)?;
+        let (certificate, pem) = (certificate.der().clone(), certificate.pem());
         let issuer = Issuer::new(params, key);
         Ok(Self {
             issuer,
             certificate,
+            pem,
+            key: rsa_key()?,
         })
+    }
+
+    /// The certificate of the authority, as a file has it.
+    pub(crate) fn pem(&self) -> &str {
+        &self.pem
     }
 
     /// A server's certificate; `names` are DNS names and IP addresses.
     pub(crate) fn server(&self, common_name: &str, names: &[&str]) -> Result<Identity> {
-        self.issue(
-            named(common_name, names)?,
-            ExtendedKeyUsagePurpose::ServerAuth,
-        )
+        let purpose = ExtendedKeyUsagePurpose::ServerAuth;
+        self.issue(named(common_name, names)?, purpose)
     }
 
     /// A client's certificate.
     pub(crate) fn client(&self, common_name: &str) -> Result<Identity> {
-        self.issue(
-            named(common_name, &[])?,
-            ExtendedKeyUsagePurpose::ClientAuth,
-        )
+        let purpose = ExtendedKeyUsagePurpose::ClientAuth;
+        self.issue(named(common_name, &[])?, purpose)
     }
 
     /// The set of trusted authorities with only this one in it.
@@ -65,9 +74,11 @@ impl Authority {
         purpose: ExtendedKeyUsagePurpose,
     ) -> Result<Identity> {
         params.extended_key_usages = vec![purpose];
-        let key = rsa_key()?;
-        let certificate = params.signed_by(&key, &self.issuer)?;
+        let key = &self.key;
+        let certificate = params.signed_by(key, &self.issuer)?;
         Ok(Identity {
+            pem: certificate.pem(),
+            key_pem: key.serialize_pem(),
             certificate: certificate.der().clone(),
             key: PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         })
@@ -78,6 +89,9 @@ impl Authority {
 pub(crate) struct Identity {
     pub(crate) certificate: CertificateDer<'static>,
     pub(crate) key: PrivateKeyDer<'static>,
+    /// Both as files have them.
+    pub(crate) pem: String,
+    pub(crate) key_pem: String,
 }
 
 /// The common name of a certificate, or why there is none.
@@ -91,9 +105,6 @@ pub(crate) fn common_name(certificate: &CertificateDer<'_>) -> String {
 }
 
 fn named(common_name: &str, names: &[&str]) -> Result<CertificateParams> {
-    progress(&format!(
-        "makes an RSA key and a certificate: {common_name}"
-    ));
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let mut params = CertificateParams::new(names)?;
     params

@@ -17,7 +17,7 @@ use crate::output;
 use crate::server::{Answer, Call, json};
 
 /// How long it holds a check-in, silent in both directions. A real Fleet Server holds it for minutes.
-pub(crate) const POLL: Duration = Duration::from_secs(2);
+pub(crate) const POLL: Duration = Duration::from_secs(1);
 /// The token that an agent needs to enroll.
 pub(crate) const ENROLLMENT_TOKEN: &str = "ApiKey bGFiLWVucm9sbG1lbnQtdG9rZW4=";
 const AGENT_ID: &str = "6f1c1f0e-8d3b-4b8e-9a39-2f7f5e0c1a11";

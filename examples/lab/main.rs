@@ -23,9 +23,11 @@ mod dns;
 mod elasticsearch;
 mod fleet_server;
 mod kafka;
+mod keep;
 mod lab;
 mod lumberjack;
 mod output;
+mod pages;
 mod relay;
 mod rows;
 mod server;
@@ -38,6 +40,7 @@ mod topologies;
 mod transport;
 mod tunnel;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -46,6 +49,7 @@ use clap::Parser;
 
 use crate::lab::Lab;
 use crate::rows::{Promise, Stage};
+use crate::table::Row;
 use crate::topologies::Group;
 
 /// Agents, Fleet Servers and Elasticsearch, all on this machine, talk through portway.
@@ -59,6 +63,12 @@ struct Options {
     /// that ask who answered can fail, and they must
     #[arg(long)]
     swap: bool,
+    /// Run each routes.toml in the pages of this directory instead, with servers of the kinds that it names
+    #[arg(long, value_name = "DIRECTORY", conflicts_with_all = ["only", "keep", "swap"])]
+    pages: Option<PathBuf>,
+    /// Leave everything running after the rows, until Ctrl-C, and print what to try by hand
+    #[arg(long)]
+    keep: bool,
     /// Also print the routes.toml and portway's line for each connection
     #[arg(long)]
     verbose: bool,
@@ -92,8 +102,12 @@ fn run(options: &Options) -> Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (rows, sites) = runtime.block_on(async {
+    let (is_kept, sites) = runtime.block_on(async {
         let (lab, mut journal) = Lab::new(options.swap)?;
+        if let Some(directory) = &options.pages {
+            let rows = pages::run(&lab, &mut journal, directory).await?;
+            return Ok((report(&rows), Vec::new()));
+        }
         let mut rows = Vec::new();
         let mut sites = Vec::new();
         for group in Group::ALL {
@@ -110,34 +124,46 @@ fn run(options: &Options) -> Result<bool> {
                 };
                 rows.push(stage.run(&mut journal).await);
             }
-            sites.push(site);
+            sites.push((group, site));
         }
         rows.sort_by_key(|row| number(row.id));
-        Ok::<_, Error>((rows, sites))
+        let is_kept = report(&rows);
+        if options.keep {
+            keep::until_interrupted(&lab, &sites, |promise| options.selects(promise)).await?;
+        }
+        Ok::<_, Error>((is_kept, sites))
     })?;
     // The stand-ins end first, so that open connections do not delay the drain.
     drop(runtime);
     progress("stops portway");
     let mut logs = String::new();
-    for site in sites {
+    for (_, site) in sites {
         let log = site.relay.stop();
-        logs.push_str(&format!(
-            "routes.toml\n\n{}\nconnections\n\n{log}\n",
-            site.routes
-        ));
+        logs.extend([
+            "routes.toml\n\n",
+            &site.routes,
+            "\nconnections\n\n",
+            &log,
+            "\n",
+        ]);
     }
 
-    println!("{}", table::render(&rows));
     if options.verbose {
         println!("{logs}");
     }
+    Ok(is_kept)
+}
+
+/// Prints the table. Returns whether every row holds.
+fn report(rows: &[Row]) -> bool {
+    println!("{}", table::render(rows));
     let failed = rows.iter().filter(|row| !row.faults.is_empty()).count();
     if failed == 0 {
         println!("All {} rows hold.", rows.len());
     } else {
         println!("{failed} of {} rows do not hold.", rows.len());
     }
-    Ok(failed == 0)
+    failed == 0
 }
 
 /// The number in the id of a topology.

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use portway::app::{self, Output, Running};
-use portway::config;
+use portway::config::{self, Loaded};
 use portway::telemetry::Format;
 
 use crate::Result;
@@ -23,6 +23,11 @@ impl Relay {
         if !loaded.warnings.is_empty() {
             return Err(loaded.warnings.render(false).into());
         }
+        Self::run(loaded)
+    }
+
+    /// Starts portway on a routes.toml that has been read.
+    pub(crate) fn run(loaded: Loaded) -> Result<Self> {
         let log = Log::default();
         let output = Output {
             connections: Box::new(log.clone()),

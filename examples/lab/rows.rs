@@ -100,6 +100,8 @@ impl Promise {
     pub(crate) fn who(&self) -> Who {
         match &self.run {
             Run::Refusal(refusal) => refusal.who,
+            // An agent shows the certificate of its `ssl` settings to the proxy too.
+            Run::Reach(_) if matches!(self.way.front, Front::HttpsProxy(_)) => Who::Agent,
             Run::Reach(_) | Run::Spread { .. } if !self.is_mutual => Who::Nobody,
             Run::Reach(reach) if reach.talk == Talk::Frames(Protocol::Transport) => Who::Node,
             Run::Reach(reach) if reach.talk == Talk::BulkOfLogstash => Who::Logstash,
@@ -122,7 +124,12 @@ impl Promise {
                 (host, client.common_name())
             }
             Run::Reach(_) | Run::Refusal(_) | Run::Spread { .. } => {
-                (self.way.server_name(), self.who().common_name())
+                let client = if self.is_mutual {
+                    self.who()
+                } else {
+                    Who::Nobody
+                };
+                (self.way.server_name(), client.common_name())
             }
         }
     }
@@ -134,17 +141,13 @@ impl Stage<'_> {
         let Promise { id, what, .. } = self.promise;
         progress(&format!("{id:4} {what}"));
         journal.clear();
-        let mut row = Row {
-            id,
-            name: what,
-            tls: if self.promise.is_mutual {
-                "mutual"
-            } else {
-                "one-way"
-            }
-            .to_owned(),
-            ..Row::default()
+        let mut row = Row::new(id, what);
+        let tls = if self.promise.is_mutual {
+            "mutual"
+        } else {
+            "one-way"
         };
+        tls.clone_into(&mut row.tls);
         let running = async {
             match &self.promise.run {
                 Run::Reach(reach) => self.reach(reach, journal, &mut row).await,
@@ -173,6 +176,11 @@ impl Stage<'_> {
             row.faults.push(fault);
         }
 
+        if matches!(self.promise.way.front, Front::HttpsProxy(_)) {
+            let target = format!("{}:{}", self.promise.way.host, self.promise.way.port);
+            let asked = self.site.proxy.take_asked().join(", ");
+            row.check("target at the proxy", &asked, &target);
+        }
         let seen = journal.next(self.far_end(reach.talk)).await?;
         row.server_name = seen.server_name.unwrap_or_else(|| NONE.to_owned());
         row.client = seen.client.unwrap_or_else(|| NONE.to_owned());
@@ -214,9 +222,11 @@ impl Stage<'_> {
         match self.attempt(refusal.who, row).await {
             Ok(()) => row.faults.push("the client was let in".to_owned()),
             Err(failure) => {
-                row.answer = failure.to_string();
-                if !row.answer.starts_with(refusal.reason) {
-                    row.check("the client got", &row.answer.clone(), refusal.reason);
+                refusal.reason.clone_into(&mut row.answer);
+                let reason = failure.to_string();
+                if !reason.starts_with(refusal.reason) {
+                    row.check("the client got", &reason, refusal.reason);
+                    row.answer = reason;
                 }
             }
         }

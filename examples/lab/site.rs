@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::task::AbortHandle;
 
 use crate::client::{Failure, Stream, handshake};
+use crate::connect_proxy::ConnectProxy;
 use crate::dns::Dns;
 use crate::fleet_server::FleetServer;
 use crate::lab::{Lab, Who};
@@ -56,6 +57,8 @@ pub(crate) struct Site {
     pub(crate) beside: Option<SocketAddr>,
     /// Servers that a row ends.
     pub(crate) servers: Vec<AbortHandle>,
+    /// A proxy behind portway.
+    pub(crate) proxy: ConnectProxy,
     /// The DNS server of the agents.
     pub(crate) dns: Option<Dns>,
 }
@@ -70,6 +73,7 @@ impl Site {
             fleet_servers: Vec::new(),
             beside: None,
             servers: Vec::new(),
+            proxy: ConnectProxy::default(),
             dns: None,
         })
     }

@@ -5,7 +5,7 @@
 pub(crate) struct Row {
     /// The topology.
     pub(crate) id: &'static str,
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     /// One-way or mutual TLS with the server.
     pub(crate) tls: String,
     /// The server name that the far end saw.
@@ -71,6 +71,15 @@ pub(crate) fn render(rows: &[Row]) -> String {
 }
 
 impl Row {
+    /// A row without a fault so far.
+    pub(crate) fn new(id: &'static str, name: &str) -> Self {
+        Self {
+            id,
+            name: name.to_owned(),
+            ..Self::default()
+        }
+    }
+
     /// Notes a fault unless `got` equals `expected`.
     pub(crate) fn check(&mut self, what: &str, got: &str, expected: &str) {
         if got != expected {

@@ -9,7 +9,7 @@ use crate::fleet_server::FleetServer;
 use crate::lab::{ADDRESS, Lab, Part, Socket};
 use crate::site::Site;
 
-const NAMES: [&str; 3] = ["fleet-server-1", "fleet-server-2", "fleet-server-3"];
+const NAMES: [&str; 3] = ["fleet-1", "fleet-2", "fleet-3"];
 
 fn routes(one_way: &[Socket], mutual: &[Socket]) -> String {
     let endpoints = |sockets: &[Socket]| {

@@ -68,13 +68,14 @@ https_proxy = {{ server_names = ["{PROXY}"], listeners = ["names"], backend = "h
 pub(super) async fn start(lab: &Lab) -> Result<Site> {
     let servers = Servers::listen().await?;
     let socket = Socket::any().await?;
-    let site = Site::start(routes(&servers, &socket))?;
-    let proxy = ConnectProxy::new([
+    let mut site = Site::start(routes(&servers, &socket))?;
+    site.proxy = ConnectProxy::new([
         (format!("{FLEET}:8220"), servers.fleet.address),
         (format!("{FLEET_MTLS}:8220"), servers.fleet_mtls.address),
     ]);
     let identity = lab.authority.server("https-proxy", &[PROXY])?;
     let server = lab.server(Kind::HttpsProxy, &Part::mutual(&identity))?;
+    let proxy = site.proxy.clone();
     server.serve_streams(socket.into_listener(), move |stream| {
         proxy.clone().serve(Box::new(stream))
     });
