@@ -1,9 +1,9 @@
 //! The lab: a whole Elastic fleet in one process, to see portway work and to prove that it does.
 //!
-//! `cargo run --example lab` makes an authority and certificates, starts Fleet Servers and
-//! Elasticsearch nodes with real TLS on loopback, starts portway in front of them, and lets agents
-//! enroll, check in and send data through it. It prints a table, in which each row is one promise, with
-//! what both ends saw. The exit status is 1 if a promise does not hold.
+//! `cargo run --example lab` makes an authority and certificates, starts the servers of each topology that
+//! Elastic describes with real TLS on loopback, starts portway in front of them, and lets agents enroll, check in
+//! and send data through it. It prints a table, in which each row is one promise, with what both ends saw. The
+//! exit status is 1 if a promise does not hold.
 //!
 //! Read `topologies/promises.rs` first (the promises, one line each), then the sites beside it (the layouts and the
 //! routes.toml), then `rows.rs` (how a row is made).
@@ -50,7 +50,7 @@ use clap::Parser;
 use crate::lab::Lab;
 use crate::rows::{Promise, Stage};
 use crate::table::Row;
-use crate::topologies::Group;
+use crate::topologies::{Group, PROMISES};
 
 /// Agents, Fleet Servers and Elasticsearch, all on this machine, talk through portway.
 #[derive(Parser)]
@@ -98,6 +98,9 @@ fn main() -> ExitCode {
 
 /// Whether every row holds.
 fn run(options: &Options) -> Result<bool> {
+    if let Some(unknown) = options.only.iter().find(|id| !is_known(id)) {
+        return Err(format!("there is no topology {unknown} here: {}", ids().join(" ")).into());
+    }
     // All stand-ins and agents share one thread; each portway has its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -164,6 +167,18 @@ fn report(rows: &[Row]) -> bool {
         println!("{failed} of {} rows do not hold.", rows.len());
     }
     failed == 0
+}
+
+/// The topologies that have rows.
+fn ids() -> Vec<&'static str> {
+    let mut ids: Vec<_> = PROMISES.iter().map(|promise| promise.id).collect();
+    ids.sort_by_key(|id| number(id));
+    ids.dedup();
+    ids
+}
+
+fn is_known(id: &str) -> bool {
+    ids().iter().any(|known| known.eq_ignore_ascii_case(id))
 }
 
 /// The number in the id of a topology.

@@ -35,6 +35,7 @@ use crate::rows::NONE;
 use crate::server::{Journal, Kind, Seen, accept, json};
 use crate::table::Row;
 use crate::tls::Offer;
+use crate::tunnel::Login;
 use crate::{Result, kafka, lumberjack, progress, transport, tunnel};
 
 /// Longest time of one connection.
@@ -147,7 +148,7 @@ async fn run_file(lab: &Lab, journal: &mut Journal, page: &str, file: &str) -> R
         }
         for probe in probes {
             journal.clear();
-            match timeout(PROBE_TIMEOUT, visit(lab, probe)).await {
+            match timeout(PROBE_TIMEOUT, visit(lab, probe, file.login)).await {
                 Ok(Ok(saw)) => judge(&mut row, journal.take().pop(), probe, saw),
                 Ok(Err(error)) => row.faults.push(format!("{probe}: {error}")),
                 Err(_) => row.faults.push(format!("{probe}: no answer")),
@@ -236,17 +237,17 @@ fn speech(kind: Kind) -> Speech {
 }
 
 /// Makes one connection, and sends what a client of this kind of server sends.
-async fn visit(lab: &Lab, probe: &Probe) -> Result<Saw> {
+async fn visit(lab: &Lab, probe: &Probe, login: Login) -> Result<Saw> {
     let socket = TcpSocket::new_v4()?;
     socket.bind((probe.client, 0).into())?;
     let mut stream: Stream = Box::new(socket.connect(probe.address).await?);
     match probe.protocol {
         ListenerProtocol::Tls => {}
         ListenerProtocol::HttpConnect => {
-            tunnel::connect(&mut stream, &probe.host, probe.port).await?;
+            tunnel::connect(&mut stream, &probe.host, probe.port, login).await?;
         }
         ListenerProtocol::Socks5 => {
-            tunnel::socks5(&mut stream, &probe.host, probe.port).await?;
+            tunnel::socks5(&mut stream, &probe.host, probe.port, login).await?;
         }
     }
     let mut tls = ClientConfig::clone(&*lab.tls(Who::Agent, Offer::Nothing)?);

@@ -14,7 +14,7 @@ use crate::lab::{Lab, Who};
 use crate::relay::Relay;
 use crate::tls::Offer;
 use crate::topologies::Group;
-use crate::tunnel;
+use crate::tunnel::{self, Login};
 use crate::{Result, progress};
 
 /// How a client reaches a server.
@@ -83,16 +83,17 @@ impl Site {
         let address = self.address(way).await?;
         let stream = TcpStream::connect(address).await;
         let mut stream: Stream = Box::new(stream.map_err(|e| Failure::of("connect", &e))?);
+        let login = Login::None;
         match way.front {
             Front::Direct | Front::Beside => {}
             Front::HttpConnect | Front::HttpConnectThenOther(_) => {
-                tunnel::connect(&mut stream, way.host, way.port).await?;
+                tunnel::connect(&mut stream, way.host, way.port, login).await?;
             }
-            Front::Socks5 => tunnel::socks5(&mut stream, way.host, way.port).await?,
+            Front::Socks5 => tunnel::socks5(&mut stream, way.host, way.port, login).await?,
             Front::HttpsProxy(proxy) => {
                 let tls = lab.tls(who, Offer::Nothing)?;
                 stream = Box::new(handshake(proxy, stream, tls).await?);
-                tunnel::connect(&mut stream, way.host, way.port).await?;
+                tunnel::connect(&mut stream, way.host, way.port, login).await?;
             }
         }
         Ok(stream)

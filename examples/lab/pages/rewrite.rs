@@ -13,14 +13,14 @@ use toml::{Table, Value};
 
 use crate::Result;
 use crate::server::Kind;
+use crate::tunnel::{CREDENTIALS, Login};
 
 /// The clients that may connect wherever the file admits only some.
 const ADMITTED: &str = "127.0.0.0/8";
 const TEMPLATE: &str = "{server_name}";
 const ANY_PORT: &str = "{port}";
-/// User and password of the lab, as a proxy and its clients have them.
-const CREDENTIALS: &str = "lab:lab";
-const CREDENTIALS_HASH: &str = "lab:$2b$04$ADmSbGh31QUCPca.eFOZC.pvsArwMoCJZHkC7uNXaPymj78zieM82";
+/// User and password of the lab, as `htpasswd` writes them.
+const HASH: &str = "lab:$2b$04$ADmSbGh31QUCPca.eFOZC.pvsArwMoCJZHkC7uNXaPymj78zieM82";
 
 /// The servers outside the file that portway asks.
 pub(super) struct Outside {
@@ -47,6 +47,8 @@ pub(super) struct ServerOfFile {
 pub(super) struct Rewritten {
     pub(super) text: String,
     pub(super) servers: Vec<ServerOfFile>,
+    /// Whether the clients of a proxy listener need user and password.
+    pub(super) login: Login,
     /// Files that the text names.
     _files: TempDir,
 }
@@ -63,6 +65,7 @@ impl Rewritten {
             hosts: Vec::new(),
             networks: Vec::new(),
             servers: Vec::new(),
+            login: Login::None,
         };
         let off = Table::from_iter([("bind".to_owned(), Value::Boolean(false))]);
         table.insert("admin".to_owned(), off.into());
@@ -94,6 +97,7 @@ impl Rewritten {
         Ok(Self {
             text: toml::to_string(&table)?,
             servers,
+            login: rewriter.login,
             _files: files,
         })
     }
@@ -115,7 +119,7 @@ impl ServerOfFile {
         ports.map(|port| SocketAddrV4::new(self.address, *port))
     }
 
-    /// What a proxy outside is asked for to reach the server, and where that is.
+    /// The targets by which a proxy outside is asked for the server, and their addresses.
     pub(super) fn targets(&self, name: &str) -> Vec<(String, SocketAddr)> {
         let host = if self.is_template() { name } else { &self.host };
         let target = |address: SocketAddrV4| match &*self.port {
@@ -141,6 +145,7 @@ struct Rewriter<'r> {
     hosts: Vec<String>,
     networks: Vec<String>,
     servers: Vec<ServerOfFile>,
+    login: Login,
 }
 
 impl Rewriter<'_> {
@@ -154,7 +159,10 @@ impl Rewriter<'_> {
         if let Some(clients) = listener.get_mut("allow_clients") {
             *clients = vec![ADMITTED].into();
         }
-        self.file(listener, "credentials_file", CREDENTIALS_HASH)
+        if listener.contains_key("credentials_file") {
+            self.login = Login::Password;
+        }
+        self.file(listener, "credentials_file", HASH)
     }
 
     fn route(&mut self, _: &str, route: &mut Table) -> Result<()> {
@@ -213,7 +221,7 @@ impl Rewriter<'_> {
             let (scheme, _) = scheme.ok_or("via is not a URL")?;
             *via = format!("{scheme}://{}", self.outside.egress).into();
         }
-        self.file(backend, "via_credentials_file", CREDENTIALS)
+        self.file(backend, "via_credentials_file", &CREDENTIALS.join(":"))
     }
 
     fn server(&mut self, backend: &str, endpoint: &str) -> Result<ServerOfFile> {
