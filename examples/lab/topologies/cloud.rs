@@ -89,9 +89,16 @@ pub(super) async fn start(lab: &Lab) -> Result<Site> {
     let inside = |name: &str| outside(name).map(|_| Ipv4Addr::LOCALHOST);
     site.dns = Some(Dns::start(Arc::new(inside)).await?);
 
-    let names = [CLOUD_FLEET, CLOUD_ES_1, CLOUD_ES_2];
-    elastic_cloud(lab, region, &lab.authority.server("elastic-cloud", &names)?)?;
-    let names = [PRIVATE_FLEET, PRIVATE_ES, SERVERLESS_ES];
+    let names = [
+        CLOUD_FLEET,
+        CLOUD_ES_1,
+        CLOUD_ES_2,
+        PRIVATE_FLEET,
+        PRIVATE_ES,
+        SERVERLESS_ES,
+    ];
+    let identity = lab.authority.server("elastic-cloud", &names)?;
+    elastic_cloud(lab, region, &identity)?;
     let identity = lab.authority.server("elastic-cloud-private", &names)?;
     elastic_cloud(lab, private, &identity)?;
 
