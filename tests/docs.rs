@@ -192,6 +192,25 @@ fn the_index_has_every_page_once() {
     assert!(first.iter().any(|(file, _)| *file == index), "README.md");
 }
 
+#[test]
+fn the_first_page_about_elastic_has_every_topology_of_the_lab() {
+    let page = include_str!("../docs/elastic/README.md");
+    let lab = include_str!("../examples/lab/topologies.rs");
+    let promises = include_str!("../examples/lab/topologies/promises.rs");
+    let rows = table(page, "| topology | page |");
+    assert_eq!(lab.matches("    (\"T").count(), rows.len());
+    for row in rows {
+        let (_, page) = row[1].split_once("](").unwrap();
+        let entry = format!("(\"{}\", \"{}\"),", row[0], page.trim_end_matches(')'));
+        assert!(lab.contains(&entry), "{entry}");
+        assert!(
+            promises.contains(&format!("(\"{}\", ", row[0])),
+            "{}",
+            row[0]
+        );
+    }
+}
+
 /// Where the Debian package puts the files of the repository.
 fn packaged() -> BTreeMap<PathBuf, PathBuf> {
     let cargo: toml::Table = include_str!("../Cargo.toml").parse().unwrap();

@@ -50,7 +50,7 @@ use clap::Parser;
 use crate::lab::Lab;
 use crate::rows::{Promise, Stage};
 use crate::table::Row;
-use crate::topologies::{Group, PROMISES};
+use crate::topologies::{Group, PAGES};
 
 /// Agents, Fleet Servers and Elasticsearch, all on this machine, talk through portway.
 #[derive(Parser)]
@@ -99,7 +99,11 @@ fn main() -> ExitCode {
 /// Whether every row holds.
 fn run(options: &Options) -> Result<bool> {
     if let Some(unknown) = options.only.iter().find(|id| !is_known(id)) {
-        return Err(format!("there is no topology {unknown} here: {}", ids().join(" ")).into());
+        return Err(format!(
+            "there is no topology {unknown} here: {}",
+            PAGES.map(|page| page.0).join(" ")
+        )
+        .into());
     }
     // All stand-ins and agents share one thread; each portway has its own.
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -131,6 +135,7 @@ fn run(options: &Options) -> Result<bool> {
         }
         rows.sort_by_key(|row| number(row.id));
         let is_kept = report(&rows);
+        cite(&rows);
         if options.keep {
             keep::until_interrupted(&lab, &sites, |promise| options.selects(promise)).await?;
         }
@@ -169,16 +174,20 @@ fn report(rows: &[Row]) -> bool {
     failed == 0
 }
 
-/// The topologies that have rows.
-fn ids() -> Vec<&'static str> {
-    let mut ids: Vec<_> = PROMISES.iter().map(|promise| promise.id).collect();
-    ids.sort_by_key(|id| number(id));
-    ids.dedup();
-    ids
+/// Prints where the documentation has each topology of the rows.
+fn cite(rows: &[Row]) {
+    println!("\nThe pages of docs/elastic about these topologies:\n");
+    for (id, page) in PAGES {
+        if rows.iter().any(|row| row.id == id) {
+            println!("{id:4} {page}");
+        }
+    }
 }
 
 fn is_known(id: &str) -> bool {
-    ids().iter().any(|known| known.eq_ignore_ascii_case(id))
+    PAGES
+        .iter()
+        .any(|(known, _)| known.eq_ignore_ascii_case(id))
 }
 
 /// The number in the id of a topology.

@@ -37,8 +37,7 @@ const HEAD: [&str; 9] = [
 /// How to read the columns.
 const LEGEND: &str = "\
 Server name and client certificate are what the far end saw, server certificate and answer what the\n\
-near end got, bytes those of the HTTP bodies or frames. Everything went through portway. The ids T1 to\n\
-T15 name the topologies of docs/elastic.\n\n";
+near end got, bytes those of the HTTP bodies or frames. Everything went through portway.\n\n";
 
 /// The rows as text, each column as wide as its widest cell.
 pub(crate) fn render(rows: &[Row]) -> String {

@@ -18,6 +18,24 @@ use crate::site::Site;
 
 pub(crate) use promises::PROMISES;
 
+/// The page of docs/elastic about each topology that has rows.
+pub(crate) const PAGES: [(&str, &str); 14] = [
+    ("T1", "fleet-server-on-elastic-cloud.md"),
+    ("T2", "elasticsearch-on-elastic-cloud.md"),
+    ("T3", "own-site.md"),
+    ("T4", "mutual-tls.md"),
+    ("T6", "http-proxy.md"),
+    ("T7", "secure-gateway.md"),
+    ("T8", "logstash.md"),
+    ("T9", "artifacts.md"),
+    ("T10", "several-fleet-servers.md"),
+    ("T11", "ip-address-urls.md"),
+    ("T12", "eck.md"),
+    ("T13", "private-link.md"),
+    ("T14", "remote-clusters.md"),
+    ("T15", "kafka.md"),
+];
+
 /// A site, which serves one topology or several.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Group {
