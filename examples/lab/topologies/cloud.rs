@@ -12,7 +12,8 @@
 //! All deployments of a region have one certificate and one address, and the proxy of Elastic Cloud chooses by the
 //! host of the request.
 
-use std::net::Ipv4Addr;
+use std::fmt::Write;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use hyper::StatusCode;
@@ -34,6 +35,16 @@ const REGION: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 const PRIVATE: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 3);
 const DOWNLOADS: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 4);
 
+const NAMES: [&str; 7] = [
+    CLOUD_FLEET,
+    CLOUD_ES_1,
+    CLOUD_ES_2,
+    PRIVATE_FLEET,
+    PRIVATE_ES,
+    SERVERLESS_ES,
+    ARTIFACTS,
+];
+
 /// The real addresses: only the DNS server of portway knows them.
 fn outside(name: &str) -> Option<Ipv4Addr> {
     match name {
@@ -44,8 +55,9 @@ fn outside(name: &str) -> Option<Ipv4Addr> {
     }
 }
 
-fn routes(region: &Socket, private: &Socket, downloads: &Socket) -> String {
-    format!(
+/// Every name has a backend, whose endpoint is this name as the DNS server outside knows it.
+fn routes(port: u16, dns: SocketAddr) -> Result<String> {
+    let mut routes = format!(
         r#"[admin]
 bind = false
 
@@ -59,47 +71,39 @@ bind = ["{ADDRESS}:0"]
 bind = ["{ADDRESS}:0"]
 protocol = "http_connect"
 allow_clients = ["127.0.0.0/8"]
-
-[backends]
-region = {{ endpoints = ["{region}"] }}
-private = {{ endpoints = ["{private}"] }}
-downloads = {{ endpoints = ["{downloads}"] }}
-
-[routes.region]
-server_names = ["*.fleet.us-east-1.aws.elastic-cloud.com", "*.es.us-east-1.aws.elastic-cloud.com"]
-backend = "region"
-
-[routes.private]
-server_names = ["**.vpce.us-east-1.aws.elastic-cloud.com", "**.private.us-east-1.aws.elastic.cloud"]
-backend = "private"
-
-[routes.downloads]
-server_names = ["{ARTIFACTS}"]
-backend = "downloads"
 "#
-    )
+    );
+    for name in NAMES {
+        write!(
+            routes,
+            r#"
+[backends."{name}"]
+endpoints = ["{name}:{port}"]
+resolver = {{ servers = ["{dns}"] }}
+allow_networks = ["127.0.0.0/8"]
+
+[routes."{name}"]
+server_names = ["{name}"]
+backend = "{name}"
+"#
+        )?;
+    }
+    Ok(routes)
 }
 
 pub(super) async fn start(lab: &Lab) -> Result<Site> {
     let region = Socket::at(REGION, 0).await?;
     let private = Socket::at(PRIVATE, region.address.port()).await?;
     let downloads = Socket::at(DOWNLOADS, region.address.port()).await?;
-    let mut site = Site::start(routes(&region, &private, &downloads))?;
+    let dns = Dns::start(Arc::new(outside)).await?;
+    let mut site = Site::start(routes(region.address.port(), dns.address)?)?;
     // The agents' view: every name outside is portway.
     let inside = |name: &str| outside(name).map(|_| Ipv4Addr::LOCALHOST);
     site.dns = Some(Dns::start(Arc::new(inside)).await?);
 
-    let names = [
-        CLOUD_FLEET,
-        CLOUD_ES_1,
-        CLOUD_ES_2,
-        PRIVATE_FLEET,
-        PRIVATE_ES,
-        SERVERLESS_ES,
-    ];
-    let identity = lab.authority.server("elastic-cloud", &names)?;
+    let identity = lab.authority.server("elastic-cloud", &NAMES)?;
     elastic_cloud(lab, region, &identity)?;
-    let identity = lab.authority.server("elastic-cloud-private", &names)?;
+    let identity = lab.authority.server("elastic-cloud-private", &NAMES)?;
     elastic_cloud(lab, private, &identity)?;
 
     let identity = lab.authority.server("artifacts", &[ARTIFACTS])?;
