@@ -121,6 +121,11 @@ impl Permit {
         }
     }
 
+    /// The key of the client among all clients, once it is identified.
+    pub fn client(&self) -> Option<IpAddr> {
+        self.client.get()
+    }
+
     fn leave_client(&self) {
         if let Some(client) = self.client.take() {
             self.admission.clients.leave(client, self.pending.get());

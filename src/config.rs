@@ -12,7 +12,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{admission, backend, dial, net, relay, routing, snapshot, telemetry, wire};
+use crate::{
+    admission, backend, credentials, dial, net, relay, routing, snapshot, telemetry, wire,
+};
 
 mod build;
 mod checks;
@@ -21,6 +23,7 @@ mod faults;
 mod foreign;
 pub mod keys;
 mod lost;
+mod named;
 mod notes;
 mod path;
 mod place;
@@ -34,6 +37,7 @@ mod values;
 use faults::Found;
 pub use faults::{Faults, ToldFault};
 use lost::Lost;
+pub use named::{Named, Watched};
 pub use place::{Place, place_of};
 pub use schema::schema;
 
@@ -86,6 +90,8 @@ pub struct Listener {
     pub protocol: wire::ListenerProtocol,
     /// The clients that may connect.
     pub clients: admission::Networks,
+    /// The users of `credentials_file`; nobody if the file was not read. `None` if clients need no password.
+    pub users: Option<Arc<credentials::Users>>,
 }
 
 /// One `[backends.N]`.
@@ -123,11 +129,52 @@ pub struct Source {
     pub text: Arc<str>,
     /// CRC-32 of the text. It is equal on all instances that run with the same file.
     pub hash: u32,
+    /// The same, with the content of the files that the text names.
+    pub fingerprint: u32,
 }
 
-/// Reads and checks a file, or a pipe that ends within 3 s. It does not use DNS and does not open a socket.
+impl Source {
+    fn of(text: &str) -> Self {
+        let hash = crc32fast::hash(text.as_bytes());
+        Self {
+            text: text.into(),
+            hash,
+            fingerprint: hash,
+        }
+    }
+}
+
+/// A routes.toml and the files that it names, as they were read.
+pub struct Files {
+    text: String,
+    named: Named,
+}
+
+/// Reads and checks a file, or a pipe that ends within 3 s, and the files that it names. It does not use DNS and does
+/// not open a socket.
 pub fn load(path: &Path) -> Result<Loaded, Faults> {
-    parse(&read(path)?, &path.display().to_string())
+    parse_files(&read_files(path)?, &path.display().to_string())
+}
+
+/// Reads a file and those that it names, for [`parse_files`]. A file that cannot be read is a fault only there, if
+/// another one names it.
+pub fn read_files(path: &Path) -> Result<Files, Faults> {
+    let text = read(path)?;
+    let named = Named::read(path, &text);
+    Ok(Files { text, named })
+}
+
+/// Checks a file with those that it names. Faults call it `file_name`.
+pub fn parse_files(files: &Files, file_name: &str) -> Result<Loaded, Faults> {
+    let Files { text, named } = files;
+    let fingerprint = named.fingerprint(crc32fast::hash(text.as_bytes()));
+    match parse_with(text, Some(named), file_name) {
+        Ok(mut loaded) => {
+            loaded.source.fingerprint = fingerprint;
+            Ok(loaded)
+        }
+        Err(faults) => Err(faults.of_content(fingerprint)),
+    }
 }
 
 /// Where the admin pages are.
@@ -223,8 +270,13 @@ pub fn a_labels(name: &str) -> Result<Cow<'_, str>, String> {
     ascii.map_err(|wrong| format!("{}: {}", wrong.message, wrong.help))
 }
 
-/// Checks the text of a file. Faults call the file `file_name`.
+/// Checks the text of a file alone, for a command that may not read the secrets that it names. No user passes a gate
+/// of these settings. Faults call the file `file_name`.
 pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
+    parse_with(text, None, file_name)
+}
+
+fn parse_with(text: &str, named: Option<&Named>, file_name: &str) -> Result<Loaded, Faults> {
     let one = |fault| Faults::one(file_name, text, fault);
     if let Some(fault) = extent::fault(text).or_else(|| foreign::fault(text)) {
         return Err(one(fault));
@@ -235,6 +287,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
     unknown::take_unknown(tree.get_mut(), &mut lost);
     types::take_wrong(tree.get_mut(), &mut lost);
     let mut notes = notes::Notes::new(tree.get_ref(), lost);
+    notes.named = named;
     let settings = build::settings(&mut notes);
     checks::settings(&settings, &mut notes);
     let is_fine = notes.faults.is_empty();
@@ -243,10 +296,7 @@ pub fn parse(text: &str, file_name: &str) -> Result<Loaded, Faults> {
         Ok(Loaded {
             settings,
             warnings: faults,
-            source: Source {
-                text: text.into(),
-                hash: crc32fast::hash(text.as_bytes()),
-            },
+            source: Source::of(text),
         })
     } else {
         Err(faults)

@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod conn;
 pub mod control;
+pub mod credentials;
 pub mod dial;
 pub mod net;
 pub mod outcome;

@@ -43,6 +43,8 @@ pub enum Outcome {
     ClientDenied,
     /// The client of a proxy sent no CONNECT request, or one that breaks the rules.
     InvalidProxyRequest,
+    /// The client of a proxy sent no user and password, or wrong ones.
+    ProxyAuthFailed,
     /// No route takes the target that the client of a proxy asked for.
     TargetDenied,
     /// The server name of the hello is not the host that the client of a proxy asked for.
@@ -107,6 +109,7 @@ impl Outcome {
             | Self::NoRoute
             | Self::ClientDenied
             | Self::InvalidProxyRequest
+            | Self::ProxyAuthFailed
             | Self::TargetDenied
             | Self::NameMismatch
             | Self::Overloaded => Reach::Never,

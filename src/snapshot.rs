@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backend::{NameRules, Pool};
+use crate::credentials::Gate;
 use crate::routing::{Miss, Query, Route, Table};
 use crate::telemetry::{Counter, Endings, ListenerStats};
 use crate::wire::ListenerProtocol;
@@ -99,6 +100,8 @@ pub struct Listener {
     pub protocol: ListenerProtocol,
     /// The networks that may connect.
     pub clients: admission::Networks,
+    /// The users that may connect; `None` if clients need no password.
+    pub gate: Option<Arc<Gate>>,
     /// Connections accepted.
     pub stats: Arc<ListenerStats>,
     /// Connections that ended before a backend was chosen.

@@ -2,15 +2,19 @@
 //! clock, no allocation that a client sizes.
 
 mod http_connect;
+mod login;
 mod reply;
 mod socks5;
 mod target;
 
 use strum::{EnumString, VariantNames};
 
-pub use http_connect::{Head, InvalidRequest, MOST_HEAD, read_connect};
+pub use http_connect::{Connect, Head, InvalidRequest, MOST_HEAD, read_connect};
+pub use login::{Authorization, Login, Unauthorized};
 pub use reply::Reply;
-pub use socks5::{InvalidSocks, Socks, SocksReply, read_greeting, read_request};
+pub use socks5::{
+    InvalidSocks, Method, Socks, SocksReply, read_greeting, read_login, read_request,
+};
 pub use target::{Host, InvalidTarget, Target};
 
 /// The first message of a listener's clients: `listeners.N.protocol`.

@@ -21,6 +21,8 @@ use proptest::prelude::*;
 mod large;
 #[path = "config/mistakes.rs"]
 mod mistakes;
+#[path = "config/named.rs"]
+mod named;
 #[path = "support/shapes.rs"]
 mod shapes;
 #[path = "config/together.rs"]

@@ -9,6 +9,7 @@ mod it {
     mod bad_inputs;
     #[path = "../support/corpus.rs"]
     mod corpus;
+    mod credentials;
     mod delivery;
     mod explain;
     #[path = "../support/far.rs"]

@@ -15,7 +15,7 @@ mod english;
 
 /// The modules of the library from top to bottom, as ARCHITECTURE.md draws them. A module imports
 /// only those below it.
-const LAYERS: [&str; 18] = [
+const LAYERS: [&str; 19] = [
     "cli",
     "app",
     "control",
@@ -25,6 +25,7 @@ const LAYERS: [&str; 18] = [
     "config",
     "snapshot",
     "admission",
+    "credentials",
     "dial",
     "relay",
     "backend",

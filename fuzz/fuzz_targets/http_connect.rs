@@ -10,13 +10,18 @@ fuzz_target!(|bytes: &[u8]| {
     let whole = read_connect(bytes);
     match &whole {
         Head::Partial => assert!(bytes.len() < MOST_HEAD),
-        Head::Connect(target, size) => {
+        Head::Connect(connect, size) => {
+            let target = &connect.target;
             assert!(*size <= bytes.len() && *size <= MOST_HEAD && target.port > 0);
             assert_eq!(read_connect(&bytes[..*size]), whole);
             assert!(bytes[..*size].ends_with(b"\n"));
             let shown = target.to_string();
             assert_eq!(Target::parse(shown.as_bytes()).as_ref(), Ok(target));
             assert!(shown.bytes().all(|byte| matches!(byte, b'!'..=b'~')));
+            if let Ok(login) = connect.authorization.login() {
+                assert!(login.user.len() + login.password.len() < 512);
+                assert!(!login.user.contains(&b':'));
+            }
         }
         Head::Invalid(invalid) => {
             let reply = invalid.reply();

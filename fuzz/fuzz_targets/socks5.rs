@@ -1,10 +1,10 @@
-//! `read_greeting` and `read_request` on any bytes: no panic, no more bytes than there are, no prefix has another answer
+//! `read_greeting`, `read_login` and `read_request` on any bytes: no panic, no more bytes than there are, no prefix has another answer
 //! than the whole, and a target is read back from what it shows.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use portway::wire::{Socks, Target, read_greeting, read_request};
+use portway::wire::{Method, Socks, Target, read_greeting, read_login, read_request};
 
 /// Reads the whole and every prefix, and gives what the whole is.
 fn read<T: std::fmt::Debug + PartialEq>(bytes: &[u8], read: impl Fn(&[u8]) -> Socks<T>) -> Socks<T> {
@@ -19,12 +19,18 @@ fn read<T: std::fmt::Debug + PartialEq>(bytes: &[u8], read: impl Fn(&[u8]) -> So
 }
 
 fuzz_target!(|bytes: &[u8]| {
-    let size = match read(bytes, read_greeting) {
-        Socks::Whole((), size) => size,
-        Socks::Partial | Socks::Invalid(_) => 0,
-    };
-    assert!(size <= bytes.len());
-    let rest = &bytes[size..];
+    let mut rest = bytes;
+    if let Socks::Whole((), size) = read(rest, |bytes| read_greeting(bytes, Method::None)) {
+        assert!(size <= rest.len());
+        rest = &rest[size..];
+    } else if let Socks::Whole((), size) = read(rest, |bytes| read_greeting(bytes, Method::Login)) {
+        assert!(size <= rest.len());
+        rest = &rest[size..];
+    }
+    if let Socks::Whole(login, size) = read(rest, read_login) {
+        assert_eq!(size, 3 + login.user.len() + login.password.len());
+        rest = &rest[size..];
+    }
     if let Socks::Whole(target, size) = read(rest, read_request) {
         assert!(size <= rest.len() && target.port > 0);
         let shown = target.to_string();

@@ -277,6 +277,7 @@ const fn why(outcome: Outcome) -> &'static str {
         Outcome::ClientDenied => "this client is not admitted",
         Outcome::Closed
         | Outcome::InvalidProxyRequest
+        | Outcome::ProxyAuthFailed
         | Outcome::NameMismatch
         | Outcome::HelloTimeout
         | Outcome::Overloaded

@@ -15,8 +15,10 @@ use super::section::Section;
 use super::values::{self, Wrong};
 use super::{Backend, Drain, Listener, Settings};
 use crate::backend::{Allowed, NameRules};
+use crate::credentials::Users;
 use crate::net::LegOptions;
 use crate::snapshot::HelloLimits;
+use crate::wire::ListenerProtocol;
 use crate::{admission, dial, relay};
 
 /// Most DNS servers of one backend. A look-up asks two at a time.
@@ -122,10 +124,12 @@ fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
         let mut section = notes.section(&["listeners", name]);
         section.check_name(name);
         section.require("bind", "it has no bind, and listens nowhere");
+        let protocol = protocol(&mut section);
         Listener {
             name: Arc::from(name),
             bind: section.list("bind", values::bind),
-            protocol: section.read("protocol", values::choice).unwrap_or_default(),
+            protocol,
+            users: section.file("credentials_file", Users::parse).map(Arc::new),
             clients: admission::Networks {
                 allow: (section.list("allow_clients", values::network).into_iter()).collect(),
                 deny: (section.list("deny_clients", values::network).into_iter()).collect(),
@@ -133,6 +137,22 @@ fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
         }
     };
     names.into_iter().map(listener).collect()
+}
+
+/// The protocol of a listener, which must have a place for the password that it asks for.
+fn protocol(section: &mut Section<'_, '_>) -> ListenerProtocol {
+    let faults = section.notes.faults.count();
+    let protocol: Option<ListenerProtocol> = section.read("protocol", values::choice);
+    let protocol = protocol.unwrap_or_default();
+    let is_sure = section.notes.faults.count() == faults && !section.is_lost("protocol");
+    if is_sure && !protocol.is_proxy() && section.value("credentials_file").is_some() {
+        section.notes.fault(
+            &section.path.key("credentials_file"),
+            "the clients of a tls listener send no password".to_owned(),
+            "leave it out, or write protocol = \"http_connect\" or \"socks5\"",
+        );
+    }
+    protocol
 }
 
 fn backends(notes: &mut Notes<'_>) -> Vec<Backend> {

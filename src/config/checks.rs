@@ -205,15 +205,17 @@ fn networks(listener: &Listener, notes: &mut Notes<'_>) {
 
 /// A proxy that asks nobody who they are. It leads only to the backends of the routes, but there from anywhere.
 fn open_proxy(listener: &Listener, notes: &mut Notes<'_>) {
-    let allow = Path::of(&["listeners", &listener.name, "allow_clients"]);
-    let is_open = listener.clients.allow.iter().next().is_none();
-    let is_lost = notes.lost.has(&allow) || notes.left.contains_key(&allow);
+    let path = |key| Path::of(&["listeners", &listener.name, key]);
+    let [allow, users] = [path("allow_clients"), path("credentials_file")];
+    let is_open = listener.clients.allow.iter().next().is_none() && listener.users.is_none();
+    let is_lost =
+        [&allow, &users].iter().any(|key| notes.lost.has(key)) || notes.left.contains_key(&allow);
     if listener.protocol.is_proxy() && is_open && !is_lost {
         notes.warn(
-            &Path::of(&["listeners", &listener.name, "protocol"]),
+            &path("protocol"),
             "every client that can reach this proxy reaches the servers of the routes through it"
                 .to_owned(),
-            "write allow_clients with the networks of the agents",
+            "write allow_clients with the networks of the agents, or credentials_file with their users",
         );
     }
 }

@@ -67,6 +67,13 @@ impl Faults {
         }
     }
 
+    /// The same faults, of a content with this hash.
+    #[must_use]
+    pub(super) fn of_content(self, hash: u32) -> Self {
+        let hash = Some(hash);
+        Self { hash, ..self }
+    }
+
     /// CRC-32 of the bytes with these faults; `None` if the file could not be read.
     pub const fn hash(&self) -> Option<u32> {
         self.hash

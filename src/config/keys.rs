@@ -74,6 +74,8 @@ pub enum Text {
     ServerName,
     /// A protocol of ALPN.
     Protocol,
+    /// The path of another file.
+    File,
 }
 
 /// The value that applies if a key is left out. The texts are values without quotes and brackets.

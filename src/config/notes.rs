@@ -8,6 +8,7 @@ use toml::de::DeTable;
 
 use super::faults::{Fault, Found};
 use super::lost::Lost;
+use super::named::Named;
 use super::path::Path;
 
 /// The faults and warnings that were found so far in one file.
@@ -18,6 +19,8 @@ pub(super) struct Notes<'t> {
     pub(super) lost: Rc<Lost>,
     /// The positions in a list of the values that are left, if some were removed.
     pub(super) left: HashMap<Path, Vec<usize>>,
+    /// The files that it names; `None` if they are not read.
+    pub(super) named: Option<&'t Named>,
     pub(super) faults: Found,
     pub(super) warnings: Found,
 }
@@ -29,6 +32,7 @@ impl<'t> Notes<'t> {
             faults: mem::take(&mut lost.faults),
             lost: Rc::new(lost),
             left: HashMap::new(),
+            named: None,
             warnings: Found::default(),
         }
     }

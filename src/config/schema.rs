@@ -152,6 +152,7 @@ fn text(what: Text) -> Value {
         Text::Network => NETWORK,
         Text::DnsServer => DNS_SERVER,
         Text::ServerName => SERVER_NAME,
+        Text::File => return json!({ "type": "string", "minLength": 1 }),
         Text::Protocol => return json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
     };
     json!({ "type": "string", "pattern": pattern })

@@ -186,6 +186,12 @@ impl Connection {
         self.permit.get_or_init(|| permit)
     }
 
+    /// The key of its client among the clients, which is an address too.
+    pub(super) fn client_key(&self) -> IpAddr {
+        let permit = self.permit.get();
+        permit.and_then(Permit::client).unwrap_or(self.client)
+    }
+
     /// Stores that `have` bytes of a hello have arrived, and that `total` are needed to go on.
     pub(super) fn partial_hello(&self, have: usize, total: usize) {
         if have > 0 {

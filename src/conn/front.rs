@@ -3,7 +3,9 @@
 mod http_connect;
 mod socks5;
 
+use std::cell::Cell;
 use std::pin::pin;
+use std::sync::Arc;
 
 use rustix::io::Errno;
 
@@ -11,10 +13,11 @@ use super::connection::{Connection, Hello};
 use super::hello::{gap, gone};
 use super::refuse::Refusal;
 use crate::backend::Pool;
+use crate::credentials::Gate;
 use crate::net::{Broken, Leg, Readable, TimeIsUp, until};
 use crate::outcome::Outcome;
 use crate::relay::Resources;
-use crate::wire::{ListenerProtocol, Target};
+use crate::wire::{ListenerProtocol, Login, Target, Unauthorized};
 
 /// Receives the messages of the client before its hello, to their last byte and no further, and answers it. After this the
 /// connection has its target, and the hello comes next.
@@ -25,19 +28,33 @@ pub(super) async fn open(
     connection: &Connection,
     resources: &Resources,
 ) -> Result<(), Refusal> {
+    let listener = connection.listener();
     let deadline = connection.flow.accepted_at() + connection.snapshot.hello.timeout;
-    let (opened, what) = match connection.listener().protocol {
+    let gated = listener.gate.as_ref().map(|gate| Gated {
+        gate,
+        connection,
+        resources,
+        is_checking: Cell::new(false),
+    });
+    let gated = gated.as_ref();
+    let (opened, what) = match listener.protocol {
         ListenerProtocol::Tls => return Ok(()),
         ListenerProtocol::HttpConnect => {
-            let front = http_connect::open(client, connection, resources);
+            let front = http_connect::open(client, connection, (resources, gated));
             (until(deadline, pin!(front)).await, "the CONNECT request")
         }
         ListenerProtocol::Socks5 => {
-            let front = socks5::open(client, connection, resources);
+            let front = socks5::open(client, connection, (resources, gated));
             (until(deadline, pin!(front)).await, "the SOCKS5 request")
         }
     };
-    opened.unwrap_or_else(|TimeIsUp| Err(late(client, what, resources)))
+    opened.unwrap_or_else(|TimeIsUp| {
+        Err(if gated.is_some_and(|gated| gated.is_checking.get()) {
+            Refusal::unauthorized(listener.protocol, Unauthorized::Unchecked)
+        } else {
+            late(client, what, resources)
+        })
+    })
 }
 
 /// The message is not complete at its time limit.
@@ -46,6 +63,52 @@ fn late(client: &Leg, what: &str, resources: &Resources) -> Refusal {
     let lost = gap(client, have).map_or_else(String::new, |words| format!("; {words}"));
     let detail = format!("{what} is not complete after {have} bytes{lost}");
     Refusal::fin(Outcome::HelloTimeout).because(detail)
+}
+
+/// The gate of a listener, and the connection before it.
+struct Gated<'c> {
+    gate: &'c Arc<Gate>,
+    connection: &'c Connection,
+    resources: &'c Resources,
+    /// Whether the client waits for portway, and not portway for the client.
+    is_checking: Cell<bool>,
+}
+
+impl Gated<'_> {
+    /// Waits until another thread has checked the user and password, unless the client goes away meanwhile.
+    async fn check(&self, client: &Leg, login: Login) -> Result<(), Refusal> {
+        self.is_checking.set(true);
+        let checked = tokio::select! {
+            biased;
+            checked = self.gate.check(self.connection.client_key(), login) => checked,
+            gone = left(client, self.resources) => return Err(gone),
+        };
+        self.is_checking.set(false);
+        let protocol = self.connection.listener().protocol;
+        checked.map_err(|why| Refusal::unauthorized(protocol, why))
+    }
+}
+
+/// Waits until the client has gone away and has sent nothing that an answer could still serve.
+async fn left(client: &Leg, resources: &Resources) -> Refusal {
+    loop {
+        let readable = match client.readable().await {
+            Ok(readable) => readable,
+            Err(error) => return error.into(),
+        };
+        let is_closed = readable.is_closed();
+        let is_ahead = matches!(client.peek(&mut resources.buffer.borrow_mut()), Ok([_, ..]));
+        if is_ahead {
+            // The relay receives these bytes next, so the leg must stay readable. If the client has closed behind
+            // them, it may still want an answer.
+            let broken = client.failed().await;
+            return Refusal::client_lost(client, broken);
+        }
+        if is_closed {
+            return gone(client, 1, client.error());
+        }
+        readable.wait_for_more();
+    }
 }
 
 /// Waits for a whole message, as `read` judges it by the bytes that are there, and receives it: the byte behind it

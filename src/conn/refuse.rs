@@ -16,7 +16,9 @@ use crate::outcome::{ClosedBy, Limit, Outcome};
 use crate::relay::Resources;
 use crate::routing::Miss;
 use crate::tls::{AlertDescription, InvalidServerName, Protocol, Rejection, Version};
-use crate::wire::{InvalidRequest, InvalidSocks, ListenerProtocol, Reply, SocksReply};
+use crate::wire::{
+    InvalidRequest, InvalidSocks, ListenerProtocol, Reply, SocksReply, Unauthorized,
+};
 use plain_http::{NOT_A_PROXY, USE_HTTPS};
 
 const CLIENTS_OF_ROUTES: &str = "the clients of the routes for this name exclude this client";
@@ -145,6 +147,16 @@ impl Refusal {
     pub fn invalid_socks(invalid: InvalidSocks) -> Self {
         let answer = invalid.reply().map_or(Answer::Fin, Answer::Socks);
         Self::new(Outcome::InvalidProxyRequest, answer).because(invalid.detail())
+    }
+
+    /// The client of a proxy sent no user and password, or wrong ones.
+    pub fn unauthorized(protocol: ListenerProtocol, why: Unauthorized) -> Self {
+        let answer = match protocol {
+            ListenerProtocol::Tls => Answer::Fin,
+            ListenerProtocol::HttpConnect => Answer::Reply(why.reply()),
+            ListenerProtocol::Socks5 => Answer::Socks(why.socks_reply()),
+        };
+        Self::new(Outcome::ProxyAuthFailed, answer).because(why.detail())
     }
 
     /// No route takes the target of a proxy's client.

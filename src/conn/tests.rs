@@ -25,6 +25,7 @@ pub(crate) fn context() -> (Context, Taken) {
         name: "agents".into(),
         protocol: ListenerProtocol::Tls,
         clients: crate::admission::Networks::default(),
+        gate: None,
         stats: registry.listener("agents"),
         endings: registry.endings("agents", None),
         backend_endings: HashMap::new(),

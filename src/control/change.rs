@@ -1,5 +1,6 @@
 //! Builds a change from settings. Everything that can fail is done before anything changes.
 
+mod gates;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::net;
 use crate::outcome::Limit;
 use crate::snapshot::{AddressId, Difference, ListenerId, Snapshot};
 use crate::telemetry::{ConnectionLog, Registry};
+use gates::Gates;
 
 /// Of a worker beside its listening sockets: epoll, wake-up and the like, and two for each pipe.
 const DESCRIPTORS_PER_WORKER: usize = 4 + 2 * net::PipePool::MOST;
@@ -122,6 +124,7 @@ pub struct ChangeBuilder {
     bound: Vec<Known>,
     /// How many addresses have been bound so far.
     addresses: u64,
+    gates: Gates,
 }
 
 impl ChangeBuilder {
@@ -143,6 +146,7 @@ impl ChangeBuilder {
             endpoints: HashMap::new(),
             bound: Vec::new(),
             addresses: 0,
+            gates: Gates::default(),
         }
     }
 
@@ -169,6 +173,8 @@ impl ChangeBuilder {
         let Difference { kept, closed } = Difference::new(&known, &binds);
         let closed: HashSet<AddressId> = closed.into_iter().collect();
         self.may_close(&closed)?;
+        let gates = self.gates.of(&settings.listeners);
+        let gates = gates.map_err(StartError::at("start the thread that checks passwords"))?;
         let going = self.going(&closed);
         let mut opened = Vec::new();
         let mut addresses = HashMap::new();
@@ -196,7 +202,7 @@ impl ChangeBuilder {
         self.bound.extend(known);
         let (drain, log, quotas) = (settings.drain, settings.log, settings.limits.clone());
         self.limit(&quotas, addresses.len());
-        let snapshot = Arc::new(self.snapshot(settings, addresses));
+        let snapshot = Arc::new(self.snapshot(settings, addresses, gates));
         self.log.adopt(log);
         if waits_for_start {
             tracing::warn!("workers and admin.bind change only at the next start");

@@ -126,7 +126,7 @@ impl Control {
             kind,
         } = entering;
         if let Step::Resolving(change, _) = step {
-            self.tried.set(Content::Hash(change.source.hash));
+            self.tried.set(Content::Hash(change.source.fingerprint));
             let config = self.registry.config();
             config.loaded(generation, change.source.hash);
             let (listens, closed) = self.in_force.apply(*change, &self.mailboxes);

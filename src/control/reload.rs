@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use super::Reloaded;
 use super::change::Change;
 use super::steps::{Rejected, Steps};
-use crate::config::Loaded;
+use crate::config::{Files, Loaded};
 
 /// Longest time to read the file. Checking it may take longer.
 const READ_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,7 +34,7 @@ pub(super) struct Reload {
 enum Step {
     Idle,
     Reading {
-        reading: JoinHandle<Result<String, Rejected>>,
+        reading: JoinHandle<Result<Files, Rejected>>,
         /// When the waiting requests get the answer that reading takes too long; `None` if nothing waits.
         limit: Option<Instant>,
         /// The content may have changed since, so read it again.
@@ -144,7 +144,7 @@ impl Reload {
                     match read.map_err(Rejected::from).flatten() {
                         _ if again => {}
                         Err(rejected) => return self.failed(rejected),
-                        Ok(text) => self.step = self.check(text),
+                        Ok(files) => self.step = self.check(files),
                     }
                 }
                 Step::Checking { checking, again } => {
@@ -181,11 +181,11 @@ impl Reload {
         mem::replace(&mut self.step, reading)
     }
 
-    /// Begins to check the text of the file.
-    fn check(&self, text: String) -> Step {
+    /// Begins to check the files.
+    fn check(&self, files: Files) -> Step {
         let steps = self.steps.clone();
         Step::Checking {
-            checking: spawn_blocking(move || steps.check(&text)),
+            checking: spawn_blocking(move || steps.check(&files)),
             again: false,
         }
     }

@@ -11,7 +11,7 @@ use super::change::{Change, ChangeBuilder};
 use super::inherited::Inherited;
 #[cfg(test)]
 use super::tests::Gates;
-use crate::config::{self, Faults, Loaded};
+use crate::config::{self, Faults, Files, Loaded};
 
 /// The state that the steps of a reload need.
 #[derive(Clone)]
@@ -34,18 +34,18 @@ impl Steps {
         }
     }
 
-    /// Reads the file again.
-    pub(super) fn read(&self) -> Result<String, Rejected> {
+    /// Reads the file again, and those that it names.
+    pub(super) fn read(&self) -> Result<Files, Rejected> {
         #[cfg(test)]
         self.gates.reading.pass();
-        config::read(&self.file).map_err(|faults| Rejected::faulty(&faults))
+        config::read_files(&self.file).map_err(|faults| Rejected::faulty(&faults))
     }
 
-    /// Checks the text of the file.
-    pub(super) fn check(&self, text: &str) -> Result<Loaded, Rejected> {
+    /// Checks the files.
+    pub(super) fn check(&self, files: &Files) -> Result<Loaded, Rejected> {
         #[cfg(test)]
         self.gates.checking.pass();
-        let checked = config::parse(text, &self.file.display().to_string());
+        let checked = config::parse_files(files, &self.file.display().to_string());
         checked.map_err(|faults| Rejected::faulty(&faults))
     }
 
@@ -58,7 +58,7 @@ impl Steps {
             source,
             warnings,
         } = loaded;
-        let hash = source.hash;
+        let hash = source.fingerprint;
         let mut builder = ChangeBuilder::clone(&self.builder);
         let change = builder.change(settings, source, &mut Inherited::default());
         let change = change.map_err(|error| Rejected::unfit(&self.file, hash, &error))?;
@@ -74,7 +74,7 @@ impl Steps {
 /// Why a reload failed.
 #[derive(Debug)]
 pub(super) struct Rejected {
-    /// CRC-32 of the file, if it could be read.
+    /// CRC-32 of the file and those that it names, if it could be read.
     pub(super) hash: Option<u32>,
     /// The same file may succeed later: the fault is not in its content.
     pub(super) may_pass: bool,
@@ -148,7 +148,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::control::watch;
+    use crate::config::Watched;
 
     #[test]
     fn a_content_that_is_not_read_as_text_has_the_hash_that_the_watch_sees() {
@@ -162,7 +162,8 @@ mod tests {
             fs::write(&file, content).unwrap();
             let rejected = Rejected::faulty(&config::read(&file).unwrap_err());
             assert!(rejected.hash.is_some());
-            assert_eq!(rejected.hash, watch::hash(&file), "{rejected:?}");
+            let seen = Watched::default().fingerprint(&file);
+            assert_eq!(rejected.hash, seen, "{rejected:?}");
         }
     }
 
@@ -188,6 +189,39 @@ mod tests {
             Some(crc32fast::hash(b"\xff")),
             "{rejected:?}"
         );
+    }
+
+    /// Otherwise `--watch` would reload again and again, or never.
+    #[test]
+    fn a_reload_and_the_watch_have_the_same_hash_of_a_file_and_those_that_it_names() {
+        let directory = tempfile::tempdir().unwrap();
+        let [file, users] = ["routes.toml", "users"].map(|name| directory.path().join(name));
+        let text = include_str!("../../routes.toml").replace(
+            "agents]\n",
+            "agents]\nprotocol = \"socks5\"\ncredentials_file = \"users\"\n",
+        );
+        fs::write(&file, text).unwrap();
+        let mut watched = Watched::default();
+        let mut seen = Vec::new();
+        let hash = "$2b$04$DCq7YPn5Rq63x1Lad4cll..B5WFVPnYJVH.PLKCr5kRSbWcFWwXDO";
+        let right = format!("one:{hash}\n");
+        let contents = [None, Some("x\n"), Some(&*right), Some("\u{fc}"), Some("")];
+        for content in contents {
+            if let Some(content) = content {
+                fs::write(&users, content).unwrap();
+            }
+            let name = file.display().to_string();
+            let loaded = config::parse_files(&config::read_files(&file).unwrap(), &name);
+            let hash = match &loaded {
+                Ok(loaded) => Some(loaded.source.fingerprint),
+                Err(faults) => faults.hash(),
+            };
+            assert_eq!(loaded.is_ok(), content == Some(&*right));
+            assert_eq!(hash, watched.fingerprint(&file), "{content:?}");
+            assert!(!seen.contains(&hash), "{content:?}");
+            seen.push(hash);
+        }
+        assert_eq!(watched.paths(&file), [users]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
-//! Notices that routes.toml has changed. inotify on the directory shows it at once, an editor's rename and the `..data`
-//! link of a Kubernetes volume included. portway also reads the file every few seconds, because inotify does not show a
-//! change behind a link to another directory, a directory that is replaced, or a network file system.
+//! Notices that routes.toml, or a file that it names, has changed. inotify on the directories shows it at once, an editor's
+//! rename and the `..data` link of a Kubernetes volume included. portway also reads the files every few seconds, because
+//! inotify does not show a change behind a link to another directory, a directory that is replaced, or a network file
+//! system.
 
 use std::cell::Cell;
-use std::ffi::OsStr;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,8 +17,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::{Reloaded, Request, Requests};
-use crate::config::MOST_READ;
-use crate::net;
+use crate::config::Watched;
 use crate::outcome::WatchMode;
 use crate::telemetry::Registry;
 
@@ -50,7 +50,7 @@ impl Content {
     }
 }
 
-/// Asks for a reload while the file's content differs from what was `tried` last. So a reload that failed for
+/// Asks for a reload while the content of the files differs from what was `tried` last. So a reload that failed for
 /// another reason than its content is tried again. Runs for ever.
 pub(super) async fn watch(
     path: PathBuf,
@@ -58,30 +58,25 @@ pub(super) async fn watch(
     registry: Arc<Registry>,
     requests: Requests,
 ) {
-    let changed = Arc::new(Notify::new());
-    // Dropping the watcher stops it.
-    let watcher = inotify(&path, Arc::clone(&changed));
-    let mode = match &watcher {
-        Ok(_) => WatchMode::Inotify,
-        Err(error) => {
-            tracing::warn!(
-                %error,
-                "inotify fails: changes of the file are noticed within {} s instead (raise \
-                 fs.inotify.max_user_instances and max_user_watches)",
-                POLL.as_secs()
-            );
-            WatchMode::Poll
-        }
-    };
-    registry.config().watches(mode);
+    let mut watched = Watched::default();
+    let mut events = Events::of(vec![path.clone()], &registry);
     let mut asked: Option<(Content, oneshot::Receiver<Reloaded>)> = None;
     // Content whose reload failed, and when it may be tried again.
     let mut failed: Option<(Content, Instant)> = None;
     loop {
         let file = path.clone();
         // A disk may hang; then no change can be noticed.
-        let found = spawn_blocking(move || hash(&file)).await;
-        let content = Content::of(found.unwrap_or_default());
+        let found = spawn_blocking(move || (watched.fingerprint(&file), watched)).await;
+        let found = found.unwrap_or_default();
+        watched = found.1;
+        let content = Content::of(found.0);
+        let files = [path.clone()].into_iter().chain(watched.paths(&path));
+        let files: Vec<PathBuf> = files.collect();
+        if files != events.files {
+            events = Events::of(files, &registry);
+            // One of them may have changed before.
+            events.changed.notify_one();
+        }
         let is_new = content != tried.get();
         let now = Instant::now();
         let is_early = failed.is_some_and(|(of, retry)| of == content && now < retry);
@@ -95,7 +90,7 @@ pub(super) async fn watch(
             asked = Some((content, answer));
         }
         tokio::select! {
-            () = changed.notified() => settle(&changed).await,
+            () = events.changed.notified() => settle(&events.changed).await,
             of = failure(&mut asked) => failed = Some((of, Instant::now() + RETRY)),
             () = sleep(if is_early { RETRY } else { POLL }) => {}
         }
@@ -125,34 +120,69 @@ async fn settle(changed: &Notify) {
     }
 }
 
-/// CRC-32 of the file's content; `None` if it cannot be read, or only once.
-pub(super) fn hash(path: &Path) -> Option<u32> {
-    let content = net::read_regular(path, MOST_READ).ok()?;
-    Some(crc32fast::hash(&content))
+/// The events of the directories of some files.
+struct Events {
+    files: Vec<PathBuf>,
+    changed: Arc<Notify>,
+    /// Dropping the watcher stops it.
+    _watcher: Option<RecommendedWatcher>,
 }
 
-/// Whether the file with this name may have changed. portway's own reads cause events, and so does a log in the same
-/// directory each time that it grows. A name that is created, removed or renamed may be a link on the way to the file.
-fn may_change(name: Option<&OsStr>, event: &notify::Event) -> bool {
+impl Events {
+    fn of(files: Vec<PathBuf>, registry: &Registry) -> Self {
+        let changed = Arc::new(Notify::new());
+        let watcher = inotify(&files, Arc::clone(&changed));
+        let mode = match &watcher {
+            Ok(_) => WatchMode::Inotify,
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "inotify fails: changes of the file are noticed within {} s instead (raise \
+                     fs.inotify.max_user_instances and max_user_watches)",
+                    POLL.as_secs()
+                );
+                WatchMode::Poll
+            }
+        };
+        registry.config().watches(mode);
+        Self {
+            files,
+            changed,
+            _watcher: watcher.ok(),
+        }
+    }
+}
+
+/// Whether one of the files with these names may have changed. portway's own reads cause events, and so does a log in the
+/// same directory each time that it grows. A name that is created, removed or renamed may be a link on the way to a file.
+fn may_change(files: &[PathBuf], event: &notify::Event) -> bool {
     let is_closed = event.kind == EventKind::Access(AccessKind::Close(AccessMode::Write));
     if is_closed || matches!(event.kind, EventKind::Modify(ModifyKind::Data(_))) {
-        return event.paths.iter().any(|path| path.file_name() == name);
+        let is_of = |path: &PathBuf| {
+            let mut names = files.iter().map(|file| file.file_name());
+            names.any(|name| name == path.file_name())
+        };
+        return event.paths.iter().any(is_of);
     }
     !event.kind.is_access()
 }
 
-fn inotify(path: &Path, changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
-    let name = path.file_name().map(ToOwned::to_owned);
+fn inotify(files: &[PathBuf], changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let its = files.to_vec();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        if event.is_ok_and(|event| may_change(name.as_deref(), &event)) {
+        if event.is_ok_and(|event| may_change(&its, &event)) {
             changed.notify_one();
         }
     })?;
-    let directory = path.parent().filter(|parent| *parent != Path::new(""));
-    watcher.watch(
-        directory.unwrap_or(Path::new(".")),
-        RecursiveMode::NonRecursive,
-    )?;
+    let directory = |file: &PathBuf| match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    };
+    // A directory may be that of several files.
+    let directories: BTreeSet<PathBuf> = files.iter().map(directory).collect();
+    for directory in directories {
+        watcher.watch(&directory, RecursiveMode::NonRecursive)?;
+    }
     Ok(watcher)
 }
 
@@ -167,13 +197,13 @@ mod tests {
     fn growth_of_another_file_in_the_directory_is_not_a_change_of_this_one() {
         let may = |kind, file: &str| {
             let event = Event::new(kind).add_path(Path::new("/etc/portway").join(file));
-            may_change(Some(OsStr::new("routes.toml")), &event)
+            may_change(&["routes.toml", "users"].map(PathBuf::from), &event)
         };
         let grown = EventKind::Modify(ModifyKind::Data(DataChange::Any));
         let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
         let read = EventKind::Access(AccessKind::Close(AccessMode::Read));
         for kind in [grown, closed] {
-            assert!(may(kind, "routes.toml"));
+            assert!(may(kind, "routes.toml") && may(kind, "users"));
             assert!(!may(kind, "portway.log"));
         }
         assert!(!may(read, "routes.toml"));

@@ -4,7 +4,7 @@ use std::mem::MaybeUninit;
 
 use httparse::{Error, Header, Request, Status};
 
-use super::{InvalidTarget, Reply, Target};
+use super::{Authorization, InvalidTarget, Reply, Target};
 
 /// The most bytes of a request, with its blank line.
 pub const MOST_HEAD: usize = 16 << 10;
@@ -14,13 +14,22 @@ const MOST_FIELDS: usize = 64;
 
 /// The first bytes of a client, as far as they are a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Head {
+pub enum Head<'p> {
     /// A request whose end has not come yet.
     Partial,
-    /// A request to connect to this target. It has so many bytes, with its blank line.
-    Connect(Target, usize),
+    /// A CONNECT request, which has so many bytes, with its blank line.
+    Connect(Connect<'p>, usize),
     /// Anything else.
     Invalid(InvalidRequest),
+}
+
+/// The parts of a request that count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connect<'p> {
+    /// Where the client wants to go.
+    pub target: Target,
+    /// Its user and password.
+    pub authorization: Authorization<'p>,
 }
 
 /// Why a request is refused.
@@ -75,13 +84,13 @@ impl InvalidRequest {
 }
 
 /// Reads the request at the beginning of `peeked`. Bytes behind it are not looked at.
-pub fn read_connect(peeked: &[u8]) -> Head {
+pub fn read_connect(peeked: &[u8]) -> Head<'_> {
     let mut fields = [const { MaybeUninit::uninit() }; MOST_FIELDS];
     let mut request = Request::new(&mut []);
     let parsed = request.parse_with_uninit_headers(peeked, &mut fields);
     match parsed {
         Ok(Status::Complete(size)) if size <= MOST_HEAD => match judge(&request) {
-            Ok(target) => Head::Connect(target, size),
+            Ok(connect) => Head::Connect(connect, size),
             Err(invalid) => Head::Invalid(invalid),
         },
         Ok(Status::Partial) if peeked.len() < MOST_HEAD => Head::Partial,
@@ -92,7 +101,7 @@ pub fn read_connect(peeked: &[u8]) -> Head {
     }
 }
 
-fn judge(request: &Request<'_, '_>) -> Result<Target, InvalidRequest> {
+fn judge<'p>(request: &Request<'_, 'p>) -> Result<Connect<'p>, InvalidRequest> {
     match request.method {
         Some("CONNECT") => {}
         // Methods have case (RFC 9110 section 9.1), and this client means no plain HTTP.
@@ -105,7 +114,21 @@ fn judge(request: &Request<'_, '_>) -> Result<Target, InvalidRequest> {
         return Err(InvalidRequest::Body);
     }
     let authority = request.path.unwrap_or_default();
-    Target::parse(authority.as_bytes()).map_err(InvalidRequest::Target)
+    let target = Target::parse(authority.as_bytes()).map_err(InvalidRequest::Target)?;
+    Ok(Connect {
+        target,
+        authorization: authorization(request.headers),
+    })
+}
+
+fn authorization<'p>(fields: &[Header<'p>]) -> Authorization<'p> {
+    let is_it = |field: &&Header<'_>| field.name.eq_ignore_ascii_case("proxy-authorization");
+    let mut found = fields.iter().filter(is_it);
+    match (found.next(), found.next()) {
+        (None, _) => Authorization::None,
+        (Some(field), None) => Authorization::One(field.value),
+        (Some(_), Some(_)) => Authorization::Several,
+    }
 }
 
 /// Some clients say that a request without a body has 0 bytes of it.
@@ -126,8 +149,17 @@ mod tests {
         )
     }
 
-    fn connect(text: &str) -> Head {
-        Head::Connect(Target::parse(b"fleet.example.com:443").unwrap(), text.len())
+    fn connect(text: &str) -> Head<'static> {
+        with(Authorization::None, text)
+    }
+
+    fn with<'p>(authorization: Authorization<'p>, text: &str) -> Head<'p> {
+        let target = Target::parse(b"fleet.example.com:443").unwrap();
+        let connect = Connect {
+            target,
+            authorization,
+        };
+        Head::Connect(connect, text.len())
     }
 
     #[test]
@@ -144,6 +176,24 @@ mod tests {
         }
         let old = "CONNECT fleet.example.com:443 HTTP/1.0\r\n\r\n";
         assert_eq!(read_connect(old.as_bytes()), connect(old));
+    }
+
+    #[test]
+    fn credentials_are_found_in_the_head_and_not_behind_it() {
+        let field = "proxy-Authorization: Basic YTpi\r\n";
+        let one = request(field);
+        let found = with(Authorization::One(b"Basic YTpi"), &one);
+        assert_eq!(read_connect(one.as_bytes()), found);
+        let behind = one.clone() + field;
+        assert_eq!(read_connect(behind.as_bytes()), found);
+        let two = request(&format!("{field}A: b\r\n{field}"));
+        assert_eq!(
+            read_connect(two.as_bytes()),
+            with(Authorization::Several, &two)
+        );
+        // That of the server inside the tunnel.
+        let other = request("Authorization: Basic YTpi\r\n");
+        assert_eq!(read_connect(other.as_bytes()), connect(&other));
     }
 
     #[test]
@@ -221,13 +271,14 @@ mod tests {
             behind in prop::collection::vec(any::<u8>(), 0..40),
         ) {
             let fields = names.iter().map(|name| format!("X-{name}: {value}\r\n"));
-            let text = request(&fields.collect::<String>());
+            let text = request(&format!("{}Proxy-Authorization: {value}\r\n", fields.collect::<String>()));
+            let value = value.trim_matches(' ').as_bytes();
             for end in 0..text.len() {
                 prop_assert_eq!(read_connect(&text.as_bytes()[..end]), Head::Partial);
             }
             let mut more = text.clone().into_bytes();
             more.extend(&behind);
-            prop_assert_eq!(read_connect(&more), connect(&text));
+            prop_assert_eq!(read_connect(&more), with(Authorization::One(value), &text));
         }
 
         #[test]

@@ -26,15 +26,17 @@ impl Reply {
         phrase: "portway has no route for this host and port: compare the URL with the routes of portway",
     };
 
-    /// The whole answer. A 405 needs `Allow` (RFC 9110 section 15.5.6).
+    /// The whole answer. A 405 needs `Allow` (RFC 9110 section 15.5.6), and a 407 says by which scheme a client may
+    /// authenticate (section 15.5.8).
     pub fn text(self) -> String {
         let Self { status, phrase } = self;
-        let allow = match status {
+        let field = match status {
             405 => "Allow: CONNECT\r\n",
+            407 => "Proxy-Authenticate: Basic realm=\"portway\"\r\n",
             _ => "",
         };
         format!(
-            "HTTP/1.1 {status} {phrase}\r\n{allow}Content-Length: 0\r\nConnection: close\r\n\r\n"
+            "HTTP/1.1 {status} {phrase}\r\n{field}Content-Length: 0\r\nConnection: close\r\n\r\n"
         )
     }
 }

@@ -1,14 +1,46 @@
-//! The greeting and the request of a SOCKS5 client (RFC 1928).
+//! The greeting and the request of a SOCKS5 client (RFC 1928), and its user and password between them (RFC 1929).
+
+#[cfg(test)]
+mod tests;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{InvalidTarget, Target};
+use super::{InvalidTarget, Login, Target};
 
 const VERSION: u8 = 5;
-/// The method without authentication (section 3).
+/// The methods of authentication that portway knows (section 3).
 const NO_AUTHENTICATION: u8 = 0;
+const USER_AND_PASSWORD: u8 = 2;
+/// The version of the message with user and password (RFC 1929 section 2).
+const LOGIN_VERSION: u8 = 1;
 /// The command that opens a connection to the target (section 4).
 const CONNECT: u8 = 1;
+
+/// A method of authentication (section 3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    /// None: the client goes on with its request.
+    None,
+    /// User and password.
+    Login,
+}
+
+impl Method {
+    const fn number(self) -> u8 {
+        match self {
+            Self::None => NO_AUTHENTICATION,
+            Self::Login => USER_AND_PASSWORD,
+        }
+    }
+
+    /// The answer to a greeting that offers this method.
+    pub const fn reply(self) -> SocksReply {
+        match self {
+            Self::None => SocksReply::Method,
+            Self::Login => SocksReply::LoginMethod,
+        }
+    }
+}
 
 /// The first bytes of a client, as far as they are a message.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +58,10 @@ pub enum Socks<T> {
 pub enum InvalidSocks {
     /// It does not begin with the version 5.
     NotSocks5,
-    /// The client insists on authentication.
+    /// The client does not offer the method that portway takes.
     NoMethod,
+    /// It is not a message with user and password.
+    NotALogin,
     /// The client wants something else than to connect.
     Command,
     /// It asks for no host and port.
@@ -40,6 +74,7 @@ impl InvalidSocks {
         match self {
             Self::NotSocks5 => None,
             Self::NoMethod => Some(SocksReply::NoAcceptableMethod),
+            Self::NotALogin => Some(SocksReply::LoginRefused),
             Self::Command => Some(SocksReply::CommandNotSupported),
             Self::Target(_) => Some(SocksReply::GeneralFailure),
         }
@@ -52,6 +87,9 @@ impl InvalidSocks {
             Self::NoMethod => {
                 "the client insists on authentication: remove user and password from its proxy URL"
             }
+            Self::NotALogin => {
+                "the client's second message is not a user and a password (RFC 1929)"
+            }
             Self::Command => "the client asks for another SOCKS command than CONNECT",
             Self::Target(InvalidTarget(rule)) => rule,
         }
@@ -63,8 +101,14 @@ impl InvalidSocks {
 pub enum SocksReply {
     /// To the greeting: the client may go on.
     Method,
+    /// To the greeting: user and password come next.
+    LoginMethod,
     /// To the greeting: it may not.
     NoAcceptableMethod,
+    /// To user and password: the client may go on.
+    LoginAccepted,
+    /// To user and password: it may not.
+    LoginRefused,
     /// To the request: the tunnel is open.
     Succeeded,
     /// To the request: it cannot be understood.
@@ -80,7 +124,10 @@ impl SocksReply {
     pub const fn bytes(self) -> &'static [u8] {
         match self {
             Self::Method => &[VERSION, NO_AUTHENTICATION],
+            Self::LoginMethod => &[VERSION, USER_AND_PASSWORD],
             Self::NoAcceptableMethod => &[VERSION, 0xff],
+            Self::LoginAccepted => &[LOGIN_VERSION, 0],
+            Self::LoginRefused => &[LOGIN_VERSION, 1],
             Self::Succeeded => &[VERSION, 0, 0, 1, 0, 0, 0, 0, 0, 0],
             Self::GeneralFailure => &[VERSION, 1, 0, 1, 0, 0, 0, 0, 0, 0],
             Self::NotAllowed => &[VERSION, 2, 0, 1, 0, 0, 0, 0, 0, 0],
@@ -92,7 +139,10 @@ impl SocksReply {
     pub const fn name(self) -> &'static str {
         match self {
             Self::Method => "no authentication required",
+            Self::LoginMethod => "username and password required",
             Self::NoAcceptableMethod => "no acceptable methods",
+            Self::LoginAccepted => "user and password accepted",
+            Self::LoginRefused => "user and password refused",
             Self::Succeeded => "succeeded",
             Self::GeneralFailure => "general SOCKS server failure",
             Self::NotAllowed => "connection not allowed by ruleset",
@@ -101,19 +151,45 @@ impl SocksReply {
     }
 }
 
-/// Reads the greeting (section 3): the methods of authentication that the client offers.
-pub fn read_greeting(peeked: &[u8]) -> Socks<()> {
+/// Reads the greeting (section 3): the methods of authentication that the client offers, one of which must be `wanted`.
+pub fn read_greeting(peeked: &[u8], wanted: Method) -> Socks<()> {
     match peeked {
         [] | [VERSION] => Socks::Partial,
         [VERSION, count, rest @ ..] => match rest.split_at_checked(usize::from(*count)) {
             None => Socks::Partial,
-            Some((methods, _)) if methods.contains(&NO_AUTHENTICATION) => {
+            Some((methods, _)) if methods.contains(&wanted.number()) => {
                 Socks::Whole((), 2 + methods.len())
             }
             Some(_) => Socks::Invalid(InvalidSocks::NoMethod),
         },
         _ => Socks::Invalid(InvalidSocks::NotSocks5),
     }
+}
+
+/// Reads user and password (RFC 1929 section 2), which have at most 255 bytes each.
+pub fn read_login(peeked: &[u8]) -> Socks<Login> {
+    let rest = match peeked {
+        [] | [LOGIN_VERSION] => return Socks::Partial,
+        [LOGIN_VERSION, rest @ ..] => rest,
+        _ => return Socks::Invalid(InvalidSocks::NotALogin),
+    };
+    let Some((user, rest)) = counted(rest) else {
+        return Socks::Partial;
+    };
+    let Some((password, _)) = counted(rest) else {
+        return Socks::Partial;
+    };
+    let login = Login {
+        user: user.into(),
+        password: password.into(),
+    };
+    Socks::Whole(login, 3 + user.len() + password.len())
+}
+
+/// The bytes behind their number, and the rest.
+fn counted(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (count, rest) = bytes.split_first()?;
+    rest.split_at_checked(usize::from(*count))
 }
 
 /// Reads the request (section 4): the target.
@@ -173,127 +249,5 @@ fn target(kind: u8, rest: &[u8]) -> Socks<Target> {
     match target {
         Ok(target) => Socks::Whole(target, size),
         Err(invalid) => Socks::Invalid(InvalidSocks::Target(invalid)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn request(kind: u8, address: &[u8], port: u16) -> Vec<u8> {
-        [&[5, 1, 0, kind], address, &port.to_be_bytes()].concat()
-    }
-
-    fn named(name: &str, port: u16) -> Vec<u8> {
-        let length = u8::try_from(name.len()).unwrap();
-        request(3, &[&[length], name.as_bytes()].concat(), port)
-    }
-
-    fn shown(bytes: &[u8]) -> Result<String, InvalidSocks> {
-        match read_request(bytes) {
-            Socks::Whole(target, size) => {
-                assert_eq!(size, bytes.len());
-                Ok(target.to_string())
-            }
-            Socks::Invalid(invalid) => Err(invalid),
-            Socks::Partial => panic!("{bytes:?} is partial"),
-        }
-    }
-
-    #[test]
-    fn a_greeting_is_answered_if_it_offers_to_go_without_authentication() {
-        assert_eq!(read_greeting(&[5, 1, 0]), Socks::Whole((), 3));
-        assert_eq!(read_greeting(&[5, 3, 2, 0, 1, 9]), Socks::Whole((), 5));
-        for none in [&[5, 0][..], &[5, 1, 2], &[5, 2, 1, 2]] {
-            assert_eq!(read_greeting(none), Socks::Invalid(InvalidSocks::NoMethod));
-        }
-        for other in [&b"\x04\x01"[..], b"CONNECT", b"\x16\x03"] {
-            assert_eq!(
-                read_greeting(other),
-                Socks::Invalid(InvalidSocks::NotSocks5)
-            );
-        }
-    }
-
-    #[test]
-    fn a_request_names_a_target_in_each_of_three_ways() {
-        assert_eq!(
-            shown(&request(1, &[10, 0, 0, 7], 9200)).unwrap(),
-            "10.0.0.7:9200"
-        );
-        let v6: Ipv6Addr = "fd00::7".parse().unwrap();
-        assert_eq!(
-            shown(&request(4, &v6.octets(), 443)).unwrap(),
-            "[fd00::7]:443"
-        );
-        let mapped: Ipv6Addr = "::ffff:10.0.0.7".parse().unwrap();
-        assert_eq!(
-            shown(&request(4, &mapped.octets(), 1)).unwrap(),
-            "10.0.0.7:1"
-        );
-        for name in ["ES.example.com", "es.example.com."] {
-            assert_eq!(shown(&named(name, 9200)).unwrap(), "es.example.com:9200");
-        }
-        assert_eq!(shown(&named("10.0.0.7", 9200)).unwrap(), "10.0.0.7:9200");
-    }
-
-    #[test]
-    fn what_asks_for_no_target_is_refused_with_its_reason() {
-        for bytes in [
-            named("es.example.com", 0),
-            named("", 443),
-            named("es example.com", 443),
-            named("2130706433", 443),
-            named(&format!("{}a", "a.".repeat(127)), 443),
-            request(1, &[10, 0, 0, 7], 0),
-            request(2, &[], 443),
-        ] {
-            let invalid = shown(&bytes).unwrap_err();
-            assert!(
-                matches!(invalid, InvalidSocks::Target(_)),
-                "{bytes:?}: {invalid:?}"
-            );
-        }
-        // BIND and UDP ASSOCIATE.
-        for command in [0, 2, 3] {
-            assert_eq!(shown(&[5, command]), Err(InvalidSocks::Command));
-        }
-        assert_eq!(shown(&[4, 1]), Err(InvalidSocks::NotSocks5));
-    }
-
-    proptest! {
-        #[test]
-        fn every_prefix_of_a_request_is_partial_and_bytes_behind_it_change_nothing(
-            name in "[a-z]{1,20}(\\.[a-z]{1,20}){0,9}",
-            port in 1..u16::MAX,
-            behind in prop::collection::vec(any::<u8>(), 0..40),
-        ) {
-            let v6 = request(4, &[0xfd; 16], port);
-            for bytes in [named(&name, port), request(1, &[10, 0, 0, 7], port), v6] {
-                for end in 0..bytes.len() {
-                    prop_assert_eq!(read_request(&bytes[..end]), Socks::Partial);
-                }
-                let whole = read_request(&bytes);
-                prop_assert!(matches!(whole, Socks::Whole(..)));
-                prop_assert_eq!(read_request(&[bytes, behind.clone()].concat()), whole);
-            }
-        }
-
-        #[test]
-        fn no_bytes_make_the_parser_panic_or_take_more_than_there_are(
-            bytes in prop::collection::vec(any::<u8>(), 0..300),
-            begins_well in any::<bool>(),
-        ) {
-            let start: &[u8] = if begins_well { &[5, 1, 0] } else { &[] };
-            let all = [start, &bytes].concat();
-            if let Socks::Whole(_, size) = read_request(&all) {
-                prop_assert!(size <= all.len());
-            }
-            if let Socks::Whole((), size) = read_greeting(&all) {
-                prop_assert!(size <= all.len());
-            }
-        }
     }
 }

@@ -75,6 +75,8 @@ const LISTENER: Table = &[
         "The addresses and ports to listen on. [::] also takes IPv4; with port 0 the kernel chooses a port."),
     value("protocol", Choice(ListenerProtocol::VARIANTS), Default("tls"),
         "The first message of a client: its TLS hello (tls), a CONNECT request as to an HTTP proxy (http_connect), or the messages of SOCKS5 (socks5)."),
+    value("credentials_file", Kind::Text(Text::File), Example("agents.htpasswd"),
+        "The file of the users that may connect to a proxy, with lines of user:hash as htpasswd -B writes them. Default: everybody, without a password."),
     value("allow_clients", Texts(Text::Network), Example("10.0.0.0/8"),
         "The networks that may connect. Default: all."),
     value("deny_clients", Texts(Text::Network), Example("10.66.0.0/16"),

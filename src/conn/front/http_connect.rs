@@ -1,6 +1,6 @@
 //! A CONNECT request, as clients send it to an HTTP proxy.
 
-use super::{admit, receive};
+use super::{Gated, admit, receive};
 use crate::conn::connection::Connection;
 use crate::conn::refuse::Refusal;
 use crate::net::Leg;
@@ -11,14 +11,23 @@ use crate::wire::{Head, Reply, read_connect};
 pub(super) async fn open(
     client: &Leg,
     connection: &Connection,
-    resources: &Resources,
+    (resources, gated): (&Resources, Option<&Gated<'_>>),
 ) -> Result<(), Refusal> {
+    let protocol = connection.listener().protocol;
     let request = receive(client, resources, |peeked| match read_connect(peeked) {
-        Head::Connect(target, size) => Ok(Some((target, size))),
+        Head::Connect(connect, size) => {
+            let login = gated.map(|_| connect.authorization.login()).transpose();
+            let login = login.map_err(|why| Refusal::unauthorized(protocol, why))?;
+            Ok(Some(((connect.target, login), size)))
+        }
         Head::Partial => Ok(None),
         Head::Invalid(invalid) => Err(Refusal::invalid_request(invalid)),
     });
-    let target = request.await?;
+    let (target, login) = request.await?;
+    // Before the target is compared with the routes, so that strangers learn nothing of them.
+    if let (Some(gated), Some(login)) = (gated, login) {
+        gated.check(client, login).await?;
+    }
     admit(connection, connection.ask(target))?;
     client.send_now(Reply::OPEN);
     Ok(())

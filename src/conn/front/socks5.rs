@@ -1,20 +1,39 @@
-//! A SOCKS5 greeting and its request.
+//! A SOCKS5 greeting and its request, and user and password between them.
 
-use super::{admit, receive};
+use super::{Gated, admit, receive};
 use crate::conn::connection::Connection;
 use crate::conn::refuse::Refusal;
 use crate::net::Leg;
 use crate::relay::Resources;
-use crate::wire::{Socks, SocksReply, read_greeting, read_request};
+use crate::wire::{
+    InvalidSocks, Method, Socks, SocksReply, Unauthorized, read_greeting, read_login, read_request,
+};
 
-/// Receives both, and opens the tunnel if a route takes the target.
+/// Receives both, with user and password between them if the listener asks for them, and opens the tunnel if a route
+/// takes the target.
 pub(super) async fn open(
     client: &Leg,
     connection: &Connection,
-    resources: &Resources,
+    (resources, gated): (&Resources, Option<&Gated<'_>>),
 ) -> Result<(), Refusal> {
-    receive(client, resources, |peeked| message(read_greeting(peeked))).await?;
-    client.send_now(SocksReply::Method.bytes());
+    let method = gated.map_or(Method::None, |_| Method::Login);
+    let greeting = receive(client, resources, |peeked| {
+        match read_greeting(peeked, method) {
+            Socks::Invalid(InvalidSocks::NoMethod) if gated.is_some() => {
+                let protocol = connection.listener().protocol;
+                Err(Refusal::unauthorized(protocol, Unauthorized::Missing))
+            }
+            greeting @ (Socks::Partial | Socks::Whole(..) | Socks::Invalid(_)) => message(greeting),
+        }
+    });
+    greeting.await?;
+    client.send_now(method.reply().bytes());
+    if let Some(gated) = gated {
+        let login = receive(client, resources, |peeked| message(read_login(peeked))).await;
+        let login = login.map_err(Refusal::after_an_answer)?;
+        gated.check(client, login).await?;
+        client.send_now(SocksReply::LoginAccepted.bytes());
+    }
     let target = receive(client, resources, |peeked| message(read_request(peeked))).await;
     let target = target.map_err(Refusal::after_an_answer)?;
     admit(connection, connection.ask(target))?;

@@ -8,17 +8,19 @@ use std::time::Instant;
 use super::ChangeBuilder;
 use crate::backend::{Endpoint, Pool};
 use crate::config::{self, Settings};
+use crate::credentials::Gate;
 use crate::relay::Terms;
 use crate::routing::Route;
 use crate::snapshot::{AddressId, Backend, Listener, ListenerId, Snapshot};
 
 impl ChangeBuilder {
     /// The snapshot of these settings. Endpoints keep their state if they stay, or if they come back while
-    /// connections to them are open.
+    /// connections to them are open. `gates` are those of the listeners.
     pub(super) fn snapshot(
         &mut self,
         settings: Settings,
         addresses: HashMap<AddressId, (ListenerId, u16)>,
+        gates: Vec<Option<Arc<Gate>>>,
     ) -> Snapshot {
         self.generation += 1;
         self.registry.configure();
@@ -59,12 +61,14 @@ impl ChangeBuilder {
             });
             endings.collect()
         };
-        let listeners = settings.listeners.into_iter().map(|listener| Listener {
+        let listeners = settings.listeners.into_iter().zip(gates);
+        let listeners = listeners.map(|(listener, gate)| Listener {
             stats: registry.listener(&listener.name),
             endings: registry.endings(&listener.name, None),
             backend_endings: endings(&listener.name),
             name: listener.name,
             protocol: listener.protocol,
+            gate,
             clients: listener.clients,
         });
         let listeners = listeners.collect();

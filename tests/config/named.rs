@@ -1,0 +1,157 @@
+//! Files that routes.toml names: their faults are at the key, and have nothing of their content.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use portway::config;
+
+use super::assert_snapshot;
+
+const HASH: &str = "$2y$05$DCq7YPn5Rq63x1Lad4cll.HBDohiHssWWTvAkR0t7BcDSKBnDJsfK";
+
+/// A routes.toml with a proxy listener for each of these files.
+fn routes(files: &[&str]) -> String {
+    let listener = |(number, file): (usize, &&str)| {
+        format!(
+            "[listeners.proxy-{number}]\nbind = [\"[::]:{}\"]\nprotocol = \"socks5\"\ncredentials_file = \"{file}\"\n",
+            1080 + number
+        )
+    };
+    let listeners: String = files.iter().enumerate().map(listener).collect();
+    format!(
+        "{listeners}[backends.fleet]\nendpoints = [\"fleet-1.internal:8220\"]\n\
+         [routes.fleet]\nserver_names = [\"fleet.example.com\"]\nbackend = \"fleet\"\n"
+    )
+}
+
+fn write(path: &Path, text: impl AsRef<[u8]>, mode: u32) {
+    fs::write(path, text).unwrap();
+    fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+}
+
+#[test]
+fn faults_of_a_file_that_is_named_are_at_the_key_and_show_no_content() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let lines = format!(
+        "agent-7:{HASH}\nsecret\nagent-7:{HASH}\nagent-8:{{SHA}}secret\n:{HASH}\nagent-9:{}\n",
+        HASH.replace("$05$", "$13$")
+    );
+    write(&at("lines"), lines, 0o600);
+    write(&at("nobody"), "# nobody yet\n", 0o600);
+    write(&at("latin1"), b"one:x\nsecr\xe9t:x\n", 0o600);
+    write(&at("large"), "#".repeat(1 + (1 << 20)), 0o600);
+    let text = routes(&["lines", "nobody", "latin1", "large", "missing", ".", ""]);
+    write(&at("routes.toml"), text, 0o600);
+    let faults = config::load(&at("routes.toml")).unwrap_err();
+    let told = faults.render(false);
+    assert!(!told.contains("secr") && !told.contains("agent-"), "{told}");
+    let told = told.replace(directory.path().to_str().unwrap(), "DIR");
+    assert_snapshot("named_files", &told);
+}
+
+#[test]
+fn a_file_that_everybody_can_read_is_worth_a_warning() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    write(&at("routes.toml"), routes(&["users"]), 0o600);
+    for (mode, is_warned) in [(0o600, false), (0o640, false), (0o644, true), (0o602, true)] {
+        write(&at("users"), format!("agent-7:{HASH}\n"), mode);
+        let warnings = config::load(&at("routes.toml")).unwrap().warnings;
+        let told = warnings.render(false);
+        let words = "every user of this machine can read or change";
+        assert_eq!(told.contains(words), is_warned, "{mode:o}: {told}");
+        assert_eq!(warnings.is_empty(), !is_warned, "{mode:o}: {told}");
+    }
+}
+
+#[test]
+fn a_pipe_that_nobody_writes_into_is_a_fault_and_holds_nothing_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let names = ["one", "two", "three", "four", "five"];
+    for name in names {
+        let made = Command::new("mkfifo")
+            .arg(directory.path().join(name))
+            .status();
+        assert!(made.unwrap().success());
+    }
+    let file = directory.path().join("routes.toml");
+    write(&file, routes(&names), 0o600);
+    let begun = Instant::now();
+    let told = config::load(&file).unwrap_err().render(false);
+    assert_eq!(told.matches("cannot be read: ").count(), 5, "{told}");
+    // The first one takes three seconds, and the others wait for no more.
+    assert!(
+        begun.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        begun.elapsed()
+    );
+}
+
+#[test]
+fn a_listener_without_a_password_to_ask_for_has_no_file_of_users() {
+    let text = routes(&["users"]);
+    for protocol in ["protocol = \"tls\"\n", ""] {
+        let text = text.replace("protocol = \"socks5\"\n", protocol);
+        let faults = config::parse(&text, "routes.toml").unwrap_err();
+        let lines: Vec<String> = faults.lines().collect();
+        assert!(
+            lines.len() == 1
+                && lines[0].contains(
+                    "listeners.proxy-0.credentials_file: the clients of a tls listener send no password"
+                ),
+            "{lines:?}"
+        );
+    }
+    // It may have meant a proxy.
+    let text = text.replace("\"socks5\"", "\"socks\"");
+    assert_eq!(
+        config::parse(&text, "routes.toml")
+            .unwrap_err()
+            .lines()
+            .count(),
+        1
+    );
+}
+
+#[test]
+fn a_proxy_needs_networks_or_users_to_be_closed_to_strangers() {
+    let open =
+        "every client that can reach this proxy reaches the servers of the routes through it";
+    let warned = |text: &str| {
+        let loaded = config::parse(text, "routes.toml").unwrap();
+        loaded.warnings.render(false).contains(open)
+    };
+    let text = routes(&["users"]);
+    assert!(!warned(&text));
+    let without = text.replace("credentials_file = \"users\"\n", "");
+    assert!(warned(&without));
+    let allowed = without.replace("protocol", "allow_clients = [\"10.0.0.0/8\"]\nprotocol");
+    assert!(!warned(&allowed));
+}
+
+#[test]
+fn a_key_with_escapes_does_not_open_the_proxy() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("routes.toml");
+    let text = routes(&["users"]).replace("credentials_file", "\"credentials\\u005ffile\"");
+    write(&file, text, 0o600);
+    let told = config::load(&file).unwrap_err().render(false);
+    assert!(
+        told.contains("write the key as credentials_file, without escapes"),
+        "{told}"
+    );
+}
+
+/// Settings of a command that reads no secrets must not open the proxy to everybody.
+#[test]
+fn a_file_that_is_not_read_lets_nobody_in() {
+    let loaded = config::parse(&routes(&["users"]), "routes.toml").unwrap();
+    let [listener] = &loaded.settings.listeners[..] else {
+        panic!("{:?}", loaded.settings.listeners);
+    };
+    assert_eq!(format!("{:?}", listener.users), "Some(0 users)");
+}
