@@ -25,6 +25,9 @@ DOCUMENTS = 2000
 SERVERS = ["fleet", "es", "mutual-fleet", "mutual-es"]
 LOGSTASHES = ["logstash", "mutual-logstash"]
 PATIENCE = 30
+LOGIN = "agent-7:right horse"
+# As `htpasswd -nbB agent-7 "right horse"` prints it.
+USERS = "agent-7:$2y$05$DCq7YPn5Rq63x1Lad4cll.HBDohiHssWWTvAkR0t7BcDSKBnDJsfK\n"
 
 
 def main(portway, peer, directory):
@@ -112,10 +115,29 @@ def through_proxies(checks, clients):
                "http", "-proxy-field", "20000")
     checks.run("go, http proxy: a client that a route excludes", fails,
                "portway does not admit this client", clients.go_through, "denied", "http")
+    with_logins(checks, clients)
     checks.run("go, http proxy: a URL without TLS", fails, "405 portway relays only TLS",
                clients.go_through, "fleet", "http", "-plain")
     checks.run("go: an https:// URL of the proxy", fails,
                "first record does not look like a TLS handshake", clients.go_through, "fleet", "https")
+
+
+def with_logins(checks, clients):
+    """Clients of the listeners that ask for a user and a password."""
+    asks = "portway asks for a user and a password: write them into the URL of the proxy"
+    unknown = "portway does not know this user and password: compare them with the credentials_file"
+    for client, proxy, missing, wrong in [
+        (clients.go_through, "http", asks, unknown),
+        (clients.go_through, "socks5", "no acceptable authentication methods",
+         "username/password authentication failed"),
+        (clients.curl, "http", "CONNECT tunnel failed, response 407",
+         "CONNECT tunnel failed, response 407"),
+        (clients.curl, "socks5", "(?i)no acceptable|no authentication method", "(?i)user was rejected"),
+    ]:
+        what = f"{client.__name__}, {proxy} proxy with users"
+        checks.run(f"{what}: the right password", reaches, client, "fleet", proxy, LOGIN)
+        checks.run(f"{what}: a wrong password", fails, wrong, client, "fleet", proxy, LOGIN + "x")
+        checks.run(f"{what}: no password", fails, missing, client, "fleet", proxy, "")
 
 
 # How Go reports the alert of a Go server: without a certificate it depends on the version.
@@ -280,6 +302,7 @@ class Portway:
     def __init__(self, program, directory, backends):
         routes = directory / "routes.toml"
         routes.write_text(routes_toml(backends))
+        (directory / "users").write_text(USERS)
         self.log = directory / "connections.log"
         with open(self.log, "wb") as log:
             self.process = subprocess.Popen([program, "run", "--config", routes], stdout=log,
@@ -371,16 +394,20 @@ class Clients:
         self.directory = directory
         self.ip, self.port = relay["agents"]
         self.proxies = {"http": relay["http"], "https": relay["http"], "socks5": relay["socks5"]}
+        self.login_proxies = {proxy: relay[f"{proxy}-login"] for proxy in ["http", "socks5"]}
         self.authority = directory / "ca.crt"
         resolve_examples_to(self.ip)
 
-    def curl(self, server, proxy=None):
+    def curl(self, server, proxy=None, login=None):
+        """With a login, also an empty one, through the listener that asks for it."""
         name = host(server)
         command = ["curl", "--silent", "--show-error", "--max-time", str(PATIENCE),
                    "--cacert", self.authority, *self.certificate(server, "--cert", "--key")]
         if proxy:
-            ip, port = self.proxies[proxy]
+            ip, port = (self.proxies if login is None else self.login_proxies)[proxy]
             flag = {"http": "--proxy", "socks5": "--socks5-hostname"}[proxy]
+            if login:
+                command += ["--proxy-user", login]
             return self.run([*command, flag, f"{ip}:{port}", f"https://{name}/"])
         return self.run([*command, "--noproxy", "*", "--resolve", f"{name}:{self.port}:{self.ip}",
                          f"https://{name}:{self.port}/"])
@@ -408,6 +435,9 @@ class Clients:
     def go_through(self, server, proxy, *flags):
         if not proxy:
             return self.go(server, *flags)
+        if flags and not flags[0].startswith("-"):
+            ip, port = self.login_proxies[proxy]
+            return self.go(server, "-proxy", proxy, "-login", *flags, address=f"{ip}:{port}")
         ip, port = self.proxies[proxy]
         return self.go(server, "-proxy", proxy, *flags, address=f"{ip}:{port}")
 
@@ -504,7 +534,9 @@ def host(server):
 def routes_toml(backends):
     tables = ['[listeners.agents]\nbind = ["127.0.0.1:0"]\n', '[admin]\nbind = "127.0.0.1:0"\n']
     for name, protocol in [("http", "http_connect"), ("socks5", "socks5")]:
-        tables.append(f'[listeners.{name}]\nbind = ["127.0.0.1:0"]\nprotocol = "{protocol}"\n')
+        listener = f'bind = ["127.0.0.1:0"]\nprotocol = "{protocol}"\n'
+        tables.append(f"[listeners.{name}]\n{listener}")
+        tables.append(f'[listeners.{name}-login]\n{listener}credentials_file = "users"\n')
     for server, address in backends.items():
         tables.append(f'[backends.{server}]\nendpoints = ["{address}"]\n')
         tables.append(f'[routes.{server}]\nserver_names = ["{host(server)}"]\n'

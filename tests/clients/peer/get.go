@@ -23,6 +23,7 @@ type options struct {
 	http2       bool
 	tls12       bool
 	proxy       string
+	login       string
 	serverName  string
 	plain       bool
 	proxyField  int
@@ -39,6 +40,7 @@ func parse(arguments []string) (options, error) {
 	flags.BoolVar(&o.http2, "http2", false, "offer HTTP/2")
 	flags.BoolVar(&o.tls12, "tls12", false, "offer TLS 1.2 at most")
 	flags.StringVar(&o.proxy, "proxy", "", "take the address for that of a proxy: http, https or socks5")
+	flags.StringVar(&o.login, "login", "", "the USER:PASSWORD in the URL of the proxy")
 	flags.StringVar(&o.serverName, "server-name", "", "the server name of the hello, if it is not NAME")
 	flags.BoolVar(&o.plain, "plain", false, "send the request without TLS")
 	flags.IntVar(&o.proxyField, "proxy-field", 3, "bytes of a field that goes to the proxy alone")
@@ -84,7 +86,11 @@ func (o options) client() (*http.Client, error) {
 		},
 	}
 	if o.proxy != "" {
-		transport.Proxy = http.ProxyURL(&url.URL{Scheme: o.proxy, Host: o.address})
+		proxy := url.URL{Scheme: o.proxy, Host: o.address}
+		if user, password, found := strings.Cut(o.login, ":"); found {
+			proxy.User = url.UserPassword(user, password)
+		}
+		transport.Proxy = http.ProxyURL(&proxy)
 		transport.ProxyConnectHeader = http.Header{"X-Token": {strings.Repeat("x", o.proxyField)}}
 	}
 	return &http.Client{Transport: transport, Timeout: 20 * time.Second}, nil
