@@ -1,7 +1,9 @@
-//! The parts of TLS that a relay reads: records, the client hello, the server name, alerts. Everything here is
-//! pure: bytes go in, a value comes out, without a socket, a clock, or an allocation whose size a client chooses.
+//! The parts of TLS that portway reads: records, the client hello, the server name, alerts, the first answer of a
+//! server. Everything here is pure: bytes go in, a value comes out, without a socket, a clock, or an allocation
+//! whose size a client chooses.
 
 mod alert;
+mod answer;
 mod close;
 mod hello;
 mod not_tls;
@@ -9,7 +11,8 @@ mod record;
 mod server_name;
 mod version;
 
-pub use alert::AlertDescription;
+pub use alert::{AlertDescription, alert_name};
+pub use answer::{Answer, Foreign, MOST_ANSWER, ServerHello, read_answer};
 pub use close::ends_with_alert;
 pub use hello::{Alpn, ClientHello, Progress, Rejection, read_hello};
 pub use not_tls::{Beginning, Protocol};
