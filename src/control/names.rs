@@ -23,7 +23,7 @@ use tracing::error;
 
 use crate::backend::{DnsServers, Target};
 use name::Name;
-use own::Own;
+pub use own::{Own, canonical};
 pub use resolver::Bearer;
 use resolver::{Lookup, Resolver, system_lookup};
 use told::{Told, warn_of_excluded};
@@ -167,7 +167,7 @@ fn is_same(one: &[Bearer], other: &[Bearer]) -> bool {
 
 fn check_literal(bearer: &Bearer, address: SocketAddr, own: &Own) {
     let endpoint = &bearer.endpoint;
-    let canonical = own::canonical(address, address.port());
+    let canonical = canonical(address, address.port());
     let was_excluded = endpoint.addresses().is_empty();
     match bearer.excludes(canonical, own, was_excluded) {
         None => resolver::put(endpoint, &[address], None),

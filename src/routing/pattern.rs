@@ -54,6 +54,20 @@ impl Pattern {
             ServerName::parse(text.as_bytes()).map(Self::Exact)
         }
     }
+
+    /// Whether it takes a name. A look-up for a connection goes by the table instead, which tries no pattern twice.
+    pub fn takes(&self, name: &ServerName) -> bool {
+        let before = |suffix: &Suffix| {
+            let labels = name.as_str().strip_suffix(suffix.as_str())?;
+            labels.strip_suffix('.')
+        };
+        match self {
+            Self::Any => true,
+            Self::AnyDepth(suffix) => before(suffix).is_some(),
+            Self::OneLabel(suffix) => before(suffix).is_some_and(|label| !label.contains('.')),
+            Self::Exact(exact) => exact == name,
+        }
+    }
 }
 
 impl Suffix {

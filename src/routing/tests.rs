@@ -709,3 +709,30 @@ proptest! {
         prop_assert_eq!(told, naive_ties(&routes));
     }
 }
+
+#[test]
+fn a_pattern_takes_the_names_that_the_table_finds_by_it() {
+    for (pattern, taken, not) in [
+        (
+            "a.b.example",
+            &["a.b.example"][..],
+            &["b.example", "x.a.b.example"][..],
+        ),
+        (
+            "*.b.example",
+            &["a.b.example"],
+            &["b.example", "x.a.b.example", "ab.example"],
+        ),
+        (
+            "**.b.example",
+            &["a.b.example", "x.a.b.example"],
+            &["b.example", "xb.example"],
+        ),
+        ("**", &["a", "x.a.b.example"], &[]),
+    ] {
+        let pattern = Pattern::parse(pattern).unwrap();
+        let takes = |name: &&&str| pattern.takes(&ServerName::parse(name.as_bytes()).unwrap());
+        assert_eq!(taken.iter().find(|name| !takes(name)), None, "{pattern}");
+        assert_eq!(not.iter().find(takes), None, "{pattern}");
+    }
+}

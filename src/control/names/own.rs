@@ -7,10 +7,11 @@ use crate::outcome::Resource;
 
 /// The addresses that portway listens on, wildcards included.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Own(Vec<SocketAddr>);
+pub struct Own(Vec<SocketAddr>);
 
 impl Own {
-    pub(super) fn new(bound: Vec<SocketAddr>) -> Self {
+    /// The addresses that sockets are bound to.
+    pub fn new(bound: Vec<SocketAddr>) -> Self {
         Self(
             bound
                 .into_iter()
@@ -21,7 +22,7 @@ impl Own {
 
     /// Whether a dial of `address` (canonical) would reach one of them; `before` is what was found last, and
     /// stays where nothing can be found out, as without descriptors.
-    pub(super) fn contains(&self, address: SocketAddr, before: bool) -> bool {
+    pub fn contains(&self, address: SocketAddr, before: bool) -> bool {
         let embedded = embedded(address.ip()).map(IpAddr::V4);
         let mut ips = [address.ip()].into_iter().chain(embedded).map(reached);
         let port = address.port();
@@ -43,7 +44,7 @@ impl Own {
 }
 
 /// The address in its canonical form, with `port`.
-pub(super) fn canonical(address: SocketAddr, port: u16) -> SocketAddr {
+pub fn canonical(address: SocketAddr, port: u16) -> SocketAddr {
     let mut canonical = address;
     // Only a mapped address changes: others keep their scope.
     if address.ip() != address.ip().to_canonical() {
