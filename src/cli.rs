@@ -21,6 +21,8 @@ mod arrival;
 mod asked;
 mod check;
 mod configuration;
+mod diagnosis;
+mod doctor;
 mod explain;
 mod explanation;
 mod file;
@@ -133,6 +135,22 @@ a different configuration in force, explain shows that configuration. To explain
 Exit status: 0 the connection takes a route; 1 the connection is refused."
     )]
     Explain(explain::Explain),
+    /// Try every endpoint as clients would: resolve, connect, send TLS hellos, look at the certificates; and say
+    /// what is wrong and what to do.
+    #[command(after_help = "\
+Examples:
+  portway doctor
+  portway doctor --backend fleet --output json
+  portway doctor --name tenant-1.example.com
+
+doctor sends hellos with the server names of the routes, and finishes no handshake: a server logs each of \
+them as one that the client has given up. For a wildcard it makes a name up, unless --name gives one that the \
+wildcard takes. It runs beside a running portway, with at most six connections at a time, and leaves it \
+alone. Run it on the same host, because names may resolve differently elsewhere.
+
+Exit status: 0 nothing is wrong, or there are only warnings; 1 something is wrong, with --strict also if \
+there is a warning; 78 the file has faults.")]
+    Doctor(doctor::Doctor),
     /// Ask the running portway whether it is alive: a probe for containers without a shell.
     #[command(after_help = "\
 Examples:
@@ -211,6 +229,7 @@ fn run(command: Command) -> io::Result<ExitCode> {
         Command::Run(command) => command.run(),
         Command::Check(command) => command.run(),
         Command::Explain(command) => command.run(),
+        Command::Doctor(command) => command.run(),
         Command::Reload(command) => command.run(),
         Command::Healthcheck(command) => command.run(),
         Command::Schema => generate::schema(),

@@ -16,6 +16,7 @@ pub mod conn;
 pub mod control;
 pub mod credentials;
 pub mod dial;
+pub mod doctor;
 pub mod net;
 pub mod outcome;
 pub mod relay;

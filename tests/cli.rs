@@ -85,6 +85,7 @@ fn help_tells_what_each_command_does() {
         "reload --help",
         "check --help",
         "explain --help",
+        "doctor --help",
         "healthcheck --help",
         "schema --help",
         "completions --help",

@@ -11,6 +11,7 @@ mod it {
     mod corpus;
     mod credentials;
     mod delivery;
+    mod doctor;
     mod explain;
     #[path = "../support/far.rs"]
     mod far;

@@ -18,6 +18,7 @@ mod english;
 const LAYERS: [&str; 19] = [
     "cli",
     "app",
+    "doctor",
     "control",
     "admin",
     "worker",

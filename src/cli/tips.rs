@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::Cli;
 
 /// Words that other programs have, and what does the same here.
-const COMMANDS: [(&[&str], &str); 9] = [
+const COMMANDS: [(&[&str], &str); 10] = [
     (&["version"], "use `portway --version`"),
     (&["start", "serve", "up"], "use `portway run`"),
     (
@@ -32,6 +32,7 @@ const COMMANDS: [(&[&str], &str); 9] = [
         &["restart", "upgrade"],
         "use `portway reload` for a new file, or `portway run --takeover` for a new version",
     ),
+    (&["diagnose", "probe", "verify"], "use `portway doctor`"),
     (
         &["test", "validate", "lint", "configtest"],
         "use `portway check`",

@@ -11,6 +11,7 @@ mod told;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,7 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::error;
 
-use crate::backend::{DnsServers, Target};
+use crate::backend::{DnsServers, NameRules, Target};
 use name::Name;
 pub use own::{Own, canonical};
 pub use resolver::Bearer;
@@ -157,6 +158,18 @@ impl Names {
             }
         }
         std::future::pending().await
+    }
+}
+
+/// Looks a name up once, as a backend with these rules does; the addresses have port 0.
+pub async fn look_up(host: &str, rules: &NameRules) -> io::Result<Vec<SocketAddr>> {
+    let found = match &rules.resolver {
+        Some(servers) => dns::lookup(servers)(host.into()).await,
+        None => system_lookup(host.into()).await,
+    };
+    match found {
+        Ok(found) => Ok(found.addresses),
+        Err(not_found) => Err(not_found.error),
     }
 }
 

@@ -1,0 +1,293 @@
+use std::time::UNIX_EPOCH;
+
+use super::*;
+use crate::doctor::certificate::tests::certificate;
+use crate::doctor::examine::Question;
+use crate::doctor::probe::Exchange;
+use crate::tls::Version;
+
+/// Days from 1970 to 2020, where the certificates of tests begin; they last 730 days.
+const BEGIN: u64 = 18_262;
+
+fn caller(name: &str, made_up: bool) -> Caller {
+    Caller {
+        server_name: Some(ServerName::parse(name.as_bytes()).unwrap()),
+        made_up,
+        alpn: Vec::new(),
+    }
+}
+
+fn asked(kind: Kind, result: io::Result<Said>) -> Asked {
+    Asked {
+        question: Question {
+            caller: 0,
+            kind,
+            shape: Shape::Whole,
+        },
+        bytes: 267,
+        result: result.map(|said| Exchange {
+            connect: Duration::ZERO,
+            first_byte: None,
+            said,
+        }),
+    }
+}
+
+fn hello(version: u16, chain: Vec<Box<[u8]>>, warning: Option<u8>) -> Said {
+    Said::Answer(tls::Answer::Hello(ServerHello {
+        version: Version(version),
+        is_retry: false,
+        alpn: None,
+        asks_for_certificate: Some(false).filter(|_| !chain.is_empty()),
+        chain,
+        warning,
+    }))
+}
+
+fn served(names: &[&str]) -> Said {
+    hello(0x0303, vec![certificate(names).into()], None)
+}
+
+fn findings_at(days: u64, caller: Caller, asked: &[Asked]) -> Vec<Finding> {
+    let examined = Examined {
+        place: &Place::default(),
+        callers: &[caller],
+        asked,
+        connect_timeout: Duration::from_secs(4),
+        now: UNIX_EPOCH + Duration::from_hours((BEGIN + days) * 24 + 1),
+    };
+    // The report goes the same ways.
+    examined.report("10.0.0.1:443".parse().unwrap());
+    examined.findings()
+}
+
+fn problems(findings: &[Finding]) -> Vec<&'static str> {
+    findings
+        .iter()
+        .map(|finding| finding.problem.name())
+        .collect()
+}
+
+fn first(said: Said) -> Vec<Finding> {
+    findings_at(
+        100,
+        caller("fleet.example", false),
+        &[asked(Kind::Classic, Ok(said))],
+    )
+}
+
+#[test]
+fn a_certificate_is_judged_by_its_name_and_its_days() {
+    let judged = |days, names: &[&str]| {
+        let both = [
+            asked(Kind::Classic, Ok(hello(0x0304, Vec::new(), None))),
+            asked(Kind::Tls12, Ok(served(names))),
+        ];
+        let findings = findings_at(days, caller("fleet.example", false), &both);
+        (
+            problems(&findings),
+            findings
+                .first()
+                .map(|it| it.message.clone())
+                .unwrap_or_default(),
+        )
+    };
+    assert_eq!(judged(100, &["fleet.example"]).0, [""; 0]);
+    let (problem, message) = judged(100, &["other.example", "10.0.0.7"]);
+    assert_eq!(problem, ["wrong_name"]);
+    assert_eq!(
+        message,
+        "the certificate is not for fleet.example: it has other.example, 10.0.0.7"
+    );
+    let (_, message) = judged(100, &[]);
+    assert!(
+        message.ends_with("it has no name at all, and clients ignore its common name"),
+        "{message}"
+    );
+    let (problem, message) = judged(800, &["fleet.example"]);
+    assert_eq!(
+        (problem, message.as_str()),
+        (
+            vec!["certificate_expired"],
+            "the certificate expired on 2021-12-31"
+        )
+    );
+    let (problem, message) = judged(725, &["fleet.example"]);
+    assert_eq!(problem, ["certificate_expires_soon"]);
+    assert_eq!(message, "the certificate expires on 2021-12-31, in 4 days");
+    let begun_later = caller("fleet.example", false);
+    let early = Examined {
+        place: &Place::default(),
+        callers: &[begun_later],
+        asked: &[asked(Kind::Classic, Ok(served(&["fleet.example"])))],
+        connect_timeout: Duration::ZERO,
+        now: UNIX_EPOCH,
+    };
+    assert_eq!(problems(&early.findings()), ["certificate_not_yet_valid"]);
+}
+
+#[test]
+fn an_authority_that_has_expired_is_told_too() {
+    let chain = vec![
+        certificate(&["fleet.example"]).into(),
+        certificate(&["ca"]).into(),
+    ];
+    let findings = findings_at(
+        800,
+        caller("fleet.example", false),
+        &[asked(Kind::Classic, Ok(hello(0x0303, chain, None)))],
+    );
+    assert_eq!(
+        problems(&findings),
+        ["certificate_expired", "certificate_expired"]
+    );
+    assert!(
+        findings[1]
+            .message
+            .starts_with("the certificate of the authority "),
+        "{findings:?}"
+    );
+    assert_eq!(
+        problems(&first(hello(0x0303, vec![[1_u8, 2].into()], None))),
+        ["certificate_unreadable"]
+    );
+}
+
+#[test]
+fn a_name_that_is_made_up_is_only_a_warning() {
+    let made_up = || caller("portway-doctor.example", true);
+    let wrong = [asked(Kind::Classic, Ok(served(&["a.example"])))];
+    let alert = [asked(
+        Kind::Classic,
+        Ok(Said::Answer(tls::Answer::Alert(112))),
+    )];
+    for findings in [
+        findings_at(100, made_up(), &wrong),
+        findings_at(100, made_up(), &alert),
+    ] {
+        assert_eq!(findings.len(), 1);
+        assert_eq!(findings[0].severity, crate::doctor::Severity::Warning);
+        assert!(findings[0].help.contains("--name"), "{findings:?}");
+    }
+}
+
+#[test]
+fn a_server_that_warns_of_the_name_is_told_with_its_certificate() {
+    let findings = first(hello(
+        0x0303,
+        vec![certificate(&["a.example"]).into()],
+        Some(112),
+    ));
+    assert!(
+        findings[0]
+            .message
+            .ends_with("it has a.example; the server warns that it does not know the name")
+    );
+}
+
+#[test]
+fn every_answer_that_is_not_a_hello_has_its_sentence() {
+    for (said, problem, message) in [
+        (
+            Said::Answer(tls::Answer::Alert(40)),
+            "alert",
+            "the server sends alert 40 (handshake_failure) to a hello for fleet.example",
+        ),
+        (
+            tls::read_answer(b"SSH-2.0-x\r\n", true).map_or(Said::Nothing, Said::Answer),
+            "not_tls",
+            "the server does not speak TLS there: it speaks SSH: \"SSH-2.0-x\"",
+        ),
+        (
+            Said::Answer(tls::Answer::Cut(9)),
+            "bad_answer",
+            "the answer is not one of TLS: the server stops in the middle of an answer, after 9 bytes",
+        ),
+        (
+            Said::Nothing,
+            "silent",
+            "something accepts the connection, and then stays silent for 5 s",
+        ),
+        (
+            Said::Closed,
+            "closed",
+            "the server closes the connection without an answer to the hello",
+        ),
+        (
+            Said::Reset,
+            "closed",
+            "the server resets the connection without an answer to the hello",
+        ),
+    ] {
+        let findings = first(said);
+        assert_eq!(problems(&findings), [problem]);
+        assert_eq!(findings[0].message, message);
+        assert!(!findings[0].help.is_empty());
+    }
+}
+
+#[test]
+fn every_failure_of_a_connect_has_its_sentence() {
+    for (error, problem, message) in [
+        (
+            libc::ECONNREFUSED,
+            "refused",
+            "nobody listens there: the connection is refused",
+        ),
+        (
+            libc::ETIMEDOUT,
+            "connect_timeout",
+            "nothing answers within 4s (connect_timeout)",
+        ),
+        (
+            libc::EHOSTUNREACH,
+            "unreachable",
+            "cannot connect: No route to host (os error 113)",
+        ),
+        (
+            libc::EADDRNOTAVAIL,
+            "local_exhausted",
+            "cannot connect: Cannot assign requested address (os error 99)",
+        ),
+    ] {
+        let error = io::Error::from_raw_os_error(error);
+        let findings = findings_at(
+            1,
+            caller("fleet.example", false),
+            &[asked(Kind::Classic, Err(error))],
+        );
+        assert_eq!(
+            (problems(&findings), findings[0].message.as_str()),
+            (vec![problem], message)
+        );
+    }
+}
+
+#[test]
+fn a_certificate_that_cannot_be_seen_has_its_reason() {
+    let unseen = |classic: Said, tls12: Said| {
+        let examined = Examined {
+            place: &Place::default(),
+            callers: &[caller("fleet.example", false)],
+            asked: &[
+                asked(Kind::Classic, Ok(classic)),
+                asked(Kind::Tls12, Ok(tls12)),
+            ],
+            connect_timeout: Duration::ZERO,
+            now: UNIX_EPOCH,
+        };
+        let mut report = examined.report("10.0.0.1:443".parse().unwrap());
+        report.names.remove(0).certificate_unseen
+    };
+    let tls13 = || hello(0x0304, Vec::new(), None);
+    let alert = |number| Said::Answer(tls::Answer::Alert(number));
+    let only = "the server speaks TLS 1.3 only, which encrypts its certificate";
+    assert_eq!(unseen(tls13(), alert(70)).as_deref(), Some(only));
+    assert_eq!(unseen(tls13(), served(&["fleet.example"])), None);
+    assert_eq!(unseen(served(&["fleet.example"]), Said::Closed), None);
+    let closed = unseen(tls13(), Said::Closed);
+    assert_eq!(
+        closed.as_deref(),
+        Some("to a hello of TLS 1.2 the server closes the connection")
+    );
+}

@@ -1,0 +1,143 @@
+//! Which hellos each backend gets: with the names that its routes take.
+
+use std::sync::Arc;
+
+use crate::config::{Backend, Settings};
+use crate::routing::{Pattern, Route};
+use crate::tls::ServerName;
+
+/// The most names that are tried at one backend: each costs two connections to each address.
+pub(super) const MOST_NAMES: usize = 16;
+/// The label in place of a wildcard.
+const MADE_UP: &str = "portway-doctor";
+
+/// A client that hellos imitate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Caller {
+    pub(super) server_name: Option<ServerName>,
+    /// Whether the name is one that no client may ever use.
+    pub(super) made_up: bool,
+    /// The protocols that the route asks for; agents offer none.
+    pub(super) alpn: Vec<Box<[u8]>>,
+}
+
+impl Caller {
+    pub(super) fn name(&self) -> Option<&str> {
+        self.server_name.as_ref().map(ServerName::as_str)
+    }
+}
+
+/// A backend, and the clients that its routes lead to it.
+#[derive(Debug)]
+pub(super) struct Plan<'s> {
+    pub(super) backend: &'s Backend,
+    /// At least one.
+    pub(super) callers: Arc<[Caller]>,
+    /// The names beyond [`MOST_NAMES`].
+    pub(super) left_out: usize,
+    /// Routes for `**`, for which no name was given.
+    pub(super) unnamed: Vec<Arc<str>>,
+}
+
+/// The plan for each backend, or for the one with this name. `names` are those that the user has given.
+pub(super) fn plans<'s>(
+    settings: &'s Settings,
+    only: Option<&str>,
+    names: &[ServerName],
+) -> Result<Vec<Plan<'s>>, String> {
+    let routes = settings.routes.routes();
+    let patterns = || routes.iter().flat_map(|route| &route.server_names);
+    for name in names {
+        if !patterns().any(|pattern| pattern.takes(name)) {
+            return Err(format!(
+                "no route takes {name}: `portway explain {name}` shows why"
+            ));
+        }
+    }
+    let backends = settings.backends.iter().enumerate();
+    let wanted = backends.filter(|(_, backend)| only.is_none_or(|only| *backend.name == *only));
+    let plans = wanted.map(|(position, backend)| {
+        let leading = routes.iter().filter(|route| route.backend == position);
+        // As the table of routes: the most precise pattern wins.
+        let wins = |pattern: &Pattern, name: &ServerName| {
+            let takes = patterns().filter(|pattern| pattern.takes(name));
+            takes.max() == Some(pattern)
+        };
+        plan(backend, leading, names, wins)
+    });
+    let plans: Vec<Plan<'_>> = plans.collect();
+    match (only, plans.is_empty()) {
+        (Some(only), true) => {
+            let known: Vec<&str> = settings
+                .backends
+                .iter()
+                .map(|backend| &*backend.name)
+                .collect();
+            let known = known.join(", ");
+            Err(format!("the file has no backend {only:?}; it has {known}"))
+        }
+        _ => Ok(plans),
+    }
+}
+
+fn plan<'s, 'r>(
+    backend: &'s Backend,
+    routes: impl Iterator<Item = &'r Route>,
+    names: &[ServerName],
+    wins: impl Fn(&Pattern, &ServerName) -> bool,
+) -> Plan<'s> {
+    let mut callers: Vec<Caller> = Vec::new();
+    let mut unnamed = Vec::new();
+    for route in routes {
+        let mut add = |server_name, made_up| {
+            let caller = Caller {
+                server_name,
+                made_up,
+                alpn: route.alpn.clone(),
+            };
+            if !callers.contains(&caller) {
+                callers.push(caller);
+            }
+        };
+        for pattern in &route.server_names {
+            let made_up = match pattern {
+                Pattern::Exact(name) => {
+                    add(Some(name.clone()), false);
+                    continue;
+                }
+                Pattern::OneLabel(suffix) | Pattern::AnyDepth(suffix) => {
+                    let name = format!("{MADE_UP}.{}", suffix.as_str());
+                    ServerName::parse(name.as_bytes()).ok()
+                }
+                Pattern::Any => None,
+            };
+            let mut given = names.iter().filter(|name| wins(pattern, name)).peekable();
+            match (given.peek(), made_up) {
+                (Some(_), _) => given.for_each(|name| add(Some(name.clone()), false)),
+                (None, Some(name)) => add(Some(name), true),
+                (None, None) => unnamed.push(Arc::clone(&route.name)),
+            }
+        }
+        if route.no_server_name {
+            add(None, false);
+        }
+    }
+    if callers.is_empty() {
+        callers.push(Caller {
+            server_name: None,
+            made_up: true,
+            alpn: Vec::new(),
+        });
+    }
+    let left_out = callers.len().saturating_sub(MOST_NAMES);
+    callers.truncate(MOST_NAMES);
+    Plan {
+        backend,
+        callers: callers.into(),
+        left_out,
+        unnamed,
+    }
+}
+
+#[cfg(test)]
+mod tests;

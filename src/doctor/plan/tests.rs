@@ -1,0 +1,98 @@
+use super::*;
+use crate::config;
+
+fn settings(routes: &str) -> Settings {
+    let toml = format!(
+        "[listeners.agents]\nbind = [\"[::]:443\"]\n\
+         [backends.one]\nendpoints = [\"10.0.0.1:443\"]\n\
+         [backends.two]\nendpoints = [\"10.0.0.2:443\"]\n{routes}"
+    );
+    config::parse(&toml, "routes.toml")
+        .unwrap_or_else(|faults| panic!("{faults}"))
+        .settings
+}
+
+/// The names that a backend gets, `-` for none, with a `?` behind those that are made up.
+fn names(settings: &Settings, backend: &str, given: &[&str]) -> Vec<String> {
+    let given: Vec<ServerName> = (given.iter())
+        .map(|name| ServerName::parse(name.as_bytes()).unwrap())
+        .collect();
+    let plans = plans(settings, Some(backend), &given).unwrap();
+    let callers = plans[0].callers.iter();
+    let shown = callers.map(|caller| {
+        let made_up = if caller.made_up { "?" } else { "" };
+        format!("{}{made_up}", caller.name().unwrap_or("-"))
+    });
+    shown.collect()
+}
+
+const ROUTES: &str = "[routes.a]\nserver_names = [\"a.example\", \"*.x.example\"]\nbackend = \"one\"\n\
+     [routes.b]\nserver_names = [\"b.x.example\", \"**.example\"]\nbackend = \"two\"\n\
+     [routes.c]\nno_server_name = true\nbackend = \"two\"\n";
+
+#[test]
+fn each_name_of_a_route_is_tried_and_a_wildcard_with_a_name_that_is_made_up() {
+    let settings = settings(ROUTES);
+    assert_eq!(
+        names(&settings, "one", &[]),
+        ["a.example", "portway-doctor.x.example?"]
+    );
+    assert_eq!(
+        names(&settings, "two", &[]),
+        ["b.x.example", "portway-doctor.example?", "-"]
+    );
+}
+
+#[test]
+fn a_name_that_is_given_goes_where_a_connection_with_it_would() {
+    let settings = settings(ROUTES);
+    let given = ["c.x.example", "d.example", "b.x.example"];
+    assert_eq!(
+        names(&settings, "one", &given),
+        ["a.example", "c.x.example"]
+    );
+    assert_eq!(
+        names(&settings, "two", &given),
+        ["b.x.example", "d.example", "-"]
+    );
+}
+
+#[test]
+fn a_route_for_every_name_is_tried_only_with_a_name_that_is_given() {
+    let settings = settings("[routes.a]\nserver_names = [\"**\"]\nbackend = \"one\"\n");
+    let plans = plans(&settings, Some("one"), &[]).unwrap();
+    assert_eq!(plans[0].unnamed, [Arc::from("a")]);
+    assert_eq!(names(&settings, "one", &[]), ["-?"]);
+    assert_eq!(names(&settings, "one", &["x.example"]), ["x.example"]);
+}
+
+#[test]
+fn names_beyond_the_bound_are_counted() {
+    let list: Vec<String> = (0..20).map(|it| format!("n{it}.example")).collect();
+    let settings = settings(&format!(
+        "[routes.a]\nserver_names = {list:?}\nbackend = \"one\"\n"
+    ));
+    let plans = plans(&settings, None, &[]).unwrap();
+    assert_eq!(
+        (plans.len(), plans[0].callers.len(), plans[0].left_out),
+        (2, MOST_NAMES, 4)
+    );
+    // No route leads to the other one, which is dialled all the same.
+    assert_eq!(
+        (plans[1].callers.len(), plans[1].callers[0].name()),
+        (1, None)
+    );
+}
+
+#[test]
+fn what_the_file_does_not_have_is_refused_with_what_it_has() {
+    let settings = settings(ROUTES);
+    let error = plans(&settings, Some("three"), &[]).unwrap_err();
+    assert_eq!(error, "the file has no backend \"three\"; it has one, two");
+    let name = ServerName::parse(b"a.test").unwrap();
+    let error = plans(&settings, None, &[name]).unwrap_err();
+    assert_eq!(
+        error,
+        "no route takes a.test: `portway explain a.test` shows why"
+    );
+}

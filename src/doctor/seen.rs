@@ -1,0 +1,116 @@
+//! The answers of an address, as parts for the report. Pure.
+
+use std::net::SocketAddr;
+
+use super::certificate::Certificate;
+use super::examine::Asked;
+use super::hello::{Kind, Shape};
+use super::judge::Examined;
+use super::plan::Caller;
+use super::probe::Said;
+use super::report::{Address, Answer, Hello, Name};
+use super::words;
+use crate::telemetry::Millis;
+use crate::tls::{self, Version};
+
+/// Alerts with which a server of TLS 1.3 refuses an older version: protocol_version, handshake_failure, and
+/// insufficient_security.
+const TOO_OLD: [u8; 3] = [70, 40, 71];
+
+impl Examined<'_> {
+    /// The address, for the report.
+    pub(super) fn report(&self, address: SocketAddr) -> Address {
+        let first = self
+            .asked
+            .first()
+            .and_then(|asked| asked.result.as_ref().ok());
+        let names = self.callers.iter().enumerate();
+        let names = names.filter_map(|(position, caller)| self.report_name(position, caller));
+        let first_caller = self.asked.iter().filter(|asked| asked.question.caller == 0);
+        let hellos = first_caller.filter(|asked| asked.question.kind != Kind::Tls12);
+        Address {
+            address,
+            connect_ms: first.map(|exchange| Millis(exchange.connect)),
+            names: names.collect(),
+            hellos: hellos.map(report_hello).collect(),
+        }
+    }
+
+    fn report_name(&self, position: usize, caller: &Caller) -> Option<Name> {
+        let asked = self.whole(position, Kind::Classic)?;
+        let open = self.open_hello(position);
+        let chain = open.map(|hello| hello.chain.as_slice()).unwrap_or_default();
+        let unseen = self.said(position, Kind::Tls12).filter(|_| open.is_none());
+        let version = version(asked).or(open.map(|hello| hello.version));
+        Some(Name {
+            server_name: caller.name().map(str::to_owned),
+            made_up: caller.made_up,
+            answer: answer(asked),
+            tls: version,
+            alpn: open
+                .and_then(|hello| hello.alpn.as_deref())
+                .map(|alpn| alpn.escape_ascii().to_string()),
+            asks_for_certificate: open.and_then(|hello| hello.asks_for_certificate),
+            certificates: chain
+                .iter()
+                .filter_map(|der| Certificate::read(der))
+                .collect(),
+            certificate_unseen: unseen.map(|said| unseen_because(said, version)),
+        })
+    }
+}
+
+/// Why the answer to a hello of TLS 1.2 shows no certificate.
+fn unseen_because(said: &Said, version: Option<Version>) -> String {
+    if let Said::Answer(tls::Answer::Alert(alert)) = said
+        && TOO_OLD.contains(alert)
+        && version >= Some(Version::TLS_1_3)
+    {
+        return "the server speaks TLS 1.3 only, which encrypts its certificate".to_owned();
+    }
+    format!("to a hello of TLS 1.2 the server {}", words::deed(said))
+}
+
+fn version(asked: &Asked) -> Option<Version> {
+    match &asked.result.as_ref().ok()?.said {
+        Said::Answer(tls::Answer::Hello(hello)) => Some(hello.version),
+        Said::Answer(_) | Said::Closed | Said::Reset | Said::Nothing => None,
+    }
+}
+
+fn report_hello(asked: &Asked) -> Hello {
+    Hello {
+        hello: match asked.question.kind {
+            Kind::Tls12 => "tls12",
+            Kind::Classic => "classic",
+            Kind::PostQuantum => "post_quantum",
+        },
+        arrival: match asked.question.shape {
+            Shape::Whole => "whole",
+            Shape::TwoSegments => "two_segments",
+            Shape::TwoRecords => "two_records",
+        },
+        bytes: asked.bytes,
+        answer: answer(asked),
+    }
+}
+
+fn answer(asked: &Asked) -> Answer {
+    match &asked.result {
+        Ok(exchange) => Answer {
+            answer: words::kind(&exchange.said),
+            answer_text: words::deed(&exchange.said),
+            alert: match exchange.said {
+                Said::Answer(tls::Answer::Alert(alert)) => Some(alert),
+                Said::Answer(_) | Said::Closed | Said::Reset | Said::Nothing => None,
+            },
+            first_byte_ms: exchange.first_byte.map(Millis),
+        },
+        Err(error) => Answer {
+            answer: "failed",
+            answer_text: format!("cannot be reached: {error}"),
+            alert: None,
+            first_byte_ms: None,
+        },
+    }
+}
