@@ -1,11 +1,12 @@
-//! The messages of clients before their hello, at a listener that is a proxy. Pure: bytes in, a value out; no socket, no
-//! clock, no allocation that a client sizes.
+//! The messages of clients before their hello, at a listener that is a proxy, and those of portway to a proxy of its
+//! site. Pure: bytes in, a value out; no socket, no clock, no allocation that a peer sizes.
 
 mod http_connect;
 mod login;
 mod reply;
 mod socks5;
 mod target;
+mod tunnel;
 
 use strum::{EnumString, VariantNames};
 
@@ -16,6 +17,7 @@ pub use socks5::{
     InvalidSocks, Method, Socks, SocksReply, read_greeting, read_login, read_request,
 };
 pub use target::{Host, InvalidTarget, Target};
+pub use tunnel::{Answer, FarEnd, InvalidLogin, MOST_ANSWER, Refused, Step, TunnelProtocol};
 
 /// The first message of a listener's clients: `listeners.N.protocol`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, VariantNames)]

@@ -18,8 +18,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// A user and a password, as a client sends them. Nothing shows them: `Debug` leaves them out.
-#[derive(Clone, PartialEq, Eq)]
+/// A user and a password, as a client sends them, or portway to a proxy. Nothing shows them: `Debug` leaves them out.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Login {
     /// The user, in bytes.
     pub user: Box<[u8]>,
