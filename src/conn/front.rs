@@ -145,6 +145,12 @@ async fn receive<T>(
     }
 }
 
+/// Sends the whole answer.
+async fn answer(client: &Leg, bytes: &[u8]) -> Result<(), Refusal> {
+    let sent = client.send_all(bytes).await;
+    sent.map_err(|broken| gone(client, 0, Some(broken)).after_an_answer())
+}
+
 /// Refuses a target that no route takes, before the client hears that it may go on. Its hello may yet choose another
 /// route than one of these, by ALPN.
 fn admit(connection: &Connection, target: &Target) -> Result<(), Refusal> {

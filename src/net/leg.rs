@@ -1,6 +1,7 @@
 //! One side of a connection: a socket registered with the worker's epoll.
 
 mod readable;
+mod sending;
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,6 @@
 //! A CONNECT request, as clients send it to an HTTP proxy.
 
-use super::{Gated, admit, receive};
+use super::{Gated, admit, answer, receive};
 use crate::conn::connection::Connection;
 use crate::conn::refuse::Refusal;
 use crate::net::Leg;
@@ -29,6 +29,6 @@ pub(super) async fn open(
         gated.check(client, login).await?;
     }
     admit(connection, connection.ask(target))?;
-    client.send_now(Reply::OPEN);
+    answer(client, Reply::OPEN).await?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! A SOCKS5 greeting and its request, and user and password between them.
 
-use super::{Gated, admit, receive};
+use super::{Gated, admit, answer, receive};
 use crate::conn::connection::Connection;
 use crate::conn::refuse::Refusal;
 use crate::net::Leg;
@@ -27,17 +27,17 @@ pub(super) async fn open(
         }
     });
     greeting.await?;
-    client.send_now(method.reply().bytes());
+    answer(client, method.reply().bytes()).await?;
     if let Some(gated) = gated {
         let login = receive(client, resources, |peeked| message(read_login(peeked))).await;
         let login = login.map_err(Refusal::after_an_answer)?;
         gated.check(client, login).await?;
-        client.send_now(SocksReply::LoginAccepted.bytes());
+        answer(client, SocksReply::LoginAccepted.bytes()).await?;
     }
     let target = receive(client, resources, |peeked| message(read_request(peeked))).await;
     let target = target.map_err(Refusal::after_an_answer)?;
     admit(connection, connection.ask(target))?;
-    client.send_now(SocksReply::Succeeded.bytes());
+    answer(client, SocksReply::Succeeded.bytes()).await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
-//! How a leg learns of errors that the kernel reports only once, or not at all.
+//! How a leg learns of errors that the kernel reports only once, or not at all, and sends what the kernel does not take at once.
 
 use std::future::poll_fn;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
 use socket2::SockRef;
@@ -36,5 +36,35 @@ fn an_error_that_a_splice_swallows_is_found() {
         let sent = poll_fn(|cx| leg.poll_drain(cx, &mut pipe)).await.unwrap();
         assert!(sent < filled, "all {filled} bytes were taken at once");
         assert!(leg.broken().is_some(), "{sent} of {filled}");
+    });
+}
+
+#[test]
+fn a_message_that_the_kernel_takes_only_in_parts_arrives_whole() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        let (mut peer, source) = pair();
+        source.set_nonblocking(true).unwrap();
+        SockRef::from(&source).set_send_buffer_size(1).unwrap();
+        let message: Vec<u8> = (0..=u8::MAX).cycle().take(4_000_000).collect();
+        let wanted = message.clone();
+        let reader = std::thread::spawn(move || {
+            let mut got = vec![0; wanted.len()];
+            peer.read_exact(&mut got).unwrap();
+            assert!(got == wanted);
+            // The reader closes first, so a second message fails.
+            drop(peer);
+        });
+        let leg = Leg::register(source.into()).unwrap();
+        leg.send_all(&message).await.unwrap();
+        reader.join().unwrap();
+        let broken = loop {
+            if let Err(broken) = leg.send_all(&message).await {
+                break broken;
+            }
+        };
+        assert!(broken.is_reset(), "{broken:?}");
     });
 }
