@@ -23,6 +23,8 @@ mod large;
 mod mistakes;
 #[path = "config/named.rs"]
 mod named;
+#[path = "config/secrets.rs"]
+mod secrets;
 #[path = "support/shapes.rs"]
 mod shapes;
 #[path = "config/together.rs"]

@@ -1,6 +1,7 @@
 //! The faults of a routes.toml: what is wrong, where, and what to write instead.
 
 mod found;
+mod hidden;
 mod told;
 
 use std::fmt;
@@ -22,7 +23,7 @@ const LONGEST_LINE: usize = 1000;
 pub struct Faults {
     /// The name of the file as the user gave it.
     file: String,
-    /// `None` if the file could not be read as text.
+    /// The text of the file as a fault may show it. `None` if it could not be read as text.
     text: Option<String>,
     /// CRC-32 of the bytes that were read; `None` if the file could not be read.
     hash: Option<u32>,
@@ -32,9 +33,11 @@ pub struct Faults {
 
 impl Faults {
     pub(super) fn new(file: &str, text: &str, [errors, warnings]: [Found; 2]) -> Self {
+        let mut shown = text.to_owned();
+        hidden::hide(&mut shown);
         Self {
             file: file.to_owned(),
-            text: Some(text.to_owned()),
+            text: Some(shown),
             hash: Some(crc32fast::hash(text.as_bytes())),
             errors: errors.first(text),
             warnings: warnings.first(text),

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::hidden::hide;
 use crate::config::path::{Path, shorten};
 
 /// The most faults that are kept: more than a person repairs in one go. A file of garbage has thousands.
@@ -108,9 +109,9 @@ impl Found {
         if self.table.is_some() && self.table != fault.path.keys().next() {
             return;
         }
-        shorten(&mut fault.message, LONGEST_TEXT);
-        if let Some(help) = &mut fault.help {
-            shorten(help, LONGEST_TEXT);
+        for text in [&mut fault.message].into_iter().chain(&mut fault.help) {
+            hide(text);
+            shorten(text, LONGEST_TEXT);
         }
         self.first.faults.push(fault);
         if self.first.faults.len() == 2 * SHOWN {
