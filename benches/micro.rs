@@ -175,6 +175,7 @@ fn line(id: u64) -> Line<'static> {
         route: Some("fleet"),
         backend: Some("fleet"),
         endpoint: Some("fleet-2.internal:8220"),
+        via: None,
         backend_local: Some((Ipv4Addr::new(10, 0, 0, 1), 40_000).into()),
         attempts: &[],
         hello_ms: Some(Millis(Duration::from_micros(412))),

@@ -9,9 +9,11 @@ mod source_hash;
 mod target;
 #[cfg(test)]
 mod tests;
+mod via;
 
 pub use address::Address;
 pub use allowed::{Allowed, DnsServers, NameRules};
 pub use endpoint::{Endpoint, InUse, Unresolved};
 pub use pool::{Candidate, Pool};
 pub use target::{Balance, Target};
+pub use via::Via;

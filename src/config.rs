@@ -103,6 +103,8 @@ pub struct Backend {
     pub endpoints: Vec<backend::Target>,
     /// How their names are resolved, and where they may lead.
     pub names: backend::NameRules,
+    /// The proxy through which they are reached.
+    pub via: Option<backend::Via>,
     /// The choice among them.
     pub balance: backend::Balance,
     /// Timeouts of the dial.

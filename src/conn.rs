@@ -190,6 +190,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
         client: connection.client(),
         only: connection.target().and_then(Target::address),
         timeouts: backend.dial,
+        resources: &context.resources,
         missed: &|attempt| connection.missed(attempt),
     };
     let dialled = tokio::select! {

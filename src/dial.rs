@@ -1,25 +1,29 @@
 //! Connects to a backend: one attempt after the other, a race if the first address is on trial, and
 //! time limits. No byte of the client has been consumed yet, so each retry is safe.
 
+mod attempt;
 #[cfg(test)]
 mod tests;
+mod via;
 
 use std::cell::RefCell;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::panic::resume_unwind;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinError;
+use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Candidate, Endpoint, InUse, Pool};
-use crate::net::{Leg, TimeIsUp, begin_connect, until};
-use crate::outcome::{AttemptFailure, DialFailure, ResolveFailure, Shortage};
-use crate::telemetry::{Attempt, Millis};
+use crate::net::Leg;
+use crate::outcome::{AttemptFailure, ResolveFailure, Shortage};
+use crate::relay::Resources;
+use crate::telemetry::Attempt;
+use attempt::{Dial, Failure, RuledOut};
 
 /// The time limits of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +56,8 @@ pub struct Request<'a> {
     pub only: Option<SocketAddr>,
     /// The time limits.
     pub timeouts: Timeouts,
+    /// The buffer for the answers of a proxy.
+    pub resources: &'a Rc<Resources>,
     /// Called with each attempt that fails, also if the dial is given up later; with those of a trial once it has
     /// ended. If no endpoint has an address, called with the reason for each endpoint.
     pub missed: Missed<'a>,
@@ -77,36 +83,10 @@ pub enum Unreached {
     Forbidden,
     /// Every attempt failed.
     Unavailable,
+    /// Every attempt ended with a refusal by the proxy in `via`. These are its words, with its URL.
+    Refused(Box<str>),
     /// Every attempt failed because this machine has run out of something.
     LocalExhausted(Box<Shortage>),
-}
-
-/// How the attempts of a dial failed, the worst last.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Failure {
-    /// There was no time for an attempt.
-    Untried,
-    /// This machine has run out of something, which says nothing about an endpoint. Boxed, because it is rare
-    /// and every dial has room for it.
-    Local(Box<Shortage>),
-    /// The cause is on the side of an endpoint.
-    Endpoint,
-}
-
-impl Failure {
-    fn of(error: &io::Error, address: SocketAddr) -> Self {
-        let shortage = Shortage::behind(error, address).map(Box::new);
-        shortage.map_or(Self::Endpoint, Self::Local)
-    }
-}
-
-impl From<Failure> for Unreached {
-    fn from(failure: Failure) -> Self {
-        match failure {
-            Failure::Local(shortage) => Self::LocalExhausted(shortage),
-            Failure::Untried | Failure::Endpoint => Self::Unavailable,
-        }
-    }
 }
 
 /// Reaches one of the endpoints.
@@ -114,7 +94,7 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
     let now = Instant::now();
     let mut candidates = request.pool.candidates(request.client, now);
     if let Some(only) = request.only {
-        candidates.retain(|candidate| candidate.address.at() == only);
+        candidates.retain(|candidate| candidate.leads_to(only));
     }
     if candidates.is_empty() {
         return Err(tell_unresolved(request));
@@ -122,6 +102,8 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
     let dial = Dial {
         connect_timeout: request.timeouts.connect_timeout,
         deadline: now + request.timeouts.dial_timeout,
+        endpoints: request.pool.shared(),
+        resources: request.resources,
     };
     let missed = request.missed;
     let dialled = if candidates.len() > 1 && candidates.first().is_some_and(Candidate::on_trial) {
@@ -129,7 +111,8 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
         // A race is rare and its future is large: boxed, it does not make every other dial larger.
         Box::pin(dial.race(trial, candidates, missed)).await
     } else {
-        dial.each(candidates, None, missed).await
+        dial.each(candidates, &RefCell::default(), None, missed)
+            .await
     };
     dialled.map_err(Unreached::from)
 }
@@ -147,6 +130,7 @@ fn tell_unresolved(request: Request<'_>) -> Unreached {
         }
         (request.missed)(Attempt {
             endpoint: Arc::clone(endpoint.name()),
+            via: endpoint.via().map(|via| (**via.name()).into()),
             address: why.address,
             reason: AttemptFailure::Resolve(why.reason),
             error: why.error.as_deref().map(Into::into),
@@ -177,18 +161,13 @@ impl Family {
     }
 }
 
-/// The values that the attempts of one dial share.
-#[derive(Clone, Copy)]
-struct Dial {
-    connect_timeout: Duration,
-    deadline: Instant,
-}
-
-impl Dial {
-    /// Tries the candidates one after the other, beside a trial of this family.
+impl Dial<'_> {
+    /// Tries the candidates one after the other, beside a trial of this family. Candidates that an attempt has ruled
+    /// out are passed over.
     async fn each(
-        self,
+        &self,
         candidates: Vec<Candidate>,
+        ruled_out: &RefCell<Vec<RuledOut>>,
         trial: Option<Family>,
         missed: Missed<'_>,
     ) -> Result<Dialled, Failure> {
@@ -197,12 +176,20 @@ impl Dial {
             let family = Family::of(candidate);
             let tried = candidates.iter().take(position).map(Family::of);
             let alike = tried.chain(trial).filter(|tried| *tried == family);
-            if alike.take(ATTEMPTS_AT_ENDPOINT).count() == ATTEMPTS_AT_ENDPOINT {
+            let is_ruled_out = |it: &RuledOut| it.concerns(candidate);
+            if alike.take(ATTEMPTS_AT_ENDPOINT).count() == ATTEMPTS_AT_ENDPOINT
+                || ruled_out.borrow().iter().any(is_ruled_out)
+            {
                 continue;
             }
             match self.attempt(candidate, missed).await {
                 Ok(dialled) => return Ok(dialled),
-                Err(failure) => worst = worst.max(failure),
+                Err(failure) => {
+                    ruled_out
+                        .borrow_mut()
+                        .extend(RuledOut::by(&failure, candidate));
+                    worst = worst.max(failure);
+                }
             }
         }
         Err(worst)
@@ -212,37 +199,34 @@ impl Dial {
     /// on without the client, so that its result is known. Otherwise an address that is merely slower
     /// would never return to use.
     async fn race(
-        self,
+        &self,
         trial: Candidate,
         others: Vec<Candidate>,
         missed: Missed<'_>,
     ) -> Result<Dialled, Failure> {
         let family = Family::of(&trial);
-        let mut trial = tokio::task::spawn_local(async move {
-            let late = RefCell::new(Vec::new());
-            let missed = |attempt| late.borrow_mut().push(attempt);
-            let dialled = self.attempt(&trial, &missed).await;
-            (dialled, late.into_inner())
-        });
+        let ruled_out = RefCell::default();
+        let mut trial = self.on_its_own(trial);
         let (dialled, late) = {
             let head_start = CancellationToken::new();
             let mut rest = pin!(async {
                 _ = timeout(HEAD_START, head_start.cancelled()).await;
-                self.each(others, Some(family), missed).await
+                self.each(others, &ruled_out, Some(family), missed).await
             });
             tokio::select! {
                 ended = &mut trial => match result(ended) {
-                    (Err(failure), late) => {
+                    (Err((failure, ruled)), late) => {
+                        ruled_out.borrow_mut().extend(ruled);
                         head_start.cancel();
                         late.into_iter().for_each(missed);
                         (rest.await.map_err(|other| other.max(failure)), Vec::new())
                     }
-                    won => won,
+                    (Ok(dialled), late) => (Ok(dialled), late),
                 },
                 dialled = &mut rest => match dialled {
                     Err(failure) => {
                         let (dialled, late) = result(trial.await);
-                        (dialled.map_err(|other| other.max(failure)), late)
+                        (dialled.map_err(|(other, _)| other.max(failure)), late)
                     }
                     won => (won, Vec::new()),
                 },
@@ -252,56 +236,31 @@ impl Dial {
         dialled
     }
 
-    /// Tries one address, and stores the result in it.
-    async fn attempt(self, candidate: &Candidate, missed: Missed<'_>) -> Result<Dialled, Failure> {
-        let began = Instant::now();
-        if began >= self.deadline {
-            return Err(Failure::Untried);
-        }
-        let Candidate {
-            endpoint, address, ..
-        } = candidate;
-        let in_use = endpoint.enter(address);
-        match self.connect(address.at(), began).await {
-            Ok(leg) => {
-                address.succeeded();
-                Ok(Dialled {
-                    leg,
-                    endpoint: in_use,
-                })
-            }
-            Err(error) => {
-                let took = began.elapsed();
-                let reason = DialFailure::from_io(&error);
-                endpoint.stats().dial_failed(reason);
-                missed(Attempt {
-                    endpoint: Arc::clone(endpoint.name()),
-                    address: Some(address.at()),
-                    reason: AttemptFailure::Dial(reason),
-                    error: None,
-                    took: Some(Millis(took)),
-                });
-                let failure = Failure::of(&error, address.at());
-                // The dial may have left an attempt too little time to judge the address by.
-                let is_cut = reason == DialFailure::Timeout
-                    && took < self.connect_timeout / 2
-                    && Instant::now() >= self.deadline;
-                if failure == Failure::Endpoint && !is_cut {
-                    endpoint.failed(address, Instant::now());
-                }
-                Err(failure)
-            }
-        }
-    }
-
-    async fn connect(self, address: SocketAddr, began: Instant) -> io::Result<Leg> {
-        let leg = Leg::register(begin_connect(address)?)?;
-        let deadline = self.deadline.min(began + self.connect_timeout);
-        let connected = until(deadline, pin!(leg.connected())).await;
-        connected.unwrap_or_else(|TimeIsUp| Err(io::ErrorKind::TimedOut.into()))?;
-        Ok(leg)
+    /// An attempt that goes on if nobody waits for it any more.
+    fn on_its_own(&self, trial: Candidate) -> JoinHandle<Trial> {
+        let (endpoints, resources) = (Arc::clone(self.endpoints), Rc::clone(self.resources));
+        let (connect_timeout, deadline) = (self.connect_timeout, self.deadline);
+        tokio::task::spawn_local(async move {
+            let dial = Dial {
+                connect_timeout,
+                deadline,
+                endpoints: &endpoints,
+                resources: &resources,
+            };
+            let late = RefCell::new(Vec::new());
+            let missed = |attempt| late.borrow_mut().push(attempt);
+            let dialled = dial.attempt(&trial, &missed).await;
+            let dialled = dialled.map_err(|failure| {
+                let ruled_out = RuledOut::by(&failure, &trial);
+                (failure, ruled_out)
+            });
+            (dialled, late.into_inner())
+        })
     }
 }
+
+/// The result of a trial, and the attempts that failed.
+type Trial = (Result<Dialled, (Failure, Option<RuledOut>)>, Vec<Attempt>);
 
 /// The result of a task. A panic in the task is raised again here, so that the connection ends with outcome `error`.
 fn result<T>(ended: Result<T, JoinError>) -> T {

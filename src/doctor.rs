@@ -25,11 +25,12 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 
-use crate::backend::{NameRules, Target};
+use crate::backend::{NameRules, Target, Via};
 use crate::config::{Loaded, Settings};
 use crate::control::names::{Own, canonical};
 use crate::telemetry::Millis;
 use crate::tls::ServerName;
+use crate::wire::TunnelProtocol;
 pub use certificate::Certificate;
 use examine::{Asked, Examiner};
 pub use finding::{Finding, Place, Problem, Severity};
@@ -88,6 +89,10 @@ async fn all(settings: &Settings, plans: Vec<Plan<'_>>) -> Report {
     let examiner = Examiner::new();
     let own = Arc::new(own(settings));
     for plan in plans {
+        if let Some(via) = &plan.backend.via {
+            findings.push(behind(&plan, via));
+            continue;
+        }
         findings.extend(untried(&plan));
         for target in &plan.backend.endpoints {
             let task = Task {
@@ -128,6 +133,28 @@ fn own(settings: &Settings) -> Own {
         .flat_map(|listener| &listener.bind);
     let bound = bound.copied().chain(settings.admin);
     Own::new(bound.filter(|bound| bound.port() != 0).collect())
+}
+
+/// A backend behind a proxy: its endpoints cannot be tried from here, and nothing is asked of the proxy.
+fn behind(plan: &Plan<'_>, via: &Via) -> Finding {
+    let place = Place {
+        backend: Some(plan.backend.name.to_string()),
+        ..Place::default()
+    };
+    let message = format!(
+        "the endpoints of this backend were not tried: portway reaches them through the proxy {via}, and doctor \
+         does not go through proxies"
+    );
+    let scheme = match via.protocol() {
+        TunnelProtocol::Http => "http",
+        // Else curl resolves the name itself.
+        TunnelProtocol::Socks5 => "socks5h",
+    };
+    let help = format!(
+        "try each from this machine: `curl -vk -x {scheme}://{} https://HOST:PORT`",
+        via.proxy()
+    );
+    place.warning(Problem::NotTried, message, help)
 }
 
 /// The names of a backend that get no hello.

@@ -57,6 +57,8 @@ pub enum Outcome {
     BackendUnresolved,
     /// The endpoints of the backend lead only to addresses that it must not be dialled at.
     ForbiddenAddress,
+    /// The proxy in `via` refused to open a tunnel to every endpoint that was tried.
+    ViaRefused,
     /// The relay itself ran out of ports, descriptors or memory.
     LocalExhausted,
     /// The backend closed without sending a byte.
@@ -117,6 +119,7 @@ impl Outcome {
             | Self::BackendUnavailable
             | Self::BackendUnresolved
             | Self::ForbiddenAddress
+            | Self::ViaRefused
             | Self::LocalExhausted
             | Self::BackendClosedEarly
             | Self::BackendReset
@@ -176,6 +179,8 @@ pub enum DialFailure {
     Unreachable,
     /// The connection was reset right after it was established.
     Reset,
+    /// The proxy in `via` refused to open a tunnel to the endpoint.
+    ViaRefused,
     /// The relay itself has no port, descriptor or memory left.
     LocalExhausted,
     /// Any other system error.

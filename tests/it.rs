@@ -45,6 +45,7 @@ mod it {
     mod start;
     mod takeover;
     mod transfers;
+    mod via;
     mod watch;
     mod workers;
 }

@@ -416,9 +416,9 @@ async fn a_page_whose_making_panics_is_an_error_for_each_of_its_scrapes() {
     let panics = Arc::new(AtomicBool::new(true));
     let endpoint = admin.registry.endpoint("fleet", "a:1");
     let still = Arc::clone(&panics);
-    endpoint.show(move || {
+    endpoint.show(1, move || {
         assert!(!still.load(Ordering::Relaxed), "as if broken");
-        EndpointFigures::default()
+        Some(EndpointFigures::default())
     });
     let scrape = || admin.request("GET", "/metrics");
     let (one, two, three) = tokio::join!(scrape(), scrape(), scrape());

@@ -24,7 +24,9 @@ pub(super) fn introduce(file: &Path, settings: &Settings) {
     let backends = &settings.backends;
     let shown = backends.iter().map(|backend| {
         let endpoints = list(&backend.endpoints, PARTS);
-        format!("{} ({endpoints})", backend.name)
+        let via = backend.via.as_ref();
+        let via = via.map_or_else(String::new, |via| format!(" via {via}"));
+        format!("{} ({endpoints}{via})", backend.name)
     });
     tracing::info!(
         count = backends.len(),

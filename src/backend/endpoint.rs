@@ -1,15 +1,15 @@
 //! One endpoint: its addresses and its connections. It outlives reloads, so that its state is not lost.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use super::addresses::{Addresses, Families};
-use super::{Address, Target};
+use super::{Address, Target, Via};
 use crate::outcome::{AddressState, ResolveFailure};
 use crate::telemetry::{EndpointFigures, EndpointStats};
 
@@ -17,6 +17,8 @@ use crate::telemetry::{EndpointFigures, EndpointStats};
 #[derive(Debug)]
 pub struct Endpoint {
     target: Target,
+    /// The proxy that is dialled in its place.
+    via: Option<Arc<Via>>,
     name: Arc<str>,
     addresses: Addresses,
     unresolved: ArcSwapOption<Unresolved>,
@@ -27,35 +29,73 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// An endpoint without a known state, which `stats` shows from now on. An address is dialled as it
-    /// is; a name has no address until control has resolved it. `now` is the origin of its clock.
+    /// An endpoint that is dialled itself, without a known state, which `stats` shows from now on. An address is
+    /// dialled as it is; a name has no address until control has resolved it. `now` is the origin of its clock.
     pub fn new(target: Target, stats: Arc<EndpointStats>, now: Instant) -> Arc<Self> {
-        let (first, unresolved) = match &target {
+        Self::behind(None, target, stats, now)
+    }
+
+    /// The same behind a proxy, if there is one. Its addresses are then those of the proxy.
+    pub fn behind(
+        via: Option<Arc<Via>>,
+        target: Target,
+        stats: Arc<EndpointStats>,
+        now: Instant,
+    ) -> Arc<Self> {
+        let dialled = via.as_deref().map_or(&target, Via::proxy);
+        let (first, unresolved) = match dialled {
             Target::Address(address) => (Some(*address), None),
-            Target::Name { .. } => {
-                // Its series are there from now on.
-                stats.resolution();
-                (None, Some(Arc::new(Unresolved::not_yet())))
-            }
+            Target::Name { .. } => (None, Some(Arc::new(Unresolved::not_yet()))),
         };
-        Arc::new_cyclic(|this: &Weak<Self>| {
-            let this = Weak::clone(this);
-            stats.show(move || this.upgrade().map(|it| it.figures()).unwrap_or_default());
-            Self {
-                name: target.to_string().into(),
-                target,
-                addresses: Addresses::new(first, now),
-                unresolved: ArcSwapOption::new(unresolved),
-                connections: AtomicU32::new(0),
-                stats,
-                stale: Notify::new(),
-            }
-        })
+        let endpoint = Arc::new(Self {
+            name: target.to_string().into(),
+            target,
+            via,
+            addresses: Addresses::new(first, now),
+            unresolved: ArcSwapOption::new(unresolved),
+            connections: AtomicU32::new(0),
+            stats,
+            stale: Notify::new(),
+        });
+        endpoint.show();
+        endpoint
+    }
+
+    /// Makes its series show it, before others that have them too: those of the same name that are reached in
+    /// another way, as long as they have connections.
+    pub fn show(self: &Arc<Self>) {
+        let this = Arc::downgrade(self);
+        let figures = move || this.upgrade().map(|it| it.figures());
+        self.stats.show(Arc::as_ptr(self).addr(), figures);
     }
 
     /// The endpoint as written in routes.toml.
     pub const fn target(&self) -> &Target {
         &self.target
+    }
+
+    /// The proxy through which it is reached, if there is one.
+    pub const fn via(&self) -> Option<&Arc<Via>> {
+        self.via.as_ref()
+    }
+
+    /// The place whose addresses are dialled: its own, or that of the proxy.
+    pub fn dialled(&self) -> &Target {
+        self.via.as_deref().map_or(&self.target, Via::proxy)
+    }
+
+    /// Whether it is at this address, or may be because it has this port and no address yet. A name behind a proxy is at
+    /// no address that portway knows.
+    pub fn may_be_at(&self, address: SocketAddr) -> bool {
+        match (&self.via, &self.target) {
+            (None, target) => {
+                let addresses = self.addresses();
+                let is_unknown = addresses.is_empty() && target.port() == address.port();
+                is_unknown || addresses.iter().any(|one| one.at() == address)
+            }
+            (Some(_), Target::Address(own)) => *own == address,
+            (Some(_), Target::Name { .. }) => false,
+        }
     }
 
     /// `host:port` as in routes.toml: the label, the log value, and half of what identifies the
@@ -110,6 +150,14 @@ impl Endpoint {
         self.stale.notify_one();
     }
 
+    /// Notes that the proxy refused to reach it, which says nothing about the addresses of the proxy: it goes last
+    /// for a while at each of them.
+    pub fn refused(&self, now: Instant) {
+        for address in self.addresses().iter() {
+            address.failed(now);
+        }
+    }
+
     /// Completes after a failed dial: the addresses may be out of date. One failure wakes one
     /// waiter; a failure while nobody waits is kept for the next.
     pub async fn stale(&self) {
@@ -135,6 +183,7 @@ impl Endpoint {
     fn figures(&self) -> EndpointFigures {
         let mut figures = EndpointFigures {
             connections: self.connections(),
+            is_resolved: matches!(self.dialled(), Target::Name { .. }),
             ..EndpointFigures::default()
         };
         for (_, state) in self.states() {

@@ -8,13 +8,13 @@ use std::time::Instant;
 use super::address::{Address, Trial};
 use super::addresses::Families;
 use super::endpoint::Endpoint;
-use super::{Balance, source_hash};
+use super::{Balance, Via, source_hash};
 
 /// The endpoints of one backend and the choice among them.
 #[derive(Debug)]
 pub struct Pool {
     name: Arc<str>,
-    endpoints: Vec<Arc<Endpoint>>,
+    endpoints: Arc<[Arc<Endpoint>]>,
     balance: Balance,
     /// The turn of `round_robin`.
     turn: AtomicUsize,
@@ -25,7 +25,7 @@ impl Pool {
     pub fn new(name: Arc<str>, endpoints: Vec<Arc<Endpoint>>, balance: Balance) -> Self {
         Self {
             name,
-            endpoints,
+            endpoints: endpoints.into(),
             balance,
             turn: AtomicUsize::new(0),
         }
@@ -41,13 +41,20 @@ impl Pool {
         &self.endpoints
     }
 
-    /// Whether one of the endpoints has this address, or has this port and no address yet.
+    /// The same to share with a task that outlives the use of this pool.
+    pub const fn shared(&self) -> &Arc<[Arc<Endpoint>]> {
+        &self.endpoints
+    }
+
+    /// The proxy through which all of them are reached, if there is one.
+    pub fn via(&self) -> Option<&Arc<Via>> {
+        self.endpoints.first()?.via()
+    }
+
+    /// Whether one of the endpoints is at this address, or has this port and no address yet.
     pub fn may_have(&self, address: SocketAddr) -> bool {
-        self.endpoints.iter().any(|endpoint| {
-            let addresses = endpoint.addresses();
-            let is_unknown = addresses.is_empty() && endpoint.target().port() == address.port();
-            is_unknown || addresses.iter().any(|one| one.at() == address)
-        })
+        let mut endpoints = self.endpoints.iter();
+        endpoints.any(|endpoint| endpoint.may_be_at(address))
     }
 
     /// Every address of every endpoint, in the order in which `client` (a canonical address) is to try
@@ -62,7 +69,7 @@ impl Pool {
     pub fn candidates(&self, client: IpAddr, now: Instant) -> Vec<Candidate> {
         let count = self.endpoints.iter().map(|it| it.addresses().len()).sum();
         let mut candidates = Vec::with_capacity(count);
-        for endpoint in &self.endpoints {
+        for endpoint in self.endpoints.iter() {
             let addresses = endpoint.addresses();
             let families = Families::of(&addresses);
             let chosen = match self.balance {
@@ -185,6 +192,14 @@ pub struct Candidate {
 }
 
 impl Candidate {
+    /// Whether a dial of it leads to this address.
+    pub fn leads_to(&self, address: SocketAddr) -> bool {
+        match self.endpoint.via() {
+            None => self.address.at() == address,
+            Some(_) => self.endpoint.may_be_at(address),
+        }
+    }
+
     /// Whether the address failed lately and this client tries it again. It may well fail, so do not wait for its
     /// time limit before you dial the next candidate.
     pub const fn on_trial(&self) -> bool {

@@ -65,6 +65,9 @@ pub(super) struct Taken<'e> {
     /// None without a server name.
     pub(super) pattern: Option<String>,
     pub(super) backend: &'e str,
+    /// The proxy through which the endpoints are reached.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) via: Option<String>,
     pub(super) endpoints: Vec<String>,
     /// None before the running portway was asked.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
@@ -182,6 +185,7 @@ impl<'e> Explanation<'e> {
                 route: &route.name,
                 pattern: candidate.precedence.pattern.map(ToString::to_string),
                 backend: &backend.name,
+                via: backend.via.as_ref().map(ToString::to_string),
                 endpoints: backend.endpoints.iter().map(ToString::to_string).collect(),
                 addresses: None,
                 defaults: defaults.map(|limit| limit.key).collect(),
@@ -284,6 +288,7 @@ const fn why(outcome: Outcome) -> &'static str {
         | Outcome::BackendUnavailable
         | Outcome::BackendUnresolved
         | Outcome::ForbiddenAddress
+        | Outcome::ViaRefused
         | Outcome::LocalExhausted
         | Outcome::BackendClosedEarly
         | Outcome::ClientReset

@@ -88,6 +88,9 @@ impl Lines {
         let pattern = taken.pattern.as_deref().unwrap_or("no server name");
         self.line("route", &format!("{} ({pattern})", taken.route));
         self.line("backend", taken.backend);
+        if let Some(via) = &taken.via {
+            self.line("via", via);
+        }
         self.endpoints(taken);
         let mut table = "";
         for limit in &taken.limits {

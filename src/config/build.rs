@@ -166,11 +166,13 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     section.check_name(name);
     section.require("endpoints", "it has no endpoints");
     let endpoints = section.list("endpoints", values::endpoint);
+    let via = section.read("via", |text, _| values::via(text));
     let balance = section.read("balance", values::choice);
     Backend {
         name: Arc::from(name),
         endpoints,
         names: name_rules(name, section),
+        via,
         balance: balance.unwrap_or_default(),
         dial: dial_limits(section),
         relay: relay::Rules {

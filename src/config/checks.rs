@@ -13,8 +13,8 @@ use super::keys;
 use super::notes::Notes;
 use super::path::Path;
 use super::values;
-use super::{Listener, Settings};
-use crate::backend::Target;
+use super::{Backend, Listener, Settings};
+use crate::backend::{Target, Via};
 use crate::telemetry::metrics::Census;
 
 pub(super) use routes::{Read, routes};
@@ -42,12 +42,14 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     let bound = bound(settings, notes);
     clashes(&bound, notes);
     loops(settings, &bound, notes);
+    behind_a_proxy(settings, notes);
     for listener in &settings.listeners {
         networks(listener, notes);
         open_proxy(listener, notes);
     }
     for backend in &settings.backends {
         backends::names(backend, notes);
+        backends::rules_behind_a_proxy(backend, notes);
     }
     unwise(settings, notes);
 }
@@ -55,15 +57,21 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
 fn series(settings: &Settings, notes: &mut Notes<'_>) {
     let joins = settings.routes.joins();
     let listeners = settings.listeners.iter();
-    let endpoints = || settings.backends.iter().flat_map(|one| &one.endpoints);
-    let is_name = |endpoint: &&Target| matches!(endpoint, Target::Name { .. });
+    let endpoints = |backend: &Backend| backend.endpoints.len();
+    // The look-ups of a proxy count for each endpoint behind it.
+    let names = |backend: &Backend| {
+        let is_name = |dialled: &&Target| matches!(dialled, Target::Name { .. });
+        let own = backend.endpoints.iter();
+        let dialled = own.map(|own| backend.via.as_ref().map_or(own, Via::proxy));
+        dialled.filter(is_name).count()
+    };
     let census = Census {
         listeners: settings.listeners.len(),
         pairs: (listeners.map(|listener| joins.count(&listener.name))).sum(),
         routes: settings.routes.routes().len(),
         backends: settings.backends.len(),
-        endpoints: endpoints().count(),
-        names: endpoints().filter(is_name).count(),
+        endpoints: settings.backends.iter().map(endpoints).sum(),
+        names: settings.backends.iter().map(names).sum(),
     };
     let pairs = Census {
         pairs: census.pairs,
@@ -160,9 +168,8 @@ fn loops(settings: &Settings, bound: &[Bound], notes: &mut Notes<'_>) {
         own.entry(at).or_insert(one);
     }
     for backend in &settings.backends {
-        let path = Path::of(&["backends", &backend.name, "endpoints"]);
-        for (index, endpoint) in backend.endpoints.iter().enumerate() {
-            let Target::Address(endpoint) = endpoint else {
+        for (path, dialled) in dialled(backend, notes) {
+            let Target::Address(endpoint) = dialled else {
                 continue;
             };
             let ip = endpoint.ip();
@@ -171,10 +178,43 @@ fn loops(settings: &Settings, bound: &[Bound], notes: &mut Notes<'_>) {
             let mut reached = [ip].into_iter().chain(wildcards);
             let port = endpoint.port();
             if let Some(own) = reached.find_map(|ip| own.get(&(port, ip))) {
-                notes.clash(
-                    [&notes.element(&path, index), &own.path],
-                    format!("{endpoint} is portway itself: {}", own.path),
-                    "write the address of the server behind portway",
+                let help = match &backend.via {
+                    None => "write the address of the server behind portway",
+                    Some(_) => "write the address of the site's proxy",
+                };
+                let message = format!("{endpoint} is portway itself: {}", own.path);
+                notes.clash([&path, &own.path], message, help);
+            }
+        }
+    }
+}
+
+/// The places that portway dials to reach a backend, and their paths: its endpoints, or the proxy before them. The
+/// proxy itself dials others: there, 127.0.0.1 is another machine.
+fn dialled<'b>(backend: &'b Backend, notes: &Notes<'_>) -> Vec<(Path, &'b Target)> {
+    let path = |key| Path::of(&["backends", &backend.name, key]);
+    if let Some(via) = &backend.via {
+        return vec![(path("via"), via.proxy())];
+    }
+    let list = path("endpoints");
+    let endpoints = backend.endpoints.iter().enumerate();
+    endpoints
+        .map(|(index, endpoint)| (notes.element(&list, index), endpoint))
+        .collect()
+}
+
+/// Reports endpoints that have a meaning on this machine only.
+fn behind_a_proxy(settings: &Settings, notes: &mut Notes<'_>) {
+    for backend in settings.backends.iter().filter(|one| one.via.is_some()) {
+        let list = Path::of(&["backends", &backend.name, "endpoints"]);
+        for (index, endpoint) in backend.endpoints.iter().enumerate() {
+            if let Target::Address(SocketAddr::V6(address)) = endpoint
+                && address.scope_id() != 0
+            {
+                notes.fault(
+                    &notes.element(&list, index),
+                    format!("{address} has a zone, which is a number of this machine's, and the proxy in via dials it"),
+                    "write an address without a zone, or leave via out",
                 );
             }
         }

@@ -66,6 +66,8 @@ pub enum Text {
     Bind,
     /// `host:port` to dial.
     Endpoint,
+    /// The URL of a proxy.
+    Via,
     /// A network of clients or servers.
     Network,
     /// The address of a DNS server.

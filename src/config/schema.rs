@@ -28,6 +28,9 @@ const BIND: &str = r"^([0-9.]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}$";
 /// Names may be in Unicode.
 const ENDPOINT: &str = r"^([^\s\[\]:/]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}$";
 
+/// The URL of a proxy: a scheme before what an endpoint is.
+const VIA: &str = r"^(http|socks5)://([^\s\[\]:/@]+|\[[0-9A-Fa-f:.]+(%[0-9]+)?\]):[0-9]{1,5}$";
+
 const NETWORK: &str = "^[0-9A-Fa-f:.]+/[0-9]{1,3}$";
 
 const DNS_SERVER: &str =
@@ -149,6 +152,7 @@ fn text(what: Text) -> Value {
         Text::Name => NAME,
         Text::Bind => BIND,
         Text::Endpoint => ENDPOINT,
+        Text::Via => VIA,
         Text::Network => NETWORK,
         Text::DnsServer => DNS_SERVER,
         Text::ServerName => SERVER_NAME,

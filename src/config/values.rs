@@ -4,6 +4,7 @@ mod addresses;
 #[cfg(test)]
 mod tests;
 mod unicode;
+mod via;
 
 use std::net::IpAddr;
 use std::num::NonZero;
@@ -17,6 +18,7 @@ use super::keys::Kind;
 use crate::routing::Pattern;
 pub(super) use addresses::{bind, dns_server, endpoint, network, network_of_servers};
 pub(super) use unicode::to_ascii;
+pub(super) use via::via;
 
 /// Most bytes of the name of a listener, backend or route.
 pub(super) const LONGEST_NAME: usize = 64;

@@ -284,8 +284,7 @@ impl Connection {
         };
         let ports = routes.ports(&query);
         if !ports.is_empty() {
-            let at = list(&ports, PORTS);
-            let port = query.port;
+            let (port, at) = (query.port, list(&ports, PORTS));
             Some(format!("at port {port} no route takes this name; routes take it at {at}").into())
         } else if routes.has(name) {
             Some("routes have this name, but none of them for this listener and ALPN".into())
@@ -328,6 +327,7 @@ impl Connection {
             route: routed.map(|routed| &*routed.route.name),
             backend: routed.map(|routed| &**routed.backend.pool.name()),
             endpoint: reached.map(|reached| &**reached.endpoint.endpoint().name()),
+            via: routed.and_then(|routed| Some(&**routed.backend.pool.via()?.name())),
             backend_local: reached.and_then(|reached| reached.local),
             attempts: trouble.map_or(&[], |trouble| &trouble.attempts),
             hello_ms: hello_after.map(Millis),

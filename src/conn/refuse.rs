@@ -298,6 +298,7 @@ impl From<Unreached> for Refusal {
             Unreached::Unresolved => Self::new(Outcome::BackendUnresolved, answer),
             Unreached::Forbidden => Self::new(Outcome::ForbiddenAddress, answer),
             Unreached::Unavailable => Self::new(Outcome::BackendUnavailable, answer),
+            Unreached::Refused(words) => Self::new(Outcome::ViaRefused, answer).because(words),
             Unreached::LocalExhausted(shortage) => {
                 Self::new(Outcome::LocalExhausted, answer).because(shortage.to_string())
             }

@@ -19,7 +19,7 @@ use super::error::remedy;
 use super::inherited::Inherited;
 use super::names::Bearer;
 use crate::admission::{Admission, Machine, Quotas};
-use crate::backend::{Endpoint, Target};
+use crate::backend::{Endpoint, Target, Via};
 use crate::config::{self, Settings, Source};
 use crate::net;
 use crate::outcome::Limit;
@@ -107,6 +107,10 @@ impl Known {
     }
 }
 
+/// The name of a backend, one of its endpoints, and the way to it. With another way it is another endpoint, so that
+/// dials of the configuration before go on as they began.
+type EndpointKey = (Arc<str>, Target, Option<Arc<Via>>);
+
 /// Builds one configuration after the other. A reload works on a copy, which replaces this one if all goes
 /// well. Only the limits and `log.connections` come into force as soon as a change is ready.
 #[derive(Clone)]
@@ -118,8 +122,8 @@ pub struct ChangeBuilder {
     fixed: Fixed,
     /// The generation of the snapshot in force; 0 before the first.
     generation: u64,
-    /// The endpoint of each backend's target, as long as a configuration or a connection holds it.
-    endpoints: HashMap<(Arc<str>, Target), Weak<Endpoint>>,
+    /// Each endpoint as long as a configuration or a connection holds it.
+    endpoints: HashMap<EndpointKey, Weak<Endpoint>>,
     /// Addresses that are bound, and those that still serve their queues.
     bound: Vec<Known>,
     /// How many addresses have been bound so far.

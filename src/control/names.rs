@@ -93,7 +93,7 @@ impl Names {
         let own = Own::new(own);
         let mut by_name = BTreeMap::<Key, Bearers>::new();
         for bearer in bearers {
-            match bearer.endpoint.target() {
+            match bearer.endpoint.dialled() {
                 Target::Name { host, .. } => {
                     let key = (host.clone(), bearer.rules.resolver.clone());
                     by_name.entry(key).or_default().push(bearer.clone());

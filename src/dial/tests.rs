@@ -1,5 +1,7 @@
 //! Tests of what an endpoint learns from a dial.
 
+mod via;
+
 use std::net::TcpListener;
 
 use socket2::{Domain, Socket, Type};
@@ -8,7 +10,7 @@ use tokio::task::yield_now;
 
 use super::*;
 use crate::backend::{Balance, Endpoint, Target, Unresolved};
-use crate::outcome::{AddressState, ResolveFailure};
+use crate::outcome::{AddressState, DialFailure, ResolveFailure};
 use crate::telemetry::Registry;
 
 fn endpoint(address: SocketAddr) -> Arc<Endpoint> {
@@ -35,6 +37,7 @@ fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
     let attempts = RefCell::new(Vec::new());
     let request = Request {
         only: None,
+        resources: &Rc::new(Resources::new(1 << 14)),
         pool,
         client: "192.0.2.1".parse().unwrap(),
         timeouts: Timeouts {
@@ -283,6 +286,7 @@ fn an_attempt_without_its_time_says_nothing_about_the_address() {
             let attempts = RefCell::new(0);
             let request = Request {
                 only: None,
+                resources: &Rc::new(Resources::new(1 << 14)),
                 pool: &pool,
                 client: "192.0.2.1".parse().unwrap(),
                 timeouts: Timeouts {
@@ -316,6 +320,8 @@ fn the_attempts_of_a_trial_are_told_while_the_other_endpoints_are_tried() {
         let dial = Dial {
             connect_timeout: hour,
             deadline: Instant::now() + hour,
+            endpoints: &[].into(),
+            resources: &Rc::new(Resources::new(1 << 14)),
         };
         let attempts = RefCell::new(Vec::new());
         let missed = |attempt: Attempt| attempts.borrow_mut().push(attempt.address);

@@ -80,7 +80,11 @@ impl Examined<'_> {
                     remedy,
                 )
             }
-            DialFailure::Unreachable | DialFailure::Reset | DialFailure::Other => (
+            // No proxy was asked.
+            DialFailure::Unreachable
+            | DialFailure::Reset
+            | DialFailure::ViaRefused
+            | DialFailure::Other => (
                 Problem::Unreachable,
                 format!("cannot connect: {error}"),
                 "check the routes and the firewall rules of this machine, and the address",

@@ -61,6 +61,9 @@ pub struct Line<'a> {
     /// The endpoint, as in routes.toml.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<&'a str>,
+    /// The proxy through which the backend is reached, as in routes.toml.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<&'a str>,
     /// Our address on the leg to the backend.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_local: Option<SocketAddr>,
@@ -115,12 +118,15 @@ pub struct Attempt {
     /// The endpoint, as in routes.toml.
     #[serde(serialize_with = "format::shared")]
     pub endpoint: Arc<str>,
+    /// The proxy that was dialled in its place.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<Box<str>>,
     /// The address that was tried, or that must not be dialled.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub address: Option<SocketAddr>,
     /// Why it failed.
     pub reason: AttemptFailure,
-    /// The error of the resolver, in the words of the system.
+    /// The error of the resolver, in the words of the system; the words of the proxy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Box<str>>,
     /// How long the dial took.

@@ -206,6 +206,30 @@ fn a_name_without_an_address_is_told() {
     assert!(text.contains(said), "{text}");
 }
 
+/// Nothing is asked of the proxy either: it would log each attempt as one of portway's.
+#[test]
+fn endpoints_behind_a_proxy_are_not_tried_and_that_is_told() {
+    for (via, curl) in [
+        ("http://127.0.0.1:9", "http://127.0.0.1:9"),
+        ("socks5://127.0.0.1:9", "socks5h://127.0.0.1:9"),
+    ] {
+        let toml = routes("fleet.invalid:8220", &format!("{NAME:?}"));
+        let toml = toml.replace("connect_timeout", &format!("via = {via:?}\nconnect_timeout"));
+        let output = doctor(&toml, &["--json"]);
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(report["endpoints"].as_array().unwrap().len(), 0, "{report}");
+        let findings = report["findings"].as_array().unwrap();
+        let finding = findings.iter().find(|one| one["problem"] == "not_tried");
+        let finding = finding.unwrap();
+        assert_eq!(finding["severity"], "warning");
+        assert_eq!(finding["backend"], "fleet");
+        let message = finding["message"].as_str().unwrap();
+        assert!(message.contains(&format!("through the proxy {via},")), "{message}");
+        let help = finding["help"].as_str().unwrap();
+        assert!(help.contains(&format!("curl -vk -x {curl} https")), "{help}");
+    }
+}
+
 #[test]
 fn a_wildcard_is_tried_with_a_name_that_is_made_up_or_given() {
     let server = Tls::new(&["a.fleet.example"]).start();

@@ -20,8 +20,32 @@ pub(super) fn names(backend: &Backend, notes: &mut Notes<'_>) {
             "leave it out, or write the names of the servers as endpoints",
         );
     }
-    if all_networks {
+    if all_networks && backend.via.is_none() {
         addresses(backend, &endpoints, notes);
+    }
+}
+
+/// Rules for the names and addresses of endpoints, which the proxy in `via` resolves and dials.
+pub(super) fn rules_behind_a_proxy(backend: &Backend, notes: &mut Notes<'_>) {
+    if backend.via.is_none() {
+        return;
+    }
+    let path = |key| Path::of(&["backends", &backend.name, key]);
+    if backend.names.allowed != Allowed::Servers {
+        notes.fault(
+            &path("allow_networks"),
+            "the proxy in via connects to the endpoints, and portway does not learn their addresses to judge them"
+                .to_owned(),
+            "leave allow_networks out, and let the rules of the proxy say where it may connect to",
+        );
+    }
+    if backend.names.resolver.is_some() {
+        notes.fault(
+            &path("resolver"),
+            "the proxy in via resolves the names of the endpoints, and asks its own DNS servers"
+                .to_owned(),
+            "leave resolver out; if the proxy must not resolve names, write addresses as endpoints",
+        );
     }
 }
 

@@ -41,6 +41,7 @@ pub(in crate::config) fn routes(
         }
     }
     unheard_ports(routes, listeners, notes);
+    open_to_a_proxy(routes, backends, notes);
     own_names(routes, backends, notes);
 }
 
@@ -70,6 +71,27 @@ fn unused_listeners(routes: &[Read], listeners: &[Listener], notes: &mut Notes<'
                 &Path::of(&["listeners", &listener.name]),
                 "no route takes connections of this listener".to_owned(),
                 "name it in the listeners of a route, or leave it out",
+            );
+        }
+    }
+}
+
+/// A route for names that nobody has listed, to a backend whose names only a proxy knows.
+fn open_to_a_proxy(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>) {
+    for Read { route, .. } in routes.iter().filter(|read| read.has_its_names) {
+        let backend = backends.get(route.backend);
+        if backend.is_none_or(|backend| backend.via.is_none()) {
+            continue;
+        }
+        let list = Path::of(&["routes", &route.name, "server_names"]);
+        let is_wildcard = |pattern: &Pattern| !matches!(pattern, Pattern::Exact(_));
+        if let Some(index) = route.server_names.iter().position(is_wildcard) {
+            notes.warn(
+                &notes.element(&list, index),
+                "a wildcard leads through the proxy in via, which alone decides what it reaches: portway \
+                 cannot keep clients from what lies behind it"
+                    .to_owned(),
+                "write the names of the servers one by one",
             );
         }
     }
@@ -133,21 +155,25 @@ fn own_names(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>) {
     }
     // The DNS servers of a backend were chosen because they lead to the server.
     for backend in backends.iter().filter(|one| one.names.resolver.is_none()) {
-        let list = Path::of(&["backends", &backend.name, "endpoints"]);
-        for (index, endpoint) in backend.endpoints.iter().enumerate() {
-            let Target::Name { host, .. } = endpoint else {
+        let help = match backend.via {
+            None => {
+                "write the address of the server, a name by which portway's host finds the server, or a \
+                 resolver with DNS servers that know it"
+            }
+            Some(_) => "write the address of the proxy, or a name by which portway's host finds it",
+        };
+        for (place, dialled) in super::dialled(backend, notes) {
+            let Target::Name { host, .. } = dialled else {
                 continue;
             };
             if let Some(name) = names.get(host.strip_suffix('.').unwrap_or(host)) {
-                let endpoint = notes.element(&list, index);
                 notes.warn_of_both(
-                    [&endpoint, name],
+                    [&place, name],
                     format!(
                         "clients reach portway by the name {host}: if portway looks it up and finds \
                          itself too, no connection gets further"
                     ),
-                    "write the address of the server, a name by which portway's host finds the server, or a \
-                     resolver with DNS servers that know it",
+                    help,
                 );
             }
         }

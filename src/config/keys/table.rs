@@ -93,6 +93,8 @@ const BACKEND: Table = &[
         "The networks that the endpoints may lead to. Loopback, link-local and metadata addresses need a network inside their own range. Default: any address of a server."),
     value("balance", Choice(Balance::VARIANTS), Default("least_connections"),
         "How portway chooses among the endpoints."),
+    value("via", Kind::Text(Text::Via), Example("http://proxy.corp:3128"),
+        "The proxy of your site through which portway reaches the endpoints: http:// (CONNECT) or socks5://, with its port. Default: none."),
     value("connect_timeout", TIMEOUT, Default("4s"),
         "The time limit of one attempt to connect."),
     value("dial_timeout", TIMEOUT, Default("9s"),

@@ -29,18 +29,22 @@ impl ChangeBuilder {
         let endpoints = &mut self.endpoints;
         endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
         let backend = |settings: config::Backend| {
+            let via = settings.via.map(Arc::new);
             let endpoints = settings.endpoints.into_iter().map(|target| {
                 let stats = registry.endpoint(&settings.name, &target.to_string());
-                let entry = endpoints.entry((Arc::clone(&settings.name), target.clone()));
+                let key = (Arc::clone(&settings.name), target.clone(), via.clone());
+                let entry = endpoints.entry(key);
                 let entry = entry.or_default();
                 // If its series had ended, it is not known any more.
                 let counts = |known: &Arc<Endpoint>| ptr::eq(known.stats(), Arc::as_ptr(&stats));
-                let known = entry.upgrade().filter(counts);
-                known.unwrap_or_else(|| {
-                    let endpoint = Endpoint::new(target, stats, now);
-                    *entry = Arc::downgrade(&endpoint);
-                    endpoint
-                })
+                if let Some(known) = entry.upgrade().filter(counts) {
+                    // Another one with another `via` may have come before it.
+                    known.show();
+                    return known;
+                }
+                let endpoint = Endpoint::behind(via.clone(), target, stats, now);
+                *entry = Arc::downgrade(&endpoint);
+                endpoint
             });
             let endpoints = endpoints.collect();
             Backend {

@@ -150,7 +150,7 @@ impl Name {
         let mut still = HashMap::new();
         for bearer in self.bearers.borrow().iter() {
             let endpoint = &bearer.endpoint;
-            let Target::Name { port, .. } = *endpoint.target() else {
+            let Target::Name { port, .. } = *endpoint.dialled() else {
                 continue;
             };
             let before = |address| self.excluded.contains_key(&address);

@@ -133,7 +133,7 @@ pub(super) fn share(known: &[Bearer], new: &[Bearer], own: &Own) {
     let is_new =
         |bearer: &&Bearer| !before.contains(&bearer.id()) || bearer.endpoint.addresses().is_empty();
     for bearer in new.iter().filter(is_new) {
-        if let Target::Name { port, .. } = *bearer.endpoint.target() {
+        if let Target::Name { port, .. } = *bearer.endpoint.dialled() {
             let known = known.iter().map(|known| own::canonical(*known, port));
             bearer.put_permitted(known, own);
         }

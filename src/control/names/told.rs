@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
+use tracing::field::display;
 use tracing::warn;
 
 use super::Bearer;
@@ -66,6 +67,11 @@ pub(super) fn warn_of_failure(
         |server| format!("dig @{} -p {} {host}", server.ip(), server.port()),
     );
     let (backend, endpoint) = (backends(bearers), endpoints(bearers));
+    let what = if bearers.iter().any(|one| one.endpoint.via().is_none()) {
+        "an endpoint"
+    } else {
+        "the proxy in via"
+    };
     if kept.is_empty() {
         warn!(
             name = %host,
@@ -73,7 +79,7 @@ pub(super) fn warn_of_failure(
             endpoint,
             %error,
             %since,
-            "cannot resolve the name of an endpoint, and portway has no address for it; check the name \
+            "cannot resolve the name of {what}, and portway has no address for it; check the name \
              in routes.toml, and ask the resolver with `{command}`"
         );
     } else {
@@ -84,7 +90,7 @@ pub(super) fn warn_of_failure(
             %error,
             %since,
             addresses = list(kept),
-            "cannot resolve the name of an endpoint; the addresses that it has stay in use"
+            "cannot resolve the name of {what}; the addresses that it has stay in use"
         );
     }
 }
@@ -119,11 +125,20 @@ pub(super) fn warn_of_excluded(
 ) {
     let since = told.since();
     let endpoint = &bearer.endpoint;
+    let via = endpoint.via().map(|via| display(via.name()));
     let (backend, endpoint) = (endpoint.stats().backend(), endpoint.name());
     let advice = match (reason, &bearer.rules.allowed) {
+        (ResolveFailure::Loop, _) if via.is_some() => {
+            "the proxy in via leads back to portway itself and is not dialled there; \
+             write the address of the site's proxy in routes.toml"
+        }
         (ResolveFailure::Loop, _) => {
             "the endpoint leads back to portway itself and is not dialled there; \
              write the backend's own address in routes.toml"
+        }
+        (_, Allowed::Servers) if via.is_some() => {
+            "the name of the proxy in via leads to an address that is not that of a server, and is not \
+             dialled there; ask the resolver why it answers so (a filter?), and correct the name in DNS"
         }
         (_, Allowed::Servers) => {
             "the name of the endpoint leads to an address that is not that of a server, and is not \
@@ -134,5 +149,5 @@ pub(super) fn warn_of_excluded(
              there; ask the resolver why it answers so, or add a network to allow_networks in routes.toml"
         }
     };
-    warn!(backend, %endpoint, %address, reason = reason.name(), %since, "{advice}");
+    warn!(backend, %endpoint, via, %address, reason = reason.name(), %since, "{advice}");
 }

@@ -50,6 +50,8 @@ fn a_message_that_the_kernel_takes_only_in_parts_arrives_whole() {
         SockRef::from(&source).set_send_buffer_size(1).unwrap();
         let message: Vec<u8> = (0..=u8::MAX).cycle().take(4_000_000).collect();
         let wanted = message.clone();
+        let minute = Some(Duration::from_mins(1));
+        peer.set_read_timeout(minute).unwrap();
         let reader = std::thread::spawn(move || {
             let mut got = vec![0; wanted.len()];
             peer.read_exact(&mut got).unwrap();

@@ -96,7 +96,7 @@ fn words(value: &Value) -> String {
         Value::Array(list) => list.iter().map(words).collect::<Vec<_>>().join(", "),
         // The only objects inside a line are attempts.
         Value::Object(attempt) => {
-            let fields = ["endpoint", "address", "reason", "error", "ms"];
+            let fields = ["endpoint", "via", "address", "reason", "error", "ms"];
             // An endpoint that is an address is not written twice.
             let is_new = |field: &&&str| {
                 **field != "address" || attempt.get("address") != attempt.get("endpoint")

@@ -30,6 +30,7 @@ fn least(outcome: Outcome) -> Line<'static> {
         route: None,
         backend: None,
         endpoint: None,
+        via: None,
         backend_local: None,
         attempts: &[],
         hello_ms: None,
@@ -59,6 +60,7 @@ fn full(attempts: &[Attempt]) -> Line<'_> {
         route: Some("fleet"),
         backend: Some("fleet"),
         endpoint: Some("fleet-2.internal:8220"),
+        via: Some("http://proxy.corp:3128"),
         backend_local: Some("[2001:db8::1]:40000".parse().unwrap()),
         attempts,
         hello_ms: Some(Millis(Duration::from_micros(412))),
@@ -79,6 +81,7 @@ fn full(attempts: &[Attempt]) -> Line<'_> {
 fn attempts() -> [Attempt; 2] {
     let failed = |host: u8, reason, took| Attempt {
         endpoint: format!("fleet-{host}.internal:8220").into(),
+        via: None,
         address: Some(SocketAddr::from(([10, 0, 0, host], 8220))),
         reason: AttemptFailure::Dial(reason),
         error: None,
@@ -94,6 +97,7 @@ fn attempts() -> [Attempt; 2] {
 fn an_endpoint_without_an_address_tells_why_in_its_place_among_the_attempts() {
     let none = |reason, address: Option<&str>, error: Option<&str>| Attempt {
         endpoint: "es:9200".into(),
+        via: None,
         address: address.map(|address| address.parse().unwrap()),
         reason: AttemptFailure::Resolve(reason),
         error: error.map(Into::into),
@@ -119,6 +123,26 @@ fn an_endpoint_without_an_address_tells_why_in_its_place_among_the_attempts() {
     assert!(written(Format::Text, &line).contains(text));
 }
 
+#[test]
+fn an_attempt_at_a_proxy_names_it_and_has_its_words() {
+    let [attempt, _] = attempts();
+    let refused = [Attempt {
+        via: Some("http://proxy.corp:3128".into()),
+        reason: AttemptFailure::Dial(DialFailure::ViaRefused),
+        error: Some("HTTP/1.1 403 Forbidden".into()),
+        ..attempt
+    }];
+    let line = Line {
+        attempts: &refused,
+        ..least(Outcome::ViaRefused)
+    };
+    let text = concat!(
+        r#" attempts="fleet-1.internal:8220 http://proxy.corp:3128 10.0.0.1:8220 via_refused "#,
+        r#"HTTP/1.1 403 Forbidden 0.3 ms" "#,
+    );
+    assert!(written(Format::Text, &line).contains(text));
+}
+
 fn written(form: Format, line: &Line<'_>) -> String {
     String::from_utf8(format::line(form, line)).unwrap()
 }
@@ -129,7 +153,7 @@ fn a_json_line_has_the_fields_in_order() {
         r#"{"time":"2026-01-01T00:00:00.123Z","id":"000000000000002a","config":1,"#,
         r#""client":"192.0.2.7:50123","listener":"agents","target":"fleet.example.com:8220","server_name":"fleet.example.com","nearest":"*.example.com","#,
         r#""alpn":["h2","http/1.1"],"tls_offered":"1.3","route":"fleet","backend":"fleet","#,
-        r#""endpoint":"fleet-2.internal:8220","backend_local":"[2001:db8::1]:40000","#,
+        r#""endpoint":"fleet-2.internal:8220","via":"http://proxy.corp:3128","backend_local":"[2001:db8::1]:40000","#,
         r#""attempts":[{"endpoint":"fleet-1.internal:8220","address":"10.0.0.1:8220","#,
         r#""reason":"refused","ms":0.3},"#,
         r#"{"endpoint":"fleet-3.internal:8220","address":"10.0.0.3:8220","reason":"timeout","ms":4000.0}],"#,
@@ -160,7 +184,7 @@ fn a_text_line_has_the_same_fields_for_people() {
         "2026-01-01T00:00:00.123Z id=000000000000002a config=1 client=192.0.2.7:50123 ",
         r#"listener=agents target=fleet.example.com:8220 server_name=fleet.example.com nearest=*.example.com alpn="h2, http/1.1" tls_offered=1.3 "#,
         "route=fleet backend=fleet endpoint=fleet-2.internal:8220 ",
-        "backend_local=[2001:db8::1]:40000 ",
+        "via=http://proxy.corp:3128 backend_local=[2001:db8::1]:40000 ",
         r#"attempts="fleet-1.internal:8220 10.0.0.1:8220 refused 0.3 ms, "#,
         r#"fleet-3.internal:8220 10.0.0.3:8220 timeout 4000.0 ms" "#,
         "hello_ms=0.412 dial_ms=12.0 first_byte_ms=1.235 duration_ms=1.5 ",

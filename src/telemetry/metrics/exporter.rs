@@ -77,6 +77,15 @@ impl Exporter {
         self.series.retain_histograms(|key, _| stays(key));
     }
 
+    /// Removes the series of these metrics that an endpoint has. Handles of them still work, and show nothing.
+    pub(super) fn forget_series(&self, metrics: &[&Metric], [backend, endpoint]: [&str; 2]) {
+        let thing = Thing::new(&[("backend", backend), ("endpoint", endpoint)]);
+        let is_of = |key: &Key| metrics.iter().any(|metric| metric.name == key.name());
+        let stays = |key: &Key| !is_of(key) || Thing::of(key) != thing;
+        self.series.retain_counters(|key, _| stays(key));
+        self.series.retain_gauges(|key, _| stays(key));
+    }
+
     /// Collects the samples of histograms, which pile up until this call.
     pub(super) fn take_samples(&self) {
         self.series

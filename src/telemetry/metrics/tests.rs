@@ -391,12 +391,12 @@ fn the_counters_of_a_gone_backend_stay_until_its_last_connection_has_ended() {
     let endings = registry.endings("agents", Some("old"));
     let connections = Arc::new(AtomicU32::new(1));
     let count = Arc::clone(&connections);
-    registry
-        .endpoint("old", "a:1")
-        .show(move || EndpointFigures {
+    registry.endpoint("old", "a:1").show(1, move || {
+        Some(EndpointFigures {
             connections: count.load(Ordering::Relaxed),
             ..EndpointFigures::default()
-        });
+        })
+    });
     listener.accepted.add(1);
     endings.begin();
     configure(&registry, "new", "a:1");

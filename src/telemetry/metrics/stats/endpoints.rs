@@ -2,10 +2,9 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
 
-use arc_swap::ArcSwapOption;
 use enum_map::EnumMap;
 use metrics::Gauge;
 
@@ -17,18 +16,22 @@ use crate::outcome::{AddressState, DialFailure, ResolveFailure};
 pub struct EndpointFigures {
     /// Connections to it.
     pub connections: u32,
+    /// Whether it is reached by a name, which is looked up again and again.
+    pub is_resolved: bool,
     /// Its addresses, by state.
     pub addresses: EnumMap<AddressState, u32>,
 }
 
-type Ask = Box<dyn Fn() -> EndpointFigures + Send + Sync>;
+/// Asks an endpoint for its figures; `None` once it is gone.
+type Ask = Box<dyn Fn() -> Option<EndpointFigures> + Send + Sync>;
 
 /// The counters of an endpoint.
 pub struct EndpointStats {
     backend: Box<str>,
     endpoint: Box<str>,
-    /// Asks the endpoint for its figures.
-    ask: ArcSwapOption<Ask>,
+    /// Endpoints of this name, with a number for each, the newest last. Those before it are reached in another way, by
+    /// an earlier configuration, and still have connections.
+    shown: Mutex<Vec<(usize, Ask)>>,
     connections: Gauge,
     addresses: EnumMap<AddressState, Gauge>,
     failures: EnumMap<DialFailure, Counter>,
@@ -44,7 +47,7 @@ impl EndpointStats {
         Self {
             backend: backend.into(),
             endpoint: endpoint.into(),
-            ask: ArcSwapOption::empty(),
+            shown: Mutex::default(),
             connections: exporter.gauge(&table::ENDPOINT_CONNECTIONS, [backend, endpoint]),
             addresses: EnumMap::from_fn(|state: AddressState| {
                 let labels = [backend, endpoint, state.name()];
@@ -63,19 +66,36 @@ impl EndpointStats {
         &self.backend
     }
 
-    /// Shows what this endpoint tells, from now on.
-    pub fn show(&self, ask: impl Fn() -> EndpointFigures + Send + Sync + 'static) {
-        self.ask.store(Some(Arc::new(Box::new(ask))));
+    /// Shows what this endpoint tells, from now on. The number is that of the endpoint alone as long as it lives.
+    pub fn show(
+        &self,
+        number: usize,
+        ask: impl Fn() -> Option<EndpointFigures> + Send + Sync + 'static,
+    ) {
+        let mut shown = self.shown();
+        shown.retain(|(other, ask)| *other != number && ask().is_some());
+        shown.push((number, Box::new(ask)));
     }
 
     /// Connections to the endpoint, and dials in progress.
     pub(in crate::telemetry::metrics) fn connections(&self) -> u32 {
-        self.figures().connections
+        self.figures().map_or(0, |figures| figures.connections)
     }
 
-    fn figures(&self) -> EndpointFigures {
-        let figures = self.ask.load().as_ref().map(|ask| ask());
-        figures.unwrap_or_default()
+    /// The figures of the newest endpoint, with the connections of all; `None` if all are gone.
+    fn figures(&self) -> Option<EndpointFigures> {
+        let shown = self.shown();
+        let mut figures = shown.iter().filter_map(|(_, ask)| ask());
+        let first = figures.next()?;
+        Some(figures.fold(first, |before, newer| EndpointFigures {
+            connections: before.connections + newer.connections,
+            ..newer
+        }))
+    }
+
+    // Every critical section leaves its data consistent, so a poisoned lock can be used.
+    fn shown(&self) -> MutexGuard<'_, Vec<(usize, Ask)>> {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Counts a failed attempt.
@@ -83,16 +103,23 @@ impl EndpointStats {
         self.failures[reason].add(1);
     }
 
-    /// The counters of its look-ups. Only an endpoint that is a name has them.
+    /// The counters of its look-ups. Only an endpoint that is reached by a name has them.
     pub fn resolution(&self) -> &Resolution {
         self.resolution.get_or_init(Resolution::default)
     }
 
     pub(in crate::telemetry::metrics) fn publish(&self, exporter: &Exporter) {
-        if let Some(resolution) = self.resolution.get() {
-            resolution.publish(exporter, [&self.backend, &self.endpoint]);
-        }
+        let labels = [&*self.backend, &*self.endpoint];
         let figures = self.figures();
+        let is_resolved = figures.is_some_and(|figures| figures.is_resolved);
+        match (is_resolved, self.resolution.get()) {
+            (true, _) => self.resolution().publish(exporter, labels),
+            // Its name is not looked up any more.
+            (false, Some(resolution)) if figures.is_some() => resolution.hide(exporter, labels),
+            (false, Some(resolution)) => resolution.publish(exporter, labels),
+            (false, None) => {}
+        }
+        let figures = figures.unwrap_or_default();
         self.connections.set(figures.connections);
         for (state, shown) in &self.addresses {
             shown.set(figures.addresses[state]);
@@ -115,7 +142,7 @@ pub struct Resolution {
     /// Seconds since 1970; 0 before the first one that succeeded.
     resolved_at: AtomicU64,
     failures: EnumMap<ResolveFailure, AtomicU64>,
-    shown: OnceLock<Shown>,
+    shown: Mutex<Option<Shown>>,
 }
 
 struct Shown {
@@ -137,7 +164,8 @@ impl Resolution {
     }
 
     fn publish(&self, exporter: &Exporter, [backend, endpoint]: [&str; 2]) {
-        let shown = self.shown.get_or_init(|| Shown {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        let shown = shown.get_or_insert_with(|| Shown {
             resolved_at: exporter.gauge(&table::RESOLVED_AT, [backend, endpoint]),
             failures: EnumMap::from_fn(|reason: ResolveFailure| {
                 let labels = [backend, endpoint, reason.name()];
@@ -148,6 +176,15 @@ impl Resolution {
         shown.resolved_at.set(gauge_value(seconds));
         for (reason, count) in &self.failures {
             shown.failures[reason].absolute(count.load(Ordering::Relaxed));
+        }
+    }
+
+    /// Removes its series until it is published again.
+    fn hide(&self, exporter: &Exporter, labels: [&str; 2]) {
+        let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
+        if shown.take().is_some() {
+            let series = [&table::RESOLVED_AT, &table::RESOLVE_FAILURES];
+            exporter.forget_series(&series, labels);
         }
     }
 }

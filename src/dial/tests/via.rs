@@ -1,0 +1,141 @@
+//! The meaning of one answer or one silence of a proxy for the other candidates.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::thread;
+
+use super::*;
+use crate::backend::Via;
+use crate::wire::TunnelProtocol;
+
+/// A proxy that answers everything with these bytes.
+fn proxy(answer: &'static [u8]) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            let mut request = [0; 1024];
+            drop(stream.read(&mut request));
+            drop(stream.write_all(answer));
+            // A reset could overtake the answer.
+            drop(stream.read(&mut request));
+        }
+    });
+    address
+}
+
+const OPEN: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
+const REFUSED: &[u8] = b"HTTP/1.1 403 Forbidden\r\n\r\n";
+
+/// Endpoints behind a proxy with these addresses.
+fn behind(addresses: &[SocketAddr], names: &[&str]) -> Vec<Arc<Endpoint>> {
+    let host = "proxy.test".into();
+    let name = Target::Name { host, port: 3128 };
+    let via = Arc::new(Via::new(TunnelProtocol::Http, name));
+    let endpoint = |name: &&str| {
+        let target = Target::Name {
+            host: (*name).into(),
+            port: 9200,
+        };
+        let stats = Registry::new().endpoint("backend", name);
+        let endpoint = Endpoint::behind(Some(Arc::clone(&via)), target, stats, Instant::now());
+        endpoint.set_addresses(addresses);
+        endpoint
+    };
+    names.iter().map(endpoint).collect()
+}
+
+fn in_turn(endpoints: &[Arc<Endpoint>]) -> Pool {
+    balanced(Balance::RoundRobin, &endpoints.iter().collect::<Vec<_>>())
+}
+
+fn states(endpoint: &Endpoint) -> Vec<AddressState> {
+    endpoint.states().iter().map(|(_, state)| *state).collect()
+}
+
+#[test]
+fn a_refusal_is_not_asked_for_again_at_the_other_addresses_of_the_proxy() {
+    let endpoints = behind(&[proxy(REFUSED), proxy(REFUSED)], &["es-1.test"]);
+    let (dialled, attempts) = dial(&in_turn(&endpoints));
+    let words = "http://proxy.test:3128: HTTP/1.1 403 Forbidden";
+    assert_eq!(dialled, Err(Unreached::Refused(words.into())));
+    assert_eq!(attempts.len(), 1, "{attempts:?}");
+    let attempt = &attempts[0];
+    assert_eq!(
+        attempt.reason,
+        AttemptFailure::Dial(DialFailure::ViaRefused)
+    );
+    assert_eq!(attempt.error.as_deref(), Some("HTTP/1.1 403 Forbidden"));
+    assert_eq!(attempt.via.as_deref(), Some("http://proxy.test:3128"));
+    assert_eq!(states(&endpoints[0]), [AddressState::Failed; 2]);
+}
+
+#[test]
+fn an_address_of_the_proxy_that_is_dead_is_tried_once_and_goes_last_for_every_endpoint() {
+    let (_closed, dead) = closed_port();
+    let endpoints = behind(&[dead, proxy(OPEN)], &["es-1.test", "es-2.test"]);
+    let pool = in_turn(&endpoints);
+    let (dialled, attempts) = dial(&pool);
+    assert_eq!((dialled, attempts.len()), (Ok(()), 1), "{attempts:?}");
+    for endpoint in &endpoints {
+        let both = [AddressState::Failed, AddressState::Healthy];
+        assert_eq!(states(endpoint), both);
+    }
+    assert_eq!(dial(&pool).1, []);
+
+    let all_dead = behind(&[dead], &["es-1.test", "es-2.test", "es-3.test"]);
+    let (dialled, attempts) = dial(&in_turn(&all_dead));
+    assert_eq!((dialled, attempts.len()), (Err(Unreached::Unavailable), 1));
+}
+
+#[test]
+fn a_refusal_beside_an_address_that_is_dead_leaves_the_backend_unavailable() {
+    let (_closed, dead) = closed_port();
+    let endpoints = behind(&[dead, proxy(REFUSED)], &["es-1.test"]);
+    let (dialled, attempts) = dial(&in_turn(&endpoints));
+    assert_eq!((dialled, attempts.len()), (Err(Unreached::Unavailable), 2));
+}
+
+#[test]
+fn the_endpoint_after_a_refused_one_is_asked_for() {
+    let endpoints = behind(
+        &[proxy(REFUSED), proxy(REFUSED)],
+        &["es-1.test", "es-2.test"],
+    );
+    let (dialled, attempts) = dial(&in_turn(&endpoints));
+    assert!(matches!(dialled, Err(Unreached::Refused(_))));
+    let asked: Vec<_> = attempts.iter().map(|it| &*it.endpoint).collect();
+    assert_eq!(asked, ["es-1.test:9200", "es-2.test:9200"]);
+}
+
+#[test]
+fn a_refusal_of_a_trial_is_not_asked_for_again_beside_it() {
+    let endpoints = behind(&[proxy(REFUSED), proxy(REFUSED)], &["es-1.test"]);
+    let long_ago = Instant::now();
+    endpoints[0].failed(&endpoints[0].addresses()[0], long_ago);
+    let pool = in_turn(&endpoints);
+    let candidates = || {
+        let later = long_ago + Duration::from_secs(11);
+        pool.candidates("192.0.2.1".parse().unwrap(), later)
+    };
+    let mut candidates = candidates();
+    assert!(candidates[0].on_trial());
+    let trial = candidates.remove(0);
+    let hour = Duration::from_hours(1);
+    let attempts = RefCell::new(0);
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    let dialled = runtime.unwrap().block_on(async {
+        let dial = Dial {
+            connect_timeout: hour,
+            deadline: Instant::now() + hour,
+            endpoints: pool.shared(),
+            resources: &Rc::new(Resources::new(1 << 14)),
+        };
+        dial.race(trial, candidates, &|_| *attempts.borrow_mut() += 1)
+            .await
+    });
+    assert!(matches!(dialled, Err(Failure::Refused(_))), "{dialled:?}");
+    assert_eq!(*attempts.borrow(), 1);
+}
