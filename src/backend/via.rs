@@ -17,7 +17,7 @@ pub struct Via {
 }
 
 impl Via {
-    /// A proxy that asks nobody who they are.
+    /// A proxy that asks for no user.
     pub fn new(protocol: TunnelProtocol, proxy: Target) -> Self {
         let name = format!("{}://{proxy}", protocol.scheme()).into();
         Self {
@@ -26,6 +26,12 @@ impl Via {
             login: None,
             name,
         }
+    }
+
+    /// The same for a proxy that asks for a user and a password.
+    #[must_use]
+    pub fn with_login(self, login: Option<Login>) -> Self {
+        Self { login, ..self }
     }
 
     /// The protocol that it speaks.

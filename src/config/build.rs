@@ -14,7 +14,7 @@ use super::notes::Notes;
 use super::section::Section;
 use super::values::{self, Wrong};
 use super::{Backend, Drain, Listener, Settings};
-use crate::backend::{Allowed, NameRules};
+use crate::backend::{Allowed, NameRules, Via};
 use crate::credentials::Users;
 use crate::net::LegOptions;
 use crate::snapshot::HelloLimits;
@@ -166,7 +166,7 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     section.check_name(name);
     section.require("endpoints", "it has no endpoints");
     let endpoints = section.list("endpoints", values::endpoint);
-    let via = section.read("via", |text, _| values::via(text));
+    let via = via(section);
     let balance = section.read("balance", values::choice);
     Backend {
         name: Arc::from(name),
@@ -186,6 +186,25 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
             splicing: relay::Splicing::default(),
         },
     }
+}
+
+/// The proxy, with the user and the password for it.
+fn via(section: &mut Section<'_, '_>) -> Option<Via> {
+    let via = section.read("via", |text, _| values::via(text));
+    if let Some(via) = via {
+        let parse = |text: &str| values::login(via.protocol(), text).map(Some);
+        let login = section.file("via_credentials_file", parse);
+        return Some(via.with_login(login.flatten()));
+    }
+    let is_absent = section.value("via").is_none() && !section.is_lost("via");
+    if is_absent && section.value("via_credentials_file").is_some() {
+        section.notes.fault(
+            &section.path.key("via_credentials_file"),
+            "there is no proxy that gets the user and the password".to_owned(),
+            "leave it out, or write via with the URL of the proxy",
+        );
+    }
+    None
 }
 
 fn name_rules(name: &str, section: &mut Section<'_, '_>) -> NameRules {

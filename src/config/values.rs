@@ -18,7 +18,7 @@ use super::keys::Kind;
 use crate::routing::Pattern;
 pub(super) use addresses::{bind, dns_server, endpoint, network, network_of_servers};
 pub(super) use unicode::to_ascii;
-pub(super) use via::via;
+pub(super) use via::{login, via};
 
 /// Most bytes of the name of a listener, backend or route.
 pub(super) const LONGEST_NAME: usize = 64;

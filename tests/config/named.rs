@@ -1,5 +1,6 @@
 //! Files that routes.toml names: their faults are at the key, and have nothing of their content.
 
+use std::fmt::Write;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -154,4 +155,82 @@ fn a_file_that_is_not_read_lets_nobody_in() {
         panic!("{:?}", loaded.settings.listeners);
     };
     assert_eq!(format!("{:?}", listener.users), "Some(0 users)");
+}
+
+/// A routes.toml with a backend behind an HTTP proxy, and one behind a SOCKS5 proxy, for each of these files.
+fn behind_proxies(files: &[&str]) -> String {
+    let mut text = "[listeners.agents]\nbind = [\"[::]:443\"]\n".to_owned();
+    for (number, file) in files.iter().enumerate() {
+        for scheme in ["http", "socks5"] {
+            let name = format!("{scheme}-{number}");
+            write!(
+                text,
+                "[backends.{name}]\nendpoints = [\"es:9200\"]\nvia = \"{scheme}://proxy.corp:3128\"\n\
+                 via_credentials_file = \"{file}\"\n\
+                 [routes.{name}]\nserver_names = [\"{name}.example.com\"]\nbackend = \"{name}\"\n"
+            ).unwrap();
+        }
+    }
+    text
+}
+
+#[test]
+fn a_file_for_a_proxy_has_one_line_that_its_protocol_can_carry() {
+    let directory = tempfile::tempdir().unwrap();
+    let at = |name: &str| directory.path().join(name);
+    let long = "secret".repeat(50);
+    let files = [
+        ("empty", String::new()),
+        ("two", "agent-7:secret\nagent-8:secret\n".to_owned()),
+        ("blank", "agent-7:secret\n\n".to_owned()),
+        ("colon", "secret\n".to_owned()),
+        ("nobody", ":secret\n".to_owned()),
+        ("control", "agent-7:sec\u{1b}ret\n".to_owned()),
+        ("open", "agent-7:\n".to_owned()),
+        ("long", format!("agent-7:{long}\n")),
+        ("longer", format!("agent-7:{long}{long}{long}{long}\n")),
+    ];
+    for (name, content) in &files {
+        write(&at(name), content, 0o600);
+    }
+    write(
+        &at("routes.toml"),
+        behind_proxies(&files.each_ref().map(|(name, _)| *name)),
+        0o600,
+    );
+    let told = config::load(&at("routes.toml")).unwrap_err().render(false);
+    assert!(!told.contains("secr") && !told.contains("agent-"), "{told}");
+    let told = told.replace(directory.path().to_str().unwrap(), "DIR");
+    assert_snapshot("via_credentials_files", &told);
+    for good in [
+        "agent-7:secret",
+        "agent-7:se:cret\n",
+        "\u{e4}gent:s\u{e9}cret\r\n",
+    ] {
+        write(&at("good"), good, 0o600);
+        write(&at("routes.toml"), behind_proxies(&["good"]), 0o600);
+        let loaded = config::load(&at("routes.toml")).unwrap();
+        assert!(
+            loaded.warnings.is_empty(),
+            "{}",
+            loaded.warnings.render(false)
+        );
+        for backend in &loaded.settings.backends {
+            let login = backend.via.as_ref().unwrap().login().unwrap();
+            let line = [&*login.user, b":", &*login.password].concat();
+            assert_eq!(line, good.trim_end().as_bytes());
+            let shown = format!("{backend:?}");
+            assert!(
+                !shown.contains("gent") && !shown.contains("cret"),
+                "{shown}"
+            );
+        }
+        write(&at("good"), good, 0o644);
+        let told = config::load(&at("routes.toml"))
+            .unwrap()
+            .warnings
+            .render(false);
+        let words = "every user of this machine can read or change";
+        assert_eq!(told.matches(words).count(), 2, "{told}");
+    }
 }

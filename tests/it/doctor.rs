@@ -214,8 +214,11 @@ fn endpoints_behind_a_proxy_are_not_tried_and_that_is_told() {
         ("socks5://127.0.0.1:9", "socks5h://127.0.0.1:9"),
     ] {
         let toml = routes("fleet.invalid:8220", &format!("{NAME:?}"));
-        let toml = toml.replace("connect_timeout", &format!("via = {via:?}\nconnect_timeout"));
-        let output = doctor(&toml, &["--json"]);
+        let toml = toml.replace(
+            "connect_timeout",
+            &format!("via = {via:?}\nconnect_timeout"),
+        );
+        let output = doctor(&toml, &["--output", "json"]);
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(report["endpoints"].as_array().unwrap().len(), 0, "{report}");
         let findings = report["findings"].as_array().unwrap();
@@ -224,9 +227,15 @@ fn endpoints_behind_a_proxy_are_not_tried_and_that_is_told() {
         assert_eq!(finding["severity"], "warning");
         assert_eq!(finding["backend"], "fleet");
         let message = finding["message"].as_str().unwrap();
-        assert!(message.contains(&format!("through the proxy {via},")), "{message}");
+        assert!(
+            message.contains(&format!("through the proxy {via},")),
+            "{message}"
+        );
         let help = finding["help"].as_str().unwrap();
-        assert!(help.contains(&format!("curl -vk -x {curl} https")), "{help}");
+        assert!(
+            help.contains(&format!("curl -vk -x {curl} https")),
+            "{help}"
+        );
     }
 }
 

@@ -1,5 +1,6 @@
 //! Backends behind a proxy of the site (`via`): what the proxy gets, what its answers lead to, and where bytes go.
 
+mod login;
 mod real;
 
 use std::io::{Read, Write};

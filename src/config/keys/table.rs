@@ -95,6 +95,8 @@ const BACKEND: Table = &[
         "How portway chooses among the endpoints."),
     value("via", Kind::Text(Text::Via), Example("http://proxy.corp:3128"),
         "The proxy of your site through which portway reaches the endpoints: http:// (CONNECT) or socks5://, with its port. Default: none."),
+    value("via_credentials_file", Kind::Text(Text::File), Example("proxy.login"),
+        "The file with the user and the password for the proxy in via, in one line of user:password. Default: none."),
     value("connect_timeout", TIMEOUT, Default("4s"),
         "The time limit of one attempt to connect."),
     value("dial_timeout", TIMEOUT, Default("9s"),

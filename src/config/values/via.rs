@@ -5,7 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use super::addresses::endpoint;
 use super::{Wrong, wrong};
 use crate::backend::{Allowed, Target, Via};
-use crate::wire::TunnelProtocol;
+use crate::credentials::LineFault;
+use crate::wire::{InvalidLogin, Login, TunnelProtocol};
 
 /// `http://host:port` or `socks5://host:port`. A message never shows a value that has a user or a password.
 pub(in crate::config) fn via(text: &str) -> Result<Via, Wrong> {
@@ -34,6 +35,30 @@ pub(in crate::config) fn via(text: &str) -> Result<Via, Wrong> {
         );
     }
     proxy(text, authority).map(|proxy| Via::new(protocol, proxy))
+}
+
+/// The user and the password for a proxy, from a file of one line. No message has anything of it.
+pub(in crate::config) fn login(
+    protocol: TunnelProtocol,
+    text: &str,
+) -> Result<Login, Vec<LineFault>> {
+    let wrong = |line, message: String| {
+        vec![LineFault {
+            line,
+            message,
+            help: "write one line with the user, a colon and the password: user:password",
+        }]
+    };
+    let line = text.strip_suffix('\n').unwrap_or(text);
+    let line = line.strip_suffix('\r').unwrap_or(line);
+    if line.contains('\n') {
+        return Err(wrong(None, "has several lines".to_owned()));
+    }
+    let Some((user, password)) = line.split_once(':') else {
+        return Err(wrong(Some(1), "has no colon".to_owned()));
+    };
+    Login::for_proxy(protocol, user, password)
+        .map_err(|InvalidLogin(rule)| wrong(Some(1), format!("does not fit: {rule}")))
 }
 
 const EXAMPLE: &str = "write \"http://proxy.corp:3128\" or \"socks5://proxy.corp:1080\"";

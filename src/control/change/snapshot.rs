@@ -2,16 +2,17 @@
 
 use std::collections::HashMap;
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use super::ChangeBuilder;
+use super::{ChangeBuilder, EndpointKey};
 use crate::backend::{Endpoint, Pool};
 use crate::config::{self, Settings};
 use crate::credentials::Gate;
 use crate::relay::Terms;
 use crate::routing::Route;
 use crate::snapshot::{AddressId, Backend, Listener, ListenerId, Snapshot};
+use crate::telemetry::EndpointStats;
 
 impl ChangeBuilder {
     /// The snapshot of these settings. Endpoints keep their state if they stay, or if they come back while
@@ -32,19 +33,8 @@ impl ChangeBuilder {
             let via = settings.via.map(Arc::new);
             let endpoints = settings.endpoints.into_iter().map(|target| {
                 let stats = registry.endpoint(&settings.name, &target.to_string());
-                let key = (Arc::clone(&settings.name), target.clone(), via.clone());
-                let entry = endpoints.entry(key);
-                let entry = entry.or_default();
-                // If its series had ended, it is not known any more.
-                let counts = |known: &Arc<Endpoint>| ptr::eq(known.stats(), Arc::as_ptr(&stats));
-                if let Some(known) = entry.upgrade().filter(counts) {
-                    // Another one with another `via` may have come before it.
-                    known.show();
-                    return known;
-                }
-                let endpoint = Endpoint::behind(via.clone(), target, stats, now);
-                *entry = Arc::downgrade(&endpoint);
-                endpoint
+                let key = (Arc::clone(&settings.name), target, via.clone());
+                endpoint(endpoints, key, stats, now)
             });
             let endpoints = endpoints.collect();
             Backend {
@@ -87,4 +77,25 @@ impl ChangeBuilder {
             routes,
         }
     }
+}
+
+/// The endpoint with this key that is known already, or a new one.
+fn endpoint(
+    endpoints: &mut HashMap<EndpointKey, Weak<Endpoint>>,
+    key: EndpointKey,
+    stats: Arc<EndpointStats>,
+    now: Instant,
+) -> Arc<Endpoint> {
+    let (_, target, via) = key.clone();
+    let entry = endpoints.entry(key).or_default();
+    // If its series had ended, it is not known any more.
+    let counts = |known: &Arc<Endpoint>| ptr::eq(known.stats(), Arc::as_ptr(&stats));
+    if let Some(known) = entry.upgrade().filter(counts) {
+        // Another one with another `via` may have come before it.
+        known.show();
+        return known;
+    }
+    let endpoint = Endpoint::behind(via, target, stats, now);
+    *entry = Arc::downgrade(&endpoint);
+    endpoint
 }

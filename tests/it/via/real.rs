@@ -44,12 +44,25 @@ impl Kind {
         }
     }
 
-    /// The configuration of a proxy that leads to one port only.
-    fn configuration(self, files: &Path, at: SocketAddr, allowed: u16) -> String {
+    /// The configuration of a proxy that leads to one port only, and may ask for a user and a password.
+    fn configuration(self, files: &Path, at: SocketAddr, allowed: u16, asks: bool) -> String {
         let (files, port) = (files.display(), at.port());
+        let asked = match self {
+            _ if !asks => ["", ""].map(str::to_owned),
+            Self::Squid => [
+                format!(
+                    "auth_param basic program /bin/sh {files}/helper\nauth_param basic children 1\n\
+                     acl known proxy_auth REQUIRED\n"
+                ),
+                " known".to_owned(),
+            ],
+            Self::Tinyproxy => [format!("BasicAuth {USER} {PASSWORD}\n"), String::new()],
+            Self::Dante => [String::new(), "username".to_owned()],
+        };
+        let [line, word] = asked;
         match self {
             Self::Squid => format!(
-                "http_port {at}\nacl good port {allowed}\nhttp_access allow CONNECT good\n\
+                "http_port {at}\n{line}acl good port {allowed}\nhttp_access allow CONNECT good{word}\n\
                  http_access deny all\npid_filename none\ncache_log {files}/cache.log\n\
                  access_log none\ncache deny all\ncache_mem 1 MB\ncoredump_dir {files}\n\
                  visible_hostname test\npinger_enable off\nshutdown_lifetime 0 seconds\n\
@@ -57,17 +70,55 @@ impl Kind {
             ),
             Self::Tinyproxy => format!(
                 "Port {port}\nListen 127.0.0.1\nTimeout 600\nMaxClients 20\nAllow 127.0.0.1\n\
-                 ConnectPort {allowed}\nLogFile \"{files}/log\"\n"
+                 {line}ConnectPort {allowed}\nLogFile \"{files}/log\"\n"
             ),
             Self::Dante => format!(
                 "logoutput: {files}/log\ninternal: 127.0.0.1 port = {port}\nexternal: 127.0.0.1\n\
-                 clientmethod: none\nsocksmethod: none\n\
+                 clientmethod: none\nsocksmethod: {}\n\
                  client pass {{ from: 127.0.0.0/8 to: 0.0.0.0/0 }}\n\
                  socks pass {{ from: 127.0.0.0/8 to: 0.0.0.0/0 port = {allowed} command: connect }}\n\
-                 socks block {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n"
+                 socks block {{ from: 0.0.0.0/0 to: 0.0.0.0/0 }}\n",
+                if asks { &*word } else { "none" }
             ),
         }
     }
+
+    /// The command that runs it with the files of this directory.
+    fn command(self, files: &Path, asks: bool) -> Command {
+        let mut command = Command::new(self.program());
+        let conf = files.join("conf");
+        match self {
+            Self::Squid => command.arg("-N").arg("-f").arg(&conf),
+            Self::Tinyproxy => command.arg("-d").arg("-c").arg(&conf),
+            Self::Dante if asks => {
+                // It knows the users of the machine. Only this process sees the additional one.
+                let run = "mount --bind \"$0/passwd\" /etc/passwd && \
+                           mount --bind \"$0/shadow\" /etc/shadow && exec danted -f \"$0/conf\"";
+                command = Command::new("unshare");
+                command.args(["--mount", "sh", "-c", run]).arg(files)
+            }
+            Self::Dante => command.arg("-f").arg(&conf),
+        };
+        command
+    }
+}
+
+pub(super) const USER: &str = "agent-7";
+pub(super) const PASSWORD: &str = "hunter2-word";
+/// The hash of the password, as crypt makes it.
+const HASH: &str = "$6$saltsalt$97dmQLm3XCvb4IIRbPq482L6QstLuGQh8NOiRv2I5mj1F5aJhrdqu4bqhLvdB3oRebwjIoJtAJ8krYXv59XoX1";
+
+/// The files by which a proxy knows the user.
+fn write_users(files: &Path) {
+    let helper = format!(
+        "while read -r both; do [ \"$both\" = \"{USER} {PASSWORD}\" ] && echo OK || echo ERR; done\n"
+    );
+    fs::write(files.join("helper"), helper).unwrap();
+    let users = fs::read_to_string("/etc/passwd").unwrap();
+    let users = format!("{users}{USER}:x:65500:65500::/:/bin/false\n");
+    fs::write(files.join("passwd"), users).unwrap();
+    let hash = format!("{USER}:{HASH}:19000:0:99999:7:::\n");
+    fs::write(files.join("shadow"), hash).unwrap();
 }
 
 /// A running proxy. Dropping it kills the process with its children.
@@ -79,19 +130,16 @@ struct Proxy {
 
 impl Proxy {
     /// Starts it; `None` if the machine does not have it.
-    fn start(kind: Kind, allowed: u16) -> Option<Self> {
+    fn start(kind: Kind, allowed: u16, asks: bool) -> Option<Self> {
         let files = tempfile::tempdir().unwrap();
         // Some of them run as a user of their own.
         fs::set_permissions(files.path(), Permissions::from_mode(0o777)).unwrap();
         let address = free();
         let conf = files.path().join("conf");
-        fs::write(&conf, kind.configuration(files.path(), address, allowed)).unwrap();
-        let mut command = Command::new(kind.program());
-        match kind {
-            Kind::Squid => command.arg("-N").arg("-f").arg(&conf),
-            Kind::Tinyproxy => command.arg("-d").arg("-c").arg(&conf),
-            Kind::Dante => command.arg("-f").arg(&conf),
-        };
+        let configuration = kind.configuration(files.path(), address, allowed, asks);
+        fs::write(&conf, configuration).unwrap();
+        write_users(files.path());
+        let mut command = kind.command(files.path(), asks);
         // In a group of its own, to end its children with it.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let output = [(); 2].map(|()| Stdio::null());
@@ -139,7 +187,7 @@ fn missing(kind: Kind) {
 fn serves(kind: Kind) {
     let (backend, other) = (Backend::echo(), Backend::echo());
     let allowed = backend.address().port();
-    let Some(mut proxy) = Proxy::start(kind, allowed) else {
+    let Some(mut proxy) = Proxy::start(kind, allowed, false) else {
         return missing(kind);
     };
     let via = format!("{}://{}", kind.scheme(), proxy.address);
@@ -185,6 +233,69 @@ fn serves(kind: Kind) {
     let line = refused(&portway);
     assert_eq!(line["outcome"], "backend_unavailable", "{line}");
     assert_eq!(line["attempts"][0]["reason"], "refused", "{line}");
+}
+
+/// A proxy that asks for a user: the right password opens a tunnel, a wrong one and none are refused in its words.
+fn asks(kind: Kind, refusals: [&str; 2]) {
+    let backend = Backend::echo();
+    let endpoint = backend.address().to_string();
+    let Some(proxy) = Proxy::start(kind, backend.address().port(), true) else {
+        return missing(kind);
+    };
+    let via = format!("{}://{}", kind.scheme(), proxy.address);
+    let files = tempfile::tempdir().unwrap();
+    let file = files.path().join("login");
+    let key = format!("via_credentials_file = {file:?}");
+    let write = |password: &str| fs::write(&file, format!("{USER}:{password}\n")).unwrap();
+    write(PASSWORD);
+    let portway = Portway::start(&toml(&via, &[&endpoint], &key));
+    drop(portway.relayed());
+    write("wrong-word");
+    assert!(portway.reload().status.success());
+    let [wrong, none] = refusals;
+    for (key, refusal) in [(&*key, wrong), ("", none)] {
+        portway.reload_with(&toml(&via, &[&endpoint], key));
+        let line = refused(&portway);
+        assert_eq!(line["outcome"], "via_refused", "{line}");
+        assert!(line["detail"].as_str().unwrap().contains(refusal), "{line}");
+    }
+    write(PASSWORD);
+    portway.reload_with(&toml(&via, &[&endpoint], &key));
+    drop(portway.relayed());
+}
+
+const REQUIRED: &str = "407 Proxy Authentication Required (the proxy ";
+
+#[test]
+fn squid_lets_in_whom_the_file_of_the_via_names() {
+    asks(
+        Kind::Squid,
+        ["refuses", "asks for"]
+            .map(|word| format!("{REQUIRED}{word}"))
+            .each_ref()
+            .map(|it| &**it),
+    );
+}
+
+#[test]
+fn tinyproxy_lets_in_whom_the_file_of_the_via_names() {
+    asks(Kind::Tinyproxy, ["HTTP/1.", "407"]);
+}
+
+#[test]
+fn dante_lets_in_whom_the_file_of_the_via_names() {
+    let namespace = Command::new("unshare").args(["--mount", "true"]).output();
+    if namespace.is_ok_and(|it| it.status.success()) {
+        asks(
+            Kind::Dante,
+            [
+                "SOCKS5: user and password refused",
+                "SOCKS5: no acceptable methods (the proxy asks for",
+            ],
+        );
+    } else {
+        eprintln!("DID NOT RUN with Dante: it takes root and unshare");
+    }
 }
 
 #[test]
