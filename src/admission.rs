@@ -51,6 +51,11 @@ impl Admission {
         self.bounds.load()
     }
 
+    /// The client in the tables of clients.
+    pub fn key(&self, client: IpAddr) -> IpAddr {
+        self.bounds().key(client)
+    }
+
     /// The number of connections that hold a permit.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)

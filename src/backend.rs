@@ -3,6 +3,7 @@
 mod address;
 mod addresses;
 pub mod allowed;
+mod asked;
 mod endpoint;
 mod pool;
 mod source_hash;
@@ -13,6 +14,7 @@ mod via;
 
 pub use address::Address;
 pub use allowed::{Allowed, DnsServers, NameRules};
+pub use asked::{Asked, Denied, Found, Lookup, Name, State, Wish};
 pub use endpoint::{Endpoint, InUse, Unresolved};
 pub use pool::{Candidate, Pool};
 pub use target::{Balance, Target};

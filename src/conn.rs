@@ -22,7 +22,6 @@ use crate::outcome::ClosedBy;
 use crate::relay::{Resources, Terms, Verdict};
 use crate::snapshot::Taken;
 use crate::telemetry::{ConnectionLog, Registry};
-use crate::wire::Target;
 pub use connection::Connection;
 use record::Record;
 pub use refuse::Refusal;
@@ -188,14 +187,15 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     let request = dial::Request {
         pool: &backend.pool,
         client: connection.client(),
-        only: connection.target().and_then(Target::address),
-        timeouts: backend.dial,
+        target: connection.target(),
+        wish: &|| record.wish(),
+        timeouts: &backend.dial,
         resources: &context.resources,
         missed: &|attempt| connection.missed(attempt),
     };
     let dialled = tokio::select! {
         biased;
-        dialled = dial::backend(request) => dialled?,
+        dialled = dial::backend(&request) => dialled?,
         broken = client.failed() => return Err(Refusal::client_lost(client, broken)),
     };
     let leg = record.dialled(dialled, hello, backend);

@@ -1,16 +1,18 @@
 //! Connects to a backend: one attempt after the other, a race if the first address is on trial, and
 //! time limits. No byte of the client has been consumed yet, so each retry is safe.
 
+mod asked;
 mod attempt;
 #[cfg(test)]
 mod tests;
 mod via;
 
 use std::cell::RefCell;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::panic::resume_unwind;
 use std::pin::pin;
 use std::rc::Rc;
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,11 +20,12 @@ use tokio::task::{JoinError, JoinHandle};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use crate::backend::{Candidate, Endpoint, InUse, Pool};
+use crate::backend::{Candidate, Denied, Endpoint, InUse, Name, Pool, Wish};
 use crate::net::Leg;
 use crate::outcome::{AttemptFailure, ResolveFailure, Shortage};
 use crate::relay::Resources;
 use crate::telemetry::Attempt;
+use crate::wire::Target;
 use attempt::{Dial, Failure, RuledOut};
 
 /// The time limits of a dial.
@@ -52,10 +55,12 @@ pub struct Request<'a> {
     pub pool: &'a Pool,
     /// The canonical address of the client, for `source_hash`.
     pub client: IpAddr,
-    /// The only address that may be dialled, if the client asked for one.
-    pub only: Option<SocketAddr>,
+    /// The target that the client asked for, if it did. If it is an address, no other one is dialled.
+    pub target: Option<&'a Target>,
+    /// Gives the name that the client asked for: it decides where an endpoint `{server_name}` is.
+    pub wish: &'a dyn Fn() -> Option<Wish<'a>>,
     /// The time limits.
-    pub timeouts: Timeouts,
+    pub timeouts: &'a Timeouts,
     /// The buffer for the answers of a proxy.
     pub resources: &'a Rc<Resources>,
     /// Called with each attempt that fails, also if the dial is given up later; with those of a trial once it has
@@ -81,6 +86,8 @@ pub enum Unreached {
     Unresolved,
     /// No endpoint has an address that may be dialled, and each of them has one that may not.
     Forbidden,
+    /// The name that the client asked for is not known, and too many such names are looked up.
+    RateLimited(Denied),
     /// Every attempt failed.
     Unavailable,
     /// Every attempt ended with a refusal by the proxy in `via`. These are its words, with its URL.
@@ -90,22 +97,22 @@ pub enum Unreached {
 }
 
 /// Reaches one of the endpoints.
-pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
-    let now = Instant::now();
-    let mut candidates = request.pool.candidates(request.client, now);
-    if let Some(only) = request.only {
-        candidates.retain(|candidate| candidate.leads_to(only));
-    }
-    if candidates.is_empty() {
-        return Err(tell_unresolved(request));
-    }
-    let dial = Dial {
-        connect_timeout: request.timeouts.connect_timeout,
-        deadline: now + request.timeouts.dial_timeout,
-        endpoints: request.pool.shared(),
-        resources: request.resources,
+pub async fn backend(request: &Request<'_>) -> Result<Dialled, Unreached> {
+    let began = Instant::now();
+    let name = match request.pool.names() {
+        None => None,
+        // It is rare and its future is large: boxed, it does not make every other dial larger.
+        Some(names) => Some(Box::pin(asked::find(request, names, began)).await?),
     };
     let missed = request.missed;
+    let mut candidates = candidates(request, name.as_deref(), began)?;
+    let dial = Dial {
+        connect_timeout: request.timeouts.connect_timeout,
+        deadline: began + request.timeouts.dial_timeout,
+        endpoints: request.pool.shared(),
+        resources: request.resources,
+        wished: asked::behind_proxy(request),
+    };
     let dialled = if candidates.len() > 1 && candidates.first().is_some_and(Candidate::on_trial) {
         let trial = candidates.remove(0);
         // A race is rare and its future is large: boxed, it does not make every other dial larger.
@@ -114,12 +121,34 @@ pub async fn backend(request: Request<'_>) -> Result<Dialled, Unreached> {
         dial.each(candidates, &RefCell::default(), None, missed)
             .await
     };
+    if let (Some(names), Some(name)) = (request.pool.names(), name) {
+        asked::note(names, &name, dialled.is_ok());
+    }
     dialled.map_err(Unreached::from)
 }
 
+/// The addresses to try, of the name that the client asks for if there is one.
+fn candidates(
+    request: &Request<'_>,
+    name: Option<&Name>,
+    now: Instant,
+) -> Result<Vec<Candidate>, Unreached> {
+    let pool = request.pool;
+    let of_name = name.map(|name| slice::from_ref(name.endpoint()));
+    let endpoints = of_name.unwrap_or(pool.endpoints());
+    let mut candidates = pool.candidates_of(endpoints, request.client, now);
+    if let Some(only) = request.target.and_then(Target::address) {
+        candidates.retain(|candidate| candidate.leads_to(only));
+    }
+    if candidates.is_empty() {
+        return Err(tell_unresolved(request.missed, endpoints));
+    }
+    Ok(candidates)
+}
+
 /// Reports why no endpoint has an address.
-fn tell_unresolved(request: Request<'_>) -> Unreached {
-    let endpoints = request.pool.endpoints().iter();
+fn tell_unresolved(missed: Missed<'_>, endpoints: &[Arc<Endpoint>]) -> Unreached {
+    let endpoints = endpoints.iter();
     let reasons = endpoints.filter_map(|endpoint| Some((endpoint, endpoint.unresolved()?)));
     let (mut are_forbidden, mut told) = (true, 0);
     for (endpoint, why) in reasons {
@@ -128,7 +157,7 @@ fn tell_unresolved(request: Request<'_>) -> Unreached {
         if told > MOST_UNRESOLVED {
             continue;
         }
-        (request.missed)(Attempt {
+        missed(Attempt {
             endpoint: Arc::clone(endpoint.name()),
             via: endpoint.via().map(|via| (**via.name()).into()),
             address: why.address,
@@ -240,12 +269,14 @@ impl Dial<'_> {
     fn on_its_own(&self, trial: Candidate) -> JoinHandle<Trial> {
         let (endpoints, resources) = (Arc::clone(self.endpoints), Rc::clone(self.resources));
         let (connect_timeout, deadline) = (self.connect_timeout, self.deadline);
+        let wished = self.wished.clone();
         tokio::task::spawn_local(async move {
             let dial = Dial {
                 connect_timeout,
                 deadline,
                 endpoints: &endpoints,
                 resources: &resources,
+                wished,
             };
             let late = RefCell::new(Vec::new());
             let missed = |attempt| late.borrow_mut().push(attempt);

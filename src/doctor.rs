@@ -94,15 +94,15 @@ async fn all(settings: &Settings, plans: Vec<Plan<'_>>) -> Report {
             continue;
         }
         findings.extend(untried(&plan));
-        for target in &plan.backend.endpoints {
+        for (target, callers) in plan.targets() {
             let task = Task {
                 place: Place {
                     backend: Some(plan.backend.name.to_string()),
                     endpoint: Some(target.to_string()),
                     ..Place::default()
                 },
-                target: target.clone(),
-                callers: Arc::clone(&plan.callers),
+                target,
+                callers,
                 rules: plan.backend.names.clone(),
                 connect_timeout: plan.backend.dial.connect_timeout,
                 own: Arc::clone(&own),
@@ -179,7 +179,13 @@ fn untried(plan: &Plan<'_>) -> Vec<Finding> {
             "{more} more server names lead here; the first {MOST_NAMES} were tried"
         ))
     });
-    unnamed.chain(left_out).collect()
+    let asked = plan.backend.endpoints.iter().find(|one| one.is_asked());
+    let asked = asked.filter(|_| plan.targets().is_empty()).map(|endpoint| {
+        warning(format!(
+            "clients choose where {endpoint} leads, so nothing was tried"
+        ))
+    });
+    unnamed.chain(left_out).chain(asked).collect()
 }
 
 /// The warnings of `portway check`, such as an idle timeout that cuts waiting agents.

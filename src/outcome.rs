@@ -59,6 +59,8 @@ pub enum Outcome {
     ForbiddenAddress,
     /// The proxy in `via` refused to open a tunnel to every endpoint that was tried.
     ViaRefused,
+    /// The name that the client asked for is not known, and the client's share of look-ups is used up.
+    RateLimited,
     /// The relay itself ran out of ports, descriptors or memory.
     LocalExhausted,
     /// The backend closed without sending a byte.
@@ -120,6 +122,7 @@ impl Outcome {
             | Self::BackendUnresolved
             | Self::ForbiddenAddress
             | Self::ViaRefused
+            | Self::RateLimited
             | Self::LocalExhausted
             | Self::BackendClosedEarly
             | Self::BackendReset

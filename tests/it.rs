@@ -6,6 +6,7 @@
 #[cfg(test)]
 mod it {
     mod addresses;
+    mod asked;
     mod bad_inputs;
     #[path = "../support/corpus.rs"]
     mod corpus;

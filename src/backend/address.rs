@@ -82,7 +82,7 @@ impl Address {
     }
 
     /// Whether its last dial succeeded, or there was none.
-    pub(super) fn is_healthy(&self) -> bool {
+    pub fn is_healthy(&self) -> bool {
         self.health.load(Ordering::Relaxed) == Health::GOOD
     }
 

@@ -27,6 +27,9 @@ pub enum Allowed {
     /// a DNS sink answers with them), multicast and broadcast.
     #[default]
     Servers,
+    /// The addresses of servers on the Internet: without special ones, and without those that belong to a site, to a
+    /// provider's own network or to nobody.
+    Public,
     /// The addresses in these networks.
     Networks(Arc<[IpNet]>),
 }
@@ -37,6 +40,10 @@ impl Allowed {
         let address = judged(address);
         match self {
             Self::Servers => !NOBODY.iter().any(|range| range.contains(&address)),
+            Self::Public => {
+                special(address).is_none()
+                    && !NOT_PUBLIC.iter().any(|range| range.contains(&address))
+            }
             Self::Networks(networks) => {
                 let range = special(address);
                 networks.iter().any(|network| {
@@ -108,6 +115,37 @@ const NEAR: [IpNet; 7] = [
     v6(0xfd00, 0x0ec2, 0, 32),
     v4(168, 63, 129, 16, 32),
     v4(100, 100, 100, 200, 32),
+];
+
+/// Other addresses that no server on the Internet has (the registries of special-purpose addresses of IANA).
+const NOT_PUBLIC: [IpNet; 20] = [
+    // Private networks, and those of a provider behind its NAT.
+    v4(10, 0, 0, 0, 8),
+    v4(172, 16, 0, 0, 12),
+    v4(192, 168, 0, 0, 16),
+    v4(100, 64, 0, 0, 10),
+    v6(0xfc00, 0, 0, 7),
+    v6(0xfec0, 0, 0, 10),
+    // Protocols, among them Teredo and the NAT64 of a site, whose IPv4 address is not at a fixed place.
+    v4(192, 0, 0, 0, 24),
+    v4(192, 88, 99, 0, 24),
+    v6(0x2001, 0, 0, 23),
+    IpNet::new_assert(
+        IpAddr::V6(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0)),
+        48,
+    ),
+    v6(0, 0, 0, 96),
+    v6(0x0100, 0, 0, 64),
+    v6(0x5f00, 0, 0, 16),
+    // Documentation and benchmarks.
+    v4(192, 0, 2, 0, 24),
+    v4(198, 51, 100, 0, 24),
+    v4(203, 0, 113, 0, 24),
+    v4(198, 18, 0, 0, 15),
+    v6(0x2001, 0x0db8, 0, 32),
+    v6(0x3fff, 0, 0, 20),
+    // Reserved.
+    v4(240, 0, 0, 0, 4),
 ];
 
 /// IPv4-mapped addresses (RFC 4291 section 2.5.5.2).

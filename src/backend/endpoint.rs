@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use super::addresses::{Addresses, Families};
-use super::{Address, Target, Via};
+use super::{Address, Asked, Target, Via};
 use crate::outcome::{AddressState, ResolveFailure};
 use crate::telemetry::{EndpointFigures, EndpointStats};
 
@@ -26,6 +26,10 @@ pub struct Endpoint {
     connections: AtomicU32,
     stats: Arc<EndpointStats>,
     stale: Notify,
+    /// The names that clients asked for, if it is written `{server_name}` and portway resolves them.
+    names: Option<Box<Asked>>,
+    /// The connections of the endpoint that was written, if this is a name that a client asked for.
+    written: Option<Arc<AtomicU32>>,
 }
 
 impl Endpoint {
@@ -42,20 +46,12 @@ impl Endpoint {
         stats: Arc<EndpointStats>,
         now: Instant,
     ) -> Arc<Self> {
-        let dialled = via.as_deref().map_or(&target, Via::proxy);
-        let (first, unresolved) = match dialled {
-            Target::Address(address) => (Some(*address), None),
-            Target::Name { .. } => (None, Some(Arc::new(Unresolved::not_yet()))),
-        };
+        // The proxy resolves the names of clients too.
+        let is_looked_up = via.is_none() && target.is_asked();
+        let names = is_looked_up.then(|| Box::new(Asked::new(Arc::clone(&stats))));
         let endpoint = Arc::new(Self {
-            name: target.to_string().into(),
-            target,
-            via,
-            addresses: Addresses::new(first, now),
-            unresolved: ArcSwapOption::new(unresolved),
-            connections: AtomicU32::new(0),
-            stats,
-            stale: Notify::new(),
+            names,
+            ..Self::unshown(via, target, stats, now)
         });
         endpoint.show();
         endpoint
@@ -67,6 +63,51 @@ impl Endpoint {
         let this = Arc::downgrade(self);
         let figures = move || this.upgrade().map(|it| it.figures());
         self.stats.show(Arc::as_ptr(self).addr(), figures);
+    }
+
+    /// The endpoint of a name that a client asked for. Its connections count among the `written` ones too, and it
+    /// has no series of its own.
+    pub(super) fn of_name(
+        target: Target,
+        stats: Arc<EndpointStats>,
+        written: Arc<AtomicU32>,
+        now: Instant,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            written: Some(written),
+            ..Self::unshown(None, target, stats, now)
+        })
+    }
+
+    fn unshown(
+        via: Option<Arc<Via>>,
+        target: Target,
+        stats: Arc<EndpointStats>,
+        now: Instant,
+    ) -> Self {
+        let dialled = via.as_deref().map_or(&target, Via::proxy);
+        let (first, unresolved) = match dialled {
+            Target::Address(address) => (Some(*address), None),
+            Target::Name { .. } => (None, Some(Arc::new(Unresolved::not_yet()))),
+            Target::Asked { .. } => (None, None),
+        };
+        Self {
+            name: target.to_string().into(),
+            target,
+            via,
+            addresses: Addresses::new(first, now),
+            unresolved: ArcSwapOption::new(unresolved),
+            connections: AtomicU32::new(0),
+            stats,
+            stale: Notify::new(),
+            names: None,
+            written: None,
+        }
+    }
+
+    /// The names that clients asked for, if it is written `{server_name}` and portway resolves them.
+    pub fn names(&self) -> Option<&Asked> {
+        self.names.as_deref()
     }
 
     /// The endpoint as written in routes.toml.
@@ -90,11 +131,13 @@ impl Endpoint {
         match (&self.via, &self.target) {
             (None, target) => {
                 let addresses = self.addresses();
-                let is_unknown = addresses.is_empty() && target.port() == address.port();
+                let is_unknown = self.names.is_none()
+                    && addresses.is_empty()
+                    && target.port() == Some(address.port());
                 is_unknown || addresses.iter().any(|one| one.at() == address)
             }
             (Some(_), Target::Address(own)) => *own == address,
-            (Some(_), Target::Name { .. }) => false,
+            (Some(_), Target::Name { .. } | Target::Asked { .. }) => false,
         }
     }
 
@@ -167,7 +210,9 @@ impl Endpoint {
     /// Counts a connection to an address, from before its dial (so that a burst spreads) until the guard
     /// is dropped.
     pub fn enter(self: &Arc<Self>, address: &Arc<Address>) -> InUse {
-        self.connections.fetch_add(1, Ordering::Relaxed);
+        for connections in self.counters() {
+            connections.fetch_add(1, Ordering::Relaxed);
+        }
         address.enter();
         InUse {
             endpoint: Arc::clone(self),
@@ -177,7 +222,17 @@ impl Endpoint {
 
     /// The connections of this relay to the endpoint, and its dials in progress.
     pub fn connections(&self) -> u32 {
-        self.connections.load(Ordering::Relaxed)
+        let names = self.names();
+        names.map_or_else(
+            || self.connections.load(Ordering::Relaxed),
+            Asked::connections,
+        )
+    }
+
+    fn counters(&self) -> impl Iterator<Item = &AtomicU32> {
+        [&self.connections]
+            .into_iter()
+            .chain(self.written.as_deref())
     }
 
     fn figures(&self) -> EndpointFigures {
@@ -186,7 +241,9 @@ impl Endpoint {
             is_resolved: matches!(self.dialled(), Target::Name { .. }),
             ..EndpointFigures::default()
         };
-        for (_, state) in self.states() {
+        let names = self.names().map(Asked::endpoints).unwrap_or_default();
+        let states = names.iter().flat_map(|endpoint| endpoint.states());
+        for (_, state) in self.states().into_iter().chain(states) {
             figures.addresses[state] += 1;
         }
         figures
@@ -244,7 +301,9 @@ impl InUse {
 
 impl Drop for InUse {
     fn drop(&mut self) {
-        self.endpoint.connections.fetch_sub(1, Ordering::Relaxed);
+        for connections in self.endpoint.counters() {
+            connections.fetch_sub(1, Ordering::Relaxed);
+        }
         self.address.leave();
     }
 }

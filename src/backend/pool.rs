@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::address::{Address, Trial};
 use super::addresses::Families;
 use super::endpoint::Endpoint;
-use super::{Balance, Via, source_hash};
+use super::{Asked, Balance, Via, source_hash};
 
 /// The endpoints of one backend and the choice among them.
 #[derive(Debug)]
@@ -51,13 +51,24 @@ impl Pool {
         self.endpoints.first()?.via()
     }
 
+    /// The names that clients asked for, if the backend has an endpoint `{server_name}`.
+    pub fn names(&self) -> Option<&Asked> {
+        self.endpoints.first()?.names()
+    }
+
     /// Whether one of the endpoints is at this address, or has this port and no address yet.
     pub fn may_have(&self, address: SocketAddr) -> bool {
         let mut endpoints = self.endpoints.iter();
         endpoints.any(|endpoint| endpoint.may_be_at(address))
     }
 
-    /// Every address of every endpoint, in the order in which `client` (a canonical address) is to try
+    /// Every address of every endpoint, in the order in which `client` is to try them, as
+    /// [`candidates_of`](Self::candidates_of) has them.
+    pub fn candidates(&self, client: IpAddr, now: Instant) -> Vec<Candidate> {
+        self.candidates_of(&self.endpoints, client, now)
+    }
+
+    /// Every address of these endpoints, in the order in which `client` (a canonical address) is to try
     /// them: those in use as the balance says, then those in health of a family that is not in use, then
     /// those whose last dial failed, soonest end of penalty first. Health orders the candidates, it
     /// never forbids one.
@@ -66,10 +77,15 @@ impl Pool {
     /// `source_hash` that client is one that the hash gives to this address.
     ///
     /// The list is empty if no endpoint has an address.
-    pub fn candidates(&self, client: IpAddr, now: Instant) -> Vec<Candidate> {
-        let count = self.endpoints.iter().map(|it| it.addresses().len()).sum();
+    pub fn candidates_of(
+        &self,
+        endpoints: &[Arc<Endpoint>],
+        client: IpAddr,
+        now: Instant,
+    ) -> Vec<Candidate> {
+        let count = endpoints.iter().map(|it| it.addresses().len()).sum();
         let mut candidates = Vec::with_capacity(count);
-        for endpoint in self.endpoints.iter() {
+        for endpoint in endpoints {
             let addresses = endpoint.addresses();
             let families = Families::of(&addresses);
             let chosen = match self.balance {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use strum::{EnumString, VariantNames};
 
-/// Where an endpoint is: `host:port` or an address.
+/// Where an endpoint is: `host:port`, an address, or the name that the client asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Target {
     /// An address, which needs no resolver.
@@ -17,14 +17,25 @@ pub enum Target {
         /// The port.
         port: u16,
     },
+    /// The name that the client asked for, `{server_name}`.
+    Asked {
+        /// The port; `None` is the one that the client asked for, `{port}`.
+        port: Option<u16>,
+    },
 }
 
 impl Target {
-    /// The port of the server.
-    pub const fn port(&self) -> u16 {
+    /// Whether the client chooses the name.
+    pub const fn is_asked(&self) -> bool {
+        matches!(self, Self::Asked { .. })
+    }
+
+    /// The port of the server; `None` if the client chooses it.
+    pub const fn port(&self) -> Option<u16> {
         match self {
-            Self::Address(address) => address.port(),
-            Self::Name { port, .. } => *port,
+            Self::Address(address) => Some(address.port()),
+            Self::Name { port, .. } => Some(*port),
+            Self::Asked { port } => *port,
         }
     }
 }
@@ -34,6 +45,8 @@ impl fmt::Display for Target {
         match self {
             Self::Address(address) => address.fmt(f),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
+            Self::Asked { port: Some(port) } => write!(f, "{{server_name}}:{port}"),
+            Self::Asked { port: None } => f.write_str("{server_name}:{port}"),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::addresses::Addresses;
 use super::configuration::Origin;
 use super::limits::{self, Limit};
 use crate::backend::Target as Endpoint;
-use crate::config::Settings;
+use crate::config::{Backend, Settings};
 use crate::conn::Refusal;
 use crate::outcome::Outcome;
 use crate::routing::{Candidate, Consideration, Pattern, Route, Unmet};
@@ -156,7 +156,9 @@ impl<'e> Explanation<'e> {
         if endpoints.contains(&Endpoint::Address(address)) {
             return false;
         }
-        let at_port = endpoints.iter().filter(|one| one.port() == address.port());
+        let at_port = endpoints
+            .iter()
+            .filter(|one| one.port() == Some(address.port()));
         let names: Vec<_> = (at_port.filter(|one| matches!(one, Endpoint::Name { .. }))).collect();
         if names.is_empty() {
             self.taken = None;
@@ -179,6 +181,7 @@ impl<'e> Explanation<'e> {
         if let Some((route, candidate)) = taken.first()
             && let Some(backend) = settings.backends.get(route.backend)
         {
+            self.note_of_name(backend);
             let limits = limits::limits(settings, backend);
             let defaults = limits.iter().filter(|limit| limit.is_default);
             self.taken = Some(Taken {
@@ -219,6 +222,23 @@ impl<'e> Explanation<'e> {
                 "only with a server name".to_owned()
             },
         }));
+    }
+}
+
+impl Explanation<'_> {
+    /// Says where an endpoint leads that is the name that the client asks for.
+    fn note_of_name(&mut self, backend: &Backend) {
+        let asked = backend
+            .endpoints
+            .iter()
+            .find(|endpoint| endpoint.is_asked());
+        let name = self.hello.as_ref().and_then(|it| it.server_name.as_deref());
+        if let (Some(endpoint), Some(name)) = (asked, name)
+            && let Some(port) = endpoint.port().or(self.port)
+        {
+            let note = format!("{endpoint} is {name}:{port} for this connection");
+            self.note.get_or_insert(note);
+        }
     }
 }
 
@@ -289,6 +309,7 @@ const fn why(outcome: Outcome) -> &'static str {
         | Outcome::BackendUnresolved
         | Outcome::ForbiddenAddress
         | Outcome::ViaRefused
+        | Outcome::RateLimited
         | Outcome::LocalExhausted
         | Outcome::BackendClosedEarly
         | Outcome::ClientReset

@@ -14,7 +14,7 @@ use super::notes::Notes;
 use super::section::Section;
 use super::values::{self, Wrong};
 use super::{Backend, Drain, Listener, Settings};
-use crate::backend::{Allowed, NameRules, Via};
+use crate::backend::{Allowed, NameRules, Target, Via};
 use crate::credentials::Users;
 use crate::net::LegOptions;
 use crate::snapshot::HelloLimits;
@@ -168,10 +168,11 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     let endpoints = section.list("endpoints", values::endpoint);
     let via = via(section);
     let balance = section.read("balance", values::choice);
+    let names = name_rules(name, &endpoints, section);
     Backend {
         name: Arc::from(name),
         endpoints,
-        names: name_rules(name, section),
+        names,
         via,
         balance: balance.unwrap_or_default(),
         dial: dial_limits(section),
@@ -207,7 +208,7 @@ fn via(section: &mut Section<'_, '_>) -> Option<Via> {
     None
 }
 
-fn name_rules(name: &str, section: &mut Section<'_, '_>) -> NameRules {
+fn name_rules(name: &str, endpoints: &[Target], section: &mut Section<'_, '_>) -> NameRules {
     let networks = section.list("allow_networks", values::network_of_servers);
     let mut section = section.notes.section(&["backends", name, "resolver"]);
     if section.table.is_some() {
@@ -224,6 +225,8 @@ fn name_rules(name: &str, section: &mut Section<'_, '_>) -> NameRules {
     NameRules {
         resolver: (!servers.is_empty()).then(|| servers.into()),
         allowed: match networks.as_slice() {
+            // Clients choose the name.
+            [] if endpoints.iter().any(Target::is_asked) => Allowed::Public,
             [] => Allowed::default(),
             networks => Allowed::Networks(networks.into()),
         },

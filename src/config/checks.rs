@@ -1,5 +1,6 @@
 //! Faults and warnings that only the settings as a whole can show.
 
+mod asked;
 mod backends;
 mod routes;
 
@@ -60,7 +61,7 @@ fn series(settings: &Settings, notes: &mut Notes<'_>) {
     let endpoints = |backend: &Backend| backend.endpoints.len();
     // The look-ups of a proxy count for each endpoint behind it.
     let names = |backend: &Backend| {
-        let is_name = |dialled: &&Target| matches!(dialled, Target::Name { .. });
+        let is_name = |dialled: &&Target| !matches!(dialled, Target::Address(_));
         let own = backend.endpoints.iter();
         let dialled = own.map(|own| backend.via.as_ref().map_or(own, Via::proxy));
         dialled.filter(is_name).count()

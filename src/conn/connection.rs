@@ -44,7 +44,7 @@ pub struct Connection {
     /// Its right to exist, once it is let in.
     permit: OnceCell<Permit>,
     /// The hello, once it is complete.
-    hello: OnceCell<Hello>,
+    pub(super) hello: OnceCell<Hello>,
     /// The route, once one is found.
     pub(super) route: Cell<Option<RouteId>>,
     /// The backend, once one is connected.

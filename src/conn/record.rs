@@ -5,6 +5,7 @@ use std::rc::Rc;
 use super::connection::{Connection, Hello, Reached};
 use super::refuse::Refusal;
 use super::{Context, Legs};
+use crate::backend::Wish;
 use crate::dial::Dialled;
 use crate::net::{Accepted, Leg, local_address};
 use crate::relay::{End, Micros, Relay, Verdict};
@@ -43,6 +44,16 @@ impl Record {
         let seconds = &self.context.registry.client_hello_seconds;
         seconds.record(hello.after.get());
         self.connection.hello(hello)
+    }
+
+    /// The name and port that the client asks for, if it has sent a name.
+    pub(super) fn wish(&self) -> Option<Wish<'_>> {
+        let query = self.connection.query(self.connection.hello.get());
+        Some(Wish {
+            name: query.server_name?,
+            port: query.port,
+            client: self.context.admission.key(query.client),
+        })
     }
 
     /// Stores the backend that was reached, and returns its leg.

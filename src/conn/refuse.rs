@@ -297,6 +297,9 @@ impl From<Unreached> for Refusal {
         match unreached {
             Unreached::Unresolved => Self::new(Outcome::BackendUnresolved, answer),
             Unreached::Forbidden => Self::new(Outcome::ForbiddenAddress, answer),
+            Unreached::RateLimited(denied) => {
+                Self::new(Outcome::RateLimited, answer).because(denied.to_string())
+            }
             Unreached::Unavailable => Self::new(Outcome::BackendUnavailable, answer),
             Unreached::Refused(words) => Self::new(Outcome::ViaRefused, answer).because(words),
             Unreached::LocalExhausted(shortage) => {

@@ -72,6 +72,10 @@ impl KnownAddresses {
     }
 
     fn add(&mut self, endpoint: &Endpoint) {
+        if endpoint.target().is_asked() {
+            // It has as many addresses as clients ask for names.
+            return;
+        }
         let states = endpoint.states();
         let room = MOST.saturating_sub(self.addresses.len());
         self.not_shown += states.len().saturating_sub(room);

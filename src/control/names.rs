@@ -1,6 +1,7 @@
-//! Resolves the names of endpoints in the background, so that no connection ever waits for DNS, and
-//! keeps portway's own addresses, and those that their backend does not allow, out of what it dials.
+//! Resolves the names of endpoints in the background, so that no connection waits for DNS unless it asks for a name
+//! that is not known yet, and keeps portway's own addresses, and those that their backend does not allow, out of what it dials.
 
+mod asked;
 mod dns;
 mod name;
 mod own;
@@ -12,6 +13,7 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +52,8 @@ pub struct Names {
     tasks: JoinSet<()>,
     /// The endpoints that bear each name. A task ends when its sender is gone.
     by_name: BTreeMap<Key, watch::Sender<Bearers>>,
+    /// The endpoints `{server_name}`, by backend and endpoint.
+    asked: BTreeMap<[Box<str>; 2], Bearer>,
     /// Closed when every name was looked up once.
     first_pass: mpsc::Receiver<()>,
 }
@@ -81,6 +85,7 @@ impl Names {
             resolvers: BTreeMap::new(),
             tasks: JoinSet::new(),
             by_name: BTreeMap::new(),
+            asked: BTreeMap::new(),
             first_pass: mpsc::channel(1).1,
         };
         names.update(bearers, own);
@@ -92,6 +97,7 @@ impl Names {
     pub fn update(&mut self, bearers: &[Bearer], own: Vec<SocketAddr>) {
         let own = Own::new(own);
         let mut by_name = BTreeMap::<Key, Bearers>::new();
+        let mut asked = BTreeMap::new();
         for bearer in bearers {
             match bearer.endpoint.dialled() {
                 Target::Name { host, .. } => {
@@ -99,6 +105,14 @@ impl Names {
                     by_name.entry(key).or_default().push(bearer.clone());
                 }
                 Target::Address(address) => check_literal(bearer, *address, &own),
+                Target::Asked { .. } => {
+                    let endpoint = &bearer.endpoint;
+                    let key = [
+                        endpoint.stats().backend().into(),
+                        (&**endpoint.name()).into(),
+                    ];
+                    asked.insert(key, bearer.clone());
+                }
             }
         }
         for bearer in by_name.values().flatten() {
@@ -108,8 +122,13 @@ impl Names {
         let own_changed = **self.own.load() != *own;
         self.own.store(Arc::clone(&own));
         self.by_name.retain(|key, _| by_name.contains_key(key));
-        let used: BTreeSet<_> = by_name.keys().map(|(_, servers)| servers.clone()).collect();
+        let used = by_name.keys().map(|(_, servers)| servers.clone());
+        let of_clients = asked
+            .values()
+            .map(|bearer: &Bearer| bearer.rules.resolver.clone());
+        let used: BTreeSet<_> = used.chain(of_clients).collect();
         self.resolvers.retain(|servers, _| used.contains(servers));
+        self.serve(asked, own_changed);
         let (first_pass_guard, first_pass) = mpsc::channel(1);
         self.first_pass = first_pass;
         for (key, bearers) in by_name {
@@ -127,6 +146,25 @@ impl Names {
             let name = Name::new(self.resolver(key.1.as_ref()), key.0.clone(), receiver);
             self.tasks.spawn(name.keep_fresh(first_pass_guard.clone()));
             self.by_name.insert(key, sender);
+        }
+    }
+
+    /// Answers for the names that clients ask for. Those of an endpoint that stays as it is stay known.
+    fn serve(&mut self, asked: BTreeMap<[Box<str>; 2], Bearer>, own_changed: bool) {
+        for (key, bearer) in &asked {
+            let known = self.asked.get(key);
+            if own_changed || known.is_none_or(|known| !known.is_same(bearer)) {
+                let resolver = self.resolver(bearer.rules.resolver.as_ref());
+                asked::serve(bearer, &resolver, &mut self.tasks);
+            }
+        }
+        let before = mem::replace(&mut self.asked, asked);
+        for (key, bearer) in before {
+            let now = self.asked.get(&key);
+            let stays = now.is_some_and(|now| Arc::ptr_eq(&now.endpoint, &bearer.endpoint));
+            if let (false, Some(names)) = (stays, bearer.endpoint.names()) {
+                names.end();
+            }
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::via::{self, Failed};
 use super::{Dialled, Missed, Unreached};
-use crate::backend::{Candidate, Endpoint};
+use crate::backend::{Candidate, Endpoint, Target};
 use crate::net::{Leg, TimeIsUp, begin_connect, until};
 use crate::outcome::{AttemptFailure, DialFailure, Shortage};
 use crate::relay::Resources;
@@ -22,6 +22,8 @@ pub(super) struct Dial<'d> {
     /// All endpoints of the backend.
     pub(super) endpoints: &'d Arc<[Arc<Endpoint>]>,
     pub(super) resources: &'d Rc<Resources>,
+    /// The name that the client asked for, if the proxy in `via` is to reach it.
+    pub(super) wished: Option<Rc<Target>>,
 }
 
 /// How the attempts of a dial failed, the worst last.
@@ -116,8 +118,9 @@ impl Dial<'_> {
             connected.unwrap_or_else(late).map_err(Lost::Connect)?;
         }
         if let Some(via) = candidate.endpoint.via() {
+            let far_end = (self.wished.as_deref()).unwrap_or(candidate.endpoint.target());
             // Boxed, it does not make the dials without a proxy larger.
-            let tunnel = via::open(&leg, via, candidate.endpoint.target(), self.resources);
+            let tunnel = via::open(&leg, via, far_end, self.resources);
             let opened = until(deadline, Box::pin(tunnel).as_mut()).await;
             let late = || Failed::Io(io::ErrorKind::TimedOut.into());
             opened

@@ -2,7 +2,7 @@
 
 mod via;
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
@@ -36,11 +36,12 @@ fn enter(endpoint: &Arc<Endpoint>) -> InUse {
 fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
     let attempts = RefCell::new(Vec::new());
     let request = Request {
-        only: None,
+        target: None,
+        wish: &|| None,
         resources: &Rc::new(Resources::new(1 << 14)),
         pool,
         client: "192.0.2.1".parse().unwrap(),
-        timeouts: Timeouts {
+        timeouts: &Timeouts {
             connect_timeout: Duration::from_secs(4),
             dial_timeout: Duration::from_secs(9),
         },
@@ -51,7 +52,7 @@ fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
         .build_local(LocalOptions::default());
     let dialled = runtime
         .unwrap()
-        .block_on(async { backend(request).await.map(drop) });
+        .block_on(async { backend(&request).await.map(drop) });
     (dialled, attempts.into_inner())
 }
 
@@ -285,17 +286,18 @@ fn an_attempt_without_its_time_says_nothing_about_the_address() {
             let pool = pool(&[&endpoint]);
             let attempts = RefCell::new(0);
             let request = Request {
-                only: None,
+                target: None,
+                wish: &|| None,
                 resources: &Rc::new(Resources::new(1 << 14)),
                 pool: &pool,
                 client: "192.0.2.1".parse().unwrap(),
-                timeouts: Timeouts {
+                timeouts: &Timeouts {
                     connect_timeout,
                     dial_timeout,
                 },
                 missed: &|_| *attempts.borrow_mut() += 1,
             };
-            let dialled = backend(request).await.map(drop);
+            let dialled = backend(&request).await.map(drop);
             assert_eq!(dialled, Err(Unreached::Unavailable));
             assert_eq!(*attempts.borrow(), 1, "it is logged");
             assert_eq!(endpoint.states()[0].1, state, "{connect_timeout:?}");
@@ -318,6 +320,7 @@ fn the_attempts_of_a_trial_are_told_while_the_other_endpoints_are_tried() {
         });
         let hour = Duration::from_hours(1);
         let dial = Dial {
+            wished: None,
             connect_timeout: hour,
             deadline: Instant::now() + hour,
             endpoints: &[].into(),

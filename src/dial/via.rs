@@ -33,7 +33,7 @@ impl From<Errno> for Failed {
 }
 
 /// Opens a tunnel over a leg that is connected to the proxy. Its answers are received to their last byte and no further:
-/// the endpoint may speak first. The caller bounds the time.
+/// the endpoint may speak first. The caller bounds the time, and knows the name that the client asked for.
 pub(super) async fn open(
     leg: &Leg,
     via: &Via,
@@ -43,6 +43,7 @@ pub(super) async fn open(
     let end = match endpoint {
         Target::Address(address) => FarEnd::Address(*address),
         Target::Name { host, port } => FarEnd::Name(host, *port),
+        Target::Asked { .. } => return Err(Errno::INVAL.into()),
     };
     let mut step = Step::first(via.protocol());
     loop {

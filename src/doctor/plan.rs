@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::backend::Target;
 use crate::config::{Backend, Settings};
 use crate::routing::{Pattern, Route};
 use crate::tls::ServerName;
@@ -37,6 +38,26 @@ pub(super) struct Plan<'s> {
     pub(super) left_out: usize,
     /// Routes for `**`, for which no name was given.
     pub(super) unnamed: Vec<Arc<str>>,
+}
+
+impl Plan<'_> {
+    /// The servers to try, each with its callers. An endpoint `{server_name}` leads each caller to its own name; without a
+    /// port of its own it is not tried.
+    pub(super) fn targets(&self) -> Vec<(Target, Arc<[Caller]>)> {
+        let mut targets = Vec::new();
+        for target in &self.backend.endpoints {
+            let Target::Asked { port } = target else {
+                targets.push((target.clone(), Arc::clone(&self.callers)));
+                continue;
+            };
+            let named = self.callers.iter().filter(|caller| !caller.made_up);
+            targets.extend(named.filter_map(|caller| {
+                let (host, port) = (caller.name()?.into(), (*port)?);
+                Some((Target::Name { host, port }, Arc::from([caller.clone()])))
+            }));
+        }
+        targets
+    }
 }
 
 /// The plan for each backend, or for the one with this name. `names` are those that the user has given.

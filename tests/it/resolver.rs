@@ -1,6 +1,6 @@
 //! The DNS servers of a backend, with a server that gives every nasty answer (rows f17 to f20).
 
-mod server;
+pub(super) mod server;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener};
@@ -35,7 +35,7 @@ fn refused(portway: &Portway) -> Value {
 }
 
 /// Look-ups of the backend `fleet` that failed for this reason.
-fn failures(portway: &Portway, reason: &str) -> f64 {
+pub(super) fn failures(portway: &Portway, reason: &str) -> f64 {
     let labels = [("backend", "fleet"), ("reason", reason)];
     portway
         .metrics()
@@ -331,12 +331,12 @@ fn backends_with_different_dns_servers_share_no_answers() {
     held.read_exact(&mut echoed).unwrap();
 }
 
-fn ip(text: &str) -> IpAddr {
+pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 /// A free address of this machine.
-fn free(ip: &str) -> SocketAddr {
+pub(super) fn free(ip: &str) -> SocketAddr {
     let listener = TcpListener::bind((ip, 0)).unwrap();
     listener.local_addr().unwrap()
 }

@@ -170,6 +170,38 @@ fn has_look_ups(metrics: &Metrics) -> bool {
         .any(|line| line.starts_with("portway_endpoint_resolved_timestamp_seconds{"))
 }
 
+/// The agents' DNS leads these names to portway, and only the proxy knows where they are.
+#[test]
+fn a_proxy_gets_the_name_that_the_client_asked_for() {
+    let proxy = Proxy::http(|_| b"HTTP/1.1 200 OK\r\n\r\n".to_vec(), echo);
+    let socks = Proxy::socks5(&[5, 0], &[5, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
+    let urls = [
+        http(proxy.address()),
+        format!("socks5://{}", socks.address()),
+    ];
+    for (url, proxy) in urls.iter().zip([&proxy, &socks]) {
+        let file = toml(url, &["{server_name}:9243"], "");
+        let portway = Portway::start(&file.replace(NAME, "*.es.test"));
+        for name in ["a.es.test", "b.es.test"] {
+            let hello = Builder::new(name).build();
+            let mut client = connect(portway.address("agents"));
+            client.write_all(&hello).unwrap();
+            let mut echoed = vec![0; hello.len()];
+            client.read_exact(&mut echoed).unwrap();
+            assert_eq!(echoed, hello);
+            let line = closed(&portway, client);
+            assert_eq!(line["via"], **url, "{line}");
+        }
+        let asked = proxy.asked();
+        let is_of = |(request, name): (&String, &str)| request.contains(&format!("{name}:9243"));
+        assert_eq!(asked.len(), 2, "{asked:?}");
+        assert!(
+            asked.iter().zip(["a.es.test", "b.es.test"]).all(is_of),
+            "{asked:?}"
+        );
+    }
+}
+
 #[test]
 fn an_answer_may_come_byte_by_byte_behind_informational_ones() {
     let proxy = Proxy::http(

@@ -52,6 +52,32 @@ fn without_a_list_every_address_of_a_server_is_permitted() {
     }
 }
 
+/// Addresses that are not public, and those beside their ranges.
+const V4: [&str; 2] = [
+    "0.0.0.0 10.0.0.1 100.64.0.1 100.127.255.255 127.0.0.1 168.63.129.16 169.254.169.254 172.16.0.1 172.31.255.255 \
+     192.0.0.1 192.0.2.1 192.88.99.1 192.168.0.1 198.18.0.1 198.19.255.255 198.51.100.1 203.0.113.1 224.0.0.1 240.0.0.1 \
+     255.255.255.255",
+    "9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 172.15.255.255 172.32.0.0 192.0.1.1 192.167.255.255 192.169.0.0 \
+     198.17.255.255 198.20.0.0 223.255.255.255",
+];
+const V6: [&str; 2] = [
+    ":: ::1 ::a00:1 64:ff9b:1::1 100::1 2001::1 2001:2::1 2001:db8::1 3fff::1 5f00::1 fc00::1 fd00:ec2::254 fe80::1 \
+     fec0::1 ff02::1",
+    "2001:4860::1 2600::1 2a00:1450::1 64:ff9b:2::1",
+];
+
+#[test]
+fn where_clients_choose_the_name_only_public_addresses_are_permitted_without_a_list() {
+    for ((v4, v6), is_public) in V4.iter().zip(V6).zip([false, true]) {
+        let forms = v4
+            .split_whitespace()
+            .flat_map(|v4| forms(v4.parse().unwrap()));
+        for address in forms.chain(v6.split_whitespace().map(ip)) {
+            assert_eq!(Allowed::Public.permits(address), is_public, "{address}");
+        }
+    }
+}
+
 /// The networks of a list, an address, and whether they permit it.
 const TABLE: &[(&[&str], &str, bool)] = &[
     (&["10.0.0.0/8"], "10.0.0.1", true),

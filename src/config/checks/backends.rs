@@ -52,9 +52,10 @@ pub(super) fn rules_behind_a_proxy(backend: &Backend, notes: &mut Notes<'_>) {
 /// Endpoints that are addresses outside the networks of their backend.
 fn addresses(backend: &Backend, endpoints: &Path, notes: &mut Notes<'_>) {
     let allowed = &backend.names.allowed;
-    if *allowed == Allowed::Servers {
-        // Each address has been judged as it was read.
-        return;
+    match allowed {
+        // Each address has been judged as it was read, and is not beside a name that the client asks for.
+        Allowed::Servers | Allowed::Public => return,
+        Allowed::Networks(_) => {}
     }
     for (index, endpoint) in backend.endpoints.iter().enumerate() {
         let Target::Address(address) = endpoint else {

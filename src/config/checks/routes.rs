@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
+use super::asked;
 use crate::backend::Target;
 use crate::config::notes::Notes;
 use crate::config::path::Path;
@@ -43,6 +44,7 @@ pub(in crate::config) fn routes(
     unheard_ports(routes, listeners, notes);
     open_to_a_proxy(routes, backends, notes);
     own_names(routes, backends, notes);
+    asked::names(routes, backends, notes);
 }
 
 fn unused_backends(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>) {

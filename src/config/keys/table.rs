@@ -90,7 +90,7 @@ const BACKEND: Table = &[
     key("resolver", Under::Table(RESOLVER),
         "The DNS servers that portway asks for the names of this backend. Default: the system's resolver."),
     value("allow_networks", Texts(Text::Network), Example("10.0.0.0/8"),
-        "The networks that the endpoints may lead to. Loopback, link-local and metadata addresses need a network inside their own range. Default: any address of a server."),
+        "The networks that the endpoints may lead to. Loopback, link-local and metadata addresses need a network inside their own range. Default: any address of a server; for {server_name}, any public one."),
     value("balance", Choice(Balance::VARIANTS), Default("least_connections"),
         "How portway chooses among the endpoints."),
     value("via", Kind::Text(Text::Via), Example("http://proxy.corp:3128"),

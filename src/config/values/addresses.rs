@@ -45,6 +45,9 @@ pub(in crate::config) fn endpoint(text: &str) -> Result<Target, Wrong> {
     if let Ok(address) = text.parse::<SocketAddr>() {
         return endpoint_address(text, canonical(address));
     }
+    if text.contains("{server_name}") || text.contains("{port}") {
+        return asked(text);
+    }
     several(text)?;
     without_port(text, |whole| with_port(&in_brackets(whole.ip()), ""))?;
     if text.contains("://") {
@@ -73,6 +76,23 @@ pub(in crate::config) fn endpoint(text: &str) -> Result<Target, Wrong> {
         host: host_name(host)?.into(),
         port,
     })
+}
+
+/// `{server_name}:443` or `{server_name}:{port}`.
+fn asked(text: &str) -> Result<Target, Wrong> {
+    let port = text.strip_prefix("{server_name}:");
+    let port = port.map(|port| (port == "{port}", port.parse()));
+    match port {
+        Some((true, _)) => Ok(Target::Asked { port: None }),
+        Some((false, Ok(port @ 1..))) => Ok(Target::Asked { port: Some(port) }),
+        Some(_) | None => wrong(
+            format!(
+                "{text:?} is neither a host with its port nor the name that the client asks for"
+            ),
+            "write \"{server_name}:443\", or \"{server_name}:{port}\" for the port that the client asks for; nothing \
+             can be added to the name",
+        ),
+    }
 }
 
 /// The help for an endpoint that has no port. Its name does not show which server it is.
@@ -161,7 +181,7 @@ fn host_name(host: &str) -> Result<String, Wrong> {
     let help = if host.contains('*') {
         "write the name of one server: an endpoint has no wildcard"
     } else if host.contains(['$', '{']) {
-        "write the name itself: portway replaces no variables"
+        "write the name itself: portway replaces only {server_name} and {port}, as in \"{server_name}:443\""
     } else if !host.is_empty() && host.trim() != host {
         "leave the space out"
     } else if !host.is_empty() && host.bytes().all(is_digit) {

@@ -22,7 +22,7 @@ use crate::outcome::ResolveFailure;
 /// Between two look-ups of a name at least, however many dials fail.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 /// A look-up that takes longer counts as failed. Its answer is taken all the same, once it comes.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A host name with the endpoints that bear it.
 pub(super) struct Name {
@@ -189,7 +189,7 @@ const MOST_USABLE: usize = 64;
 const MOST_EXCLUDED: usize = 8;
 
 /// The first addresses of an answer with this port, each once: those that can be dialled, and the others.
-fn sort_out(
+pub(super) fn sort_out(
     answer: &[SocketAddr],
     port: u16,
     judge: impl Fn(SocketAddr) -> Option<ResolveFailure>,

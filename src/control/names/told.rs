@@ -140,7 +140,7 @@ pub(super) fn warn_of_excluded(
             "the name of the proxy in via leads to an address that is not that of a server, and is not \
              dialled there; ask the resolver why it answers so (a filter?), and correct the name in DNS"
         }
-        (_, Allowed::Servers) => {
+        (_, Allowed::Servers | Allowed::Public) => {
             "the name of the endpoint leads to an address that is not that of a server, and is not \
              dialled there; ask the resolver why it answers so (a filter?), and correct the name in DNS"
         }

@@ -128,6 +128,7 @@ fn a_refusal_of_a_trial_is_not_asked_for_again_beside_it() {
         .build_local(LocalOptions::default());
     let dialled = runtime.unwrap().block_on(async {
         let dial = Dial {
+            wished: None,
             connect_timeout: hour,
             deadline: Instant::now() + hour,
             endpoints: pool.shared(),

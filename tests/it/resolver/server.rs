@@ -15,7 +15,7 @@ use crate::it::fixture::PATIENCE;
 
 /// The answer to the queries for a name.
 #[derive(Clone)]
-pub(super) enum Reply {
+pub(in crate::it) enum Reply {
     /// These addresses, with their time to live. One that is too long for UDP is truncated there.
     Addresses(Vec<IpAddr>, u32),
     /// The name is an alias of another one.
@@ -34,21 +34,21 @@ struct State {
 
 /// A query that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) name: String,
-    pub(super) kind: RecordType,
-    pub(super) over_tcp: bool,
+pub(in crate::it) struct Asked {
+    pub(in crate::it) name: String,
+    pub(in crate::it) kind: RecordType,
+    pub(in crate::it) over_tcp: bool,
 }
 
 /// The server; it ends with the value. Names that it does not have do not exist.
-pub(super) struct Server {
+pub(in crate::it) struct Server {
     state: Arc<State>,
     listener: Arc<TcpListener>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Server {
-    pub(super) fn start() -> Self {
+    pub(in crate::it) fn start() -> Self {
         let (listener, socket) = loop {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             // Another program may have the port of UDP.
@@ -78,28 +78,28 @@ impl Server {
         }
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(in crate::it) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap()
     }
 
     /// The key of a backend that asks this server.
-    pub(super) fn resolver(&self) -> String {
+    pub(in crate::it) fn resolver(&self) -> String {
         format!("resolver = {{ servers = [\"{}\"] }}", self.address())
     }
 
     /// Answers for a name so, from the next query on.
-    pub(super) fn set(&self, name: &str, reply: Reply) {
+    pub(in crate::it) fn set(&self, name: &str, reply: Reply) {
         self.state.zone.lock().unwrap().insert(name.into(), reply);
     }
 
     /// Gives a name these addresses, with a time to live of 0.
-    pub(super) fn lead(&self, name: &str, addresses: &[&str]) {
+    pub(in crate::it) fn lead(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
         self.set(name, Reply::Addresses(addresses, 0));
     }
 
     /// The queries for a name so far.
-    pub(super) fn asked(&self, name: &str) -> Vec<Asked> {
+    pub(in crate::it) fn asked(&self, name: &str) -> Vec<Asked> {
         let asked = self.state.asked.lock().unwrap();
         asked.iter().filter(|it| it.name == name).cloned().collect()
     }
