@@ -115,6 +115,15 @@ impl Names {
                 }
             }
         }
+        for (key, task) in &self.by_name {
+            // A task that ends may be about to publish an answer: it finds no endpoint to give it to.
+            task.send_if_modified(|known| {
+                if !by_name.contains_key(key) {
+                    known.clear();
+                }
+                false
+            });
+        }
         for bearer in by_name.values().flatten() {
             bearer.leave_out_excluded(&own);
         }

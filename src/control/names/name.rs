@@ -66,6 +66,9 @@ impl Name {
             self.bearers.mark_unchanged();
             let is_late = self.late.is_some();
             let answer = self.look_up().await;
+            if self.bearers.has_changed().is_err() {
+                return;
+            }
             self.take_answer(answer, is_late);
             drop(first_pass.take());
             sleep_until(self.begun + SHORTEST_REFRESH).await;

@@ -842,6 +842,27 @@ async fn each_backend_is_dialled_only_where_it_allows() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_look_up_that_hangs_over_a_change_of_the_resolver_changes_nothing_when_it_ends() {
+    for late in [&["198.51.100.1"][..], &["127.0.0.1"]] {
+        let (dns, endpoint) = (Dns::default(), named("es.test", 1));
+        let bearers = |servers| [bearer(&endpoint, &["192.0.2.0/24"], &[servers])];
+        let before = [bearer(&endpoint, &[], &["192.0.2.53:53"])];
+        let mut names = dns.start_bearers(&before, &["127.0.0.1:1"]);
+        seconds(2).await;
+        dns.set("es.test@192.0.2.54:53", &["192.0.2.1"]);
+        let own = vec!["127.0.0.1:1".parse().unwrap()];
+        names.update(&bearers("192.0.2.54:53"), own);
+        names.first_pass().await;
+        assert_eq!(addresses(&endpoint), ["192.0.2.1:1"]);
+        // Only now the first resolver answers, of which nobody wants to know any more.
+        dns.set("es.test@192.0.2.53:53", late);
+        seconds(2).await;
+        assert_eq!(addresses(&endpoint), ["192.0.2.1:1"], "not {late:?}");
+        assert_eq!(dns.asked("es.test@192.0.2.53:53").len(), 1);
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn dropping_ends_the_look_ups() {
     let (dns, endpoint) = (Dns::default(), named("es.test", 1));
     dns.set("es.test", &["192.0.2.1"]);
