@@ -132,6 +132,28 @@ fn f17_servers_that_are_gone_are_passed_over() {
 }
 
 #[test]
+fn f17_servers_that_fail_or_refuse_are_passed_over() {
+    let backend = Backend::echo();
+    let hosts: Vec<String> = (0..16).map(|number| format!("es-{number}.test")).collect();
+    let endpoints: Vec<String> = hosts.iter().map(|it| at(it, backend.address())).collect();
+    for code in [ResponseCode::Refused, ResponseCode::ServFail] {
+        let (fails, dns) = (Server::start(), Server::start());
+        for host in &hosts {
+            fails.set(host, Reply::Code(code));
+            dns.lead(host, &["127.0.0.1"]);
+        }
+        let servers = [fails.address(), dns.address()].map(|it| it.to_string());
+        let resolver = format!("resolver = {{ servers = {servers:?} }}");
+        let portway = Portway::start(&file(&endpoints, &resolver));
+        within(PATIENCE, "every name resolves", || {
+            (healthy(&portway) > 15.5).then_some(())
+        });
+        assert!(failures(&portway, "unresolved") < 0.5, "{code}");
+        drop(portway.relayed());
+    }
+}
+
+#[test]
 fn f18_a_name_that_leads_to_this_machine_or_its_metadata_service_is_not_dialled() {
     let (dns, inside) = (Server::start(), Backend::echo());
     let addresses = [

@@ -18,7 +18,8 @@ use hickory_resolver::lookup::Lookup as Records;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError, NoRecords};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::Name;
+use hickory_resolver::proto::rr::{Name, RecordType};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
 use super::resolver::{Found, Lookup, NotFound};
@@ -41,10 +42,10 @@ const OTHER_FAMILY: Duration = Duration::from_millis(500);
 
 /// A look-up at these servers: over UDP, and over TCP for an answer that is truncated.
 pub(super) fn lookup(servers: &DnsServers) -> Lookup {
-    match resolver(servers) {
-        Ok(resolver) => Arc::new(move |host| {
-            let resolver = resolver.clone();
-            Box::pin(async move { ask(&resolver, &host).await })
+    match Servers::new(servers) {
+        Ok(servers) => Arc::new(move |host| {
+            let servers = servers.clone();
+            Box::pin(async move { ask(&servers, &host).await })
         }),
         Err(error) => Arc::new(move |_| {
             let failed = NotFound::failed(io::Error::other(error.to_string()));
@@ -53,7 +54,57 @@ pub(super) fn lookup(servers: &DnsServers) -> Lookup {
     }
 }
 
-fn resolver(servers: &DnsServers) -> Result<TokioResolver, NetError> {
+/// The servers of a backend.
+#[derive(Clone)]
+struct Servers {
+    /// Asks them in the order in which they are likely to answer.
+    together: TokioResolver,
+    /// Each asks one, if there are several.
+    alone: Arc<[TokioResolver]>,
+}
+
+impl Servers {
+    fn new(servers: &DnsServers) -> Result<Self, NetError> {
+        let several = servers.iter().filter(|_| servers.len() > 1);
+        let alone: Result<Vec<_>, _> = several.map(|one| resolver(&[*one])).collect();
+        Ok(Self {
+            together: resolver(servers)?,
+            alone: alone?.into(),
+        })
+    }
+
+    /// The library takes an error that a server answers with for the answer of all, and goes on to ask that
+    /// server first. The others may know better.
+    async fn look_up(&self, name: Name, kind: RecordType) -> Result<Records, NetError> {
+        let answer = self.together.lookup(name.clone(), kind).await;
+        if !answer.as_ref().is_err_and(is_error_of_server) {
+            return answer;
+        }
+        let mut asked = JoinSet::new();
+        for server in &*self.alone {
+            let (server, name) = (server.clone(), name.clone());
+            asked.spawn(async move { server.lookup(name, kind).await });
+        }
+        while let Some(other) = asked.join_next().await {
+            match other {
+                Ok(Ok(records)) => return Ok(records),
+                Ok(Err(error)) if error.is_no_records_found() => return Err(error),
+                Ok(Err(_)) | Err(_) => {}
+            }
+        }
+        answer
+    }
+}
+
+/// Whether a server has answered, and others that were not asked may have an answer.
+const fn is_error_of_server(error: &NetError) -> bool {
+    matches!(
+        error,
+        NetError::Dns(DnsError::ResponseCode(_)) | NetError::Truncated
+    )
+}
+
+fn resolver(servers: &[SocketAddr]) -> Result<TokioResolver, NetError> {
     let servers = servers.iter().map(|server| {
         let connections = [ConnectionConfig::udp(), ConnectionConfig::tcp()];
         let connections = connections.map(|mut connection| {
@@ -76,14 +127,23 @@ fn resolver(servers: &DnsServers) -> Result<TokioResolver, NetError> {
     builder.build()
 }
 
-async fn ask(resolver: &TokioResolver, host: &str) -> Result<Found, NotFound> {
+async fn ask(servers: &Servers, host: &str) -> Result<Found, NotFound> {
     let name = Name::from_ascii(host).map(|mut name| {
         name.set_fqdn(true);
         name
     });
     let name = name.map_err(|error| NotFound::failed(io::Error::other(error)))?;
-    let mut v4 = pin!(resolver.ipv4_lookup(name.clone()));
-    let mut v6 = pin!(resolver.ipv6_lookup(name));
+    let v4 = servers.look_up(name.clone(), RecordType::A);
+    let v6 = servers.look_up(name, RecordType::AAAA);
+    combine(both(v4, v6).await)
+}
+
+/// The answers of both families.
+async fn both(
+    v4: impl Future<Output = Result<Records, NetError>>,
+    v6: impl Future<Output = Result<Records, NetError>>,
+) -> [Result<Records, NetError>; 2] {
+    let (mut v4, mut v6) = (pin!(v4), pin!(v6));
     let (mut first, mut second) = (None, None);
     let mut patience = None;
     while first.is_none() || second.is_none() {
@@ -97,7 +157,7 @@ async fn ask(resolver: &TokioResolver, host: &str) -> Result<Found, NotFound> {
             patience = Some(Instant::now() + OTHER_FAMILY);
         }
     }
-    combine([first, second].map(|answer| answer.unwrap_or(Err(NetError::Timeout))))
+    [first, second].map(|answer| answer.unwrap_or(Err(NetError::Timeout)))
 }
 
 /// The addresses of both families: IPv4 first, because portway uses the other family only if the first one
