@@ -154,6 +154,21 @@ fn f17_servers_that_fail_or_refuse_are_passed_over() {
 }
 
 #[test]
+fn f17_the_addresses_stay_while_only_ipv6_is_answered() {
+    let (dns, backend) = (Server::start(), Backend::echo());
+    dns.lead("es.test", &["127.0.0.1"]);
+    let portway = Portway::start(&file(&[at("es.test", backend.address())], &dns.resolver()));
+    drop(portway.relayed());
+    for v4 in [Reply::Code(ResponseCode::ServFail), Reply::Silence] {
+        // Nothing listens there.
+        let v6 = Reply::Addresses(vec![ip("::1")], 0);
+        dns.set("es.test", Reply::Families(Box::new([v4, v6])));
+        await_failure(&portway, "unresolved");
+        drop(portway.relayed());
+    }
+}
+
+#[test]
 fn f18_a_name_that_leads_to_this_machine_or_its_metadata_service_is_not_dialled() {
     let (dns, inside) = (Server::start(), Backend::echo());
     let addresses = [

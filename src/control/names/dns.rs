@@ -37,7 +37,7 @@ const ATTEMPT: Duration = Duration::from_secs(2);
 const FURTHER_ATTEMPTS: usize = 1;
 /// Servers that are asked at the same time, so that one that is gone delays nobody.
 const AT_ONCE: usize = 2;
-/// How long the addresses of one family wait for those of the other. Some servers never answer for IPv6.
+/// How long IPv4 addresses wait for those of IPv6, for which some servers never answer.
 const OTHER_FAMILY: Duration = Duration::from_millis(500);
 
 /// A look-up at these servers: over UDP, and over TCP for an answer that is truncated.
@@ -148,24 +148,27 @@ async fn both(
     let mut patience = None;
     while first.is_none() || second.is_none() {
         let limit = patience.unwrap_or_else(Instant::now);
-        let answer = tokio::select! {
-            answer = &mut v4, if first.is_none() => first.insert(answer),
-            answer = &mut v6, if second.is_none() => second.insert(answer),
+        tokio::select! {
+            answer = &mut v4, if first.is_none() => {
+                patience = answer.is_ok().then(|| Instant::now() + OTHER_FAMILY);
+                first = Some(answer);
+            }
+            answer = &mut v6, if second.is_none() => second = Some(answer),
             () = sleep_until(limit), if patience.is_some() => break,
-        };
-        if answer.is_ok() {
-            patience = Some(Instant::now() + OTHER_FAMILY);
         }
     }
     [first, second].map(|answer| answer.unwrap_or(Err(NetError::Timeout)))
 }
 
 /// The addresses of both families: IPv4 first, because portway uses the other family only if the first one
-/// cannot be reached, and not every host has a way to IPv6.
+/// cannot be reached, and not every host has a way to IPv6. For the same reason the look-up fails if that of IPv4
+/// does: IPv6 addresses alone must not take the place of those in use.
 fn combine(families: [Result<Records, NetError>; 2]) -> Result<Found, NotFound> {
     let mut addresses = Vec::new();
     let mut lives = BTreeSet::new();
     let mut errors = Vec::new();
+    let lost = |error: &NetError| !error.is_no_records_found();
+    let is_v4_lost = families[0].as_ref().is_err_and(lost);
     for family in families {
         match family {
             Ok(records) => {
@@ -177,7 +180,7 @@ fn combine(families: [Result<Records, NetError>; 2]) -> Result<Found, NotFound> 
             Err(error) => errors.push(error),
         }
     }
-    if addresses.is_empty() {
+    if addresses.is_empty() || is_v4_lost {
         return Err(not_found(&errors));
     }
     // A family whose look-up failed is asked for again soon.

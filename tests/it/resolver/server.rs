@@ -22,6 +22,8 @@ pub(in crate::it) enum Reply {
     Alias(&'static str),
     /// An error; `NXDomain` comes with the time to live of a negative answer.
     Code(ResponseCode),
+    /// One for IPv4 and another one for IPv6.
+    Families(Box<[Self; 2]>),
     /// None at all.
     Silence,
 }
@@ -159,7 +161,13 @@ impl State {
         let name = question.name().to_lowercase();
         let (text, kind) = (name.to_ascii(), question.query_type());
         let text = text.trim_end_matches('.').to_owned();
-        let reply = self.zone.lock().unwrap().get(&text).cloned();
+        let reply = match self.zone.lock().unwrap().get(&text).cloned() {
+            Some(Reply::Families(replies)) => {
+                let [v4, v6] = *replies;
+                Some(if kind == RecordType::AAAA { v6 } else { v4 })
+            }
+            reply => reply,
+        };
         let asked = Asked {
             name: text,
             kind,
@@ -170,7 +178,7 @@ impl State {
         answer.metadata.recursion_available = true;
         answer.add_query(question);
         match reply.unwrap_or(Reply::Code(ResponseCode::NXDomain)) {
-            Reply::Silence => return None,
+            Reply::Silence | Reply::Families(_) => return None,
             Reply::Alias(to) => {
                 let to = RData::CNAME(CNAME(Name::from_ascii(to).unwrap()));
                 answer.add_answer(Record::from_rdata(name, 60, to));

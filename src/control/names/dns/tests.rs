@@ -68,6 +68,64 @@ fn the_addresses_of_ipv4_come_first_and_one_family_is_enough() {
 }
 
 #[test]
+fn without_an_answer_for_ipv4_the_look_up_fails_even_if_it_finds_ipv6() {
+    let refused = NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused));
+    let failed = |error| missed([Err(error), records(&V6, &[60])]);
+    let text = "the DNS server refuses to answer (REFUSED)".to_owned();
+    assert_eq!(failed(refused), (text, 2));
+    let text = "no DNS server answers".to_owned();
+    assert_eq!(failed(NetError::Timeout), (text, 2));
+}
+
+/// An answer that comes after some milliseconds.
+async fn after(millis: u64, answer: Result<Records, NetError>) -> Result<Records, NetError> {
+    tokio::time::sleep(Duration::from_millis(millis)).await;
+    answer
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_for_ipv4_waits_a_little_for_ipv6_and_one_for_ipv6_waits_for_ipv4() {
+    let none = || no_records(ResponseCode::NoError, None);
+    for ((v4, v4_after), (v6, v6_after), takes, finds) in [
+        (
+            (records(&V4, &[9]), 10),
+            (records(&V6, &[9]), 505),
+            505,
+            [true, true],
+        ),
+        (
+            (records(&V4, &[9]), 10),
+            (records(&V6, &[9]), 3000),
+            510,
+            [true, false],
+        ),
+        (
+            (records(&V4, &[9]), 3000),
+            (records(&V6, &[9]), 10),
+            3000,
+            [true, true],
+        ),
+        (
+            (records(&V4, &[9]), 3000),
+            (none(), 10),
+            3000,
+            [true, false],
+        ),
+        (
+            (none(), 10),
+            (records(&V6, &[9]), 3000),
+            3000,
+            [false, true],
+        ),
+    ] {
+        let begun = Instant::now();
+        let found = both(after(v4_after, v4), after(v6_after, v6)).await;
+        let took = begun.elapsed().as_millis();
+        assert_eq!((took, found.map(|it| it.is_ok())), (takes, finds));
+    }
+}
+
+#[test]
 fn a_negative_answer_is_believed_for_its_time_within_bounds_and_a_failure_is_not() {
     let none = |life| no_records(ResponseCode::NXDomain, life);
     for (lives, again) in [
