@@ -23,21 +23,22 @@ impl Own {
     /// Whether a dial of `address` (canonical) would reach one of them; `before` is what was found last, and
     /// stays where nothing can be found out, as without descriptors.
     pub fn contains(&self, address: SocketAddr, before: bool) -> bool {
-        let embedded = embedded(address.ip()).map(IpAddr::V4);
-        let mut ips = [address.ip()].into_iter().chain(embedded).map(reached);
-        let port = address.port();
-        ips.any(|ip| self.has(ip, port, before))
+        let embedded = embedded(address.ip());
+        let embedded = embedded.map(|ip| SocketAddr::new(IpAddr::V4(ip), address.port()));
+        let mut all = [address].into_iter().chain(embedded).map(reached);
+        all.any(|address| self.has(address, before))
     }
 
-    fn has(&self, ip: IpAddr, port: u16, before: bool) -> bool {
+    fn has(&self, address: SocketAddr, before: bool) -> bool {
+        let is_local = || is_local(address).unwrap_or(before);
         self.0.iter().any(|bound| {
-            bound.port() == port
+            bound.port() == address.port()
                 && match bound.ip() {
-                    IpAddr::V6(Ipv6Addr::UNSPECIFIED) => is_local(ip).unwrap_or(before),
-                    IpAddr::V4(Ipv4Addr::UNSPECIFIED) => {
-                        ip.is_ipv4() && is_local(ip).unwrap_or(before)
+                    IpAddr::V6(Ipv6Addr::UNSPECIFIED) => is_local(),
+                    IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.is_ipv4() && is_local(),
+                    IpAddr::V4(_) | IpAddr::V6(_) => {
+                        bound.ip() == address.ip() && zone(bound) == zone(&address)
                     }
-                    bound @ (IpAddr::V4(_) | IpAddr::V6(_)) => bound == ip,
                 }
         })
     }
@@ -55,18 +56,28 @@ pub fn canonical(address: SocketAddr, port: u16) -> SocketAddr {
 }
 
 /// Linux takes a connect to the wildcard as one to loopback.
-const fn reached(ip: IpAddr) -> IpAddr {
-    match ip {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        IpAddr::V4(_) | IpAddr::V6(_) => ip,
+const fn reached(mut address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => address.set_ip(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => address.set_ip(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        IpAddr::V4(_) | IpAddr::V6(_) => {}
+    }
+    address
+}
+
+/// The interface of a link-local address: each may have the same. Linux ignores that of other addresses.
+const fn zone(address: &SocketAddr) -> Option<u32> {
+    match address {
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() => Some(v6.scope_id()),
+        SocketAddr::V6(_) | SocketAddr::V4(_) => None,
     }
 }
 
 /// Whether the address is one of this host; none if this machine lacks what it takes to find out. The kernel
 /// is asked how it would reach it: from the address itself, if it is ours. Connecting a UDP socket sends no
 /// packet.
-fn is_local(ip: IpAddr) -> Option<bool> {
+fn is_local(address: SocketAddr) -> Option<bool> {
+    let ip = address.ip();
     if ip.is_loopback() {
         return Some(true);
     }
@@ -74,10 +85,12 @@ fn is_local(ip: IpAddr) -> Option<bool> {
         IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
     };
+    // The port does not matter; 9 is "discard".
+    let mut target = address;
+    target.set_port(9);
     let source = || {
         let socket = UdpSocket::bind((any, 0))?;
-        // The port does not matter; 9 is "discard".
-        socket.connect((ip, 9))?;
+        socket.connect(target)?;
         socket.local_addr()
     };
     match source() {
@@ -90,6 +103,8 @@ fn is_local(ip: IpAddr) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddrV6;
+
     use super::*;
 
     fn own(bound: &[&str], address: &str) -> bool {
@@ -132,6 +147,39 @@ mod tests {
         assert!(own(&["0.0.0.0:443"], "[2002:7f00:1::1]:443"));
         assert!(!own(&["127.0.0.1:443"], "[64:ff9b::127.0.0.1]:444"));
         assert!(!own(&["127.0.0.1:443"], "[64:ff9b::127.0.0.2]:443"));
+    }
+
+    /// A link-local address of this host, if it has one, with its interface.
+    fn link_local() -> Option<SocketAddrV6> {
+        let all = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+        let mut all = all.lines().filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let ip = u128::from_str_radix(fields.next()?, 16).ok()?;
+            let interface = u32::from_str_radix(fields.next()?, 16).ok()?;
+            Some(SocketAddrV6::new(ip.into(), 443, 0, interface))
+        });
+        all.find(|address| address.ip().is_unicast_link_local())
+    }
+
+    #[test]
+    fn a_link_local_address_of_this_host_is_local_to_a_wildcard_bind() {
+        let Some(ours) = link_local() else {
+            eprintln!("not tested: this host has no link-local address");
+            return;
+        };
+        let own = Own::new(vec!["[::]:443".parse().unwrap()]);
+        assert!(own.contains(ours.into(), false), "{ours}");
+        let next = Ipv6Addr::from_bits(ours.ip().to_bits() ^ 1);
+        let neighbour = SocketAddrV6::new(next, 443, 0, ours.scope_id());
+        assert!(!own.contains(neighbour.into(), false), "{neighbour}");
+    }
+
+    #[test]
+    fn a_bind_at_a_link_local_address_is_that_of_its_interface_only() {
+        assert!(own(&["[fe80::1%2]:443"], "[fe80::1%2]:443"));
+        assert!(!own(&["[fe80::1%2]:443"], "[fe80::1%3]:443"));
+        // Other addresses are the same on every interface.
+        assert!(own(&["[2001:db8::1]:443"], "[2001:db8::1%3]:443"));
     }
 
     #[test]
