@@ -238,7 +238,7 @@ impl Endpoint {
     fn figures(&self) -> EndpointFigures {
         let mut figures = EndpointFigures {
             connections: self.connections(),
-            is_resolved: matches!(self.dialled(), Target::Name { .. }),
+            is_resolved: !matches!(self.dialled(), Target::Address(_)),
             ..EndpointFigures::default()
         };
         let names = self.names().map(Asked::endpoints).unwrap_or_default();

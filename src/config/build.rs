@@ -168,7 +168,7 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     let endpoints = section.list("endpoints", values::endpoint);
     let via = via(section);
     let balance = section.read("balance", values::choice);
-    let names = name_rules(name, &endpoints, section);
+    let names = name_rules((name, via.is_some()), &endpoints, section);
     Backend {
         name: Arc::from(name),
         endpoints,
@@ -208,7 +208,11 @@ fn via(section: &mut Section<'_, '_>) -> Option<Via> {
     None
 }
 
-fn name_rules(name: &str, endpoints: &[Target], section: &mut Section<'_, '_>) -> NameRules {
+fn name_rules(
+    (name, has_via): (&str, bool),
+    endpoints: &[Target],
+    section: &mut Section<'_, '_>,
+) -> NameRules {
     let networks = section.list("allow_networks", values::network_of_servers);
     let mut section = section.notes.section(&["backends", name, "resolver"]);
     if section.table.is_some() {
@@ -225,8 +229,8 @@ fn name_rules(name: &str, endpoints: &[Target], section: &mut Section<'_, '_>) -
     NameRules {
         resolver: (!servers.is_empty()).then(|| servers.into()),
         allowed: match networks.as_slice() {
-            // Clients choose the name.
-            [] if endpoints.iter().any(Target::is_asked) => Allowed::Public,
+            // Clients choose the name. A proxy judges by its own rules.
+            [] if !has_via && endpoints.iter().any(Target::is_asked) => Allowed::Public,
             [] => Allowed::default(),
             networks => Allowed::Networks(networks.into()),
         },

@@ -18,7 +18,7 @@ pub(super) fn names(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>
         }
         let leads_here = |read: &&Read| read.has_its_names && read.route.backend == position;
         for read in routes.iter().filter(leads_here) {
-            patterns(&read.route, endpoint, notes);
+            patterns(&read.route, (backend, endpoint), notes);
             if read.has_its_conditions {
                 ports(&read.route, endpoint, notes);
             }
@@ -60,7 +60,7 @@ fn resolver(backend: &Backend, endpoint: &Target, notes: &mut Notes<'_>) {
 }
 
 /// The patterns say which names a client may choose.
-fn patterns(route: &Route, endpoint: &Target, notes: &mut Notes<'_>) {
+fn patterns(route: &Route, (backend, endpoint): (&Backend, &Target), notes: &mut Notes<'_>) {
     let path = |key| Path::of(&["routes", &route.name, key]);
     let list = path("server_names");
     for (index, pattern) in route.server_names.iter().enumerate() {
@@ -71,6 +71,8 @@ fn patterns(route: &Route, endpoint: &Target, notes: &mut Notes<'_>) {
                 format!("** takes every name, and clients would choose where {endpoint} leads"),
                 "write the names, or a pattern such as \"*.es.example.com\"",
             ),
+            // With a proxy another warning says so.
+            Pattern::OneLabel(_) | Pattern::AnyDepth(_) if backend.via.is_some() => {}
             Pattern::OneLabel(_) | Pattern::AnyDepth(_) => notes.warn(
                 &at,
                 format!("clients choose the name, and {endpoint} leads to every server under {pattern}"),
