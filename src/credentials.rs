@@ -69,9 +69,14 @@ impl Gate {
 
     /// Makes the check itself, and remembers its answer.
     fn judge(&self, login: &Login, digest: Digest) -> bool {
-        let is_right = self.users.has(login, digest);
+        let is_right = self.users.has(login, self.of_user(login));
         self.remembered().add(digest, is_right, Instant::now());
         is_right
+    }
+
+    /// Chooses the hash that is checked for an unknown user.
+    fn of_user(&self, login: &Login) -> Digest {
+        self.checker.digest_of_user(&login.user)
     }
 
     fn remembered(&self) -> MutexGuard<'_, Remembered> {

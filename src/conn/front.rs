@@ -89,7 +89,8 @@ impl Gated<'_> {
     }
 }
 
-/// Waits until the client has gone away and has sent nothing that an answer could still serve.
+/// Waits until the client has gone away. One that has closed its direction counts as gone, also behind bytes that it has
+/// sent ahead: otherwise a stranger could leave checks behind that nobody awaits.
 async fn left(client: &Leg, resources: &Resources) -> Refusal {
     loop {
         let readable = match client.readable().await {
@@ -99,10 +100,11 @@ async fn left(client: &Leg, resources: &Resources) -> Refusal {
         let is_closed = readable.is_closed();
         let is_ahead = matches!(client.peek(&mut resources.buffer.borrow_mut()), Ok([_, ..]));
         if is_ahead {
-            // The relay receives these bytes next, so the leg must stay readable. If the client has closed behind
-            // them, it may still want an answer.
-            let broken = client.failed().await;
-            return Refusal::client_lost(client, broken);
+            // The relay receives these bytes next, so the leg must stay readable.
+            return match client.closed().await {
+                Some(broken) => Refusal::client_lost(client, broken),
+                None => gone(client, 1, None),
+            };
         }
         if is_closed {
             return gone(client, 1, client.error());

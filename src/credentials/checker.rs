@@ -2,7 +2,7 @@
 //!
 //! It is one thread, so that strangers who guess passwords cost one CPU at most, and not one of the runtime's blocking
 //! pool, because those also resolve names and read routes.toml. Clients take turns: a client with many passwords to
-//! check waits for itself.
+//! check waits for itself, and loses its newest ones if the queue is full and another client has fewer.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hasher;
@@ -24,7 +24,7 @@ const MOST_WAITING: usize = 256;
 /// The most checks of one client that wait.
 const MOST_WAITING_PER_CLIENT: usize = 64;
 
-/// The keyed digest of a user and a password.
+/// The keyed digest of a user and a password, or of a user.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Digest(u128);
 
@@ -84,8 +84,18 @@ impl Check {
         self.digest == digest && Arc::ptr_eq(&self.gate, gate)
     }
 
-    fn is_awaited(&self) -> bool {
-        self.askers.iter().any(|asker| !asker.is_closed())
+    /// Adds a connection. Those that have gone leave when there is no room, so there are never many of them.
+    fn join(&mut self, asker: Asker) {
+        if self.askers.len() == self.askers.capacity() {
+            self.askers.retain(|asker| !asker.is_closed());
+        }
+        self.askers.push(asker);
+    }
+
+    /// Forgets the latest connections that have gone, so it looks at each of them once.
+    fn is_awaited(&mut self) -> bool {
+        while self.askers.pop_if(|asker| asker.is_closed()).is_some() {}
+        !self.askers.is_empty()
     }
 }
 
@@ -110,6 +120,13 @@ impl Checker {
         Digest(hasher.finish128().as_u128())
     }
 
+    /// The digest of a user alone.
+    pub(super) fn digest_of_user(&self, user: &[u8]) -> Digest {
+        let mut hasher = SipHasher24::new_with_key(&self.key);
+        hasher.write(user);
+        Digest(hasher.finish128().as_u128())
+    }
+
     /// Asks for a check. `None` if too many wait. The answer fails only if the check itself does.
     pub(super) fn ask(
         &self,
@@ -120,11 +137,11 @@ impl Checker {
     ) -> Option<oneshot::Receiver<bool>> {
         let (asker, answer) = oneshot::channel();
         let mut queue = self.shared.queue();
-        if let Some(same) = queue.find(gate, digest) {
-            same.askers.push(asker);
+        if let Some(same) = queue.find(client, gate, digest) {
+            same.join(asker);
             return Some(answer);
         }
-        queue.is_free_for(client).then(|| {
+        queue.makes_room_for(client).then(|| {
             queue.add(
                 client,
                 Check {
@@ -152,27 +169,61 @@ impl Queue {
         self.waiting.values().map(VecDeque::len).sum()
     }
 
-    fn find(&mut self, gate: &Arc<Gate>, digest: Digest) -> Option<&mut Check> {
-        let waiting = self.waiting.values_mut().flatten();
-        let mut all = waiting.chain(&mut self.running);
-        all.find(|check| check.is_for(gate, digest))
+    fn count_of(&self, client: IpAddr) -> usize {
+        self.waiting.get(&client).map_or(0, VecDeque::len)
     }
 
-    /// Whether a client may add a check. Checks whose clients have gone do not count.
-    fn is_free_for(&mut self, client: IpAddr) -> bool {
-        let full = |queue: &Self| {
-            let own = queue.waiting.get(&client).map_or(0, VecDeque::len);
-            own >= MOST_WAITING_PER_CLIENT || queue.count() >= MOST_WAITING
-        };
-        if full(self) {
-            self.waiting.retain(|_, checks| {
-                checks.retain(Check::is_awaited);
-                !checks.is_empty()
-            });
-            self.turns
-                .retain(|client| self.waiting.contains_key(client));
+    /// The same check for a client that also asks for it. If it waits behind more checks of another client than this
+    /// client has, it goes on in the queue of this one, where its turn comes at least as soon.
+    fn find(&mut self, client: IpAddr, gate: &Arc<Gate>, digest: Digest) -> Option<&mut Check> {
+        let is_it = |check: &Check| check.is_for(gate, digest);
+        if self.running.as_ref().is_some_and(is_it) {
+            return self.running.as_mut();
         }
-        !full(self)
+        let mut places = self.waiting.iter().filter_map(|(of, checks)| {
+            let before = checks.iter().position(is_it)?;
+            Some((*of, before))
+        });
+        let (of, before) = places.next()?;
+        if before > self.count_of(client) {
+            let checks = self.waiting.get_mut(&of)?;
+            let check = checks.remove(before)?;
+            self.add(client, check);
+            return self.waiting.get_mut(&client)?.back_mut();
+        }
+        self.waiting.get_mut(&of)?.get_mut(before)
+    }
+
+    /// Whether a client may add a check. In a queue that is full, checks whose clients have gone make room, and then the
+    /// newest check of the client that has the most, if it still has more than this one.
+    fn makes_room_for(&mut self, client: IpAddr) -> bool {
+        let is_full = |queue: &Self| queue.count() >= MOST_WAITING;
+        let has_many = |queue: &Self| queue.count_of(client) >= MOST_WAITING_PER_CLIENT;
+        if is_full(self) || has_many(self) {
+            self.forget_the_gone();
+        }
+        if has_many(self) {
+            return false;
+        }
+        !is_full(self) || self.takes_from_another(client)
+    }
+
+    fn forget_the_gone(&mut self) {
+        self.waiting.retain(|_, checks| {
+            checks.retain_mut(Check::is_awaited);
+            !checks.is_empty()
+        });
+        self.turns
+            .retain(|client| self.waiting.contains_key(client));
+    }
+
+    /// Drops a check of the client that has the most. The connections that wait for it see that there is no answer.
+    fn takes_from_another(&mut self, client: IpAddr) -> bool {
+        let most = self.turns.iter().copied();
+        let most = most.max_by_key(|other| self.count_of(*other));
+        let other = most.filter(|other| self.count_of(*other) > self.count_of(client) + 1);
+        let checks = other.and_then(|other| self.waiting.get_mut(&other));
+        checks.and_then(VecDeque::pop_back).is_some()
     }
 
     fn add(&mut self, client: IpAddr, check: Check) {
@@ -183,17 +234,21 @@ impl Queue {
         checks.push_back(check);
     }
 
-    /// Takes the check whose turn it is. Its client has its next turn after all others.
-    fn take(&mut self) -> Option<Check> {
+    /// Takes the check whose turn it is, and whether anybody awaits it. Then its client has its next turn after all
+    /// others; a check that nobody awaits takes no turn.
+    fn take(&mut self) -> Option<(Check, bool)> {
         let client = self.turns.pop_front()?;
         let checks = self.waiting.get_mut(&client)?;
-        let check = checks.pop_front();
+        let mut check = checks.pop_front()?;
+        let is_awaited = check.is_awaited();
         if checks.is_empty() {
             self.waiting.remove(&client);
-        } else {
+        } else if is_awaited {
             self.turns.push_back(client);
+        } else {
+            self.turns.push_front(client);
         }
-        check
+        Some((check, is_awaited))
     }
 }
 
@@ -219,14 +274,14 @@ impl Shared {
                 return None;
             }
             match queue.take() {
-                Some(check) if check.is_awaited() => {
+                Some((check, true)) => {
                     let gate = Arc::clone(&check.gate);
                     let next = (gate, Arc::clone(&check.login), check.digest);
                     queue.running = Some(check);
                     return Some(next);
                 }
                 // Its clients have gone. The lock must be free, because the last gate drops the checker.
-                Some(check) => {
+                Some((check, false)) => {
                     drop(queue);
                     drop(check);
                 }

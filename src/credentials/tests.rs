@@ -127,6 +127,33 @@ fn invariant_14_debug_shows_neither_users_nor_hashes() {
     assert_eq!(format!("{gate:?}"), "1 users");
 }
 
+/// Otherwise the time of its checks would change with the password, which that of a known user does not.
+#[test]
+fn an_unknown_user_costs_the_same_with_every_password() {
+    let gate = gate(&format!("one:{}\ntwo:{}\n", HASHES[0], HASHES[1]));
+    let cost = |user: &str, password: &str| {
+        let login = login(user, password);
+        gate.users.cost_for(&login.user, gate.of_user(&login))
+    };
+    let mut costs = Vec::new();
+    for number in 0..64 {
+        let user = format!("nobody-{number}");
+        let same = cost(&user, PASSWORD);
+        for other in 0..8 {
+            assert_eq!(cost(&user, &other.to_string()), same, "{user}");
+        }
+        costs.push(same);
+    }
+    assert!(costs.contains(&4) && costs.contains(&5));
+    assert_eq!((cost("one", ""), cost("two", "")), (4, 5));
+}
+
+#[test]
+fn a_byte_order_mark_is_not_a_part_of_the_first_user() {
+    let gate = gate(&format!("\u{feff}agent:{}\n", HASHES[0]));
+    assert_eq!(check(&gate, "agent", PASSWORD), Ok(()));
+}
+
 /// Each check of an unknown user is one of a hash in the file: the same work at the same cost.
 #[test]
 fn an_unknown_user_costs_a_check_of_a_hash_of_the_file() {

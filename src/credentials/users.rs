@@ -63,6 +63,8 @@ impl Users {
         let mut users = Self::default();
         let mut lines: HashMap<usize, usize> = HashMap::new();
         let mut faults = Vec::new();
+        // Some editors of Windows write a byte order mark, which would become a part of the first user.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         for (number, line) in (1..).zip(text.lines()) {
             let content = line.trim();
             if content.is_empty() || content.starts_with('#') {
@@ -112,16 +114,25 @@ impl Users {
     }
 
     /// Whether this is one of the users with its password. It takes up to a quarter of a second, and as long for an
-    /// unknown user: then it checks the hash of some user, always the same one for the same `digest`.
-    pub(super) fn has(&self, login: &Login, digest: Digest) -> bool {
-        let known = self.positions.get(&login.user);
-        let position = known
-            .copied()
-            .unwrap_or_else(|| digest.choose(self.hashes.len()));
-        let Some(hash) = self.hashes.get(position) else {
-            return false;
-        };
-        hash.is_of(&login.password) && known.is_some()
+    /// unknown user.
+    pub(super) fn has(&self, login: &Login, of_user: Digest) -> bool {
+        let hash = self.hash_for(&login.user, of_user);
+        hash.is_some_and(|hash| hash.is_of(&login.password))
+            && self.positions.contains_key(&login.user)
+    }
+
+    /// The hash to check: for an unknown user that of some user, always the same one for the same `of_user`, the digest
+    /// of the user alone. The costs may differ, so with another one for each password the time would tell.
+    fn hash_for(&self, user: &[u8], of_user: Digest) -> Option<&Hash> {
+        let known = self.positions.get(user).copied();
+        let position = known.unwrap_or_else(|| of_user.choose(self.hashes.len()));
+        self.hashes.get(position)
+    }
+
+    /// The cost of the check of this user.
+    #[cfg(test)]
+    pub(super) fn cost_for(&self, user: &[u8], of_user: Digest) -> u32 {
+        self.hash_for(user, of_user).unwrap().cost
     }
 }
 

@@ -16,8 +16,8 @@ use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, sockopt};
-use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, Ready};
 
 use super::socket::{register, send_queue};
 use super::{LegOptions, Pipe};
@@ -131,6 +131,20 @@ impl Leg {
         // An error of the wait means that the runtime is going away, and with it the connection.
         drop(self.io.ready(Interest::ERROR).await);
         self.error().unwrap_or(Broken(Errno::CONNRESET))
+    }
+
+    /// Waits until the peer has closed its direction, also behind bytes that nobody has received, or the socket has an
+    /// error. It leaves the leg readable.
+    pub async fn closed(&self) -> Option<Broken> {
+        while let Ok(mut guard) = self.io.ready(Interest::PRIORITY | Interest::ERROR).await {
+            let ready = guard.ready();
+            if ready.is_read_closed() || ready.is_error() {
+                break;
+            }
+            // An urgent byte is neither.
+            guard.clear_ready_matching(Ready::PRIORITY);
+        }
+        self.error()
     }
 
     /// The error of the socket, if it has one.

@@ -3,7 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{Shutdown, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
@@ -424,6 +424,30 @@ fn invariant_14_checks_that_take_long_hold_up_no_other_connection_and_are_bounde
     site.is_refused(&basic(WRONG), "407");
 }
 
+/// Otherwise a stranger could leave checks behind that it does not wait for.
+#[test]
+fn a_client_that_closes_behind_bytes_sent_ahead_does_not_wait_for_its_check() {
+    let limit = "client_hello_timeout = \"5m\"";
+    let site = start(&agent(COSTLY), limit, &[]);
+    let clients: Vec<TcpStream> = (0..40)
+        .map(|number| {
+            let mut client = site.client("socks");
+            let guess = login("agent-7", &format!("guess {number}"));
+            let sent = [GREETING, &guess, &[5]].concat();
+            client.write_all(&sent).unwrap();
+            client.read_exact(&mut [0; 2]).unwrap();
+            client
+        })
+        .collect();
+    for client in &clients {
+        client.shutdown(Shutdown::Write).unwrap();
+    }
+    let lines = clients.iter().map(|client| client.local_addr().unwrap());
+    let lines: Vec<Value> = lines.map(|it| site.portway.line_of(it)).collect();
+    let gone = lines.iter().filter(|line| line["outcome"] == "hello_eof");
+    assert!(gone.count() > 10, "{lines:?}");
+}
+
 #[test]
 fn a_check_shares_the_time_limit_of_the_hello() {
     let site = start(&agent(COSTLY), "client_hello_timeout = \"100ms\"", &[]);
@@ -518,6 +542,10 @@ fn commands_that_only_explain_need_not_read_the_file_of_users() {
     };
     let explained = run(&["explain", "--listener", "http", "fleet.example"]);
     assert!(explained.status.success(), "{explained:?}");
+    // The backend is not a TLS server, which is what it reports.
+    let diagnosed = run(&["doctor", "--output", "json"]);
+    let told: Value = serde_json::from_slice(&diagnosed.stdout).unwrap();
+    assert!(told["findings"].is_array(), "{diagnosed:?}");
     assert!(!run(&["check"]).status.success());
 }
 

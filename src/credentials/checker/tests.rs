@@ -17,16 +17,20 @@ fn client(number: u8) -> IpAddr {
     IpAddr::from([10, 0, 0, number])
 }
 
+fn login(number: usize) -> Login {
+    Login {
+        user: (*b"agent").into(),
+        password: number.to_string().into_bytes().into(),
+    }
+}
+
 /// Asks for a check of a login that this number makes different from others.
 fn ask(
     (checker, gate): &(Arc<Checker>, Arc<Gate>),
     of: u8,
     number: usize,
 ) -> Option<oneshot::Receiver<bool>> {
-    let login = Login {
-        user: (*b"agent").into(),
-        password: number.to_string().into_bytes().into(),
-    };
+    let login = login(number);
     let digest = checker.digest(&login);
     checker.ask(client(of), gate, login, digest)
 }
@@ -91,9 +95,86 @@ fn a_client_has_its_share_of_a_queue_that_is_bounded_in_all() {
     let more = (2..=4).flat_map(|of| (0..MOST_WAITING_PER_CLIENT).map(move |it| (of, it)));
     waiting.extend(more.map(|(of, it)| ask(&parts, of, usize::from(of) * 1000 + it).unwrap()));
     assert_eq!(count(&parts.0), MOST_WAITING);
-    assert!(ask(&parts, 5, 5000).is_none());
-    check(&parts.0);
-    assert!(ask(&parts, 5, 5000).is_some());
+    assert!(ask(&parts, 1, 1000).is_none());
+    drop(waiting);
+}
+
+#[test]
+fn in_a_full_queue_the_client_with_the_most_gives_way_to_one_with_fewer() {
+    let parts = idle();
+    let all = (1..=4).flat_map(|of| (0..MOST_WAITING_PER_CLIENT).map(move |it| (of, it)));
+    let all = all.map(|(of, it)| ask(&parts, of, usize::from(of) * 1000 + it).unwrap());
+    let mut waiting: Vec<_> = all.collect();
+    let mut late = ask(&parts, 5, 5000).unwrap();
+    assert_eq!(count(&parts.0), MOST_WAITING);
+    let mut is_dropped = |position: usize| {
+        let waiting: &mut oneshot::Receiver<bool> = waiting.get_mut(position).unwrap();
+        waiting.try_recv() == Err(TryRecvError::Closed)
+    };
+    let dropped: Vec<usize> = (0..MOST_WAITING).filter(|it| is_dropped(*it)).collect();
+    // It is a newest one.
+    assert_eq!(dropped.len(), 1);
+    assert_eq!((dropped[0] + 1) % MOST_WAITING_PER_CLIENT, 0);
+    let checked: Vec<String> = (0..5).map(|_| check(&parts.0)).collect();
+    assert_eq!(checked, ["1000", "2000", "3000", "4000", "5000"]);
+    assert_eq!(late.try_recv(), Ok(true));
+}
+
+#[test]
+fn clients_with_as_many_checks_do_not_drive_each_other_out() {
+    let parts = idle();
+    let one_each: Vec<_> = (0..=255)
+        .map(|of| ask(&parts, of, of.into()).unwrap())
+        .collect();
+    assert_eq!(count(&parts.0), MOST_WAITING);
+    assert!(ask(&parts, 0, 1000).is_none());
+    let other = IpAddr::from([10, 0, 1, 0]);
+    let login = login(1001);
+    let digest = parts.0.digest(&login);
+    assert!(parts.0.ask(other, &parts.1, login, digest).is_none());
+    drop(one_each);
+}
+
+#[test]
+fn a_login_that_others_await_goes_on_where_its_turn_comes_sooner() {
+    let parts = idle();
+    let before: Vec<_> = (0..4).map(|it| ask(&parts, 1, it).unwrap()).collect();
+    let [mut first, mut second] = [1, 2].map(|of| ask(&parts, of, 100).unwrap());
+    assert_eq!(count(&parts.0), 5);
+    assert_eq!([check(&parts.0), check(&parts.0)], ["0", "100"]);
+    assert_eq!([first.try_recv(), second.try_recv()], [Ok(true), Ok(true)]);
+    // A check whose turn is near stays in its place.
+    let third = ask(&parts, 3, 1);
+    let last = ask(&parts, 4, 200);
+    assert_eq!([check(&parts.0), check(&parts.0)], ["1", "200"]);
+    drop((before, third, last));
+}
+
+#[test]
+fn connections_that_come_and_go_with_the_same_login_do_not_pile_up() {
+    let parts = idle();
+    let here = ask(&parts, 1, 1).unwrap();
+    for _ in 0..1000 {
+        drop(ask(&parts, 2, 1).unwrap());
+    }
+    let most = {
+        let queue = parts.0.shared.queue();
+        let checks = queue.waiting.values().flatten();
+        checks.map(|check| check.askers.len()).max()
+    };
+    assert!(most < Some(10), "{most:?}");
+    drop(here);
+}
+
+#[test]
+fn a_check_that_nobody_awaits_takes_no_turn() {
+    let parts = idle();
+    let gone = [1, 2, 3].map(|number| ask(&parts, 1, number));
+    let one = ask(&parts, 1, 4);
+    let other = [5, 6].map(|number| ask(&parts, 2, number));
+    drop(gone);
+    assert_eq!([(); 3].map(|()| check(&parts.0)), ["4", "5", "6"]);
+    drop((one, other));
 }
 
 #[test]
