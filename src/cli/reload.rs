@@ -82,7 +82,8 @@ fn nobody(file: &Path) -> String {
     }
 }
 
-/// The warnings of the configuration that a reload has put in force; none if it is already another one.
+/// The warnings of the routes.toml that a reload has put in force; none if it is already another one. Those about files
+/// that it names are in the log of portway and in `check`: their content is not asked for here.
 fn warnings(file: &Path, answered: &Answered) -> Option<Faults> {
     let generation = answered.generation()?;
     let (running, _) = socket::configuration(file).ok()??;

@@ -6,7 +6,6 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use toml::de::DeTable;
 
@@ -22,8 +21,6 @@ use crate::net;
 /// The most bytes of one file, and of all of them.
 const MOST_BYTES: u64 = 1 << 20;
 const MOST_BYTES_IN_ALL: u64 = 1 << 24;
-/// The longest time to read all of them: a pipe may take three seconds, and several of them no more.
-const LONGEST: Duration = Duration::from_secs(3);
 
 /// Permissions that let users read or change a file who are neither its owner nor in its group.
 const OTHERS: u32 = 0o006;
@@ -35,32 +32,27 @@ pub struct Named(BTreeMap<String, NamedFile>);
 struct NamedFile {
     path: PathBuf,
     content: io::Result<Vec<u8>>,
-    /// Whether every user of the machine may read or change it.
+    /// Whether every user of the machine may read or change it, if that has been looked up.
     is_open_to_others: bool,
 }
-
-/// Reads a file, and no more than so many bytes of it.
-type Read = fn(&Path, u64) -> io::Result<Vec<u8>>;
 
 impl Named {
     /// Reads the files that the text of this routes.toml names.
     pub(super) fn read(routes: &Path, text: &str) -> Self {
-        Self::read_with(routes, &names_in(text), net::read)
+        let mut named = Self::contents(routes, &names_in(text));
+        for file in named.0.values_mut() {
+            let mode = fs::metadata(&file.path).map(|it| it.permissions().mode());
+            file.is_open_to_others = mode.is_ok_and(|mode| mode & OTHERS != 0);
+        }
+        named
     }
 
-    fn read_with(routes: &Path, names: &BTreeSet<String>, read: Read) -> Self {
-        let begun = Instant::now();
+    /// Reads regular files alone: a pipe gives its bytes only once, and a reload needs them again.
+    fn contents(routes: &Path, names: &BTreeSet<String>) -> Self {
         let mut left = MOST_BYTES_IN_ALL;
         let file = |name: &String| {
             let path = beside(routes, name);
-            let content = if begun.elapsed() < LONGEST {
-                read(&path, left.min(MOST_BYTES) + 1)
-            } else {
-                Err(io::Error::new(
-                    ErrorKind::TimedOut,
-                    "the files before it took too long",
-                ))
-            };
+            let content = net::read_regular(&path, left.min(MOST_BYTES) + 1);
             let size = content.as_ref().map_or(0, |content| content.len() as u64);
             let content = if size > MOST_BYTES {
                 Err(too_large("it is larger than 1 MiB"))
@@ -70,11 +62,10 @@ impl Named {
                 left -= size;
                 content
             };
-            let mode = fs::metadata(&path).map(|it| it.permissions().mode());
             let file = NamedFile {
-                is_open_to_others: mode.is_ok_and(|mode| mode & OTHERS != 0),
                 path,
                 content,
+                is_open_to_others: false,
             };
             (name.clone(), file)
         };
@@ -257,7 +248,7 @@ impl Watched {
             let text = str::from_utf8(&content).ok().filter(|_| is_small);
             self.names = text.map(names_in).unwrap_or_default();
         }
-        let named = Named::read_with(routes, &self.names, net::read_regular);
+        let named = Named::contents(routes, &self.names);
         Some(named.fingerprint(hash))
     }
 

@@ -10,7 +10,7 @@ use super::StartError;
 use super::change::{Change, ChangeBuilder};
 use super::inherited::Inherited;
 #[cfg(test)]
-use super::tests::Gates;
+use super::tests::StepGates;
 use crate::config::{self, Faults, Files, Loaded};
 
 /// The state that the steps of a reload need.
@@ -21,7 +21,7 @@ pub(super) struct Steps {
     builder: Arc<ChangeBuilder>,
     /// Where each step waits for its test.
     #[cfg(test)]
-    pub(super) gates: Arc<Gates>,
+    pub(super) gates: Arc<StepGates>,
 }
 
 impl Steps {
@@ -102,8 +102,8 @@ impl Rejected {
         let cause = std::error::Error::source(error);
         let cause = cause.map(|cause| format!(" ({cause})"));
         let text = format!("{}{}", error.in_file(file), cause.unwrap_or_default());
-        // The address may be free later.
-        let may_pass = matches!(error, StartError::Listen { .. });
+        // The address may be free later, and so may what the system has too little of.
+        let may_pass = matches!(error, StartError::Listen { .. } | StartError::System { .. });
         Self {
             may_pass,
             ..Self::for_now(Some(hash), text)
@@ -165,6 +165,16 @@ mod tests {
             let seen = Watched::default().fingerprint(&file);
             assert_eq!(rejected.hash, seen, "{rejected:?}");
         }
+    }
+
+    #[test]
+    fn a_change_for_which_the_system_has_too_little_is_tried_again() {
+        let error = StartError::System {
+            step: "start the thread that checks passwords",
+            remedy: "raise the limit of processes",
+            source: std::io::ErrorKind::WouldBlock.into(),
+        };
+        assert!(Rejected::unfit(Path::new("routes.toml"), 1, &error).may_pass);
     }
 
     /// Good content that replaces the file a moment later has not been judged.

@@ -79,13 +79,13 @@ impl Gate {
 }
 
 /// The gates at which the steps of a reload wait.
-pub(super) struct Gates {
+pub(super) struct StepGates {
     pub(super) reading: Gate,
     pub(super) checking: Gate,
     pub(super) preparing: Gate,
 }
 
-impl Default for Gates {
+impl Default for StepGates {
     fn default() -> Self {
         Self {
             reading: Gate::new(true),
@@ -99,7 +99,7 @@ impl Default for Gates {
 struct Fixture {
     requests: Requests,
     control: JoinHandle<io::Result<Stopped>>,
-    gates: Arc<Gates>,
+    gates: Arc<StepGates>,
     registry: Arc<Registry>,
     directory: TempDir,
 }

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind};
-use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{ErrorKind, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,7 +22,8 @@ use crate::outcome::WatchMode;
 use crate::telemetry::Registry;
 
 /// Time between two reads of the file. They read its content, because a network file system may give its attributes from
-/// a cache for up to a minute, but asks the server when the file is opened. 2 MiB, the largest file, take 1 to 2 ms.
+/// a cache for up to a minute, but asks the server when the file is opened. 2 MiB, the largest routes.toml, take 1 to 2 ms; the files that it names have at most
+/// 16 MiB in all.
 const POLL: Duration = Duration::from_secs(5);
 /// Time between a reload that failed for a reason that may pass and the next attempt.
 pub(super) const RETRY: Duration = Duration::from_secs(2);
@@ -64,15 +65,18 @@ pub(super) async fn watch(
     // Content whose reload failed, and when it may be tried again.
     let mut failed: Option<(Content, Instant)> = None;
     loop {
-        let file = path.clone();
+        let (file, missing) = (path.clone(), events.missing.clone());
         // A disk may hang; then no change can be noticed.
-        let found = spawn_blocking(move || (watched.fingerprint(&file), watched)).await;
-        let found = found.unwrap_or_default();
-        watched = found.1;
-        let content = Content::of(found.0);
+        let found = spawn_blocking(move || {
+            let has_come = missing.iter().any(|directory| directory.is_dir());
+            (watched.fingerprint(&file), watched, has_come)
+        });
+        let (hash, of_now, has_come) = found.await.unwrap_or_default();
+        watched = of_now;
+        let content = Content::of(hash);
         let files = [path.clone()].into_iter().chain(watched.paths(&path));
         let files: Vec<PathBuf> = files.collect();
-        if files != events.files {
+        if files != events.files || has_come {
             events = Events::of(files, &registry);
             // One of them may have changed before.
             events.changed.notify_one();
@@ -124,6 +128,8 @@ async fn settle(changed: &Notify) {
 struct Events {
     files: Vec<PathBuf>,
     changed: Arc<Notify>,
+    /// The directories that inotify cannot watch because they do not exist.
+    missing: Vec<PathBuf>,
     /// Dropping the watcher stops it.
     _watcher: Option<RecommendedWatcher>,
 }
@@ -132,8 +138,8 @@ impl Events {
     fn of(files: Vec<PathBuf>, registry: &Registry) -> Self {
         let changed = Arc::new(Notify::new());
         let watcher = inotify(&files, Arc::clone(&changed));
-        let mode = match &watcher {
-            Ok(_) => WatchMode::Inotify,
+        let (watcher, missing) = match watcher {
+            Ok((watcher, missing)) => (Some(watcher), missing),
             Err(error) => {
                 tracing::warn!(
                     %error,
@@ -141,14 +147,29 @@ impl Events {
                      fs.inotify.max_user_instances and max_user_watches)",
                     POLL.as_secs()
                 );
-                WatchMode::Poll
+                (None, Vec::new())
             }
         };
-        registry.config().watches(mode);
+        for directory in &missing {
+            tracing::warn!(
+                "there is no directory {}: a change in it is noticed within {} s",
+                directory.display(),
+                POLL.as_secs()
+            );
+        }
+        // The first file is routes.toml.
+        let routes = files.first().map(|file| directory(file));
+        let is_watched = watcher.is_some() && !routes.is_some_and(|it| missing.contains(&it));
+        registry.config().watches(if is_watched {
+            WatchMode::Inotify
+        } else {
+            WatchMode::Poll
+        });
         Self {
             files,
             changed,
-            _watcher: watcher.ok(),
+            missing,
+            _watcher: watcher,
         }
     }
 }
@@ -167,23 +188,34 @@ fn may_change(files: &[PathBuf], event: &notify::Event) -> bool {
     !event.kind.is_access()
 }
 
-fn inotify(files: &[PathBuf], changed: Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+fn directory(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(parent) if parent != Path::new("") => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Watches the directories of the files, and returns those that do not exist.
+fn inotify(
+    files: &[PathBuf],
+    changed: Arc<Notify>,
+) -> notify::Result<(RecommendedWatcher, Vec<PathBuf>)> {
     let its = files.to_vec();
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
         if event.is_ok_and(|event| may_change(&its, &event)) {
             changed.notify_one();
         }
     })?;
-    let directory = |file: &PathBuf| match file.parent() {
-        Some(parent) if parent != Path::new("") => parent.to_owned(),
-        _ => PathBuf::from("."),
-    };
     // A directory may be that of several files.
-    let directories: BTreeSet<PathBuf> = files.iter().map(directory).collect();
+    let directories: BTreeSet<PathBuf> = files.iter().map(|file| directory(file)).collect();
+    let mut missing = Vec::new();
     for directory in directories {
-        watcher.watch(&directory, RecursiveMode::NonRecursive)?;
+        match watcher.watch(&directory, RecursiveMode::NonRecursive) {
+            Err(error) if matches!(error.kind, ErrorKind::PathNotFound) => missing.push(directory),
+            done => done?,
+        }
     }
-    Ok(watcher)
+    Ok((watcher, missing))
 }
 
 #[cfg(test)]
@@ -192,6 +224,25 @@ mod tests {
     use notify::event::{CreateKind, DataChange, RenameMode};
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_directory_that_does_not_exist_keeps_no_other_from_being_watched() {
+        let parent = tempfile::tempdir().unwrap();
+        let [routes, users] = ["routes.toml", "later/users"].map(|it| parent.path().join(it));
+        let files = [routes.clone(), users.clone()];
+        let (changed, later) = (Arc::new(Notify::new()), parent.path().join("later"));
+        let (_watcher, missing) = inotify(&files, Arc::clone(&changed)).unwrap();
+        assert_eq!(missing, std::slice::from_ref(&later));
+        std::fs::write(routes, "").unwrap();
+        changed.notified().await;
+
+        std::fs::create_dir(later).unwrap();
+        let changed = Arc::new(Notify::new());
+        let (_watcher, missing) = inotify(&files, Arc::clone(&changed)).unwrap();
+        assert!(missing.is_empty());
+        std::fs::write(users, "").unwrap();
+        changed.notified().await;
+    }
 
     #[test]
     fn growth_of_another_file_in_the_directory_is_not_a_change_of_this_one() {

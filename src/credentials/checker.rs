@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
+use rustix::process::setpriority_process;
 use rustix::rand::{GetRandomFlags, getrandom};
 use siphasher::sip128::{Hasher128, SipHasher24};
 use tokio::sync::oneshot;
@@ -23,6 +24,9 @@ use crate::wire::Login;
 const MOST_WAITING: usize = 256;
 /// The most checks of one client that wait.
 const MOST_WAITING_PER_CLIENT: usize = 64;
+
+/// The nice value of the thread.
+const LOWEST_PRIORITY: i32 = 19;
 
 /// The keyed digest of a user and a password, or of a user.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -259,6 +263,8 @@ impl Shared {
 
     /// Makes one check after the other, until the checker is dropped.
     fn run(&self) {
+        // The data threads come first. Only a sandbox refuses that, and then the thread works as they do.
+        _ = setpriority_process(None, LOWEST_PRIORITY);
         while let Some((gate, login, digest)) = self.next() {
             let judge = || gate.judge(&login, digest);
             // A panic is in the program log, and ends this check alone.

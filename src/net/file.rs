@@ -1,6 +1,6 @@
 //! Reads a small file that the user names. It may be a pipe, or something that never ends.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
@@ -21,21 +21,27 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
         whole(&file, most)
     } else if kind.is_fifo() {
         read_pipe(&file, most)
-    } else if kind.is_dir() {
-        Err(io::Error::new(ErrorKind::IsADirectory, "it is a directory"))
     } else {
-        let text = "it is neither a file nor a pipe";
-        Err(io::Error::new(ErrorKind::InvalidInput, text))
+        Err(refused(kind, "it is neither a file nor a pipe"))
+    }
+}
+
+fn refused(kind: FileType, others: &'static str) -> io::Error {
+    if kind.is_dir() {
+        io::Error::new(ErrorKind::IsADirectory, "it is a directory")
+    } else {
+        io::Error::new(ErrorKind::InvalidInput, others)
     }
 }
 
 /// Reads the first `most` bytes of a file that can be read again: a pipe delivers its bytes only once.
 pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open(path)?;
-    if file.metadata()?.is_file() {
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
         whole(&file, most)
     } else {
-        Err(ErrorKind::InvalidInput.into())
+        Err(refused(kind, "it is not a regular file"))
     }
 }
 

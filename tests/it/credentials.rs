@@ -328,13 +328,20 @@ fn the_watch_sees_the_file_of_users_in_another_directory_too() {
     );
     site.tunnels(&basic(RIGHT));
 
+    // The directory comes later than its name.
     let secrets = site.directory.path().join("secrets");
-    fs::create_dir(&secrets).unwrap();
     let users: PathBuf = secrets.join("users");
-    fs::write(&users, agent(RIGHT_HORSE)).unwrap();
     let toml = fs::read_to_string(site.portway.file()).unwrap();
     site.portway
         .write(&toml.replace("\"users\"", "\"secrets/users\""));
+    count("portway_reloads_total{result=\"failure\"}", 2);
+    assert_eq!(
+        site.portway.count("portway_config_watch{mode=\"inotify\"}"),
+        1
+    );
+    fs::create_dir(&secrets).unwrap();
+    fs::write(secrets.join("new"), agent(RIGHT_HORSE)).unwrap();
+    fs::rename(secrets.join("new"), &users).unwrap();
     count("portway_config_generation", 4);
     fs::write(&users, agent(OTHER)).unwrap();
     within(
@@ -347,7 +354,7 @@ fn the_watch_sees_the_file_of_users_in_another_directory_too() {
     assert_eq!(
         site.portway
             .count("portway_reloads_total{result=\"failure\"}"),
-        1
+        2
     );
 }
 

@@ -49,6 +49,18 @@ fn count(checker: &Checker) -> usize {
 }
 
 #[test]
+fn the_thread_has_the_lowest_priority() {
+    let shared = Shared::default();
+    shared.queue().is_closed = true;
+    let run = move || {
+        shared.run();
+        rustix::process::getpriority_process(None)
+    };
+    let priority = thread::spawn(run).join().unwrap();
+    assert_eq!(priority, Ok(LOWEST_PRIORITY));
+}
+
+#[test]
 fn clients_take_turns() {
     let parts = idle();
     let one = [1, 2, 3].map(|number| ask(&parts, 1, number));
