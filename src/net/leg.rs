@@ -133,8 +133,7 @@ impl Leg {
         self.error().unwrap_or(Broken(Errno::CONNRESET))
     }
 
-    /// Waits until the peer has closed its direction, also behind bytes that nobody has received, or the socket has an
-    /// error. It leaves the leg readable.
+    /// Waits until the peer has closed, also behind bytes, or the socket has an error. The leg stays readable.
     pub async fn closed(&self) -> Option<Broken> {
         while let Ok(mut guard) = self.io.ready(Interest::PRIORITY | Interest::ERROR).await {
             let ready = guard.ready();
