@@ -15,8 +15,6 @@ use crate::config::Settings;
 
 /// The part of a limit, in percent, from which it is near.
 const NEAR: u64 = 80;
-/// The most bytes read of a table of sockets: 100,000 lines.
-const MOST_TABLE: u64 = 16 << 20;
 /// Pages of 4 KiB that the pipes of a worker take: eight pipes of 1 MiB.
 const PAGES_OF_WORKER: u64 = 8 * 256;
 /// Connections that an accept queue must hold at least: a site that comes back after an outage dials at once.
@@ -177,7 +175,7 @@ fn local_ports(addresses: &[SocketAddr]) -> Vec<Gauge> {
         addresses.iter().map(|address| (*address, 0)).collect();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         if let Ok(file) = File::open(table) {
-            count_towards(BufReader::new(file.take(MOST_TABLE)), &mut used);
+            count_towards(file, &mut used);
         }
     }
     let mut used: Vec<_> = used.into_iter().collect();
@@ -201,9 +199,10 @@ fn ports_in_range(text: &str) -> Option<u64> {
     Some((last + 1).saturating_sub(first))
 }
 
-/// Counts the sockets of a table in `/proc/net` whose other end is one of the addresses.
-fn count_towards(table: impl BufRead, used: &mut HashMap<SocketAddr, u64>) {
-    for line in table.lines().map_while(Result::ok) {
+/// Counts the sockets of a table in `/proc/net` whose other end is one of the addresses. It takes the memory of one
+/// line: the table of a large relay has hundreds of megabytes.
+fn count_towards(table: impl Read, used: &mut HashMap<SocketAddr, u64>) {
+    for line in BufReader::new(table).lines().map_while(Result::ok) {
         let remote = line
             .split_ascii_whitespace()
             .nth(2)

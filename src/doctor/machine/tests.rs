@@ -50,6 +50,12 @@ fn sockets_are_counted_by_their_other_end() {
     ]);
     count_towards(Cursor::new(text), &mut used);
     assert_eq!((used[&one], used[&six]), (3, 1));
+    // A large relay: the last line stands behind 16 MiB of others.
+    let other = table(&[("10.0.0.9:40000", "10.0.0.7:443")]);
+    let lines = (16 << 20) / other.len() + 1;
+    let last = table(&[("10.0.0.9:40000", "10.0.0.1:443")]);
+    count_towards(Cursor::new(other.repeat(lines) + &last), &mut used);
+    assert_eq!(used[&one], 4);
     count_towards(
         Cursor::new("nonsense\n x y 0100:1 z\n a b 0100007F:99999999 c\n"),
         &mut used,
