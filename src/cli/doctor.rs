@@ -21,7 +21,7 @@ pub(super) struct Doctor {
     /// Examine only this backend
     #[arg(long, value_name = "NAME")]
     backend: Option<String>,
-    /// Use this server name where a route has a wildcard that takes it; can be given several times
+    /// Try this server name first, also where a wildcard takes it; can be given several times
     #[arg(long = "name", value_name = "NAME", value_parser = server_name)]
     names: Vec<ServerName>,
     /// Treat warnings as errors

@@ -150,6 +150,12 @@ fn plan<'s, 'r>(
             alpn: Vec::new(),
         });
     }
+    // The names that matter come first, and the forms of hellos are tried with the first one.
+    let given = |caller: &Caller| {
+        let name = caller.server_name.as_ref();
+        name.is_some_and(|name| names.contains(name))
+    };
+    callers.sort_by_key(|caller| !given(caller));
     let left_out = callers.len().saturating_sub(MOST_NAMES);
     callers.truncate(MOST_NAMES);
     Plan {

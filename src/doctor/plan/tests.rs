@@ -49,7 +49,7 @@ fn a_name_that_is_given_goes_where_a_connection_with_it_would() {
     let given = ["c.x.example", "d.example", "b.x.example"];
     assert_eq!(
         names(&settings, "one", &given),
-        ["a.example", "c.x.example"]
+        ["c.x.example", "a.example"]
     );
     assert_eq!(
         names(&settings, "two", &given),
@@ -76,6 +76,11 @@ fn names_beyond_the_bound_are_counted() {
     assert_eq!(
         (plans.len(), plans[0].callers.len(), plans[0].left_out),
         (2, MOST_NAMES, 4)
+    );
+    let shown = names(&settings, "one", &["n19.example"]);
+    assert_eq!(
+        (shown.len(), shown[0].as_str(), shown[1].as_str()),
+        (MOST_NAMES, "n19.example", "n0.example")
     );
     // No route leads to the other one, which is dialled all the same.
     assert_eq!(
