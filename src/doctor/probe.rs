@@ -62,7 +62,7 @@ pub(super) async fn resolve(target: &Target, rules: &NameRules) -> io::Result<Ve
 }
 
 /// A connection to an address.
-pub(super) async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
+async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
     let connected = timeout(limit, TcpStream::connect(address)).await;
     let stream = connected.map_err(|_elapsed| io::Error::from(ErrorKind::TimedOut))??;
     // Each part of a hello leaves at once.
