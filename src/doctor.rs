@@ -20,7 +20,7 @@ mod words;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
@@ -214,13 +214,12 @@ struct Task {
 
 impl Task {
     async fn run(self, examiner: Arc<Examiner>) -> (Endpoint, Vec<Finding>) {
-        let begun = Instant::now();
-        let resolved = probe::resolve(&self.target, &self.rules).await;
+        let (took, resolved) = examiner.resolve(&self.target, &self.rules).await;
         let is_name = matches!(self.target, Target::Name { .. });
         let mut endpoint = Endpoint {
             backend: self.place.backend.clone().unwrap_or_default(),
             endpoint: self.place.endpoint.clone().unwrap_or_default(),
-            lookup_ms: is_name.then(|| Millis(begun.elapsed())),
+            lookup_ms: is_name.then_some(Millis(took)),
             addresses: Vec::new(),
         };
         let addresses = match resolved {
@@ -231,14 +230,9 @@ impl Task {
                 return (endpoint, found);
             }
         };
-        let mut findings = Vec::new();
+        let (dialled, mut findings) = self.dialled(addresses);
         let mut tasks = JoinSet::new();
-        for (position, address) in addresses.into_iter().take(MOST_ADDRESSES).enumerate() {
-            let address = canonical(address, address.port());
-            if let Some(found) = self.undialled(address) {
-                findings.push(found);
-                continue;
-            }
+        for (position, address) in dialled.into_iter().take(MOST_ADDRESSES).enumerate() {
             let (examiner, callers) = (Arc::clone(&examiner), Arc::clone(&self.callers));
             let timeout = self.connect_timeout;
             tasks.spawn(async move {
@@ -293,6 +287,24 @@ impl Task {
         }
     }
 
+    /// The addresses to dial, and what is wrong with the others. Portway does without those if another one remains.
+    fn dialled(&self, addresses: Vec<SocketAddr>) -> (Vec<SocketAddr>, Vec<Finding>) {
+        let (mut dialled, mut excluded) = (Vec::new(), Vec::new());
+        for address in addresses {
+            let address = canonical(address, address.port());
+            match self.undialled(address) {
+                Some(found) => excluded.push(found),
+                None => dialled.push(address),
+            }
+        }
+        if !dialled.is_empty() {
+            for found in &mut excluded {
+                found.severity = Severity::Warning;
+            }
+        }
+        (dialled, excluded)
+    }
+
     /// Why an address must not be dialled.
     fn undialled(&self, address: SocketAddr) -> Option<Finding> {
         let place = Place {
@@ -300,11 +312,8 @@ impl Task {
             ..self.place.clone()
         };
         if !self.rules.allowed.permits(address.ip()) {
-            return Some(place.error(
-                Problem::ForbiddenAddress,
-                "portway does not dial this address: allow_networks does not permit it".to_owned(),
-                "correct the DNS that was asked, or add the network to allow_networks of the backend",
-            ));
+            let (message, help) = words::forbidden(&self.rules.allowed);
+            return Some(place.error(Problem::ForbiddenAddress, message.to_owned(), help));
         }
         self.own.contains(address, false).then(|| {
             place.error(
@@ -315,3 +324,6 @@ impl Task {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

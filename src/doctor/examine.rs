@@ -3,18 +3,22 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::hello::{self, Kind, Shape};
+use super::hellos;
 use super::plan::Caller;
 use super::probe::{self, Exchange, Said};
+use crate::backend::{NameRules, Target};
 use crate::tls::Answer;
 
 /// Connections at once: beside a live portway, at servers that count them.
-const CONNECTIONS: usize = 6;
+const CONNECTIONS: u8 = 6;
+/// Look-ups at once: each may take a thread.
+const LOOKUPS: u8 = 8;
 /// no_application_protocol (RFC 7301 section 3.2).
 const NO_PROTOCOL: u8 = 120;
 
@@ -67,17 +71,35 @@ pub(super) struct Asked {
     pub(super) result: io::Result<Exchange>,
 }
 
-/// Asks, with a bound on connections.
+/// Asks, with a bound on connections and on look-ups.
 #[derive(Debug)]
 pub(super) struct Examiner {
     permits: Semaphore,
+    lookups: Semaphore,
 }
 
 impl Examiner {
     pub(super) fn new() -> Arc<Self> {
         Arc::new(Self {
-            permits: Semaphore::new(CONNECTIONS),
+            permits: Semaphore::new(CONNECTIONS.into()),
+            lookups: Semaphore::new(LOOKUPS.into()),
         })
+    }
+
+    /// The addresses of an endpoint, and how long they took once it was their turn.
+    pub(super) async fn resolve(
+        &self,
+        target: &Target,
+        rules: &NameRules,
+    ) -> (Duration, io::Result<Vec<SocketAddr>>) {
+        // The semaphore is never closed.
+        let _permit = match target {
+            Target::Name { .. } | Target::Asked { .. } => self.lookups.acquire().await.ok(),
+            Target::Address(_) => None,
+        };
+        let begun = Instant::now();
+        let found = probe::resolve(target, rules).await;
+        (begun.elapsed(), found)
     }
 
     /// Asks one address everything; the first question comes first.
@@ -93,7 +115,7 @@ impl Examiner {
             connect_timeout,
             question,
         };
-        let first = self.ask(of(Question::FIRST)).await;
+        let first = self.ask(of(Question::FIRST), 1).await;
         let is_over = match &first.result {
             Ok(exchange) => matches!(exchange.said, Said::Answer(Answer::NotTls(_))),
             Err(_) => true,
@@ -104,17 +126,32 @@ impl Examiner {
         let mut asking = JoinSet::new();
         for (position, question) in Question::others(callers.len()).into_iter().enumerate() {
             let (examiner, of) = (Arc::clone(&self), of(question));
-            asking.spawn(async move { (position, examiner.ask(of).await) });
+            asking.spawn(async move { (position, examiner.ask(of, 1).await) });
         }
         let mut others = asking.join_all().await;
         others.sort_unstable_by_key(|(position, _)| *position);
         let others = others.into_iter().map(|(_, asked)| asked);
-        [first].into_iter().chain(others).collect()
+        let mut all: Vec<Asked> = [first].into_iter().chain(others).collect();
+        self.ask_again(&mut all, of).await;
+        all
     }
 
-    async fn ask(&self, asking: Asking) -> Asked {
+    /// Asks once more, and alone, what seems lost: a limit on connections or a lost packet may be the reason.
+    async fn ask_again(&self, all: &mut [Asked], of: impl Fn(Question) -> Asking) {
+        let mut again = Vec::new();
+        while let Some(asked) = hellos::suspect(all, &again).and_then(|at| all.get_mut(at)) {
+            again.push(asked.question);
+            *asked = self.ask(of(asked.question), CONNECTIONS).await;
+            if asked.result.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Asks once it has so many of the permits for connections.
+    async fn ask(&self, asking: Asking, permits: u8) -> Asked {
         // The semaphore is never closed.
-        let _permit = self.permits.acquire().await;
+        let _permits = self.permits.acquire_many(permits.into()).await;
         let question = asking.question;
         let alpn = asking.alpn();
         let mut asked = asking.ask(&alpn).await;
@@ -160,3 +197,6 @@ impl Asking {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

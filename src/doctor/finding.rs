@@ -43,6 +43,8 @@ pub enum Problem {
     Alert,
     /// The answer breaks the rules of TLS, or stops in the middle.
     BadAnswer,
+    /// The server speaks no version that agents offer.
+    OldVersion,
     /// The server answers some hellos and not others that mean the same.
     HelloLost,
     /// The certificate is not for the name of the route.

@@ -1,7 +1,7 @@
 //! Finds hellos that get lost on the way, although they mean the same as others that are answered: servers and
 //! devices exist that read one segment or one record and no further.
 
-use super::examine::Asked;
+use super::examine::{Asked, Question};
 use super::finding::{Finding, Place, Problem};
 use super::hello::{Kind, Shape};
 use super::probe::Said;
@@ -16,6 +16,13 @@ enum Reach {
     Accepted,
 }
 
+/// A form of a hello that gets less far than another one.
+struct Lost<'a> {
+    what: String,
+    bad: &'a Asked,
+    help: &'static str,
+}
+
 const SEGMENTS: &str = "a device on the way, or the server, does not join the segments of a hello. Post-quantum hellos always arrive in \
      two: turn its TLS inspection off, update it, or send the agents another way";
 const RECORDS: &str = "a device on the way, or the server, does not join the records of a hello. Few clients send such hellos: update \
@@ -25,8 +32,26 @@ const SIZE: &str = "agents of 2025 and later send such a hello (Go 1.24: X25519M
 
 /// The findings for hellos of the first caller that were sent to one address.
 pub(super) fn lost(place: &Place, asked: &[Asked]) -> Vec<Finding> {
+    let findings = forms(asked).into_iter().filter_map(|lost| {
+        let deed = words::deed(said(lost.bad)?);
+        let message = format!("{}: it {deed}", lost.what);
+        Some(place.error(Problem::HelloLost, message, lost.help))
+    });
+    findings.collect()
+}
+
+/// The position of a hello that seems lost, or whose connection failed, apart from those that were asked `again`.
+pub(super) fn suspect(asked: &[Asked], again: &[Question]) -> Option<usize> {
+    let lost: Vec<Question> = forms(asked).iter().map(|lost| lost.bad.question).collect();
+    asked.iter().position(|asked| {
+        let seems_lost = asked.result.is_err() || lost.contains(&asked.question);
+        seems_lost && !again.contains(&asked.question)
+    })
+}
+
+fn forms(asked: &[Asked]) -> Vec<Lost<'_>> {
     let sent = Sent(asked);
-    let mut findings = Vec::new();
+    let mut forms = Vec::new();
     let classic = sent.of(Kind::Classic, Shape::Whole);
     let large = sent.of(Kind::PostQuantum, Shape::Whole);
     if let Some((good, bad)) = worse(classic, large) {
@@ -34,7 +59,11 @@ pub(super) fn lost(place: &Place, asked: &[Asked]) -> Vec<Finding> {
             "the server answers a hello of classic size ({} bytes), and not one of post-quantum size ({} bytes)",
             good.bytes, bad.bytes
         );
-        findings.push(finding(place, &what, bad, SIZE));
+        forms.push(Lost {
+            what,
+            bad,
+            help: SIZE,
+        });
     }
     for (shape, what, help) in [
         (
@@ -51,18 +80,11 @@ pub(super) fn lost(place: &Place, asked: &[Asked]) -> Vec<Finding> {
         let kinds = [Kind::Classic, Kind::PostQuantum];
         let of = |kind| worse(sent.of(kind, Shape::Whole), sent.of(kind, shape));
         if let Some((_, bad)) = kinds.into_iter().find_map(of) {
-            findings.push(finding(place, what, bad, help));
+            let what = what.to_owned();
+            forms.push(Lost { what, bad, help });
         }
     }
-    findings
-}
-
-fn finding(place: &Place, what: &str, bad: &Asked, help: &str) -> Finding {
-    let deed = match &bad.result {
-        Ok(exchange) => format!("it {}", words::deed(&exchange.said)),
-        Err(error) => format!("the connection fails: {error}"),
-    };
-    place.error(Problem::HelloLost, format!("{what}: {deed}"), help)
+    forms
 }
 
 struct Sent<'a>(&'a [Asked]);
@@ -79,20 +101,23 @@ impl<'a> Sent<'a> {
 /// Both, if the second got less far.
 fn worse<'a>(good: Option<&'a Asked>, bad: Option<&'a Asked>) -> Option<(&'a Asked, &'a Asked)> {
     let (good, bad) = (good?, bad?);
-    (reach(bad) < reach(good)).then_some((good, bad))
+    (reach(said(bad)?) < reach(said(good)?)).then_some((good, bad))
 }
 
-fn reach(asked: &Asked) -> Reach {
-    match asked.result.as_ref().map(|exchange| &exchange.said) {
-        Ok(Said::Answer(Answer::Hello(_))) => Reach::Accepted,
-        Ok(Said::Answer(Answer::Alert(_) | Answer::NotTls(_))) => Reach::Refused,
-        Ok(
-            Said::Answer(Answer::Malformed(_) | Answer::Cut(_))
-            | Said::Closed
-            | Said::Reset
-            | Said::Nothing,
-        )
-        | Err(_) => Reach::Unanswered,
+/// The reaction to a hello; there is none if its connection failed.
+fn said(asked: &Asked) -> Option<&Said> {
+    let exchange = asked.result.as_ref().ok()?;
+    Some(&exchange.said)
+}
+
+const fn reach(said: &Said) -> Reach {
+    match said {
+        Said::Answer(Answer::Hello(_)) => Reach::Accepted,
+        Said::Answer(Answer::Alert(_) | Answer::NotTls(_)) => Reach::Refused,
+        Said::Answer(Answer::Malformed(_) | Answer::Cut(_))
+        | Said::Closed
+        | Said::Reset
+        | Said::Nothing => Reach::Unanswered,
     }
 }
 

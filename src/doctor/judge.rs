@@ -12,7 +12,7 @@ use super::probe::Said;
 use super::{hellos, words};
 use crate::outcome::{DialFailure, Resource};
 use crate::telemetry::list;
-use crate::tls::{self, ServerHello, ServerName};
+use crate::tls::{self, ServerHello, ServerName, Version};
 
 /// How long before its end a certificate is worth a warning.
 const SOON: Duration = Duration::from_hours(14 * 24);
@@ -40,11 +40,19 @@ impl Examined<'_> {
         }
         if self.answers_nothing() {
             // One sentence for all of them.
-            return self.refusal(first, self.place, false).into_iter().collect();
+            let made_up = self.callers.iter().all(|caller| caller.made_up);
+            let refusal = refusal(first, self.place, made_up);
+            return refusal.into_iter().collect();
         }
         let names = self.callers.iter().enumerate();
         let names = names.flat_map(|(position, caller)| self.judge_name(position, caller));
-        names.chain(hellos::lost(self.place, self.asked)).collect()
+        let mut errors = self.asked.iter().filter_map(|it| it.result.as_ref().err());
+        let rest = match errors.next() {
+            // Where connections fail, a hello without an answer shows nothing.
+            Some(error) => vec![self.reached_at_times(error)],
+            None => hellos::lost(self.place, self.asked),
+        };
+        names.chain(rest).collect()
     }
 
     fn answers_nothing(&self) -> bool {
@@ -93,6 +101,17 @@ impl Examined<'_> {
         self.place.error(problem, message, help)
     }
 
+    /// The first connection was made, and a later one failed twice.
+    fn reached_at_times(&self, error: &io::Error) -> Finding {
+        let finding = self.unreached(error);
+        if finding.problem == Problem::LocalExhausted {
+            return finding;
+        }
+        let message = format!("some connections are made, and another one fails twice: {error}");
+        let help = "look at the connection limits of the server, and of the firewalls on the way";
+        self.place.error(finding.problem, message, help)
+    }
+
     /// The exchange for a caller with a hello in one piece.
     pub(super) fn whole(&self, caller: usize, kind: Kind) -> Option<&Asked> {
         self.asked.iter().find(|asked| {
@@ -119,58 +138,19 @@ impl Examined<'_> {
         let place = self.place.of_name(caller.name());
         let asked = self.whole(position, Kind::Classic);
         let mut findings: Vec<Finding> = asked
-            .and_then(|asked| self.refusal(asked, &place, caller.made_up))
+            .and_then(|asked| refusal(asked, &place, caller.made_up))
             .into_iter()
             .collect();
+        if let Some(Said::Answer(tls::Answer::Hello(hello))) = self.said(position, Kind::Classic)
+            && hello.version < Version::TLS_1_2
+        {
+            let message = format!("the server speaks TLS {} and nothing newer", hello.version);
+            findings.push(place.error(Problem::OldVersion, message, words::TOO_OLD));
+        }
         if let Some(hello) = self.open_hello(position) {
             findings.extend(self.judge_chain(hello, caller, &place));
         }
         findings
-    }
-
-    /// Why an answer is not a hello.
-    fn refusal(&self, asked: &Asked, place: &Place, made_up: bool) -> Option<Finding> {
-        let Ok(exchange) = &asked.result else {
-            // The first connection was made, so this one met a limit or a server that went away.
-            let error = asked.result.as_ref().err()?;
-            return Some(self.unreached(error));
-        };
-        let deed = words::deed(&exchange.said);
-        let (problem, message, help) = match &exchange.said {
-            Said::Answer(tls::Answer::Hello(_)) => return None,
-            Said::Answer(tls::Answer::Alert(alert)) => {
-                let message = match place.server_name.as_deref() {
-                    Some(name) => format!("the server {deed} to a hello for {name}"),
-                    None => format!("the server {deed} to a hello without a server name"),
-                };
-                if made_up && place.server_name.is_some() {
-                    let help = "doctor has made this name up for a wildcard: give one that clients use with --name";
-                    return Some(place.warning(Problem::Alert, message, help));
-                }
-                (Problem::Alert, message, words::remedy_of(*alert))
-            }
-            Said::Answer(tls::Answer::NotTls(_)) => (
-                Problem::NotTls,
-                format!("the server does not speak TLS there: it {deed}"),
-                "turn on TLS at the server, or correct the port in endpoints: portway passes TLS on and adds none",
-            ),
-            Said::Answer(tls::Answer::Malformed(_) | tls::Answer::Cut(_)) => (
-                Problem::BadAnswer,
-                format!("the answer is not one of TLS: the server {deed}"),
-                "look at the log of the server, and for a device on the way that changes what passes",
-            ),
-            Said::Nothing => (
-                Problem::Silent,
-                format!("something accepts the connection, and then {deed}"),
-                "check that a TLS server listens at this port, and that no load balancer or firewall accepts for it",
-            ),
-            Said::Closed | Said::Reset => (
-                Problem::Closed,
-                format!("the server {deed} without an answer to the hello"),
-                "check that a TLS server listens at this port; look at its log, and at its connection limit",
-            ),
-        };
-        Some(place.error(problem, message, help))
     }
 
     fn judge_chain(&self, hello: &ServerHello, caller: &Caller, place: &Place) -> Vec<Finding> {
@@ -216,21 +196,25 @@ impl Examined<'_> {
         let [from, to] = [*not_before, *not_after].map(day);
         if self.now > *not_after {
             let message = format!("{which} expired on {to}");
-            return Some(place.error(
-                Problem::CertificateExpired,
-                message,
-                "renew it at the server",
-            ));
+            let problem = Problem::CertificateExpired;
+            return Some(match position {
+                0 => place.error(problem, message, "renew it at the server"),
+                _ => place.warning(problem, message, words::OTHER_WAY),
+            });
         }
         if self.now < *not_before {
             let message = format!("{which} is valid only from {from} on");
             let help = "check the clock of this machine, or renew the certificate at the server";
-            return Some(place.error(Problem::CertificateNotYetValid, message, help));
+            let problem = Problem::CertificateNotYetValid;
+            return Some(match position {
+                0 => place.error(problem, message, help),
+                _ => place.warning(problem, message, words::OTHER_WAY),
+            });
         }
         let left = not_after.duration_since(self.now).unwrap_or_default();
         (left < SOON).then(|| {
-            let days = left.as_secs() / 86_400;
-            let message = format!("{which} expires on {to}, in {days} days");
+            let days = words::days(left.as_secs() / 86_400);
+            let message = format!("{which} expires on {to}, in {days}");
             place.warning(
                 Problem::CertificateExpiresSoon,
                 message,
@@ -238,6 +222,52 @@ impl Examined<'_> {
             )
         })
     }
+}
+
+/// Why an answer is not a hello.
+fn refusal(asked: &Asked, place: &Place, made_up: bool) -> Option<Finding> {
+    let exchange = asked.result.as_ref().ok()?;
+    let deed = words::deed(&exchange.said);
+    let (problem, message, help) = match &exchange.said {
+        Said::Answer(tls::Answer::Hello(_)) => return None,
+        Said::Answer(tls::Answer::Alert(alert)) => {
+            let message = match place.server_name.as_deref() {
+                Some(name) => format!("the server {deed} to a hello for {name}"),
+                None => format!("the server {deed} to a hello without a server name"),
+            };
+            (Problem::Alert, message, words::remedy_of(*alert))
+        }
+        Said::Answer(tls::Answer::NotTls(_)) => (
+            Problem::NotTls,
+            format!("the server does not speak TLS there: it {deed}"),
+            "turn on TLS at the server, or correct the port in endpoints: portway passes TLS on and adds none",
+        ),
+        Said::Answer(tls::Answer::Malformed(_) | tls::Answer::Cut(_)) => (
+            Problem::BadAnswer,
+            format!("the answer is not one of TLS: the server {deed}"),
+            "look at the log of the server, and for a device on the way that changes what passes",
+        ),
+        Said::Nothing => (
+            Problem::Silent,
+            format!("something accepts the connection, and then {deed}"),
+            "check that a TLS server listens at this port, and that no load balancer or firewall accepts for it",
+        ),
+        Said::Closed | Said::Reset => (
+            Problem::Closed,
+            format!("the server {deed} without an answer to the hello"),
+            "check that a TLS server listens at this port; look at its log, and at its connection limit",
+        ),
+    };
+    let may_be_the_name = matches!(
+        exchange.said,
+        Said::Answer(tls::Answer::Alert(_)) | Said::Closed | Said::Reset
+    );
+    Some(if made_up && may_be_the_name {
+        let known = place.server_name.is_some();
+        place.warning(problem, message, words::remedy_of_made_up(known))
+    } else {
+        place.error(problem, message, help)
+    })
 }
 
 fn wrong_name(
@@ -257,8 +287,7 @@ fn wrong_name(
     };
     let message = format!("the certificate is not for {name}: it has {names}{does_not_know}");
     if caller.made_up {
-        let help =
-            "doctor has made this name up for a wildcard: give one that clients use with --name";
+        let help = words::remedy_of_made_up(true);
         place.warning(Problem::WrongName, message, help)
     } else {
         let help = "put the name into the server's certificate, or correct server_names or the backend of the route";

@@ -64,7 +64,7 @@ pub struct Address {
 pub struct Name {
     /// The name; null for a hello without one.
     pub server_name: Option<String>,
-    /// Whether doctor has made the name up, for a wildcard.
+    /// Whether doctor has made the name up, for a wildcard, or sends none because it knows none.
     pub made_up: bool,
     /// The answer to a hello of TLS 1.3.
     #[serde(flatten)]

@@ -26,13 +26,12 @@ impl Examined<'_> {
             .and_then(|asked| asked.result.as_ref().ok());
         let names = self.callers.iter().enumerate();
         let names = names.filter_map(|(position, caller)| self.report_name(position, caller));
-        let first_caller = self.asked.iter().filter(|asked| asked.question.caller == 0);
-        let hellos = first_caller.filter(|asked| asked.question.kind != Kind::Tls12);
+        let hellos = self.asked.iter().filter(|asked| asked.question.caller == 0);
         Address {
             address,
             connect_ms: first.map(|exchange| Millis(exchange.connect)),
             names: names.collect(),
-            hellos: hellos.map(report_hello).collect(),
+            hellos: hellos.filter_map(report_hello).collect(),
         }
     }
 
@@ -51,13 +50,18 @@ impl Examined<'_> {
                 .and_then(|hello| hello.alpn.as_deref())
                 .map(|alpn| alpn.escape_ascii().to_string()),
             asks_for_certificate: open.and_then(|hello| hello.asks_for_certificate),
-            certificates: chain
-                .iter()
-                .filter_map(|der| Certificate::read(der))
-                .collect(),
+            certificates: certificates(chain),
             certificate_unseen: unseen.map(|said| unseen_because(said, version)),
         })
     }
+}
+
+/// Those that can be read. Without the server's own, which comes first, another one would be taken for it.
+fn certificates(chain: &[Box<[u8]>]) -> Vec<Certificate> {
+    let mut certificates = chain.iter().map(|der| Certificate::read(der));
+    let own = certificates.next().flatten();
+    let own = own.map(|own| [own].into_iter().chain(certificates.flatten()));
+    own.map(Iterator::collect).unwrap_or_default()
 }
 
 /// Why the answer to a hello of TLS 1.2 shows no certificate.
@@ -78,10 +82,11 @@ fn version(asked: &Asked) -> Option<Version> {
     }
 }
 
-fn report_hello(asked: &Asked) -> Hello {
-    Hello {
+fn report_hello(asked: &Asked) -> Option<Hello> {
+    Some(Hello {
         hello: match asked.question.kind {
-            Kind::Tls12 => "tls12",
+            // It has no other forms.
+            Kind::Tls12 => return None,
             Kind::Classic => "classic",
             Kind::PostQuantum => "post_quantum",
         },
@@ -92,7 +97,7 @@ fn report_hello(asked: &Asked) -> Hello {
         },
         bytes: asked.bytes,
         answer: answer(asked),
-    }
+    })
 }
 
 fn answer(asked: &Asked) -> Answer {

@@ -9,6 +9,8 @@ pub struct Version(pub u16);
 impl Version {
     /// Clients must no longer offer it (RFC 7568, RFC 8446 appendix D.5).
     pub const SSL_3: Self = Self(0x0300);
+    /// TLS 1.2.
+    pub const TLS_1_2: Self = Self(0x0303);
     /// TLS 1.3.
     pub const TLS_1_3: Self = Self(0x0304);
 }

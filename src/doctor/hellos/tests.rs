@@ -92,31 +92,31 @@ fn each_form_that_is_lost_is_told_in_words() {
 }
 
 #[test]
-fn a_connection_that_fails_loses_its_hello() {
-    let asked = |shape, result| Asked {
+fn a_connection_that_fails_is_asked_again_and_shows_nothing_of_its_hello() {
+    let asked = |shape, result: io::Result<Said>| Asked {
         question: Question {
             caller: 0,
             kind: Kind::Classic,
             shape,
         },
         bytes: 267,
-        result,
-    };
-    let good = Exchange {
-        connect: Duration::ZERO,
-        first_byte: None,
-        said: hello(),
+        result: result.map(|said| Exchange {
+            connect: Duration::ZERO,
+            first_byte: None,
+            said,
+        }),
     };
     let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
     let asked = [
-        asked(Shape::Whole, Ok(good)),
+        asked(Shape::Whole, Ok(hello())),
         asked(Shape::TwoRecords, Err(refused)),
+        asked(Shape::TwoSegments, Ok(Said::Nothing)),
     ];
     let findings = lost(&Place::default(), &asked);
-    assert!(
-        findings[0]
-            .message
-            .contains("the connection fails: connection refused"),
-        "{findings:?}"
-    );
+    assert_eq!(findings.len(), 1);
+    assert!(findings[0].message.contains("segments"), "{findings:?}");
+    let [_, records, segments] = [0, 1, 2].map(|at| asked[at].question);
+    assert_eq!(suspect(&asked, &[]), Some(1));
+    assert_eq!(suspect(&asked, &[records]), Some(2));
+    assert_eq!(suspect(&asked, &[records, segments]), None);
 }

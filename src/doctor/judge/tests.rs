@@ -1,6 +1,7 @@
 use std::time::UNIX_EPOCH;
 
 use super::*;
+use crate::doctor::Severity;
 use crate::doctor::certificate::tests::certificate;
 use crate::doctor::examine::Question;
 use crate::doctor::probe::Exchange;
@@ -115,6 +116,10 @@ fn a_certificate_is_judged_by_its_name_and_its_days() {
     let (problem, message) = judged(725, &["fleet.example"]);
     assert_eq!(problem, ["certificate_expires_soon"]);
     assert_eq!(message, "the certificate expires on 2021-12-31, in 4 days");
+    let (_, message) = judged(728, &["fleet.example"]);
+    assert!(message.ends_with(", in 1 day"), "{message}");
+    let (_, message) = judged(729, &["fleet.example"]);
+    assert!(message.ends_with(", in less than a day"), "{message}");
     let begun_later = caller("fleet.example", false);
     let early = Examined {
         place: &Place::default(),
@@ -127,7 +132,7 @@ fn a_certificate_is_judged_by_its_name_and_its_days() {
 }
 
 #[test]
-fn an_authority_that_has_expired_is_told_too() {
+fn an_authority_that_has_expired_is_a_warning_and_the_own_certificate_is_an_error() {
     let chain = vec![
         certificate(&["fleet.example"]).into(),
         certificate(&["ca"]).into(),
@@ -140,6 +145,10 @@ fn an_authority_that_has_expired_is_told_too() {
     assert_eq!(
         problems(&findings),
         ["certificate_expired", "certificate_expired"]
+    );
+    assert_eq!(
+        [findings[0].severity, findings[1].severity],
+        [Severity::Error, Severity::Warning]
     );
     assert!(
         findings[1]
@@ -156,19 +165,127 @@ fn an_authority_that_has_expired_is_told_too() {
 #[test]
 fn a_name_that_is_made_up_is_only_a_warning() {
     let made_up = || caller("portway-doctor.example", true);
-    let wrong = [asked(Kind::Classic, Ok(served(&["a.example"])))];
-    let alert = [asked(
-        Kind::Classic,
-        Ok(Said::Answer(tls::Answer::Alert(112))),
-    )];
+    let unnamed = || Caller {
+        server_name: None,
+        ..made_up()
+    };
+    let alert = || Said::Answer(tls::Answer::Alert(112));
+    let judged =
+        |caller: Caller, said: Said| findings_at(100, caller, &[asked(Kind::Classic, Ok(said))]);
     for findings in [
-        findings_at(100, made_up(), &wrong),
-        findings_at(100, made_up(), &alert),
+        judged(made_up(), served(&["a.example"])),
+        judged(made_up(), alert()),
+        judged(made_up(), Said::Closed),
+        judged(made_up(), Said::Reset),
+        judged(unnamed(), alert()),
+        judged(unnamed(), Said::Closed),
     ] {
         assert_eq!(findings.len(), 1);
-        assert_eq!(findings[0].severity, crate::doctor::Severity::Warning);
+        assert_eq!(findings[0].severity, Severity::Warning);
         assert!(findings[0].help.contains("--name"), "{findings:?}");
     }
+    // These do not depend on the name.
+    let ssh = tls::read_answer(b"SSH-2.0-x\r\n", true).map_or(Said::Nothing, Said::Answer);
+    for said in [Said::Nothing, ssh] {
+        assert_eq!(judged(made_up(), said)[0].severity, Severity::Error);
+    }
+}
+
+/// The names that clients use are refused, and so is one that is made up.
+#[test]
+fn a_server_that_closes_on_every_name_is_an_error_beside_a_wildcard() {
+    let callers = [caller("a.example", true), caller("b.example", false)];
+    let closed = |caller| {
+        let mut asked = asked(Kind::Classic, Ok(Said::Closed));
+        asked.question.caller = caller;
+        asked
+    };
+    let judged = |second: Asked| {
+        let examined = Examined {
+            place: &Place::default(),
+            callers: &callers,
+            asked: &[closed(0), second],
+            connect_timeout: Duration::ZERO,
+            now: UNIX_EPOCH,
+        };
+        let findings = examined.findings();
+        assert_eq!(problems(&findings), ["closed"]);
+        findings[0].severity
+    };
+    assert_eq!(judged(closed(1)), Severity::Error);
+    let mut well = asked(Kind::Classic, Ok(hello(0x0304, Vec::new(), None)));
+    well.question.caller = 1;
+    assert_eq!(judged(well), Severity::Warning);
+}
+
+#[test]
+fn a_connection_that_fails_behind_others_is_told_once_and_loses_no_hello() {
+    let failed = |shape| {
+        let refused = io::Error::from_raw_os_error(libc::ECONNREFUSED);
+        let mut asked = asked(Kind::Classic, Err(refused));
+        asked.question.shape = shape;
+        asked
+    };
+    let mut silent = asked(Kind::PostQuantum, Ok(Said::Nothing));
+    silent.question.shape = Shape::TwoRecords;
+    let asked = [
+        asked(Kind::Classic, Ok(hello(0x0304, Vec::new(), None))),
+        failed(Shape::TwoSegments),
+        failed(Shape::TwoRecords),
+        asked(Kind::PostQuantum, Ok(hello(0x0304, Vec::new(), None))),
+        silent,
+    ];
+    let findings = findings_at(100, caller("fleet.example", false), &asked);
+    assert_eq!(problems(&findings), ["refused"]);
+    assert_eq!(
+        findings[0].message,
+        "some connections are made, and another one fails twice: Connection refused (os error 111)"
+    );
+}
+
+#[test]
+fn a_server_of_old_versions_only_is_an_error() {
+    let served = |version| {
+        first(hello(
+            version,
+            vec![certificate(&["fleet.example"]).into()],
+            None,
+        ))
+    };
+    let findings = served(0x0302);
+    assert_eq!(problems(&findings), ["old_version"]);
+    assert_eq!(findings[0].severity, Severity::Error);
+    assert_eq!(
+        findings[0].message,
+        "the server speaks TLS 1.1 and nothing newer"
+    );
+    assert_eq!(served(0x0303), []);
+}
+
+#[test]
+fn an_authority_does_not_take_the_place_of_a_certificate_that_cannot_be_read() {
+    let names = |chain: Vec<Box<[u8]>>| {
+        let examined = Examined {
+            place: &Place::default(),
+            callers: &[caller("fleet.example", false)],
+            asked: &[asked(Kind::Classic, Ok(hello(0x0303, chain, None)))],
+            connect_timeout: Duration::ZERO,
+            now: UNIX_EPOCH,
+        };
+        let report = examined.report("10.0.0.1:443".parse().unwrap());
+        let certificates = report.names[0].certificates.iter();
+        certificates
+            .map(|it| it.names.join(" "))
+            .collect::<Vec<_>>()
+    };
+    let of = |name| Box::<[u8]>::from(certificate(&[name]));
+    let [own, authority] = ["fleet.example", "ca"].map(of);
+    let damaged: Box<[u8]> = Box::from([1, 2]);
+    assert_eq!(names(vec![damaged.clone(), authority.clone()]), [""; 0]);
+    assert_eq!(
+        names(vec![own, damaged, authority]),
+        ["fleet.example", "ca"]
+    );
 }
 
 #[test]
