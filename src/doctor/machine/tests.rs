@@ -72,10 +72,7 @@ fn the_sockets_of_this_process_are_found() {
     let gauges = local_ports(&[address]);
     // The kernel may still hold a socket of an earlier listener at this port.
     assert!(gauges[0].used >= Some(3), "{:?}", gauges[0].used);
-    assert_eq!(
-        (gauges[0].address, gauges[0].near),
-        (Some(address), false)
-    );
+    assert_eq!((gauges[0].address, gauges[0].near), (Some(address), false));
 }
 
 #[test]
