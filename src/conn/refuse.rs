@@ -1,32 +1,23 @@
 //! Refuses a connection: the only writer of alerts, FIN and RST before the relay.
 
 mod plain_http;
+mod send;
 
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
-
-use tokio::time::timeout;
 
 use crate::dial::Unreached;
-use crate::net::{Broken, Leg, set_receive_low_water_mark};
+use crate::net::{Broken, Leg};
 use crate::outcome::{ClosedBy, Limit, Outcome};
-use crate::relay::Resources;
 use crate::routing::Miss;
 use crate::tls::{AlertDescription, InvalidServerName, Protocol, Rejection, Version};
 use crate::wire::{
     InvalidRequest, InvalidSocks, ListenerProtocol, Reply, SocksReply, Unauthorized,
 };
-use plain_http::{NOT_A_PROXY, USE_HTTPS};
+pub(super) use send::refuse;
 
 const CLIENTS_OF_ROUTES: &str = "the clients of the routes for this name exclude this client";
-
-/// Bytes and time that a refused client gets to finish what it was sending. Closing with unread
-/// bytes would make the kernel send RST, and the client may then lose the alert.
-const DRAIN_BYTES: usize = 64 << 10;
-const DRAIN_TIME: Duration = Duration::from_secs(1);
 
 /// Why a connection ends before its relay.
 #[derive(Debug)]
@@ -314,39 +305,5 @@ impl From<io::Error> for Refusal {
     fn from(error: io::Error) -> Self {
         let answer = Answer::Alert(AlertDescription::InternalError);
         Self::new(Outcome::Error, answer).because(error.to_string())
-    }
-}
-
-/// Sends the alert and a FIN, reads what the client still sends, and closes.
-pub(super) async fn refuse(client: Leg, refusal: &Refusal, resources: &Resources) {
-    match refusal.answer {
-        Answer::Alert(alert) => client.send_now(&alert.record()),
-        Answer::Reply(reply) => client.send_now(reply.text().as_bytes()),
-        Answer::Socks(reply) => client.send_now(reply.bytes()),
-        Answer::UseHttps => client.send_now(USE_HTTPS),
-        Answer::NotAProxy => client.send_now(NOT_A_PROXY),
-        Answer::Fin => {}
-        Answer::Reset => return,
-    }
-    client.shut_down_writing();
-    // It may still be the length of a hello that will never be complete.
-    if set_receive_low_water_mark(&client, 1).is_ok() {
-        _ = timeout(DRAIN_TIME, drain(&client, resources)).await;
-    }
-    client.close_in_order();
-}
-
-async fn drain(client: &Leg, resources: &Resources) {
-    let mut drained = 0;
-    while drained < DRAIN_BYTES {
-        let received = poll_fn(|cx| {
-            let mut buffer = resources.buffer.borrow_mut();
-            let received = client.poll_receive(cx, &mut buffer);
-            received.map_ok(<[u8]>::len)
-        });
-        match received.await {
-            Ok(0) | Err(_) => return,
-            Ok(count) => drained += count,
-        }
     }
 }

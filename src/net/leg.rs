@@ -270,13 +270,6 @@ impl Leg {
         pipe.take_bytes().map_err(|error| self.fail(error))
     }
 
-    /// Sends what fits, without waiting. It is for an alert, which is lost if it does not fit.
-    pub fn send_now(&self, bytes: &[u8]) {
-        if let Err(error) = send(self.fd(), bytes, SendFlags::NOSIGNAL) {
-            self.fail(error);
-        }
-    }
-
     /// Sends FIN after what was sent, once.
     pub fn shut_down_writing(&self) {
         if self.shut_down.replace(true) {

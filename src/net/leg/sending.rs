@@ -1,4 +1,4 @@
-//! Messages of portway's own, which must arrive whole.
+//! Messages of portway's own.
 
 use std::future::poll_fn;
 
@@ -8,6 +8,13 @@ use rustix::net::{SendFlags, send};
 use super::{Broken, Leg};
 
 impl Leg {
+    /// Sends what fits, without waiting. It is for an alert, which is lost if it does not fit.
+    pub fn send_now(&self, bytes: &[u8]) {
+        if let Err(error) = send(self.fd(), bytes, SendFlags::NOSIGNAL) {
+            self.fail(error);
+        }
+    }
+
     /// Sends all of these bytes, and waits where the kernel takes only a part of them. The caller bounds the time.
     pub async fn send_all(&self, bytes: &[u8]) -> Result<(), Broken> {
         // A short message nearly always fits, so do not wait for readiness first.
