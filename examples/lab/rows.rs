@@ -176,8 +176,11 @@ impl Stage<'_> {
             row.faults.push(fault);
         }
 
-        if matches!(self.promise.way.front, Front::HttpsProxy(_)) {
-            let target = format!("{}:{}", self.promise.way.host, self.promise.way.port);
+        let Way {
+            group, front, host, ..
+        } = self.promise.way;
+        if group == Group::Egress || matches!(front, Front::HttpsProxy(_)) {
+            let target = format!("{host}:{}", self.promise.way.port);
             let asked = self.site.proxy.take_asked().join(", ");
             row.check("target at the proxy", &asked, &target);
         }

@@ -89,6 +89,7 @@ pub(crate) fn alert_name(alert: AlertDescription) -> String {
     match u8::from(alert) {
         48 => "unknown_ca".to_owned(),
         49 => "access_denied".to_owned(),
+        80 => "internal_error".to_owned(),
         112 => "unrecognized_name".to_owned(),
         116 => "certificate_required".to_owned(),
         _ => format!("{alert:?}"),

@@ -4,6 +4,7 @@
 
 mod brokers;
 mod cloud;
+mod egress;
 mod names;
 mod pool;
 mod promises;
@@ -45,6 +46,8 @@ pub(crate) enum Group {
     Pool,
     /// Servers outside, under names that the DNS of the agents leads to portway: T1, T2, T9, T13.
     Cloud,
+    /// Servers outside that portway reaches through the proxy of its site.
+    Egress,
     /// Agents with a proxy in their settings: T6, T7.
     Proxies,
     /// Another cluster: T14.
@@ -54,10 +57,11 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 6] = [
+    pub(crate) const ALL: [Self; 7] = [
         Self::SelfManaged,
         Self::Pool,
         Self::Cloud,
+        Self::Egress,
         Self::Proxies,
         Self::RemoteCluster,
         Self::Brokers,
@@ -69,6 +73,7 @@ impl Group {
             Self::SelfManaged => self_managed::start(lab).await,
             Self::Pool => pool::start(lab).await,
             Self::Cloud => cloud::start(lab).await,
+            Self::Egress => egress::start(lab).await,
             Self::Proxies => proxies::start(lab).await,
             Self::RemoteCluster => remote_cluster::start(lab).await,
             Self::Brokers => brokers::start(lab).await,

@@ -1,6 +1,6 @@
 //! The table of promises, one line per row of the output.
 
-use super::Group::{self, Brokers, Cloud, Pool, Proxies, RemoteCluster, SelfManaged};
+use super::Group::{self, Brokers, Cloud, Egress, Pool, Proxies, RemoteCluster, SelfManaged};
 use super::names::{
     ARTIFACTS, CLOUD_CLUSTER_1, CLOUD_CLUSTER_2, CLOUD_ES_1, CLOUD_ES_2, CLOUD_FLEET, CLOUD_POLICY,
     ECK_POLICY, ES_1, ES_2, ES_INGRESS, ES_MTLS, FIRST_CLUSTER, FLEET, FLEET_INGRESS,
@@ -29,6 +29,7 @@ const EVENTS: &str = "4096 acknowledged";
 const SOCKETS: &str = "cluster-b: 18 sockets";
 const BROKERS: &str = "kafka-1, kafka-2, kafka-3";
 const UNKNOWN_CA: &str = "alert 48 unknown_ca";
+const NOT_REACHED: &str = "alert 80 internal_error";
 const NO_ACCESS: &str = "alert 49 access_denied";
 const NO_NAME: &str = "alert 112 unrecognized_name";
 const NO_CERTIFICATE: &str = "alert 116 certificate_required";
@@ -43,6 +44,8 @@ pub(crate) const PROMISES: &[Promise] = &[
     one_way("T1", "agent -> Elasticsearch of a deployment", at("cloud", CLOUD_ES_1), BULK, ("elastic-cloud", CLOUD_CLUSTER_1)),
     one_way("T1", "agent -> Elasticsearch of another one", at("cloud", CLOUD_ES_2), IDENTIFY, ("elastic-cloud", CLOUD_CLUSTER_2)),
     one_way("T1", "agent -> Fleet Server at port 9243", at("cloud_9243", CLOUD_FLEET), CHECK_IN, ("elastic-cloud", CLOUD_POLICY)),
+    one_way("T1", "agent -> Fleet Server, site's proxy", way(Egress, "agents", Front::Direct, CLOUD_FLEET), CHECK_IN, ("fleet-server", CLOUD_POLICY)),
+    one_way("T1", "agent -> Elasticsearch, site's SOCKS5", way(Egress, "agents", Front::Direct, CLOUD_ES_1), BULK, ("elasticsearch", CLOUD_CLUSTER_1)),
     one_way("T2", "own Fleet Server -> Elastic Cloud", way(Cloud, "cloud", Front::Beside, FLEET), Talk::EnrollAndRecord(CLOUD_ES_1), ("elastic-cloud", CLOUD_CLUSTER_1)),
     one_way("T2", "agent of that Fleet Server -> Elastic Cloud", at("cloud", CLOUD_ES_1), IDENTIFY, ("elastic-cloud", CLOUD_CLUSTER_1)),
 
@@ -56,6 +59,7 @@ pub(crate) const PROMISES: &[Promise] = &[
     mutual("T4", "agent -> Fleet Server, HTTP/2", direct(FLEET_MTLS), CHECK_IN_H2, ("fleet-server", MUTUAL_POLICY)),
     mutual("T4", "Fleet Server -> Elasticsearch", direct(FLEET_MTLS), Talk::EnrollAndRecord(ES_MTLS), ("elasticsearch-2", SECOND_CLUSTER)),
     mutual("T4", "agent -> Elasticsearch, _bulk", direct(ES_MTLS), BULK, ("elasticsearch-2", SECOND_CLUSTER)),
+    mutual("T4", "agent -> Fleet Server, site's proxy", way(Egress, "agents", Front::Direct, FLEET_MTLS), CHECK_IN, ("fleet-server", MUTUAL_POLICY)),
     refused("T4", "agent of another authority", direct(FLEET_MTLS), Who::Stranger, (UNKNOWN_CA, Some(Kind::FleetServer))),
     refused("T4", "agent without a certificate", direct(FLEET_MTLS), Who::Nobody, (NO_CERTIFICATE, Some(Kind::FleetServer))),
 
@@ -79,6 +83,8 @@ pub(crate) const PROMISES: &[Promise] = &[
 
     one_way("T9", "agent -> artifacts.elastic.co", at("cloud", ARTIFACTS), DOWNLOAD, ("artifacts", WHOLE)),
     one_way("T9", "CONNECT: agent -> artifacts.elastic.co", way(Cloud, "proxy", Front::HttpConnect, ARTIFACTS), DOWNLOAD, ("artifacts", WHOLE)),
+
+    refused("T9", "agent -> a server that the proxy forbids", way(Egress, "agents", Front::Direct, ARTIFACTS), Who::Agent, (NOT_REACHED, None)),
 
     spread("T10", "agents -> three Fleet Servers, one ends", way(Pool, "agents", Front::Direct, FLEET), false, 0),
     spread("T10", "agents -> three Fleet Servers, one ends", way(Pool, "agents", Front::Direct, FLEET_MTLS), true, 3),
