@@ -12,7 +12,6 @@
 //! All deployments of a region have one certificate and one address, and the proxy of Elastic Cloud chooses by the
 //! host of the request.
 
-use std::fmt::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -55,9 +54,10 @@ fn outside(name: &str) -> Option<Ipv4Addr> {
     }
 }
 
-/// Every name has a backend, whose endpoint is this name as the DNS server outside knows it.
-fn routes(port: u16, dns: SocketAddr) -> Result<String> {
-    let mut routes = format!(
+/// All names have one backend, whose endpoint is the name that was asked for, as the DNS server outside knows it.
+fn routes(port: u16, dns: SocketAddr) -> String {
+    let names = NAMES.map(|name| format!("\"{name}\"")).join(", ");
+    format!(
         r#"[admin]
 bind = false
 
@@ -71,24 +71,17 @@ bind = ["{ADDRESS}:0"]
 bind = ["{ADDRESS}:0"]
 protocol = "http_connect"
 allow_clients = ["127.0.0.0/8"]
-"#
-    );
-    for name in NAMES {
-        write!(
-            routes,
-            r#"
-[backends."{name}"]
-endpoints = ["{name}:{port}"]
+
+[backends.outside]
+endpoints = ["{{server_name}}:{port}"]
 resolver = {{ servers = ["{dns}"] }}
 allow_networks = ["127.0.0.0/8"]
 
-[routes."{name}"]
-server_names = ["{name}"]
-backend = "{name}"
+[routes.outside]
+server_names = [{names}]
+backend = "outside"
 "#
-        )?;
-    }
-    Ok(routes)
+    )
 }
 
 pub(super) async fn start(lab: &Lab) -> Result<Site> {
@@ -96,7 +89,7 @@ pub(super) async fn start(lab: &Lab) -> Result<Site> {
     let private = Socket::at(PRIVATE, region.address.port()).await?;
     let downloads = Socket::at(DOWNLOADS, region.address.port()).await?;
     let dns = Dns::start(Arc::new(outside)).await?;
-    let mut site = Site::start(routes(region.address.port(), dns.address)?)?;
+    let mut site = Site::start(routes(region.address.port(), dns.address))?;
     // The agents' view: every name outside is portway.
     let inside = |name: &str| outside(name).map(|_| Ipv4Addr::LOCALHOST);
     site.dns = Some(Dns::start(Arc::new(inside)).await?);
