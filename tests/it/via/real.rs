@@ -84,11 +84,16 @@ impl Kind {
     }
 
     /// The command that runs it with the files of this directory.
-    fn command(self, files: &Path, asks: bool) -> Command {
+    fn command(self, files: &Path, at: SocketAddr, asks: bool) -> Command {
         let mut command = Command::new(self.program());
         let conf = files.join("conf");
         match self {
-            Self::Squid => command.arg("-N").arg("-f").arg(&conf),
+            // Squids of one name share memory, which one of another user cannot open.
+            Self::Squid => command
+                .args(["-N", "-n"])
+                .arg(service(at))
+                .arg("-f")
+                .arg(&conf),
             Self::Tinyproxy => command.arg("-d").arg("-c").arg(&conf),
             Self::Dante if asks => {
                 // It knows the users of the machine. Only this process sees the additional one.
@@ -101,6 +106,11 @@ impl Kind {
         };
         command
     }
+}
+
+/// The name of a squid, by which its shared memory is named.
+fn service(at: SocketAddr) -> String {
+    format!("portway{}", at.port())
 }
 
 pub(super) const USER: &str = "agent-7";
@@ -139,7 +149,7 @@ impl Proxy {
         let configuration = kind.configuration(files.path(), address, allowed, asks);
         fs::write(&conf, configuration).unwrap();
         write_users(files.path());
-        let mut command = kind.command(files.path(), asks);
+        let mut command = kind.command(files.path(), address, asks);
         // In a group of its own, to end its children with it.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let output = [(); 2].map(|()| Stdio::null());
@@ -174,6 +184,11 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         self.kill();
+        for part in ["metadata", "queues", "readers"] {
+            // Only a squid has them.
+            let memory = format!("/dev/shm/{}-cf__{part}.shm", service(self.address));
+            drop(fs::remove_file(memory));
+        }
     }
 }
 
