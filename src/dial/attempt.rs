@@ -159,7 +159,10 @@ impl Dial<'_> {
         let is_cut = reason == DialFailure::Timeout
             && took < self.connect_timeout / 2
             && now >= self.deadline;
+        // A name that a client chose says nothing about the proxy, which serves all other names too.
+        let is_of_name = self.wished.is_some();
         match failure {
+            Failure::Endpoint | Failure::Refused(_) if is_of_name => {}
             Failure::Endpoint if !is_cut => endpoint.failed(address, now),
             // It leads to no other endpoint either.
             Failure::Proxy if !is_cut => {

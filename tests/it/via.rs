@@ -202,6 +202,20 @@ fn a_proxy_gets_the_name_that_the_client_asked_for() {
     }
 }
 
+/// Otherwise a client that asks for names that the proxy refuses would make the proxy go last for everybody.
+#[test]
+fn a_name_that_the_proxy_refuses_says_nothing_about_the_proxy() {
+    let proxy = Proxy::http(|_| b"HTTP/1.1 403 Forbidden\r\n\r\n".to_vec(), echo);
+    let endpoint = "{server_name}:9243";
+    let portway = Portway::start(&toml(&http(proxy.address()), &[endpoint], ""));
+    assert_eq!(refused(&portway)["outcome"], "via_refused");
+    let states = ["healthy", "failed"].map(|state| {
+        let labels = format!("backend=\"es\",endpoint=\"{endpoint}\",state=\"{state}\"");
+        (portway.metrics()).count(&format!("portway_endpoint_addresses{{{labels}}}"))
+    });
+    assert_eq!(states, [1, 0]);
+}
+
 #[test]
 fn an_answer_may_come_byte_by_byte_behind_informational_ones() {
     let proxy = Proxy::http(
