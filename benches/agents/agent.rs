@@ -10,7 +10,7 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -100,12 +100,16 @@ impl Fleet {
             *returned = kills;
             self.counts.back.fetch_add(1, Ordering::SeqCst);
         }
+        let answer = receive(stream, request);
         if fastrand::f64() < self.shape.cancel {
-            sleep(part_of(hold)).await;
-            self.counts.cancelled.fetch_add(1, Ordering::Relaxed);
-            return Ok(false);
+            let Ok(answer) = timeout(part_of(hold), answer).await else {
+                self.counts.cancelled.fetch_add(1, Ordering::Relaxed);
+                return Ok(false);
+            };
+            answer?;
+        } else {
+            answer.await?;
         }
-        receive(stream, request).await?;
         self.counts.polls.fetch_add(1, Ordering::Relaxed);
         Ok(true)
     }

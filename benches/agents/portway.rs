@@ -138,7 +138,7 @@ pub fn local_ports() -> Result<String> {
     };
     let count = last - first + 1;
     Ok(format!(
-        "{count}, so at most {count} connections to one address of an endpoint, and {} new ones a second where portway \
+        "{count}, so at most {count} connections to one address of an endpoint, and {} new ones per second where portway \
          closes first and the kernel keeps each port for 60 s",
         count / 60
     ))
