@@ -109,10 +109,10 @@ impl Asked {
         let key = (wish.name.clone(), port.unwrap_or(wish.port));
         let mut table = self.table();
         let Some(name) = table.get(&key) else {
-            let share = self.shares.take(wish.client, now)?;
             let name = Arc::new(self.name(key, now));
             let answer = name.state.subscribe();
-            table.look_up(&name, Some(share), now)?;
+            let share = || self.shares.take(wish.client, now).map(Some);
+            table.look_up(&name, now, share)?;
             table.add(Arc::clone(&name));
             return Ok(Found::Soon(name, answer));
         };
@@ -123,16 +123,15 @@ impl Asked {
         let is_known = name.is_known.load(Ordering::Relaxed);
         let is_usable = is_known && !name.endpoint.addresses().is_empty();
         let answer = name.state.subscribe();
-        if !state.is_asked {
-            let share = if is_known {
-                None
-            } else {
-                Some(self.shares.take(wish.client, now)?)
-            };
-            match table.look_up(&name, share, now) {
-                Err(denied) if !is_usable => return Err(denied),
-                Ok(()) | Err(_) => {}
+        let share = || {
+            if is_known {
+                return Ok(None);
             }
+            self.shares.take(wish.client, now).map(Some)
+        };
+        match table.look_up(&name, now, share) {
+            Err(denied) if !is_usable => return Err(denied),
+            Ok(()) | Err(_) => {}
         }
         Ok(if is_usable {
             Found::Now(name)
@@ -179,7 +178,7 @@ impl Asked {
         });
         if is_due && name.is_known.load(Ordering::Relaxed) {
             // Without a place in the queue it is looked up when a client asks for it again.
-            _ = self.table().look_up(name, None, now);
+            _ = self.table().look_up(name, now, || Ok(None));
         }
     }
 

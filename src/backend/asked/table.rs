@@ -90,12 +90,13 @@ impl Table {
         self.known.insert(name.key.clone(), Arc::clone(name));
     }
 
-    /// Puts a look-up into its queue, unless the name is being looked up. Without a queue it ends at once.
+    /// Puts a look-up into its queue, unless the name is being looked up. Without a queue it ends at once. A share is
+    /// taken only if the queue has a place.
     pub(super) fn look_up(
         &self,
         name: &Arc<Name>,
-        share: Option<Share>,
         now: Instant,
+        share: impl FnOnce() -> Result<Option<Share>, Denied>,
     ) -> Result<(), Denied> {
         let Some(lanes) = &self.lanes else {
             return Ok(());
@@ -108,10 +109,12 @@ impl Table {
         } else {
             &lanes.new
         };
-        match lane.try_send(Lookup::new(name, share, now)) {
-            Err(TrySendError::Full(_)) => Err(Denied::Queue),
-            Ok(()) | Err(TrySendError::Closed(_)) => Ok(()),
+        match lane.try_reserve() {
+            Ok(place) => place.send(Lookup::new(name, share()?, now)),
+            Err(TrySendError::Full(())) => return Err(Denied::Queue),
+            Err(TrySendError::Closed(())) => {}
         }
+        Ok(())
     }
 
     pub(super) fn names(&self) -> impl Iterator<Item = &Arc<Name>> {

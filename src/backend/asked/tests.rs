@@ -238,13 +238,16 @@ fn a_full_queue_refuses_new_names_and_not_those_that_were_reached() {
     );
     // A name that is refused takes no place and no share.
     let before = fixture.names.endpoints().len();
-    for _ in 0..20 {
+    for _ in 0..200 {
         assert_eq!(
             fixture.find("new.test", 2000, now).err(),
             Some(Denied::Queue)
         );
     }
     assert_eq!(fixture.names.endpoints().len(), before);
+    drop(fixture.lanes[0].try_recv().unwrap());
+    let found = fixture.find("new.test", 2000, now);
+    assert!(matches!(found, Ok(Found::Soon(..))));
     let stale = fixture.later(FRESH);
     assert!(matches!(
         fixture.find("one.test", 0, stale),
