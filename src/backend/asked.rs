@@ -23,6 +23,9 @@ use table::{Key, Lanes, MOST_KNOWN, Table};
 
 /// Between two look-ups of a name at least, however many dials fail.
 const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+/// How long the last answer for a name that was reached is still used at once when it is no longer fresh. After that
+/// the client waits for a look-up, and gets the last answer only if that fails.
+const LONGEST_STALE: Duration = Duration::from_mins(5);
 /// The most look-ups of new names that wait for their turn.
 const MOST_WAITING: usize = 1024;
 
@@ -71,6 +74,7 @@ pub struct State {
     is_asked: bool,
     /// When the last look-up was asked for.
     asked_at: Instant,
+    /// The end of the time for which the last look-up counts, also if it failed.
     fresh_until: Option<Instant>,
 }
 
@@ -121,7 +125,7 @@ impl Asked {
             return Ok(Found::Now(name));
         }
         let is_known = name.is_known.load(Ordering::Relaxed);
-        let is_usable = is_known && !name.endpoint.addresses().is_empty();
+        let is_usable = is_known && state.is_recent(now) && !name.endpoint.addresses().is_empty();
         let answer = name.state.subscribe();
         let share = || {
             if is_known {
@@ -172,7 +176,8 @@ impl Asked {
         let mut is_due = false;
         name.state.send_if_modified(|state| {
             let again = state.asked_at + SHORTEST_REFRESH;
-            state.fresh_until = state.fresh_until.map(|until| until.min(again));
+            // The answer goes out of date now, and not when it was asked for: it is still used meanwhile.
+            state.fresh_until = state.fresh_until.min(Some(again.max(now)));
             is_due = !state.is_asked && again <= now;
             false
         });
@@ -221,6 +226,11 @@ impl State {
 
     fn is_fresh(&self, now: Instant) -> bool {
         self.fresh_until.is_some_and(|until| now < until)
+    }
+
+    fn is_recent(&self, now: Instant) -> bool {
+        self.fresh_until
+            .is_some_and(|until| now < until + LONGEST_STALE)
     }
 }
 

@@ -169,6 +169,54 @@ fn a_name_that_was_reached_is_refreshed_beside_its_last_answer() {
     refresh.answered(stale + FRESH);
 }
 
+/// The answer of a look-up that failed leaves the addresses as they are.
+#[test]
+fn a_client_waits_rather_than_use_a_very_old_answer_unless_the_look_up_fails() {
+    let mut fixture = Fixture::new();
+    let found = fixture.learn("one.test", 1, fixture.now);
+    fixture.names.reached(&found);
+    let is_known = |fixture: &Fixture, now| match fixture.find("one.test", 1, now) {
+        Ok(Found::Now(_)) => true,
+        Ok(Found::Soon(_, answer)) => {
+            assert!(!answer.borrow().is_settled());
+            false
+        }
+        Err(denied) => panic!("{denied}"),
+    };
+    let old = fixture.later(FRESH + LONGEST_STALE);
+    assert!(is_known(&fixture, fixture.later(LONGEST_STALE)));
+    assert!(!is_known(&fixture, old));
+    let failed_until = old + Duration::from_secs(2);
+    fixture.lanes[1].try_recv().unwrap().answered(failed_until);
+    assert!(is_known(&fixture, old));
+    // While the resolver fails, each client gets the last answer.
+    let mut now = failed_until;
+    for _ in 0..1000 {
+        assert!(is_known(&fixture, now));
+        now += Duration::from_secs(2);
+        fixture.lanes[1].try_recv().unwrap().answered(now);
+    }
+    // Nobody has asked for hours: the resolver may be well again.
+    assert!(!is_known(&fixture, now + Duration::from_hours(3)));
+}
+
+#[test]
+fn the_last_answer_is_used_after_a_failed_dial_however_long_ago_it_was_asked_for() {
+    let mut fixture = Fixture::new();
+    let found = fixture.learn("one.test", 1, fixture.now);
+    fixture.names.reached(&found);
+    let stale = fixture.later(FRESH);
+    drop(fixture.find("one.test", 1, stale));
+    let hour = Duration::from_hours(1);
+    fixture.lanes[1].try_recv().unwrap().answered(stale + hour);
+    let later = stale + hour / 2;
+    fixture.names.failed(&found, later);
+    let found = fixture.find("one.test", 1, later);
+    assert!(matches!(found, Ok(Found::Now(_))));
+    let refresh = fixture.lanes[1].try_recv().unwrap();
+    refresh.answered(later + FRESH);
+}
+
 #[test]
 fn a_failed_dial_asks_again_at_most_once_a_second() {
     let mut fixture = Fixture::new();
@@ -177,7 +225,7 @@ fn a_failed_dial_asks_again_at_most_once_a_second() {
     // A name that was never reached is only asked for again by a client.
     fixture
         .names
-        .failed(&found, fixture.later(Duration::from_secs(2)));
+        .failed(&found, fixture.later(Duration::from_secs(1)));
     assert!(
         fixture
             .lanes
