@@ -88,24 +88,28 @@ impl Asked {
         }
     }
 
-    /// Begins to have look-ups answered from these two receivers: new names, and those that are known. Forgets the names
-    /// that it has: they may have been answered by other rules.
+    /// Begins to have look-ups answered from these two receivers: new names, and those that are known. They end with the
+    /// endpoint.
     pub fn serve(&self) -> [mpsc::Receiver<Lookup>; 2] {
         let [new, known] = [MOST_WAITING, MOST_KNOWN].map(mpsc::channel);
         let lanes = Lanes {
             new: new.0,
             known: known.0,
         };
-        let before = self.table().restart(Some(lanes));
-        // The look-ups that it held take locks when they are dropped.
-        drop(before);
+        self.table().lanes = Some(lanes);
         [new.1, known.1]
     }
 
-    /// Ends that, because the endpoint is in no configuration any more.
-    pub fn end(&self) {
-        let before = self.table().restart(None);
-        drop(before);
+    /// Lets no answer so far count as fresh after this time. With `None` none of them is used any more before another
+    /// look-up has ended.
+    pub fn expire(&self, at: Option<Instant>) {
+        let table = self.table();
+        for name in table.names() {
+            name.state.send_if_modified(|state| {
+                state.fresh_until = state.fresh_until.min(at);
+                false
+            });
+        }
     }
 
     /// Finds a name. One that is new or whose answer is out of date is looked up: this fails if too many are.

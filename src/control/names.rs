@@ -13,7 +13,6 @@ mod told;
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::io;
-use std::mem;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +24,7 @@ use tokio::time::timeout;
 use tracing::error;
 
 use crate::backend::{DnsServers, NameRules, Target};
+use asked::{Served, Service};
 use name::Name;
 pub use own::{Own, canonical};
 pub use resolver::Bearer;
@@ -52,8 +52,8 @@ pub struct Names {
     tasks: JoinSet<()>,
     /// The endpoints that bear each name. A task ends when its sender is gone.
     by_name: BTreeMap<Key, watch::Sender<Bearers>>,
-    /// The endpoints `{server_name}`, by backend and endpoint.
-    asked: BTreeMap<[Box<str>; 2], Bearer>,
+    /// The endpoints `{server_name}`.
+    asked: Vec<Served>,
     /// Closed when every name was looked up once.
     first_pass: mpsc::Receiver<()>,
 }
@@ -85,7 +85,7 @@ impl Names {
             resolvers: BTreeMap::new(),
             tasks: JoinSet::new(),
             by_name: BTreeMap::new(),
-            asked: BTreeMap::new(),
+            asked: Vec::new(),
             first_pass: mpsc::channel(1).1,
         };
         names.update(bearers, own);
@@ -97,7 +97,7 @@ impl Names {
     pub fn update(&mut self, bearers: &[Bearer], own: Vec<SocketAddr>) {
         let own = Own::new(own);
         let mut by_name = BTreeMap::<Key, Bearers>::new();
-        let mut asked = BTreeMap::new();
+        let mut asked = Vec::new();
         for bearer in bearers {
             match bearer.endpoint.dialled() {
                 Target::Name { host, .. } => {
@@ -105,14 +105,7 @@ impl Names {
                     by_name.entry(key).or_default().push(bearer.clone());
                 }
                 Target::Address(address) => check_literal(bearer, *address, &own),
-                Target::Asked { .. } => {
-                    let endpoint = &bearer.endpoint;
-                    let key = [
-                        endpoint.stats().backend().into(),
-                        (&**endpoint.name()).into(),
-                    ];
-                    asked.insert(key, bearer.clone());
-                }
+                Target::Asked { .. } => asked.push(bearer),
             }
         }
         for (key, task) in &self.by_name {
@@ -132,12 +125,10 @@ impl Names {
         self.own.store(Arc::clone(&own));
         self.by_name.retain(|key, _| by_name.contains_key(key));
         let used = by_name.keys().map(|(_, servers)| servers.clone());
-        let of_clients = asked
-            .values()
-            .map(|bearer: &Bearer| bearer.rules.resolver.clone());
+        let of_clients = asked.iter().map(|bearer| bearer.rules.resolver.clone());
         let used: BTreeSet<_> = used.chain(of_clients).collect();
         self.resolvers.retain(|servers, _| used.contains(servers));
-        self.serve(asked, own_changed);
+        self.serve(&asked, own_changed);
         let (first_pass_guard, first_pass) = mpsc::channel(1);
         self.first_pass = first_pass;
         for (key, bearers) in by_name {
@@ -158,21 +149,25 @@ impl Names {
         }
     }
 
-    /// Answers for the names that clients ask for. Those of an endpoint that stays as it is stay known.
-    fn serve(&mut self, asked: BTreeMap<[Box<str>; 2], Bearer>, own_changed: bool) {
-        for (key, bearer) in &asked {
-            let known = self.asked.get(key);
-            if own_changed || known.is_none_or(|known| !known.is_same(bearer)) {
-                let resolver = self.resolver(bearer.rules.resolver.as_ref());
-                asked::serve(bearer, &resolver, &mut self.tasks);
-            }
+    /// Answers for the names that clients ask for. Those that are known stay known.
+    fn serve(&mut self, asked: &[&Bearer], own_changed: bool) {
+        let own = self.own.load_full();
+        self.asked.retain(Served::is_held);
+        if own_changed {
+            self.asked
+                .iter()
+                .for_each(|served| served.judge_again(&own));
         }
-        let before = mem::replace(&mut self.asked, asked);
-        for (key, bearer) in before {
-            let now = self.asked.get(&key);
-            let stays = now.is_some_and(|now| Arc::ptr_eq(&now.endpoint, &bearer.endpoint));
-            if let (false, Some(names)) = (stays, bearer.endpoint.names()) {
-                names.end();
+        for Bearer { endpoint, rules } in asked {
+            let service = Service {
+                resolver: self.resolver(rules.resolver.as_ref()),
+                rules: rules.clone(),
+            };
+            if let Some(served) = self.asked.iter().find(|served| served.is_of(endpoint)) {
+                served.follow(service, &own);
+            } else {
+                let served = Served::begin(endpoint, service, &mut self.tasks);
+                self.asked.push(served);
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Endpoints that are the name that the client asks for, with real DNS servers on loopback.
 
+mod reloads;
 mod shares;
 
 use std::fmt::Display;

@@ -1,7 +1,6 @@
 //! The table of names. Those that were never reached have a part of their own, so they push out none that was.
 
 use std::collections::{HashMap, VecDeque};
-use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -33,21 +32,12 @@ pub(super) struct Table {
     /// The keys of `new`, the oldest first.
     order: VecDeque<Key>,
     known: HashMap<Key, Arc<Name>>,
-    lanes: Option<Lanes>,
+    pub(super) lanes: Option<Lanes>,
     /// How often a name was asked for.
     uses: u64,
 }
 
 impl Table {
-    /// Empties it and gives it these queues. Returns what it was.
-    pub(super) fn restart(&mut self, lanes: Option<Lanes>) -> Self {
-        let fresh = Self {
-            lanes,
-            ..Self::default()
-        };
-        mem::replace(self, fresh)
-    }
-
     pub(super) fn get(&mut self, key: &Key) -> Option<Arc<Name>> {
         let name = self.known.get(key).or_else(|| self.new.get(key))?;
         self.uses += 1;

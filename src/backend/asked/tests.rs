@@ -218,6 +218,33 @@ fn the_last_answer_is_used_after_a_failed_dial_however_long_ago_it_was_asked_for
 }
 
 #[test]
+fn answers_that_expire_are_used_until_the_next_one_only_if_they_may_be() {
+    let mut fixture = Fixture::new();
+    let now = fixture.now;
+    let known = fixture.learn("known.test", 1, now);
+    fixture.names.reached(&known);
+    fixture.learn("new.test", 1, now);
+    fixture.names.expire(Some(now));
+    assert!(matches!(
+        fixture.find("known.test", 1, now),
+        Ok(Found::Now(_))
+    ));
+    drop(fixture.lanes[1].try_recv().unwrap());
+    assert!(matches!(
+        fixture.find("new.test", 1, now),
+        Ok(Found::Soon(..))
+    ));
+    drop(fixture.lanes[0].try_recv().unwrap());
+    fixture.names.expire(None);
+    assert!(matches!(
+        fixture.find("known.test", 1, now),
+        Ok(Found::Soon(..))
+    ));
+    // It waits in the queue of names that were reached.
+    drop(fixture.lanes[1].try_recv().unwrap());
+}
+
+#[test]
 fn a_failed_dial_asks_again_at_most_once_a_second() {
     let mut fixture = Fixture::new();
     let now = fixture.now;
@@ -255,15 +282,14 @@ fn a_look_up_that_nobody_answers_wakes_those_who_wait() {
     assert!(!answer.borrow().is_settled());
     drop(fixture.lanes[0].try_recv().unwrap());
     assert!(answer.borrow().is_settled());
-    // So does the end of the configuration, and then nobody is asked.
+    // So does the end of those who answer, and then nobody is asked.
     let Ok(Found::Soon(_, answer)) = fixture.find("one.test", 1, now) else {
         panic!("it has no answer");
     };
-    fixture.names.end();
     let closed = std::mem::replace(&mut fixture.lanes, fixture.names.serve());
     drop(closed);
     assert!(answer.borrow().is_settled());
-    fixture.names.end();
+    fixture.lanes.iter_mut().for_each(mpsc::Receiver::close);
     let Ok(Found::Soon(_, answer)) = fixture.find("two.test", 1, now) else {
         panic!("it is new");
     };

@@ -1,17 +1,19 @@
 //! Answers the look-ups of names that clients ask for.
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::Bearer;
 use super::name::{LOOKUP_TIMEOUT, sort_out};
+use super::own::Own;
 use super::resolver::{self, Found, NotFound, RETRY, Resolver};
-use crate::backend::{Lookup, NameRules, Target, Unresolved};
+use crate::backend::{Asked, Endpoint, Lookup, NameRules, Target, Unresolved};
 use crate::outcome::ResolveFailure;
 
 /// Look-ups of one endpoint at once: as many of new names as of names that were reached before.
@@ -19,24 +21,89 @@ const AT_ONCE: usize = 16;
 /// The longest time for which a name without an address that can be dialled is not asked for again.
 const LONGEST_NEGATIVE: Duration = Duration::from_secs(30);
 
-/// Begins to answer for an endpoint. The tasks end when others answer for it, or nobody does.
-pub(super) fn serve(bearer: &Bearer, resolver: &Arc<Resolver>, tasks: &mut JoinSet<()>) {
-    let Some(names) = bearer.endpoint.names() else {
-        return;
-    };
-    for lane in names.serve() {
-        let lane = Arc::new(Mutex::new(lane));
-        for _ in 0..AT_ONCE {
-            let (lane, resolver) = (Arc::clone(&lane), Arc::clone(resolver));
-            tasks.spawn(answer_all(lane, resolver, bearer.rules.clone()));
+/// An endpoint whose look-ups are answered, as long as a configuration or a connection holds it: connections that began
+/// before a reload still ask for names by the endpoint that they took.
+pub(super) struct Served {
+    endpoint: Weak<Endpoint>,
+    service: watch::Sender<Service>,
+}
+
+/// The resolver of an endpoint, and the rules for its names.
+pub(super) struct Service {
+    pub(super) resolver: Arc<Resolver>,
+    pub(super) rules: NameRules,
+}
+
+impl Served {
+    /// Begins to answer for an endpoint. The tasks end with the endpoint.
+    pub(super) fn begin(
+        endpoint: &Arc<Endpoint>,
+        service: Service,
+        tasks: &mut JoinSet<()>,
+    ) -> Self {
+        let (service, follows) = watch::channel(service);
+        for lane in endpoint.names().into_iter().flat_map(Asked::serve) {
+            let lane = Arc::new(Mutex::new(lane));
+            for _ in 0..AT_ONCE {
+                tasks.spawn(answer_all(Arc::clone(&lane), follows.clone()));
+            }
         }
+        Self {
+            endpoint: Arc::downgrade(endpoint),
+            service,
+        }
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        self.endpoint.strong_count() > 0
+    }
+
+    pub(super) fn is_of(&self, endpoint: &Arc<Endpoint>) -> bool {
+        Weak::as_ptr(&self.endpoint) == Arc::as_ptr(endpoint)
+    }
+
+    /// Goes over to other rules. The names stay known, at those of their addresses that may still be dialled.
+    pub(super) fn follow(&self, service: Service, own: &Own) {
+        let before = self.service.send_replace(service);
+        let rules = self.service.borrow().rules.clone();
+        if before.rules == rules {
+            return;
+        }
+        self.judge_again(own);
+        if before.rules.resolver != rules.resolver
+            && let Some(endpoint) = self.endpoint.upgrade()
+            && let Some(names) = endpoint.names()
+        {
+            names.expire(None);
+        }
+    }
+
+    /// Takes addresses away that must not be dialled any more. The names are looked up again when a client asks for
+    /// them, because they may have others that were left out.
+    pub(super) fn judge_again(&self, own: &Own) {
+        let Some(endpoint) = self.endpoint.upgrade() else {
+            return;
+        };
+        let Some(names) = endpoint.names() else {
+            return;
+        };
+        // Many names have the same addresses, and it takes system calls to judge one.
+        let mut judged = HashMap::new();
+        for endpoint in names.endpoints() {
+            let rules = self.service.borrow().rules.clone();
+            let bearer = Bearer { endpoint, rules };
+            bearer.leave_out(|address| {
+                let judge = || bearer.excludes(address, own, false);
+                *judged.entry(address).or_insert_with(judge)
+            });
+        }
+        names.expire(Some(Instant::now()));
     }
 }
 
 async fn answer_all(
     lane: Arc<Mutex<mpsc::Receiver<Lookup>>>,
-    resolver: Arc<Resolver>,
-    rules: NameRules,
+    mut service: watch::Receiver<Service>,
 ) {
     loop {
         let Some(lookup) = lane.lock().await.recv().await else {
@@ -44,31 +111,44 @@ async fn answer_all(
         };
         // Those who waited may have gone meanwhile.
         if lookup.is_wanted() {
-            answer(lookup, &resolver, &rules).await;
+            answer(lookup, &mut service).await;
         }
     }
 }
 
-async fn answer(lookup: Lookup, resolver: &Resolver, rules: &NameRules) {
-    let bearer = Bearer {
-        endpoint: Arc::clone(lookup.endpoint()),
-        rules: rules.clone(),
-    };
-    let Target::Name { host, port } = bearer.endpoint.target() else {
+async fn answer(lookup: Lookup, service: &mut watch::Receiver<Service>) {
+    let Target::Name { host, port } = lookup.endpoint().target() else {
         return;
     };
-    let answer = timeout(LOOKUP_TIMEOUT, (resolver.lookup)(host.clone())).await;
+    let answer = loop {
+        let resolver = Arc::clone(&service.borrow().resolver);
+        let answer = timeout(LOOKUP_TIMEOUT, (resolver.lookup)(host.clone()));
+        tokio::select! {
+            biased;
+            // After a reload the answer of the resolver before does not count.
+            Ok(_) = service.wait_for(|now| !Arc::ptr_eq(&now.resolver, &resolver)) => {}
+            answer = answer => break answer,
+        }
+    };
     let answer = answer.unwrap_or_else(|_late| {
         let error = io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer");
         Err(NotFound::failed(error))
     });
-    let fresh = match answer {
-        Ok(found) if !found.addresses.is_empty() => publish(&bearer, *port, &found, resolver),
-        Ok(_) => {
-            let error = io::Error::other("the name has no address");
-            fail(&bearer, &NotFound::failed(error))
+    // These rules may be newer than the question.
+    let fresh = {
+        let Service { resolver, rules } = &*service.borrow();
+        let bearer = Bearer {
+            endpoint: Arc::clone(lookup.endpoint()),
+            rules: rules.clone(),
+        };
+        match answer {
+            Ok(found) if !found.addresses.is_empty() => publish(&bearer, *port, &found, resolver),
+            Ok(_) => {
+                let error = io::Error::other("the name has no address");
+                fail(&bearer, &NotFound::failed(error))
+            }
+            Err(not_found) => fail(&bearer, &not_found),
         }
-        Err(not_found) => fail(&bearer, &not_found),
     };
     lookup.answered(Instant::now() + fresh);
 }

@@ -103,15 +103,23 @@ impl Bearer {
 
     /// Takes addresses away that have become our own since the last look-up, or are not allowed any more.
     pub(super) fn leave_out_excluded(&self, own: &Own) {
-        let known = addresses(&self.endpoint);
-        self.put_permitted(known.into_iter(), own);
+        self.leave_out(|address| self.excludes(address, own, false));
+    }
+
+    /// Takes the addresses away that are judged to be excluded.
+    pub(super) fn leave_out(&self, judge: impl FnMut(SocketAddr) -> Option<ResolveFailure>) {
+        self.put_permitted(addresses(&self.endpoint).into_iter(), judge);
     }
 
     /// Gives the endpoint those of these addresses that it may be dialled at.
-    fn put_permitted(&self, addresses: impl Iterator<Item = SocketAddr>, own: &Own) {
+    fn put_permitted(
+        &self,
+        addresses: impl Iterator<Item = SocketAddr>,
+        mut judge: impl FnMut(SocketAddr) -> Option<ResolveFailure>,
+    ) {
         let (mut usable, mut first_excluded) = (Vec::new(), None);
         for address in addresses {
-            match self.excludes(address, own, false) {
+            match judge(address) {
                 None => usable.push(address),
                 Some(reason) => {
                     first_excluded.get_or_insert((address, reason));
@@ -135,7 +143,7 @@ pub(super) fn share(known: &[Bearer], new: &[Bearer], own: &Own) {
     for bearer in new.iter().filter(is_new) {
         if let Target::Name { port, .. } = *bearer.endpoint.dialled() {
             let known = known.iter().map(|known| own::canonical(*known, port));
-            bearer.put_permitted(known, own);
+            bearer.put_permitted(known, |address| bearer.excludes(address, own, false));
         }
     }
 }
