@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+import urllib.parse
 import urllib.request
 from contextlib import ExitStack
 from pathlib import Path
@@ -115,11 +116,25 @@ def through_proxies(checks, clients):
                "http", "-proxy-field", "20000")
     checks.run("go, http proxy: a client that a route excludes", fails,
                "portway does not admit this client", clients.go_through, "denied", "http")
+    lumberjack_behind_socks5(checks, clients)
     with_logins(checks, clients)
     checks.run("go, http proxy: a URL without TLS", fails, "405 portway relays only TLS",
                clients.go_through, "fleet", "http", "-plain")
     checks.run("go: an https:// URL of the proxy", fails,
                "first record does not look like a TLS handshake", clients.go_through, "fleet", "https")
+
+
+def lumberjack_behind_socks5(checks, clients):
+    """Logstash outputs use SOCKS5 proxies only."""
+    for server in LOGSTASHES:
+        checks.run(f"lumberjack, socks5 proxy: {server}", ship, clients, server, "socks5")
+        checks.run(f"lumberjack, socks5 proxy with users: {server}", ship, clients, server, "socks5", LOGIN)
+    checks.run("lumberjack, socks5 proxy: no certificate", fails, "certificate required",
+               clients.lumberjack, "mutual-logstash", "socks5", with_certificate=False)
+    for words, proxy in [("(?i)not ?allowed", ["unknown", "socks5"]),
+                         ("(?i)authentication failed", ["logstash", "socks5", LOGIN + "x"]),
+                         ("(?i)no accepted authentication", ["logstash", "socks5", ""])]:
+        checks.run(f"lumberjack: {' '.join(proxy)}: refused", fails, words, clients.lumberjack, *proxy)
 
 
 def with_logins(checks, clients):
@@ -217,9 +232,9 @@ def node_bulk(clients, server, proxy=None):
     return f"{detail}, {DOCUMENTS} documents"
 
 
-def ship(clients, server):
+def ship(clients, server, *proxy):
     """A client of Logstash sends a window of events, and the server acknowledges them all."""
-    answer = json.loads(clients.lumberjack(server))
+    answer = json.loads(clients.lumberjack(server, *proxy))
     assert answer == {"server": server, "acknowledged": DOCUMENTS}, answer
     return f"{server}, {DOCUMENTS} events acknowledged"
 
@@ -441,12 +456,14 @@ class Clients:
         ip, port = self.proxies[proxy]
         return self.go(server, "-proxy", proxy, *flags, address=f"{ip}:{port}")
 
-    def node(self, command, server, proxy=None, with_certificate=True):
+    def node(self, command, server, proxy=None, login=None, with_certificate=True):
         options = {"ip": self.ip, "port": self.port, "name": host(server), "ca": str(self.authority)}
         if server.startswith("mutual-") and with_certificate:
             options |= {"cert": str(self.directory / "agent.crt"), "key": str(self.directory / "agent.key")}
         if proxy:
-            options["proxy"] = "{}://{}:{}".format(proxy, *self.proxies[proxy])
+            ip, port = (self.proxies if login is None else self.login_proxies)[proxy]
+            user = urllib.parse.quote(login, safe=":") + "@" if login else ""
+            options["proxy"] = f"{proxy}://{user}{ip}:{port}"
         script = Path(__file__).parent / "node" / "client.js"
         modules = {"NODE_PATH": str(self.directory / "node_modules")}
         return self.run(["node", script, command, json.dumps(options)], env=os.environ | modules)
@@ -454,8 +471,8 @@ class Clients:
     def node_elasticsearch(self, server, proxy=None):
         return self.node("elasticsearch", server, proxy)
 
-    def lumberjack(self, server, **options):
-        return self.node("lumberjack", server, **options)
+    def lumberjack(self, server, *proxy, **options):
+        return self.node("lumberjack", server, *proxy, **options)
 
     def elasticsearch(self, server):
         with self.open_elasticsearch(server) as client:

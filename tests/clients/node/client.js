@@ -4,11 +4,14 @@
 //   client.js lumberjack OPTIONS        sends events, and waits until each is acknowledged
 //
 // OPTIONS is a JSON object: ip, port, name, ca, and if wanted cert, key, proxy. The answer is one line of JSON.
+// The proxy of the Elasticsearch client is an HTTP proxy, and that of Lumberjack a SOCKS5 proxy: a Logstash output has
+// no other.
 
 const dns = require('dns')
 const fs = require('fs')
 
 const EVENTS = 2000
+const LOGSTASH_PORT = 5044
 
 const [command, json] = process.argv.slice(2)
 const options = JSON.parse(json)
@@ -38,10 +41,31 @@ async function elasticsearch () {
   return { seen, documents: successful }
 }
 
-function lumberjack () {
+// A socket behind the SOCKS5 proxy, which looks the name up.
+async function tunnel () {
+  const { SocksClient } = require('socks')
+  const { hostname, port, username, password } = new URL(options.proxy)
+  const { socket } = await SocksClient.createConnection({
+    proxy: {
+      host: hostname,
+      port: Number(port),
+      type: 5,
+      userId: decodeURIComponent(username),
+      password: decodeURIComponent(password)
+    },
+    command: 'connect',
+    destination: { host: options.name, port: LOGSTASH_PORT }
+  })
+  return socket
+}
+
+async function lumberjack () {
   const Lumberjack = require('lumberjack-client')
   const { ip, port, name } = options
-  const client = new Lumberjack({ host: ip, port, servername: name, ...tls }, true)
+  // Nothing listens at this port of the name: only the tunnel leads to Logstash.
+  const tunnelled = async () => ({ host: name, port: LOGSTASH_PORT, socket: await tunnel() })
+  const at = options.proxy ? await tunnelled() : { host: ip, port }
+  const client = new Lumberjack({ ...at, servername: name, ...tls }, true)
   for (let number = 0; number < EVENTS; number++) {
     client.log({ message: 'x'.repeat(1000), number })
   }
