@@ -244,6 +244,40 @@ fn invariant_10_a_client_that_asks_for_a_name_of_portway_itself_makes_no_loop() 
     assert!(failures(&portway, "loop") > 0.5);
 }
 
+/// The name leads to a server at first, so its connections are not the first ones to be looked at.
+#[test]
+fn invariant_10_a_rebinding_answer_leads_neither_to_this_machine_nor_to_the_admin_address() {
+    let (dns, admin) = (Server::start(), free("127.0.0.1"));
+    let port = admin.port();
+    let server = Backend::echo_at(SocketAddr::new(ip("127.0.0.2"), port));
+    dns.lead("one.es.test", &["127.0.0.2"]);
+    let everything = "allow_networks = [\"127.0.0.0/8\", \"0.0.0.0/0\"]";
+    let toml = file(port, &dns, everything);
+    let toml = toml.replacen("127.0.0.1:0", &admin.to_string(), 1);
+    let portway = Portway::start(&toml);
+    assert_eq!(portway.admin(), admin);
+    drop(relayed(&portway, "one.es.test"));
+    for (address, reason, outcome) in [
+        ("0.0.0.0", "forbidden", "forbidden_address"),
+        ("127.0.0.1", "loop", "backend_unresolved"),
+    ] {
+        dns.lead("one.es.test", &[address]);
+        within(PATIENCE, "the name is looked up again", || {
+            drop(ask(&portway, "one.es.test"));
+            (failures(&portway, reason) > 0.5).then_some(())
+        });
+        let line = refused(&portway, "one.es.test");
+        assert_eq!(line["outcome"], outcome, "{line}");
+        assert_eq!(line["attempts"][0]["reason"], reason, "{line}");
+    }
+    dns.lead("one.es.test", &["127.0.0.2"]);
+    let before = server.accepted();
+    within(PATIENCE, "the name leads to the server again", || {
+        drop(ask(&portway, "one.es.test"));
+        (server.accepted() > before).then_some(())
+    });
+}
+
 #[test]
 fn a_server_that_moves_is_found_after_a_dial_that_failed() {
     let (dns, first) = (Server::start(), Backend::echo_at(free("127.0.0.2")));
@@ -269,12 +303,16 @@ fn a_stale_answer_serves_while_dns_fails_and_is_refreshed_when_it_is_asked_for()
     dns.lead("one.es.test", &["127.0.0.2"]);
     let portway = Portway::start(&file(servers[0].address().port(), &dns, LOOPBACK));
     drop(relayed(&portway, "one.es.test"));
-    dns.set("one.es.test", Reply::Code(ResponseCode::ServFail));
-    within(PATIENCE, "a refresh fails", || {
+    for reply in [Reply::Code(ResponseCode::ServFail), Reply::Silence] {
+        dns.set("one.es.test", reply);
+        let before = failures(&portway, "unresolved");
+        within(PATIENCE, "a refresh fails", || {
+            drop(relayed(&portway, "one.es.test"));
+            (failures(&portway, "unresolved") > before).then_some(())
+        });
         drop(relayed(&portway, "one.es.test"));
-        (failures(&portway, "unresolved") > 0.5).then_some(())
-    });
-    drop(relayed(&portway, "one.es.test"));
+    }
+    assert_eq!(servers[1].accepted(), 0);
     dns.lead("one.es.test", &["127.0.0.3"]);
     within(PATIENCE, "a refresh succeeds", || {
         drop(relayed(&portway, "one.es.test"));

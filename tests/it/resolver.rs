@@ -3,7 +3,7 @@
 pub(super) mod server;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
@@ -241,20 +241,61 @@ fn f18_a_name_that_leads_to_the_own_listener_is_a_loop_whatever_is_allowed() {
 
 #[test]
 fn f19_a_very_long_answer_comes_over_tcp_and_is_used_in_part() {
-    let (dns, backend) = (Server::start(), Backend::echo());
-    let mut addresses = vec!["127.0.0.1".to_owned()];
-    addresses.extend((0..499).map(|n| format!("127.1.{}.{}", n / 250, 1 + n % 250)));
-    let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
-    dns.lead("es.test", &addresses);
-    let portway = Portway::start(&file(&[at("es.test", backend.address())], &dns.resolver()));
-    let total = |portway: &Portway| portway.metrics().sum("portway_endpoint_addresses", &[]);
-    within(PATIENCE, "the answer came", || {
-        (total(&portway) > 0.5).then_some(())
-    });
-    assert!((total(&portway) - 64.0).abs() < 0.5, "{}", total(&portway));
-    let asked = dns.asked("es.test");
-    assert!(asked.iter().any(|it| it.over_tcp), "{asked:?}");
-    assert!(asked.iter().any(|it| !it.over_tcp), "{asked:?}");
+    // The second answer is almost as long as one can be: its length has 16 bits.
+    for (count, bytes) in [(500, 10_000), (2_880, 65_000)] {
+        let (dns, backend) = (Server::start(), Backend::echo());
+        let mut addresses = vec!["127.0.0.1".to_owned()];
+        addresses.extend((1..count).map(|n| format!("127.1.{}.{}", n / 250, 1 + n % 250)));
+        let addresses: Vec<&str> = addresses.iter().map(String::as_str).collect();
+        dns.lead("es.test", &addresses);
+        let portway = Portway::start(&file(&[at("es.test", backend.address())], &dns.resolver()));
+        let total = |portway: &Portway| portway.metrics().sum("portway_endpoint_addresses", &[]);
+        within(PATIENCE, "the answer came", || {
+            (total(&portway) > 0.5).then_some(())
+        });
+        assert!((total(&portway) - 64.0).abs() < 0.5, "{}", total(&portway));
+        let asked = dns.asked("es.test");
+        assert!(asked.iter().any(|it| it.over_tcp), "{asked:?}");
+        assert!(asked.iter().any(|it| !it.over_tcp), "{asked:?}");
+        assert!(dns.longest_answer() > bytes, "{}", dns.longest_answer());
+    }
+}
+
+#[test]
+fn f19_an_answer_that_is_cut_short_and_does_not_come_over_tcp_is_no_answer() {
+    for (is_refused, words) in [(false, "no DNS server answers"), (true, "too long for UDP")] {
+        let (dns, backend) = (Server::start(), Backend::echo());
+        dns.lead("es.test", &["127.0.0.1"]);
+        let endpoints = [at("es.test", backend.address())];
+        let portway = Portway::start(&file(&endpoints, &dns.resolver()));
+        drop(portway.relayed());
+        if is_refused {
+            dns.refuse_tcp();
+        }
+        // Nothing listens there.
+        dns.set("es.test", Reply::Truncated(Ipv4Addr::new(127, 0, 0, 9)));
+        await_failure(&portway, "unresolved");
+        drop(portway.relayed());
+        let over_tcp = dns.asked("es.test").iter().any(|it| it.over_tcp);
+        assert_eq!(over_tcp, !is_refused);
+        // At the start there is no other address, and the client hears of it.
+        let portway = Portway::start(&file(&endpoints, &dns.resolver()));
+        await_failure(&portway, "unresolved");
+        let line = refused(&portway);
+        assert_eq!(line["outcome"], "backend_unresolved", "{line}");
+        let error = line["attempts"][0]["error"].as_str().unwrap();
+        assert!(error.contains(words), "{error}");
+        // Another server has the whole answer.
+        let whole = Server::start();
+        whole.lead("es.test", &["127.0.0.1"]);
+        let servers = [dns.address(), whole.address()].map(|it| it.to_string());
+        let both = format!("resolver = {{ servers = {servers:?} }}");
+        portway.reload_with(&file(&endpoints, &both));
+        within(PATIENCE, "the name resolves", || {
+            (healthy(&portway) > 0.5).then_some(())
+        });
+        drop(portway.relayed());
+    }
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -26,12 +27,16 @@ pub(in crate::it) enum Reply {
     Families(Box<[Self; 2]>),
     /// None at all.
     Silence,
+    /// Over UDP one that is cut short after this IPv4 address, and over TCP none.
+    Truncated(Ipv4Addr),
 }
 
 #[derive(Default)]
 struct State {
     zone: Mutex<HashMap<String, Reply>>,
     asked: Mutex<Vec<Asked>>,
+    /// Bytes of the longest answer.
+    longest: AtomicUsize,
 }
 
 /// A query that came.
@@ -45,6 +50,7 @@ pub(in crate::it) struct Asked {
 /// The server; it ends with the value. Names that it does not have do not exist.
 pub(in crate::it) struct Server {
     state: Arc<State>,
+    address: SocketAddr,
     listener: Arc<TcpListener>,
     threads: Vec<JoinHandle<()>>,
 }
@@ -75,13 +81,26 @@ impl Server {
         ];
         Self {
             state,
+            address: listener.local_addr().unwrap(),
             listener,
             threads,
         }
     }
 
     pub(in crate::it) fn address(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap()
+        self.address
+    }
+
+    /// Refuses connections from now on. UDP goes on.
+    pub(in crate::it) fn refuse_tcp(&self) {
+        SockRef::from(&*self.listener)
+            .shutdown(Shutdown::Both)
+            .unwrap();
+    }
+
+    /// Bytes of the longest answer so far.
+    pub(in crate::it) fn longest_answer(&self) -> usize {
+        self.state.longest.load(Ordering::Relaxed)
     }
 
     /// The key of a backend that asks this server.
@@ -132,6 +151,7 @@ fn answer_udp(socket: &UdpSocket, state: &State) {
         }
         // The client may be gone.
         drop(socket.send_to(&bytes, client));
+        state.longest.fetch_max(bytes.len(), Ordering::Relaxed);
     }
 }
 
@@ -148,6 +168,7 @@ fn answer_tcp(mut stream: TcpStream, state: &State) {
             continue;
         };
         let answer = answer.to_vec().unwrap();
+        state.longest.fetch_max(answer.len(), Ordering::Relaxed);
         let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
         if stream.write_all(&[&length[..], &answer].concat()).is_err() {
             return;
@@ -179,6 +200,13 @@ impl State {
         answer.add_query(question);
         match reply.unwrap_or(Reply::Code(ResponseCode::NXDomain)) {
             Reply::Silence | Reply::Families(_) => return None,
+            Reply::Truncated(_) if over_tcp => return None,
+            Reply::Truncated(address) => {
+                answer.metadata.truncation = true;
+                if kind == RecordType::A {
+                    answer.add_answer(Record::from_rdata(name, 60, RData::A(A(address))));
+                }
+            }
             Reply::Alias(to) => {
                 let to = RData::CNAME(CNAME(Name::from_ascii(to).unwrap()));
                 answer.add_answer(Record::from_rdata(name, 60, to));
