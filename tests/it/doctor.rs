@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::fixture::{PORTWAY, Portway};
 use super::peers::{Backend, Refusing, Unanswering, free};
+use super::resolver::server::Server;
 use servers::Tls;
 
 mod servers;
@@ -197,6 +198,18 @@ fn a_name_that_leads_back_to_portway_is_told_and_not_dialled() {
             .iter()
             .all(|it| it["severity"] != "error" || it["problem"] == "loop")
     );
+}
+
+/// A DNS server of the backend's own leads it there: `localhost` has an IPv6 address on some machines only.
+#[test]
+fn a_name_that_leads_back_to_portway_is_told_in_words() {
+    let (dns, port) = (Server::start(), free().port());
+    dns.lead("es.test", &["127.0.0.1"]);
+    let toml = routes(&format!("es.test:{port}"), &format!("{NAME:?}"));
+    let toml = toml.replace("127.0.0.1:0", &format!("127.0.0.1:{port}"));
+    let toml = toml.replace("connect_timeout", &(dns.resolver() + "\nconnect_timeout"));
+    let text = told(&toml).replace(&format!(":{port}"), ":PORT");
+    assert_snapshot("loop", &text);
 }
 
 #[test]
