@@ -72,7 +72,8 @@ fn refusal((version, code, reason): (u8, u16, &str), has_login: bool) -> String 
     line.truncate(MOST_SHOWN);
     let line = line.trim_end();
     match code {
-        407 if has_login => format!("{line} (the proxy refuses the user and the password)"),
+        // tinyproxy answers 401 to a wrong password.
+        401 | 407 if has_login => format!("{line} (the proxy refuses the user and the password)"),
         407 => format!("{line} (the proxy asks for a user and a password)"),
         _ => line.to_owned(),
     }

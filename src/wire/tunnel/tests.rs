@@ -145,9 +145,12 @@ fn any_other_status_is_a_refusal_with_its_line() {
     let authentication = words("HTTP/1.1 407 Proxy Authentication Required\r\n");
     assert!(authentication.ends_with("(the proxy asks for a user and a password)"));
     let user = credentials(TunnelProtocol::Http, "agent", "secret");
-    let answer = b"HTTP/1.1 407 Proxy Authentication Required\r\n";
-    let wrong = refused(Step::Connect.read(answer, Some(&user)));
-    assert!(wrong.ends_with("(the proxy refuses the user and the password)"));
+    for line in ["407 Proxy Authentication Required", "401 Unauthorized"] {
+        let answer = format!("HTTP/1.1 {line}\r\n");
+        let wrong = refused(Step::Connect.read(answer.as_bytes(), Some(&user)));
+        assert!(wrong.ends_with("(the proxy refuses the user and the password)"));
+        assert!(wrong.contains(line), "{wrong}");
+    }
     let long = words(&format!("HTTP/1.1 403 {}\r\n", "x".repeat(5000)));
     assert_eq!(long.len(), MOST_SHOWN);
     assert_eq!(words("HTTP/1.1 403 \u{fc}\r\n"), "HTTP/1.1 403");
