@@ -50,13 +50,19 @@ fn write(lab: &Lab) -> Result<TempDir> {
     Ok(directory)
 }
 
-/// The outcome of the command.
+/// The outcome of the command: `.ci/lab_commands` compares it with the output.
 fn expectation(promise: &Promise) -> String {
-    match &promise.run {
-        Run::Reach(_) | Run::Spread { .. } if promise.is_mutual => "mutual TLS".to_owned(),
-        Run::Reach(_) | Run::Spread { .. } => "one-way TLS".to_owned(),
-        Run::Refusal(refusal) => format!("refused: {}", refusal.reason),
-    }
+    let server = match &promise.run {
+        Run::Reach(reach) => reach.server,
+        Run::Spread { .. } => "fleet-*",
+        Run::Refusal(refusal) => return format!("refused: {}", refusal.reason),
+    };
+    let tls = if promise.is_mutual {
+        "mutual"
+    } else {
+        "one-way"
+    };
+    format!("{tls} TLS of {server}")
 }
 
 /// A command that does by hand what the row does, if there is one.

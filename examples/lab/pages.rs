@@ -54,6 +54,12 @@ pub(crate) async fn run(lab: &Lab, journal: &mut Journal, directory: &Path) -> R
     let mut rows = Vec::new();
     for page in pages(directory)? {
         let text = fs::read_to_string(&page)?;
+        if is_of_elastic(&page) && files(&text).count() < blocks(&text).count() {
+            let mut row = Row::new("", &page.display().to_string());
+            let fault = "a toml block is not a whole file, so nothing runs it";
+            row.faults.push(fault.to_owned());
+            rows.push(row);
+        }
         for (number, file) in files(&text).enumerate() {
             let mut name = page.display().to_string();
             if number > 0 {
@@ -95,11 +101,20 @@ fn pages(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// Whether the page describes a topology, whose toml blocks are whole files.
+fn is_of_elastic(page: &Path) -> bool {
+    page.parent().is_some_and(|it| it.ends_with("elastic"))
+}
+
+/// The toml blocks of a page.
+fn blocks(page: &str) -> impl Iterator<Item = &str> {
+    let blocks = page.split("```toml\n").skip(1);
+    blocks.map(|rest| rest.split("```").next().unwrap_or_default())
+}
+
 /// The blocks of a page that are whole files.
 fn files(page: &str) -> impl Iterator<Item = &str> {
-    let blocks = page.split("```toml\n").skip(1);
-    let blocks = blocks.map(|rest| rest.split("```").next().unwrap_or_default());
-    blocks.filter(|block| block.contains("[listeners") && block.contains("[routes"))
+    blocks(page).filter(|block| block.contains("[listeners") && block.contains("[routes"))
 }
 
 /// Starts the servers of a file and portway, and makes the connections.
