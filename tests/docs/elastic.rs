@@ -190,24 +190,87 @@ fn elastic_agent_declares_every_flag_that_the_docs_give_it() {
 #[test]
 fn the_tables_of_failures_have_our_outcomes() {
     let known: Vec<&str> = Outcome::VARIANTS.iter().map(|it| it.name()).collect();
-    let mut rows = 0;
+    let rows = failures();
+    for (name, cell, outcomes) in &rows {
+        let words = quoted(outcomes);
+        if words.is_empty() {
+            assert_eq!(outcomes.trim(), "nothing", "{name}: {cell}");
+            continue;
+        }
+        assert!(known.contains(&&*words[0]), "{name}: {cell}");
+    }
+    assert!(rows.len() > 80, "{}", rows.len());
+}
+
+/// The rows of the tables of failures: the page, what the agent logs, and the outcomes.
+fn failures() -> Vec<(String, String, String)> {
+    let mut rows = Vec::new();
     for (name, page) in pages() {
         let mut lines = page.lines();
         while lines.any(|line| line.ends_with("logs | portway logs | what to do |")) {
             for row in lines.by_ref().skip(1).take_while(|it| it.starts_with('|')) {
                 let cells: Vec<&str> = row.trim_matches('|').split(" | ").collect();
-                assert_eq!(cells.len(), 3, "{name}: {row}");
-                rows += 1;
-                let outcomes = quoted(cells[1]);
-                if outcomes.is_empty() {
-                    assert_eq!(cells[1].trim(), "nothing", "{name}: {row}");
-                    continue;
-                }
-                assert!(known.contains(&&*outcomes[0]), "{name}: {row}");
+                let [cell, outcomes, _] = cells[..] else {
+                    panic!("{name}: {row}");
+                };
+                rows.push((name.clone(), cell.to_owned(), outcomes.to_owned()));
             }
         }
     }
-    assert!(rows > 80, "{rows}");
+    rows
+}
+
+/// The texts that Go showed in `tests/clients`.
+fn texts_of_go() -> Vec<&'static str> {
+    let lines = include_str!("../clients/go_errors.txt").lines();
+    let lines = lines.filter(|line| !line.starts_with('#'));
+    let texts = lines.map(|line| line.split_once(' ').unwrap().1.trim());
+    texts.collect()
+}
+
+/// Whether a page quotes this text, of which it may leave out the end.
+fn quotes(quoted: &str, text: &str) -> bool {
+    match quoted.split_once(" …") {
+        Some((begin, _)) => text.starts_with(begin),
+        None => text.contains(quoted) || quoted.ends_with(text),
+    }
+}
+
+#[test]
+fn the_pages_quote_every_text_that_go_shows_and_portway_causes_no_other() {
+    let rows = failures();
+    let texts = texts_of_go();
+    assert!(texts.len() > 14, "{texts:?}");
+    for text in &texts {
+        let mut cells = rows.iter().flat_map(|(_, cell, _)| quoted(cell));
+        assert!(cells.any(|it| quotes(&it, text)), "no page quotes {text}");
+    }
+    // portway closes the connection, or the kernel does; the others are not of Go's TLS or HTTP.
+    let other = [
+        "EOF",
+        "unexpected EOF",
+        "connection reset by peer",
+        "DEGRADED",
+        "kafka: client has run out of available brokers to talk to",
+        "raw response:",
+        "raw response: This port speaks TLS, not plain HTTP: use an https:// URL.",
+    ];
+    let mut seen = 0;
+    for (page, cell, outcomes) in &rows {
+        let outcome = quoted(outcomes).into_iter().next();
+        let is_portway = outcome.is_some_and(|it| it != "closed") && !outcomes.contains("nothing");
+        // Elasticsearch is Java.
+        if !is_portway || page == "remote-clusters.md" {
+            continue;
+        }
+        for quoted in quoted(cell) {
+            let is_known = texts.iter().any(|text| quotes(&quoted, text));
+            let place = format!("{page}: go_errors.txt has nothing of {quoted}");
+            assert!(is_known || other.contains(&&*quoted), "{place}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 30, "{seen}");
 }
 
 #[test]
