@@ -8,7 +8,7 @@ use portway::config;
 use portway::outcome::Outcome;
 use strum::VariantArray;
 
-use super::{blocks, prose, quoted, root, under};
+use super::{OUTCOMES, README, blocks, prose, quoted, root, table, under};
 
 /// The pages without a topology of their own.
 const OTHER: [&str; 3] = ["README.md", "certificates.md", "other-servers.md"];
@@ -81,6 +81,7 @@ fn every_page_has_one_file_that_names_the_page() {
         }
         seen += 1;
         assert_eq!(files.len(), 1, "{name}");
+        assert_eq!(blocks(&page, "mermaid").len(), 1, "{name}: the drawing");
         let first = files[0].lines().next();
         assert_eq!(first, Some(&*format!("# docs/elastic/{name}")));
     }
@@ -271,6 +272,38 @@ fn the_pages_quote_every_text_that_go_shows_and_portway_causes_no_other() {
         }
     }
     assert!(seen > 30, "{seen}");
+}
+
+/// An operator who finds an outcome that is not in the row would look in vain.
+#[test]
+fn the_row_of_an_alert_has_every_outcome_that_sends_it() {
+    let general = &pages()["README.md"];
+    let mut seen = 0;
+    for (page, headings) in [
+        (README, "| the agent logs | outcome | what to do |"),
+        (general, "| the agent logs | portway logs | what to do |"),
+    ] {
+        for row in table(page, headings) {
+            let words = quoted(row[0]);
+            let alert = words
+                .first()
+                .and_then(|it| it.strip_prefix("remote error: tls: "));
+            let Some(alert) = alert else { continue };
+            seen += 1;
+            let sent = format!("({})", alert.replace(' ', "_"));
+            let lines = OUTCOMES.lines().filter(|line| line.starts_with("| `"));
+            for line in lines {
+                let cells: Vec<&str> = line.trim_matches('|').split(" | ").collect();
+                let outcome = cells[0].trim();
+                let is_there = row[1].contains(outcome);
+                assert!(
+                    !cells[1].contains(&sent) || is_there,
+                    "{alert}: no {outcome}"
+                );
+            }
+        }
+    }
+    assert_eq!(seen, 8);
 }
 
 #[test]
