@@ -17,6 +17,7 @@ use crate::credentials::Gate;
 use crate::net::{Broken, Leg, Readable, TimeIsUp, until};
 use crate::outcome::Outcome;
 use crate::relay::Resources;
+use crate::tls::Rejection;
 use crate::wire::{ListenerProtocol, Login, Target, Unauthorized};
 
 /// Receives the messages of the client before its hello, to their last byte and no further, and answers it. After this the
@@ -177,6 +178,20 @@ pub(super) fn ended(connection: &Connection, refusal: Refusal) -> Refusal {
         Some(_) => refusal.after_an_answer(),
         None => refusal,
     }
+}
+
+/// The bytes in place of a hello. A client in a tunnel was right to speak to a proxy: to say there that portway is none
+/// would mislead it.
+pub(super) fn no_hello(connection: &Connection, rejection: Rejection) -> Refusal {
+    if let Rejection::NotTls(protocol) = rejection
+        && protocol.is_to_a_proxy()
+        && connection.target().is_some()
+    {
+        return Refusal::fin(Outcome::NotTls).because(
+            "another request to a proxy came behind the one that portway had answered, and no TLS hello",
+        );
+    }
+    rejection.into()
 }
 
 /// Refuses a hello that is not for the target.

@@ -5,6 +5,7 @@ use std::pin::pin;
 use rustix::io::Errno;
 
 use super::connection::{Connection, Hello};
+use super::front;
 use super::refuse::Refusal;
 use crate::net::{Broken, Leg, Readable, TimeIsUp, set_receive_low_water_mark, until};
 use crate::outcome::Outcome;
@@ -99,7 +100,7 @@ fn look(client: &Leg, connection: &Connection, resources: &Resources) -> Result<
                 total,
             });
         }
-        Progress::Rejected(rejection) => return Err(rejection.into()),
+        Progress::Rejected(rejection) => return Err(front::no_hello(connection, rejection)),
     };
     let server_name = match hello.server_name {
         Some(name) => Some(ServerName::parse(name).map_err(|e| Refusal::invalid_name(name, e))?),

@@ -48,6 +48,11 @@ pub enum Protocol {
 }
 
 impl Protocol {
+    /// Whether only the client of a proxy speaks so.
+    pub const fn is_to_a_proxy(self) -> bool {
+        matches!(self, Self::HttpToProxy(_) | Self::Socks4 | Self::Socks5)
+    }
+
     /// The protocol of bytes that do not begin a TLS record.
     fn of(peeked: &[u8]) -> Self {
         match peeked {

@@ -260,7 +260,7 @@ fn what_comes_behind_the_request_and_is_no_hello_is_refused_in_the_tunnel() {
     let request = "CONNECT fleet.example:443 HTTP/1.1\r\n\r\n";
     client.write_all(request.repeat(2).as_bytes()).unwrap();
     let (answer, _) = read_to_end(&mut client);
-    assert!(answer.starts_with(OPEN.as_bytes()));
+    assert_eq!(answer, OPEN.as_bytes());
     let line = line(&portway, &client);
     assert_eq!(line["outcome"], "not_tls", "{line}");
     assert_eq!(backend.accepted(), 0);
