@@ -1,6 +1,6 @@
 //! A DNS server on a port of its own, over UDP and TCP, whose answers the test chooses.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -34,6 +34,8 @@ pub(in crate::it) enum Reply {
 #[derive(Default)]
 struct State {
     zone: Mutex<HashMap<String, Reply>>,
+    /// For names that the zone does not have.
+    otherwise: Mutex<Option<Reply>>,
     asked: Mutex<Vec<Asked>>,
     /// Bytes of the longest answer.
     longest: AtomicUsize,
@@ -47,7 +49,7 @@ pub(in crate::it) struct Asked {
     pub(in crate::it) over_tcp: bool,
 }
 
-/// The server; it ends with the value. Names that it does not have do not exist.
+/// The server; it ends with the value. Names that it does not have do not exist, unless it is set otherwise.
 pub(in crate::it) struct Server {
     state: Arc<State>,
     address: SocketAddr,
@@ -113,6 +115,11 @@ impl Server {
         self.state.zone.lock().unwrap().insert(name.into(), reply);
     }
 
+    /// Answers for the names that it does not have so, from the next query on.
+    pub(in crate::it) fn set_otherwise(&self, reply: Reply) {
+        *self.state.otherwise.lock().unwrap() = Some(reply);
+    }
+
     /// Gives a name these addresses, with a time to live of 0.
     pub(in crate::it) fn lead(&self, name: &str, addresses: &[&str]) {
         let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
@@ -123,6 +130,12 @@ impl Server {
     pub(in crate::it) fn asked(&self, name: &str) -> Vec<Asked> {
         let asked = self.state.asked.lock().unwrap();
         asked.iter().filter(|it| it.name == name).cloned().collect()
+    }
+
+    /// The names of all queries so far.
+    pub(in crate::it) fn all_asked(&self) -> BTreeSet<String> {
+        let asked = self.state.asked.lock().unwrap();
+        asked.iter().map(|it| it.name.clone()).collect()
     }
 }
 
@@ -187,7 +200,8 @@ impl State {
                 let [v4, v6] = *replies;
                 Some(if kind == RecordType::AAAA { v6 } else { v4 })
             }
-            reply => reply,
+            Some(reply) => Some(reply),
+            None => self.otherwise.lock().unwrap().clone(),
         };
         let asked = Asked {
             name: text,
