@@ -10,6 +10,10 @@ mod counts {
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../it/fixture.rs"]
     mod fixture;
+    #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
+    #[path = "../support/front_inputs.rs"]
+    mod front_inputs;
+    mod fronts;
     #[expect(
         dead_code,
         reason = "shared with the tests of the parser, which use the rest"

@@ -18,6 +18,9 @@ mod it {
     mod far;
     mod faults;
     mod fixture;
+    #[path = "../support/front_inputs.rs"]
+    mod front_inputs;
+    mod fronts;
     mod held;
     #[expect(
         dead_code,

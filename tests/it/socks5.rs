@@ -1,7 +1,7 @@
 //! Listeners that are SOCKS5 proxies: what a client gets for each message, and where its bytes go (invariant 13).
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 
 use serde_json::Value;
 
@@ -28,15 +28,11 @@ fn named(name: &str, port: u16) -> Vec<u8> {
 
 /// A request for an address.
 fn addressed(address: SocketAddr) -> Vec<u8> {
-    let SocketAddr::V4(address) = address else {
-        panic!("{address}");
+    let (kind, octets) = match address.ip() {
+        IpAddr::V4(ip) => (1, ip.octets().to_vec()),
+        IpAddr::V6(ip) => (4, ip.octets().to_vec()),
     };
-    [
-        &[5, 1, 0, 1][..],
-        &address.ip().octets(),
-        &address.port().to_be_bytes(),
-    ]
-    .concat()
+    [&[5, 1, 0, kind], &*octets, &address.port().to_be_bytes()].concat()
 }
 
 fn client(portway: &Portway) -> TcpStream {
@@ -180,19 +176,28 @@ fn invariant_13_a_hello_for_another_name_than_the_target_is_refused_before_any_d
 
 #[test]
 fn a_target_that_is_an_address_leads_to_that_endpoint() {
-    let backend = Backend::echo();
+    let ips: [IpAddr; 2] = [Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()];
+    let backends = ips.map(|ip| Backend::echo_at(SocketAddr::new(ip, 0)));
+    let addresses = backends.each_ref().map(Backend::address);
     let routes = format!(
-        "[backends.fleet]\nendpoints = [\"{}\"]\n[routes.fleet]\nno_server_name = true\nbackend = \"fleet\"\n",
-        backend.address()
+        "[backends.fleet]\nendpoints = {:?}\n[routes.fleet]\nno_server_name = true\nbackend = \"fleet\"\n",
+        addresses.map(|it| it.to_string())
     );
     let portway = start("", &routes);
     let hello = Builder::without_name().build();
-    let mut client = client(&portway);
-    let all = [GREETING, &addressed(backend.address()), &hello].concat();
-    client.write_all(&all).unwrap();
-    let mut answer = vec![0; METHOD.len() + OPEN.len() + hello.len()];
-    client.read_exact(&mut answer).unwrap();
-    assert!(answer.ends_with(&hello));
+    for (address, accepted) in addresses.into_iter().zip([[1, 0], [1, 1]]) {
+        let mut client = client(&portway);
+        let all = [GREETING, &addressed(address), &hello].concat();
+        client.write_all(&all).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let answer = [METHOD, OPEN, &hello].concat();
+        assert_eq!(read_to_end(&mut client), (answer, End::Fin), "{address}");
+        let line = portway.line_of(client.local_addr().unwrap());
+        let address = address.to_string();
+        let told = [&line["outcome"], &line["target"], &line["endpoint"]];
+        assert_eq!(told, ["closed", &address, &address], "{line}");
+        assert_eq!(backends.each_ref().map(Backend::accepted), accepted);
+    }
 }
 
 #[test]
