@@ -106,12 +106,14 @@ fn command(promise: &Promise, site: &Site, files: &Path) -> Result<Option<String
 /// The options of curl for the way, and the port of the URL.
 fn front(promise: &Promise, at: SocketAddr, files: &Path) -> Option<(String, u16)> {
     let way = &promise.way;
+    let login = way.login.credentials();
+    let login = login.map_or_else(String::new, |it| format!(" --proxy-user {}", it.join(":")));
     let resolve = |host: &str| format!(" --resolve {host}:{}:{ADDRESS}", at.port());
     match way.front {
         Front::Direct if way.host == ADDRESS => Some((String::new(), at.port())),
         Front::Direct => Some((resolve(way.host), at.port())),
-        Front::HttpConnect => Some((format!(" --proxy http://{at}"), way.port)),
-        Front::Socks5 => Some((format!(" --socks5-hostname {at}"), way.port)),
+        Front::HttpConnect => Some((format!(" --proxy http://{at}{login}"), way.port)),
+        Front::Socks5 => Some((format!(" --socks5-hostname {at}{login}"), way.port)),
         Front::HttpsProxy(proxy) => {
             let certificate = certificate(files, "--proxy-", promise.who() == Who::Agent);
             let (resolve, at, files) = (resolve(proxy), at.port(), files.display());

@@ -17,7 +17,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hyper::{Method, StatusCode};
-use portway::config;
 use portway::wire::ListenerProtocol;
 use rustls::ClientConfig;
 use serde_json::Value;
@@ -129,7 +128,7 @@ async fn run_file(lab: &Lab, journal: &mut Journal, page: &str, file: &str) -> R
         egress: egress.address,
     };
     let file = Rewritten::new(file, &outside)?;
-    let loaded = config::parse(&file.text, "routes.toml").map_err(|faults| faults.render(false))?;
+    let loaded = file.load()?;
     let routes = probes::of(&loaded.settings, &file)?;
     let probes = || routes.iter().flat_map(|(_, probes)| probes);
 

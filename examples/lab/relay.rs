@@ -1,14 +1,19 @@
 //! portway itself, in this process, started as `portway run` starts it.
 
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use portway::app::{self, Output, Running};
 use portway::config::{self, Loaded};
 use portway::telemetry::Format;
+use tempfile::TempDir;
 
 use crate::Result;
+use crate::tunnel::USERS;
 
 /// A running portway.
 pub(crate) struct Relay {
@@ -17,9 +22,13 @@ pub(crate) struct Relay {
 }
 
 impl Relay {
-    /// Starts portway on the text of a routes.toml. A warning is an error here.
+    /// Starts portway on the text of a routes.toml, beside which is a file `users`. A warning is an error here.
     pub(crate) fn start(routes: &str) -> Result<Self> {
-        let loaded = config::parse(routes, "routes.toml").map_err(|faults| faults.render(false))?;
+        let directory = TempDir::with_prefix("portway-lab-")?;
+        let users = directory.path().join("users");
+        fs::write(&users, USERS)?;
+        fs::set_permissions(&users, Permissions::from_mode(0o600))?;
+        let loaded = load(directory.path(), routes)?;
         if !loaded.warnings.is_empty() {
             return Err(loaded.warnings.render(false).into());
         }
@@ -50,6 +59,13 @@ impl Relay {
         let lines = self.log.0.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&lines).into_owned()
     }
+}
+
+/// Writes a routes.toml into a directory, and reads it with the files that it names.
+pub(crate) fn load(directory: &Path, routes: &str) -> Result<Loaded> {
+    let file = directory.join("routes.toml");
+    fs::write(&file, routes)?;
+    Ok(config::load(&file).map_err(|faults| faults.render(false))?)
 }
 
 /// The connection log, kept in memory.

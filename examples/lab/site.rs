@@ -28,6 +28,8 @@ pub(crate) struct Way {
     pub(crate) host: &'static str,
     /// The port of the URL, for a request to a proxy.
     pub(crate) port: u16,
+    /// The user and the password that the client shows to that proxy.
+    pub(crate) login: Login,
 }
 
 /// The part of the way before the TLS connection with the server.
@@ -83,7 +85,7 @@ impl Site {
         let address = self.address(way).await?;
         let stream = TcpStream::connect(address).await;
         let mut stream: Stream = Box::new(stream.map_err(|e| Failure::of("connect", &e))?);
-        let login = Login::None;
+        let login = way.login;
         match way.front {
             Front::Direct | Front::Beside => {}
             Front::HttpConnect | Front::HttpConnectThenOther(_) => {

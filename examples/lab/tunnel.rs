@@ -7,16 +7,35 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::client::{Failure, Stream};
 use crate::connect_proxy::read_head;
 
-/// The user and the password of all clients that have any.
-pub(crate) const CREDENTIALS: [&str; 2] = ["lab", "lab"];
-/// The same for HTTP: the base64 of `lab:lab`.
-const BASIC: &str = "Proxy-Authorization: Basic bGFiOmxhYg==\r\n";
+/// The one user of all listeners that ask for a user, as `htpasswd` writes it. The password is `lab`.
+pub(crate) const USERS: &str = "lab:$2b$04$ADmSbGh31QUCPca.eFOZC.pvsArwMoCJZHkC7uNXaPymj78zieM82\n";
 
-/// Whether the client shows user and password to the proxy.
+/// The user and the password that a client shows to a proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Login {
     None,
-    Password,
+    Right,
+    Wrong,
+}
+
+impl Login {
+    /// The two texts.
+    pub(crate) const fn credentials(self) -> Option<[&'static str; 2]> {
+        match self {
+            Self::None => None,
+            Self::Right => Some(["lab", "lab"]),
+            Self::Wrong => Some(["lab", "wrong"]),
+        }
+    }
+
+    /// The field of an HTTP request, with the base64 of the two texts and a colon between them.
+    const fn field(self) -> &'static str {
+        match self {
+            Self::None => "",
+            Self::Right => "Proxy-Authorization: Basic bGFiOmxhYg==\r\n",
+            Self::Wrong => "Proxy-Authorization: Basic bGFiOndyb25n\r\n",
+        }
+    }
 }
 
 /// Asks an HTTP proxy for `host:port`, byte for byte as Go does.
@@ -26,13 +45,10 @@ pub(crate) async fn connect(
     port: u16,
     login: Login,
 ) -> Result<(), Failure> {
-    let basic = match login {
-        Login::None => "",
-        Login::Password => BASIC,
-    };
+    let field = login.field();
     let request = format!(
         "CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\
-         User-Agent: Go-http-client/1.1\r\n{basic}\r\n"
+         User-Agent: Go-http-client/1.1\r\n{field}\r\n"
     );
     let answer = async {
         stream.write_all(request.as_bytes()).await?;
@@ -68,10 +84,8 @@ async fn socks5_reply(
     port: u16,
     login: Login,
 ) -> std::io::Result<u8> {
-    let method = match login {
-        Login::None => 0,
-        Login::Password => 2,
-    };
+    let credentials = login.credentials();
+    let method = if credentials.is_some() { 2 } else { 0 };
     stream.write_all(&[5, 1, method]).await?;
     stream.flush().await?;
     let mut chosen = [0; 2];
@@ -79,17 +93,19 @@ async fn socks5_reply(
     if chosen != [5, method] {
         return Err(std::io::Error::other("the proxy accepts no such method"));
     }
-    if login == Login::Password {
+    if let Some(credentials) = credentials {
         let mut message = vec![1];
-        for text in CREDENTIALS {
+        for text in credentials {
             push(&mut message, text);
         }
         stream.write_all(&message).await?;
         stream.flush().await?;
-        let mut status = [0; 2];
-        stream.read_exact(&mut status).await?;
-        if status != [1, 0] {
-            return Err(std::io::Error::other("the proxy refuses user and password"));
+        let mut answer = [0; 2];
+        stream.read_exact(&mut answer).await?;
+        let [_, status] = answer;
+        if status != 0 {
+            let refusal = format!("status {status} for user and password");
+            return Err(std::io::Error::other(refusal));
         }
     }
 

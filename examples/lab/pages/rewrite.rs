@@ -8,19 +8,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 
+use portway::config::Loaded;
 use tempfile::TempDir;
 use toml::{Table, Value};
 
 use crate::Result;
+use crate::relay;
 use crate::server::Kind;
-use crate::tunnel::{CREDENTIALS, Login};
+use crate::tunnel::{Login, USERS};
 
 /// The clients that may connect wherever the file admits only some.
 const ADMITTED: &str = "127.0.0.0/8";
 const TEMPLATE: &str = "{server_name}";
 const ANY_PORT: &str = "{port}";
-/// User and password of the lab, as `htpasswd` writes them.
-const HASH: &str = "lab:$2b$04$ADmSbGh31QUCPca.eFOZC.pvsArwMoCJZHkC7uNXaPymj78zieM82";
+/// The line for the proxy of a site, which accepts every user.
+const OF_SITE: &str = "lab:lab\n";
 
 /// The servers outside the file that portway asks.
 pub(super) struct Outside {
@@ -45,12 +47,12 @@ pub(super) struct ServerOfFile {
 
 /// The file, and the servers that it needs.
 pub(super) struct Rewritten {
-    pub(super) text: String,
+    text: String,
     pub(super) servers: Vec<ServerOfFile>,
     /// Whether the clients of a proxy listener need user and password.
     pub(super) login: Login,
-    /// Files that the text names.
-    _files: TempDir,
+    /// The directory of the file and of those that it names.
+    files: TempDir,
 }
 
 impl Rewritten {
@@ -98,8 +100,13 @@ impl Rewritten {
             text: toml::to_string(&table)?,
             servers,
             login: rewriter.login,
-            _files: files,
+            files,
         })
+    }
+
+    /// The settings that it makes.
+    pub(super) fn load(&self) -> Result<Loaded> {
+        relay::load(self.files.path(), &self.text)
     }
 
     /// The servers of a backend.
@@ -160,9 +167,9 @@ impl Rewriter<'_> {
             *clients = vec![ADMITTED].into();
         }
         if listener.contains_key("credentials_file") {
-            self.login = Login::Password;
+            self.login = Login::Right;
         }
-        self.file(listener, "credentials_file", HASH)
+        self.file(listener, "credentials_file", USERS)
     }
 
     fn route(&mut self, _: &str, route: &mut Table) -> Result<()> {
@@ -221,7 +228,7 @@ impl Rewriter<'_> {
             let (scheme, _) = scheme.ok_or("via is not a URL")?;
             *via = format!("{scheme}://{}", self.outside.egress).into();
         }
-        self.file(backend, "via_credentials_file", &CREDENTIALS.join(":"))
+        self.file(backend, "via_credentials_file", OF_SITE)
     }
 
     fn server(&mut self, backend: &str, endpoint: &str) -> Result<ServerOfFile> {
@@ -264,7 +271,7 @@ impl Rewriter<'_> {
     fn file(&self, table: &mut Table, key: &str, text: &str) -> Result<()> {
         if let Some(path) = table.get_mut(key) {
             let here = self.files.path().join(key);
-            fs::write(&here, format!("{text}\n"))?;
+            fs::write(&here, text)?;
             *path = here.display().to_string().into();
         }
         Ok(())

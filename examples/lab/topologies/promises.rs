@@ -14,6 +14,7 @@ use crate::rows::{Promise, Protocol, Reach, Refusal, Run, Talk};
 use crate::server::Kind;
 use crate::site::{Front, Way};
 use crate::tls::Offer;
+use crate::tunnel::Login;
 
 const CHECK_IN: Talk = Talk::CheckIn(Offer::Nothing);
 /// As agents behind a proxy: they offer HTTP/2 to Fleet Server.
@@ -35,6 +36,8 @@ const NO_NAME: &str = "alert 112 unrecognized_name";
 const NO_CERTIFICATE: &str = "alert 116 certificate_required";
 const FORBIDDEN: &str = "403 portway has no route for this host and port";
 const NOT_ALLOWED: &str = "SOCKS5 reply 2";
+const UNKNOWN_USER: &str = "407 portway does not know this user and password";
+const STATUS_1: &str = "SOCKS5: status 1 for user and password";
 
 /// Each row: the topology, the clients and servers, the way, the requests, and the certificate and the name of
 /// the server that must answer.
@@ -70,9 +73,15 @@ pub(crate) const PROMISES: &[Promise] = &[
     one_way("T6", "SOCKS5: agent -> Fleet Server", socks5(FLEET, 8220), CHECK_IN_H2, ("fleet-server", PLAIN_POLICY)),
     mutual("T6", "SOCKS5: agent -> Fleet Server", socks5(FLEET_MTLS, 8220), CHECK_IN_H2, ("fleet-server", MUTUAL_POLICY)),
     mutual("T6", "SOCKS5: agent -> Logstash", socks5(LOGSTASH_MTLS, 5044), LUMBERJACK, ("logstash", EVENTS)),
+    one_way("T6", "CONNECT, password: agent -> Fleet Server", with(Login::Right, connect(FLEET, 8220)), CHECK_IN_H2, ("fleet-server", PLAIN_POLICY)),
+    mutual("T6", "CONNECT, password: agent -> Fleet Server", with(Login::Right, connect(FLEET_MTLS, 8220)), CHECK_IN_H2, ("fleet-server", MUTUAL_POLICY)),
+    one_way("T6", "SOCKS5, password: agent -> Fleet Server", with(Login::Right, socks5(FLEET, 8220)), CHECK_IN_H2, ("fleet-server", PLAIN_POLICY)),
+    mutual("T6", "SOCKS5, password: agent -> Logstash", with(Login::Right, socks5(LOGSTASH_MTLS, 5044)), LUMBERJACK, ("logstash", EVENTS)),
     refused("T6", "CONNECT to a port without a route", connect(FLEET, 22), Who::Agent, (FORBIDDEN, None)),
     refused("T6", "CONNECT, and another server name", other_name(FLEET, ES_1), Who::Agent, (NO_ACCESS, None)),
     refused("T6", "SOCKS5 to a name without a route", socks5("unknown.example", 8220), Who::Agent, (NOT_ALLOWED, None)),
+    refused("T6", "CONNECT, wrong password", with(Login::Wrong, connect(FLEET, 8220)), Who::Agent, (UNKNOWN_USER, None)),
+    refused("T6", "SOCKS5, wrong password", with(Login::Wrong, socks5(FLEET, 8220)), Who::Agent, (STATUS_1, None)),
     one_way("T7", "HTTPS proxy: agent -> Fleet Server", https_proxy(FLEET), CHECK_IN_H2, ("fleet-server", PLAIN_POLICY)),
     mutual("T7", "HTTPS proxy: agent -> Fleet Server", https_proxy(FLEET_MTLS), CHECK_IN_H2, ("fleet-server", MUTUAL_POLICY)),
     refused("T7", "HTTPS proxy: agent without a certificate", https_proxy(FLEET_MTLS), Who::Nobody, (NO_CERTIFICATE, Some(Kind::HttpsProxy))),
@@ -186,6 +195,7 @@ const fn way(group: Group, listener: &'static str, front: Front, host: &'static 
         front,
         host,
         port: 443,
+        login: Login::None,
     }
 }
 
@@ -208,6 +218,20 @@ const fn connect(host: &'static str, port: u16) -> Way {
     Way {
         port,
         ..way(Proxies, "connect", Front::HttpConnect, host)
+    }
+}
+
+/// The same at the listener that asks for a user and a password.
+const fn with(login: Login, way: Way) -> Way {
+    let listener = if matches!(way.front, Front::Socks5) {
+        "socks5_users"
+    } else {
+        "connect_users"
+    };
+    Way {
+        listener,
+        login,
+        ..way
     }
 }
 

@@ -35,6 +35,17 @@ bind = ["{ADDRESS}:0"]
 protocol = "socks5"
 allow_clients = ["127.0.0.0/8"]
 
+# The same for networks that have strangers in them.
+[listeners.connect_users]
+bind = ["{ADDRESS}:0"]
+protocol = "http_connect"
+credentials_file = "users"
+
+[listeners.socks5_users]
+bind = ["{ADDRESS}:0"]
+protocol = "socks5"
+credentials_file = "users"
+
 [backends]
 fleet = {{ endpoints = ["{fleet}"] }}
 fleet_mtls = {{ endpoints = ["{fleet_mtls}"] }}
@@ -46,13 +57,13 @@ https_proxy = {{ endpoints = ["{proxy}"] }}
 # At a proxy listener the port is that of the URL.
 [routes.fleet]
 server_names = ["{FLEET}"]
-listeners = ["connect", "socks5"]
+listeners = ["connect", "connect_users", "socks5", "socks5_users"]
 ports = [8220]
 backend = "fleet"
 
 [routes.fleet_mtls]
 server_names = ["{FLEET_MTLS}"]
-listeners = ["connect", "socks5"]
+listeners = ["connect", "connect_users", "socks5", "socks5_users"]
 ports = [8220]
 backend = "fleet_mtls"
 
