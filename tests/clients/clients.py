@@ -26,6 +26,8 @@ CHURN = 1000
 DOCUMENTS = 2000
 SERVERS = ["fleet", "es", "mutual-fleet", "mutual-es"]
 LOGSTASHES = ["logstash", "mutual-logstash"]
+# A proxy that clients reach by HTTPS, and that leads to the other servers.
+SECURE_PROXY = "mutual-proxy"
 PATIENCE = 30
 LOGIN = "agent-7:right horse"
 # As `htpasswd -nbB agent-7 "right horse"` prints it.
@@ -101,6 +103,12 @@ def through_proxies(checks, clients):
         # The route of this address is for HTTP/2 only, as portway learns when the tunnel is open.
         checks.run(f"go, {proxy} proxy: an IP address in the URL", fails, GO["missing_extension"],
                    clients.go_to_address, proxy)
+    for server in SERVERS:
+        checks.run(f"curl, HTTPS proxy behind the socks5 proxy: {server}", reaches,
+                   clients.curl_preproxy, server)
+    checks.run("curl, an unknown HTTPS proxy behind the socks5 proxy", fails,
+               r"SOCKS5 connection to unknown.example.com. \(2\)", clients.curl_preproxy, "fleet",
+               secure_proxy="unknown")
     for server in ["es", "mutual-es"]:
         checks.run(f"elasticsearch, http proxy: {server}", bulk, clients, server, "http")
         checks.run(f"elasticsearch for Node.js, http proxy: {server}", node_bulk, clients, server,
@@ -166,13 +174,22 @@ def with_logins(checks, clients):
         (clients.go_through, "socks5", GO["socks_no_login"], GO["socks_wrong_login"]),
         (clients.curl, "http", "CONNECT tunnel failed, response 407",
          "CONNECT tunnel failed, response 407"),
-        (clients.curl, "socks5", "(?i)no acceptable|no authentication method", "(?i)user was rejected"),
+        (clients.curl, "socks5", CURL_MISSING, CURL_WRONG),
     ]:
         what = f"{client.__name__}, {proxy} proxy with users"
         checks.run(f"{what}: the right password", reaches, client, "fleet", proxy, LOGIN)
         checks.run(f"{what}: a wrong password", fails, wrong, client, "fleet", proxy, LOGIN + "x")
         checks.run(f"{what}: no password", fails, missing, client, "fleet", proxy, "")
+    what = "curl, HTTPS proxy behind the socks5 proxy with users"
+    checks.run(f"{what}: the right password", reaches, clients.curl_preproxy, "fleet", LOGIN)
+    checks.run(f"{what}: a wrong password", fails, CURL_WRONG, clients.curl_preproxy, "fleet",
+               LOGIN + "x")
+    checks.run(f"{what}: no password", fails, CURL_MISSING, clients.curl_preproxy, "fleet", "")
 
+
+# How curl reports a SOCKS5 proxy that refuses its users.
+CURL_MISSING = "(?i)no acceptable|no authentication method"
+CURL_WRONG = "(?i)user was rejected"
 
 # How Go reports the alert of a Go server: without a certificate it depends on the version.
 BAD_CERTIFICATES = {
@@ -341,8 +358,8 @@ class Backends:
 
     def __init__(self, peer, directory):
         with open(directory / "backends.log", "wb") as log:
-            self.process = subprocess.Popen([peer, "serve", directory, *SERVERS, *LOGSTASHES], stderr=log,
-                                            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+            self.process = subprocess.Popen([peer, "serve", directory, *SERVERS, *LOGSTASHES, SECURE_PROXY],
+                                            stderr=log, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self.addresses = json.loads(self.process.stdout.readline())
 
     def __enter__(self):
@@ -458,16 +475,31 @@ class Clients:
     def curl(self, server, proxy=None, login=None):
         """With a login, also an empty one, through the listener that asks for it."""
         name = host(server)
-        command = ["curl", "--silent", "--show-error", "--max-time", str(PATIENCE),
-                   "--cacert", self.authority, *self.certificate(server, "--cert", "--key")]
+        command = self.curl_to(server)
         if proxy:
-            ip, port = (self.proxies if login is None else self.login_proxies)[proxy]
+            ip, port = self.proxy(proxy, login)
             flag = {"http": "--proxy", "socks5": "--socks5-hostname"}[proxy]
             if login:
                 command += ["--proxy-user", login]
             return self.run([*command, flag, f"{ip}:{port}", f"https://{name}/"])
         return self.run([*command, "--noproxy", "*", "--resolve", f"{name}:{self.port}:{self.ip}",
                          f"https://{name}:{self.port}/"])
+
+    def curl_preproxy(self, server, login=None, secure_proxy=SECURE_PROXY):
+        """Through the SOCKS5 listener to an HTTPS proxy, whose name only portway resolves."""
+        ip, port = self.proxy("socks5", login)
+        user = urllib.parse.quote(login, safe=":") + "@" if login else ""
+        return self.run([*self.curl_to(server), "--preproxy", f"socks5h://{user}{ip}:{port}",
+                         "--proxy", f"https://{host(secure_proxy)}:443", "--proxy-cacert", self.authority,
+                         *self.certificate(SECURE_PROXY, "--proxy-cert", "--proxy-key"),
+                         f"https://{host(server)}/"])
+
+    def curl_to(self, server):
+        return ["curl", "--silent", "--show-error", "--max-time", str(PATIENCE),
+                "--cacert", self.authority, *self.certificate(server, "--cert", "--key")]
+
+    def proxy(self, proxy, login):
+        return (self.proxies if login is None else self.login_proxies)[proxy]
 
     def openssl(self, server):
         name = host(server)
@@ -654,7 +686,7 @@ def make_certificates(directory):
     authority = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign"]
     make("ca", *authority)
     make("stranger-ca", *authority)
-    for server in [*SERVERS, *LOGSTASHES]:
+    for server in [*SERVERS, *LOGSTASHES, SECURE_PROXY]:
         make(server, f"subjectAltName=DNS:{host(server)}", "extendedKeyUsage=serverAuth",
              issuer="ca")
     make("agent", "extendedKeyUsage=clientAuth", issuer="ca")

@@ -23,8 +23,9 @@ type seen struct {
 
 // serve runs one server for each name, with its certificate from the directory. Those whose name
 // begins with "mutual-" require a certificate of their clients, signed by ca.crt; those whose name
-// ends with "logstash" speak Lumberjack, the others HTTP. The addresses go
-// to stdout as a JSON object; it ends with stdin, so that it never outlives who started it.
+// ends with "logstash" speak Lumberjack, the others HTTP; those whose name ends with "proxy" are
+// proxies to the other servers. The addresses go to stdout as a JSON object; it ends with stdin, so
+// that it never outlives who started it.
 func serve(directory string, names []string) error {
 	authorities, err := pool(filepath.Join(directory, "ca.crt"))
 	if err != nil {
@@ -51,6 +52,11 @@ func serve(directory string, names []string) error {
 			continue
 		}
 		server := &http.Server{Handler: handler(name), TLSConfig: config}
+		if strings.HasSuffix(name, "proxy") {
+			server.Handler = tunnel(addresses)
+			server.Protocols = new(http.Protocols)
+			server.Protocols.SetHTTP1(true)
+		}
 		go server.ServeTLS(listener, "", "")
 	}
 	if err := json.NewEncoder(os.Stdout).Encode(addresses); err != nil {
@@ -58,6 +64,37 @@ func serve(directory string, names []string) error {
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// tunnel takes CONNECT to a host whose first label is the name of a server.
+func tunnel(addresses map[string]string) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name, _, _ := strings.Cut(r.Host, ".")
+		address, found := addresses[name]
+		if r.Method != http.MethodConnect || !found {
+			http.Error(w, "no CONNECT to one of the servers", http.StatusForbidden)
+			return
+		}
+		server, err := net.Dial("tcp", address)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadGateway)
+			return
+		}
+		defer server.Close()
+		client, buffered, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			return
+		}
+		defer client.Close()
+		if _, err := io.WriteString(client, "HTTP/1.1 200 Connection established\r\n\r\n"); err != nil {
+			return
+		}
+		go func() {
+			defer server.Close()
+			io.Copy(server, buffered)
+		}()
+		io.Copy(client, server)
+	})
 }
 
 func handler(server string) http.Handler {
