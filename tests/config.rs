@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use portway::backend::Target;
 use portway::config::keys::{self, Absent, Kind, Under};
-use portway::config::{self, Loaded, Settings};
+use portway::config::{self, Loaded};
 use proptest::prelude::*;
+use settings::shown;
 
 #[path = "config/large.rs"]
 mod large;
@@ -25,6 +26,8 @@ mod mistakes;
 mod named;
 #[path = "config/secrets.rs"]
 mod secrets;
+#[path = "support/settings.rs"]
+mod settings;
 #[path = "support/shapes.rs"]
 mod shapes;
 #[path = "config/together.rs"]
@@ -248,23 +251,6 @@ fn the_file_with_every_key_has_every_key() {
         let mut names = text.lines().map(|line| line.split(" = ").next());
         assert!(names.any(|name| name == Some(key.name)), "{path}");
     }
-}
-
-/// All settings, without the arrangement of the routes for look-up.
-fn shown(settings: &Settings) -> String {
-    let Settings {
-        workers,
-        admin,
-        limits,
-        hello,
-        drain,
-        log,
-        listeners,
-        backends,
-        routes,
-    } = settings;
-    let program = (workers, admin, limits, hello, drain, log);
-    format!("{:#?}", (program, listeners, backends, routes.routes()))
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
-use portway::config::{self, Settings};
+use portway::config;
 use portway::outcome::Outcome;
 use portway::routing::Query;
 use portway::telemetry::metrics::{Kind, TABLE};
@@ -21,6 +21,8 @@ use strum::VariantArray;
 
 #[path = "docs/elastic.rs"]
 mod elastic;
+#[path = "support/settings.rs"]
+mod settings;
 
 const README: &str = include_str!("../README.md");
 const ARCHITECTURE: &str = include_str!("../ARCHITECTURE.md");
@@ -500,18 +502,8 @@ fn the_log_of_an_agent_leads_to_outcomes_that_send_it() {
 
 #[test]
 fn alerts_have_the_number_and_name_of_the_registry() {
-    let known = [
-        AlertDescription::UnexpectedMessage,
-        AlertDescription::RecordOverflow,
-        AlertDescription::IllegalParameter,
-        AlertDescription::AccessDenied,
-        AlertDescription::DecodeError,
-        AlertDescription::ProtocolVersion,
-        AlertDescription::InternalError,
-        AlertDescription::MissingExtension,
-        AlertDescription::UnrecognizedName,
-    ]
-    .map(|alert| (alert.name(), alert as u8));
+    let known = AlertDescription::VARIANTS.iter();
+    let known: Vec<(&str, u8)> = known.map(|it| (it.name(), *it as u8)).collect();
     let mut seen = BTreeSet::new();
     for (number, rest) in OUTCOMES
         .match_indices(" (")
@@ -686,25 +678,6 @@ fn a_default_that_another_page_repeats_is_that_of_the_reference() {
     }
 }
 
-/// All settings, without the arrangement of the routes for look-up.
-fn shown(text: &str) -> String {
-    let Settings {
-        workers,
-        admin,
-        limits,
-        hello,
-        drain,
-        log,
-        listeners,
-        backends,
-        routes,
-    } = config::parse(text, "routes.toml")
-        .unwrap_or_else(|faults| panic!("{faults}"))
-        .settings;
-    let program = (workers, admin, limits, hello, drain, log);
-    format!("{:#?}", (program, listeners, backends, routes.routes()))
-}
-
 #[test]
 fn a_file_that_writes_out_the_documented_defaults_changes_nothing() {
     let least = "listeners.N.bind = [\"[::]:443\"]\n\
@@ -718,6 +691,11 @@ fn a_file_that_writes_out_the_documented_defaults_changes_nothing() {
     });
     let full = least.to_owned() + &values.collect::<String>();
     assert!(full.lines().count() > 18, "{full}");
+    let shown = |text| {
+        let loaded = config::parse(text, "routes.toml");
+        let loaded = loaded.unwrap_or_else(|faults| panic!("{faults}"));
+        settings::shown(&loaded.settings)
+    };
     assert_eq!(shown(&full), shown(least));
 }
 

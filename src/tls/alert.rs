@@ -1,7 +1,9 @@
 //! Fatal alerts that may be sent in plain text before a ServerHello (RFC 8446 section 6).
 
+use strum::VariantArray;
+
 /// The alert descriptions that portway sends; the number is the one on the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, VariantArray)]
 #[repr(u8)]
 pub enum AlertDescription {
     /// A message that is not allowed at this point.

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use strum::VariantArray;
 
 use super::*;
 use crate::tls::{AlertDescription, alert_name};
@@ -245,18 +246,8 @@ fn an_answer_has_a_bound() {
 
 #[test]
 fn the_alerts_of_portway_have_their_names_in_the_registry() {
-    for alert in [
-        AlertDescription::UnexpectedMessage,
-        AlertDescription::RecordOverflow,
-        AlertDescription::IllegalParameter,
-        AlertDescription::AccessDenied,
-        AlertDescription::DecodeError,
-        AlertDescription::ProtocolVersion,
-        AlertDescription::InternalError,
-        AlertDescription::MissingExtension,
-        AlertDescription::UnrecognizedName,
-    ] {
-        assert_eq!(alert_name(alert as u8), Some(alert.name()));
+    for alert in AlertDescription::VARIANTS {
+        assert_eq!(alert_name(*alert as u8), Some(alert.name()));
     }
     assert_eq!(alert_name(255), None);
 }

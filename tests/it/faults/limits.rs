@@ -94,14 +94,19 @@ fn the_keepalive_of_a_backend_holds_on_both_legs() {
     }
 }
 
+/// A client that asks for a name without a route.
+fn unknown(portway: &Portway) -> TcpStream {
+    let mut client = connect(portway.address("agents"));
+    let hello = Builder::new("unknown.example").build();
+    client.write_all(&hello).unwrap();
+    client
+}
+
 #[test]
 fn a_refused_client_that_goes_on_sending_is_cut() {
     let backend = Backend::echo();
     let portway = Portway::start(&config(&[backend.address()], "", ""));
-    let mut client = connect(portway.address("agents"));
-    client
-        .write_all(&Builder::new("unknown.example").build())
-        .unwrap();
+    let mut client = unknown(&portway);
     let block = vec![0x17; 64 << 10];
     let mut sent = 0;
     while client.write_all(&block).is_ok() {
@@ -116,10 +121,7 @@ fn a_refused_client_that_goes_on_sending_is_cut() {
 fn a_refused_client_that_does_nothing_more_is_let_go() {
     let backend = Backend::echo();
     let portway = Portway::start(&config(&[backend.address()], "", ""));
-    let mut client = connect(portway.address("agents"));
-    client
-        .write_all(&Builder::new("unknown.example").build())
-        .unwrap();
+    let mut client = unknown(&portway);
     let line = portway.line_of(client.local_addr().unwrap());
     let ms = line["duration_ms"].as_f64().unwrap();
     assert!((900.0..10_000.0).contains(&ms), "{line}");
