@@ -93,27 +93,16 @@ impl Row {
         } else {
             "FAIL"
         };
-        let Self {
-            id,
-            name,
-            tls,
-            server_name,
-            client,
-            server,
-            answer,
-            bytes,
-            ..
-        } = self;
         [
             result,
-            id,
-            name,
-            tls,
-            server_name,
-            client,
-            server,
-            answer,
-            bytes,
+            self.id,
+            &self.name,
+            &self.tls,
+            &self.server_name,
+            &self.client,
+            &self.server,
+            &self.answer,
+            &self.bytes,
         ]
     }
 }

@@ -18,7 +18,7 @@ const VERSION: u32 = 9_000_099;
 const HEADER: usize = 8 + 1 + 4 + 4;
 const LARGEST: usize = 1 << 16;
 
-/// One frame.
+/// A frame that has been read.
 struct Frame {
     request: u64,
     status: u8,
@@ -30,17 +30,7 @@ pub(crate) async fn greet<S>(stream: &mut S, request: u64, cluster: &str) -> Res
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let status = HANDSHAKE;
-    let body = cluster.to_owned();
-    write(
-        stream,
-        &Frame {
-            request,
-            status,
-            body,
-        },
-    )
-    .await?;
+    write(stream, request, HANDSHAKE, cluster).await?;
     let answer = read(stream).await?;
     if answer.request != request || answer.status != HANDSHAKE | RESPONSE {
         return Err(format!("request {request} got answer {}", answer.request).into());
@@ -57,28 +47,23 @@ where
         let Frame {
             request, status, ..
         } = read(stream).await?;
-        let status = status | RESPONSE;
-        let body = cluster.to_owned();
-        write(
-            stream,
-            &Frame {
-                request,
-                status,
-                body,
-            },
-        )
-        .await?;
+        write(stream, request, status | RESPONSE, cluster).await?;
     }
 }
 
-async fn write(stream: &mut (impl AsyncWrite + Unpin), frame: &Frame) -> Result<()> {
+async fn write(
+    stream: &mut (impl AsyncWrite + Unpin),
+    request: u64,
+    status: u8,
+    body: &str,
+) -> Result<()> {
     let mut bytes = MARKER.to_vec();
-    bytes.extend(u32::try_from(HEADER + frame.body.len())?.to_be_bytes());
-    bytes.extend(frame.request.to_be_bytes());
-    bytes.push(frame.status);
+    bytes.extend(u32::try_from(HEADER + body.len())?.to_be_bytes());
+    bytes.extend(request.to_be_bytes());
+    bytes.push(status);
     bytes.extend(VERSION.to_be_bytes());
     bytes.extend(0_u32.to_be_bytes());
-    bytes.extend(frame.body.as_bytes());
+    bytes.extend(body.as_bytes());
     stream.write_all(&bytes).await?;
     Ok(stream.flush().await?)
 }
