@@ -488,6 +488,7 @@ fn the_log_of_an_agent_leads_to_outcomes_that_send_it() {
             None if error == "EOF" => "FIN".to_owned(),
             None if error == "connection reset by peer" => "RST".to_owned(),
             None if error.starts_with("portway is not an HTTP proxy") => "405".to_owned(),
+            None if error.starts_with("portway asks for a user") => "407".to_owned(),
             None if error == "400 Bad Request" => "400".to_owned(),
             // No connection has begun.
             None if error == "connection refused" => "nothing".to_owned(),
