@@ -50,6 +50,19 @@ fn hashes_of_another_implementation_hold_for_their_password_alone() {
 }
 
 #[test]
+fn every_part_of_a_hash_counts() {
+    let (first, last) = (HASHES[0].len() - 31, HASHES[0].len() - 1);
+    for at in [first, first + 15, last] {
+        let mut hash = HASHES[0].to_owned();
+        // The last character has four bits, so its lowest two are zero.
+        hash.replace_range(at..=at, if &hash[at..=at] == "O" { "K" } else { "O" });
+        let gate = gate(&format!("agent:{hash}\n"));
+        let wrong = Err(Unauthorized::Wrong);
+        assert_eq!(check(&gate, "agent", PASSWORD), wrong, "{hash}");
+    }
+}
+
+#[test]
 fn each_user_has_a_password_of_its_own() {
     // The second one is "other".
     let other = "$2b$04$DCq7YPn5Rq63x1Lad4cll.O3sPRSdNHRG8PVHCT9BhYv1rgb7kzqi";
@@ -127,13 +140,17 @@ fn invariant_14_debug_shows_neither_users_nor_hashes() {
     assert_eq!(format!("{gate:?}"), "1 users");
 }
 
-/// Otherwise the time of its checks would change with the password, which that of a known user does not.
+/// Otherwise the time of its checks would tell that nobody has its name: it would be none, or change with the password,
+/// which that of a known user does not.
 #[test]
-fn an_unknown_user_costs_the_same_with_every_password() {
+fn an_unknown_user_costs_one_check_and_the_same_with_every_password() {
     let gate = gate(&format!("one:{}\ntwo:{}\n", HASHES[0], HASHES[1]));
     let cost = |user: &str, password: &str| {
         let login = login(user, password);
-        gate.users.cost_for(&login.user, gate.of_user(&login))
+        let (costs, is_let_in) = gate.users.costs_of(&login, gate.of_user(&login));
+        assert_eq!(costs.len(), 1, "{user}");
+        assert_eq!(is_let_in, ["one", "two"].contains(&user), "{user}");
+        costs[0]
     };
     let mut costs = Vec::new();
     for number in 0..64 {

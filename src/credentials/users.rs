@@ -116,8 +116,18 @@ impl Users {
     /// Whether this is one of the users with its password. It takes up to a quarter of a second, and as long for an
     /// unknown user.
     pub(super) fn has(&self, login: &Login, of_user: Digest) -> bool {
+        self.has_by(Hash::is_of, login, of_user)
+    }
+
+    /// The same with another check of a hash, which tests count.
+    fn has_by(
+        &self,
+        is_of: impl FnOnce(&Hash, &[u8]) -> bool,
+        login: &Login,
+        of_user: Digest,
+    ) -> bool {
         let hash = self.hash_for(&login.user, of_user);
-        hash.is_some_and(|hash| hash.is_of(&login.password))
+        hash.is_some_and(|hash| is_of(hash, &login.password))
             && self.positions.contains_key(&login.user)
     }
 
@@ -129,10 +139,16 @@ impl Users {
         self.hashes.get(position)
     }
 
-    /// The cost of the check of this user.
+    /// The cost of each hash that is checked, while every password is the right one.
     #[cfg(test)]
-    pub(super) fn cost_for(&self, user: &[u8], of_user: Digest) -> u32 {
-        self.hash_for(user, of_user).unwrap().cost
+    pub(super) fn costs_of(&self, login: &Login, of_user: Digest) -> (Vec<u32>, bool) {
+        let mut costs = Vec::new();
+        let is_of = |hash: &Hash, _: &[u8]| {
+            costs.push(hash.cost);
+            true
+        };
+        let is_let_in = self.has_by(is_of, login, of_user);
+        (costs, is_let_in)
     }
 }
 

@@ -87,6 +87,35 @@ fn connections_with_the_same_login_share_a_check_that_waits_or_runs() {
     }
 }
 
+/// Nobody makes checks here: only an answer that is remembered comes.
+#[tokio::test]
+async fn an_answer_that_a_gate_remembers_needs_no_check() {
+    let (checker, gate) = idle();
+    let answer = async |gate: &Arc<Gate>| {
+        tokio::select! {
+            biased;
+            answer = gate.check(client(1), login(1)) => Some(answer),
+            () = std::future::ready(()) => None,
+        }
+    };
+    // The gate has no users, so a check says no.
+    assert!(!gate.judge(&login(1), checker.digest(&login(1))));
+    let wrong = Some(Err(crate::wire::Unauthorized::Wrong));
+    assert_eq!(answer(&gate).await, wrong);
+    assert_eq!(count(&checker), 0);
+    // Another gate has not heard of it.
+    let other = Arc::new(Gate::new(Arc::default(), Arc::clone(&checker)));
+    assert_eq!(answer(&other).await, None);
+    assert_eq!(count(&checker), 1);
+}
+
+#[test]
+fn digests_mean_nothing_outside_their_process() {
+    let [one, other] = [(); 2].map(|()| Checker::start().unwrap());
+    assert!(one.digest(&login(1)) != other.digest(&login(1)));
+    assert!(one.digest_of_user(b"agent") != other.digest_of_user(b"agent"));
+}
+
 #[test]
 fn the_same_login_at_another_gate_is_another_check() {
     let parts = idle();
