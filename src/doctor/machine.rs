@@ -180,16 +180,21 @@ fn local_ports(addresses: &[SocketAddr]) -> Vec<Gauge> {
     }
     let mut used: Vec<_> = used.into_iter().collect();
     used.sort_unstable();
-    let gauge = |(address, used)| Gauge {
+    let used = used.into_iter();
+    used.map(|(address, used)| ports_towards(address, [used, range]))
+        .collect()
+}
+
+fn ports_towards(address: SocketAddr, numbers: [u64; 2]) -> Gauge {
+    Gauge {
         address: Some(address),
         ..Gauge::new(
             "local_ports",
-            [used, range],
+            numbers,
             "local ports in use towards",
             "widen the sysctl net.ipv4.ip_local_port_range, or give the backend more endpoints",
         )
-    };
-    used.into_iter().map(gauge).collect()
+    }
 }
 
 /// `ip_local_port_range`: the first and the last.

@@ -89,6 +89,9 @@ fn each_form_that_is_lost_is_told_in_words() {
     );
     let all = |kind, shape| kind == Kind::PostQuantum || shape != Shape::Whole;
     assert_eq!(sentences(&Said::Nothing, all).len(), 3);
+    // A refusal is less than a hello, and more than silence.
+    let alert = Said::Answer(Answer::Alert(40));
+    assert_eq!(sentences(&alert, only_large).len(), 1);
 }
 
 #[test]

@@ -128,19 +128,60 @@ fn a_certificate_is_judged_by_its_name_and_its_days() {
         connect_timeout: Duration::ZERO,
         now: UNIX_EPOCH,
     };
-    assert_eq!(problems(&early.findings()), ["certificate_not_yet_valid"]);
+    let findings = early.findings();
+    assert_eq!(problems(&findings), ["certificate_not_yet_valid"]);
+    assert_eq!(findings[0].severity, Severity::Error);
+    assert_eq!(
+        findings[0].message,
+        "the certificate is valid only from 2020-01-01 on"
+    );
+    assert!(findings[0].help.starts_with("check the clock"));
+}
+
+#[test]
+fn a_certificate_expires_soon_in_its_last_14_days_and_has_expired_behind_its_last_second() {
+    let der = certificate(&["fleet.example"]);
+    let end = Certificate::read(&der).unwrap().not_after;
+    let day = Duration::from_hours(24);
+    let second = Duration::from_secs(1);
+    for (now, problem) in [
+        (end - 14 * day, None),
+        (end - 14 * day + second, Some("certificate_expires_soon")),
+        (end, Some("certificate_expires_soon")),
+        (end + second, Some("certificate_expired")),
+    ] {
+        let examined = Examined {
+            place: &Place::default(),
+            callers: &[caller("fleet.example", false)],
+            asked: &[asked(Kind::Classic, Ok(served(&["fleet.example"])))],
+            connect_timeout: Duration::ZERO,
+            now,
+        };
+        let findings = examined.findings();
+        assert_eq!(problems(&findings), Vec::from_iter(problem));
+        let severity = problem.map(|problem| match problem {
+            "certificate_expired" => Severity::Error,
+            _ => Severity::Warning,
+        });
+        assert_eq!(findings.first().map(|it| it.severity), severity);
+        assert!(
+            findings
+                .iter()
+                .all(|it| it.help == "renew it at the server")
+        );
+    }
 }
 
 #[test]
 fn an_authority_that_has_expired_is_a_warning_and_the_own_certificate_is_an_error() {
-    let chain = vec![
-        certificate(&["fleet.example"]).into(),
-        certificate(&["ca"]).into(),
-    ];
+    let chain = || {
+        let names = ["fleet.example", "ca"];
+        names.map(|name| certificate(&[name]).into()).into()
+    };
     let findings = findings_at(
         800,
         caller("fleet.example", false),
-        &[asked(Kind::Classic, Ok(hello(0x0303, chain, None)))],
+        &[asked(Kind::Classic, Ok(hello(0x0303, chain(), None)))],
     );
     assert_eq!(
         problems(&findings),
@@ -150,16 +191,36 @@ fn an_authority_that_has_expired_is_a_warning_and_the_own_certificate_is_an_erro
         [findings[0].severity, findings[1].severity],
         [Severity::Error, Severity::Warning]
     );
+    let other_way = "clients that trust a valid certificate of this authority";
     assert!(
         findings[1]
             .message
             .starts_with("the certificate of the authority "),
         "{findings:?}"
     );
-    assert_eq!(
-        problems(&first(hello(0x0303, vec![[1_u8, 2].into()], None))),
-        ["certificate_unreadable"]
-    );
+    assert!(findings[1].help.starts_with(other_way), "{findings:?}");
+    let early = Examined {
+        place: &Place::default(),
+        callers: &[caller("fleet.example", false)],
+        asked: &[asked(Kind::Classic, Ok(hello(0x0303, chain(), None)))],
+        connect_timeout: Duration::ZERO,
+        now: UNIX_EPOCH,
+    };
+    let findings = early.findings();
+    assert_eq!(problems(&findings), ["certificate_not_yet_valid"; 2]);
+    assert_eq!(findings[1].severity, Severity::Warning);
+    assert!(findings[1].help.starts_with(other_way), "{findings:?}");
+}
+
+#[test]
+fn only_the_own_certificate_must_be_one_that_can_be_read() {
+    let damaged: Box<[u8]> = Box::from([1, 2]);
+    let findings = first(hello(0x0303, vec![damaged.clone()], None));
+    assert_eq!(problems(&findings), ["certificate_unreadable"]);
+    assert_eq!(findings[0].severity, Severity::Error);
+    assert!(findings[0].help.contains("openssl s_client"));
+    let own = certificate(&["fleet.example"]).into();
+    assert_eq!(first(hello(0x0303, vec![own, damaged], None)), []);
 }
 
 #[test]
@@ -182,6 +243,13 @@ fn a_name_that_is_made_up_is_only_a_warning() {
     ] {
         assert_eq!(findings.len(), 1);
         assert_eq!(findings[0].severity, Severity::Warning);
+        let is_unnamed = findings[0].place.server_name.is_none();
+        let help = if is_unnamed {
+            "doctor knows no name that clients use here"
+        } else {
+            "doctor has made this name up for a wildcard"
+        };
+        assert!(findings[0].help.starts_with(help), "{findings:?}");
         assert!(findings[0].help.contains("--name"), "{findings:?}");
     }
     // These do not depend on the name.
@@ -241,6 +309,26 @@ fn a_connection_that_fails_behind_others_is_told_once_and_loses_no_hello() {
         findings[0].message,
         "some connections are made, and another one fails twice: Connection refused (os error 111)"
     );
+    assert!(
+        findings[0]
+            .help
+            .starts_with("look at the connection limits")
+    );
+}
+
+#[test]
+fn a_machine_without_a_port_for_a_later_connection_does_not_blame_the_server() {
+    let exhausted = io::Error::from_raw_os_error(libc::EADDRNOTAVAIL);
+    let mut late = asked(Kind::PostQuantum, Err(exhausted));
+    late.question.shape = Shape::TwoRecords;
+    let asked = [
+        asked(Kind::Classic, Ok(hello(0x0304, Vec::new(), None))),
+        late,
+    ];
+    let findings = findings_at(100, caller("fleet.example", false), &asked);
+    assert_eq!(problems(&findings), ["local_exhausted"]);
+    assert!(findings[0].message.starts_with("cannot connect: "));
+    assert!(findings[0].help.starts_with("no local port is left"));
 }
 
 #[test]
@@ -259,6 +347,7 @@ fn a_server_of_old_versions_only_is_an_error() {
         findings[0].message,
         "the server speaks TLS 1.1 and nothing newer"
     );
+    assert!(findings[0].help.starts_with("let the server speak TLS 1.2"));
     assert_eq!(served(0x0303), []);
 }
 
@@ -304,67 +393,133 @@ fn a_server_that_warns_of_the_name_is_told_with_its_certificate() {
 
 #[test]
 fn every_answer_that_is_not_a_hello_has_its_sentence() {
-    for (said, problem, message) in [
+    let line = |line| tls::read_answer(line, true).map_or(Said::Nothing, Said::Answer);
+    for (said, problem, message, help) in [
         (
             Said::Answer(tls::Answer::Alert(40)),
             "alert",
             "the server sends alert 40 (handshake_failure) to a hello for fleet.example",
+            "compare the cipher suites",
         ),
         (
-            tls::read_answer(b"SSH-2.0-x\r\n", true).map_or(Said::Nothing, Said::Answer),
+            line(b"SSH-2.0-x\r\n"),
             "not_tls",
             "the server does not speak TLS there: it speaks SSH: \"SSH-2.0-x\"",
+            "turn on TLS at the server",
+        ),
+        (
+            line(b"welcome\r\n"),
+            "not_tls",
+            "the server does not speak TLS there: it speaks an unknown protocol that begins with \"welcome\"",
+            "turn on TLS at the server",
         ),
         (
             Said::Answer(tls::Answer::Cut(9)),
             "bad_answer",
             "the answer is not one of TLS: the server stops in the middle of an answer, after 9 bytes",
+            "look at the log of the server, and for a device on the way",
+        ),
+        (
+            Said::Answer(tls::Answer::Malformed("alert")),
+            "bad_answer",
+            "the answer is not one of TLS: the server sends bytes that break the rules of TLS (alert)",
+            "look at the log of the server, and for a device on the way",
         ),
         (
             Said::Nothing,
             "silent",
             "something accepts the connection, and then stays silent for 5 s",
+            "check that a TLS server listens at this port, and that no load balancer",
         ),
         (
             Said::Closed,
             "closed",
             "the server closes the connection without an answer to the hello",
+            "check that a TLS server listens at this port; look at its log",
         ),
         (
             Said::Reset,
             "closed",
             "the server resets the connection without an answer to the hello",
+            "check that a TLS server listens at this port; look at its log",
         ),
     ] {
         let findings = first(said);
         assert_eq!(problems(&findings), [problem]);
+        assert_eq!(findings[0].severity, Severity::Error);
         assert_eq!(findings[0].message, message);
-        assert!(!findings[0].help.is_empty());
+        assert!(findings[0].help.starts_with(help), "{findings:?}");
     }
 }
 
 #[test]
+fn an_alert_has_the_remedy_of_its_number() {
+    for (alert, help) in [
+        (40, "compare the cipher suites, groups and certificate"),
+        (70, "let the server speak TLS 1.2 or 1.3"),
+        (80, "look at the log of the server; if it is a relay too"),
+        (112, "add the name at the server"),
+        (120, "correct alpn of the route"),
+        (50, "look at the log of the server, which says why"),
+    ] {
+        let findings = first(Said::Answer(tls::Answer::Alert(alert)));
+        assert!(findings[0].help.starts_with(help), "{findings:?}");
+    }
+    let nameless = &first(Said::Answer(tls::Answer::Alert(200)))[0].message;
+    assert_eq!(
+        nameless,
+        "the server sends alert 200 to a hello for fleet.example"
+    );
+    let unnamed = Caller {
+        server_name: None,
+        ..caller("fleet.example", false)
+    };
+    let alert = asked(Kind::Classic, Ok(Said::Answer(tls::Answer::Alert(112))));
+    let message = &findings_at(1, unnamed, &[alert])[0].message;
+    assert_eq!(
+        message,
+        "the server sends alert 112 (unrecognized_name) to a hello without a server name"
+    );
+}
+
+#[test]
+fn a_server_that_asks_for_another_hello_is_reported_so() {
+    let mut retry = hello(0x0304, Vec::new(), None);
+    if let Said::Answer(tls::Answer::Hello(hello)) = &mut retry {
+        hello.is_retry = true;
+    }
+    assert_eq!(
+        words::deed(&retry),
+        "speaks TLS 1.3 and asks for another hello"
+    );
+}
+
+#[test]
 fn every_failure_of_a_connect_has_its_sentence() {
-    for (error, problem, message) in [
+    for (error, problem, message, help) in [
         (
             libc::ECONNREFUSED,
             "refused",
             "nobody listens there: the connection is refused",
+            "start the server, or correct the port",
         ),
         (
             libc::ETIMEDOUT,
             "connect_timeout",
             "nothing answers within 4s (connect_timeout)",
+            "check that the host is up",
         ),
         (
             libc::EHOSTUNREACH,
             "unreachable",
             "cannot connect: No route to host (os error 113)",
+            "check the routes and the firewall rules",
         ),
         (
             libc::EADDRNOTAVAIL,
             "local_exhausted",
             "cannot connect: Cannot assign requested address (os error 99)",
+            "no local port is left towards this address",
         ),
     ] {
         let error = io::Error::from_raw_os_error(error);
@@ -377,6 +532,8 @@ fn every_failure_of_a_connect_has_its_sentence() {
             (problems(&findings), findings[0].message.as_str()),
             (vec![problem], message)
         );
+        assert_eq!(findings[0].severity, Severity::Error);
+        assert!(findings[0].help.starts_with(help), "{findings:?}");
     }
 }
 
@@ -400,6 +557,11 @@ fn a_certificate_that_cannot_be_seen_has_its_reason() {
     let alert = |number| Said::Answer(tls::Answer::Alert(number));
     let only = "the server speaks TLS 1.3 only, which encrypts its certificate";
     assert_eq!(unseen(tls13(), alert(70)).as_deref(), Some(only));
+    let refused = unseen(alert(40), alert(40));
+    assert_eq!(
+        refused.as_deref(),
+        Some("to a hello of TLS 1.2 the server sends alert 40 (handshake_failure)")
+    );
     assert_eq!(unseen(tls13(), served(&["fleet.example"])), None);
     assert_eq!(unseen(served(&["fleet.example"]), Said::Closed), None);
     let closed = unseen(tls13(), Said::Closed);

@@ -2,6 +2,7 @@ use std::io::Cursor;
 
 use super::*;
 use crate::config;
+use crate::doctor::Severity;
 
 const ROUTES: &str = "[listeners.agents]\nbind = [\"[::]:443\"]\n\
      [backends.one]\nendpoints = [\"10.0.0.1:443\"]\n\
@@ -109,4 +110,57 @@ fn pipes_queue_and_connections_are_near_below_what_portway_needs() {
     assert!(accept_queue("128\n").unwrap().near && !accept_queue("4096\n").unwrap().near);
     assert!(!connections(&settings("")).near);
     assert!(connections(&settings("limits.max_connections = 100000000")).near);
+}
+
+#[test]
+fn a_limit_that_is_near_has_its_sentence_and_its_remedy() {
+    let told = |gauge: Gauge| {
+        let finding = gauge.finding().unwrap();
+        assert_eq!(
+            (finding.problem, finding.severity),
+            (Problem::MachineLimit, Severity::Warning)
+        );
+        (finding.message, finding.help)
+    };
+    let (message, help) = told(connections(&settings("limits.max_connections = 100000000")));
+    assert!(message.starts_with("100000000 of "), "{message}");
+    assert!(message.contains(" connections that descriptors and memory allow in this shell"));
+    assert!(
+        help.starts_with("raise LimitNOFILE= of the unit or `ulimit -n`"),
+        "{help}"
+    );
+    let (message, help) = told(pipe_pages("16384\n", &settings("workers = 9")).unwrap());
+    assert!(
+        message.starts_with("18432 of 16384 pages that the pipes"),
+        "{message}"
+    );
+    assert!(
+        help.starts_with("raise the sysctl fs.pipe-user-pages-soft"),
+        "{help}"
+    );
+    let (message, help) = told(accept_queue("128\n").unwrap());
+    assert!(
+        message.starts_with("128 connections that may wait in the queue"),
+        "{message}"
+    );
+    assert!(
+        help.starts_with("raise the sysctl net.core.somaxconn"),
+        "{help}"
+    );
+    let (message, help) = told(tracked("9\n", "10\n").unwrap());
+    assert!(
+        message.starts_with("9 of 10 connections that the firewall"),
+        "{message}"
+    );
+    assert!(
+        help.starts_with("raise the sysctl net.netfilter.nf_conntrack_max"),
+        "{help}"
+    );
+    let address = "10.0.0.1:443".parse().unwrap();
+    let (message, help) = told(ports_towards(address, [9, 10]));
+    assert_eq!(message, "9 of 10 local ports in use towards 10.0.0.1:443");
+    assert!(
+        help.starts_with("widen the sysctl net.ipv4.ip_local_port_range"),
+        "{help}"
+    );
 }

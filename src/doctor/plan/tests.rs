@@ -44,6 +44,16 @@ fn each_name_of_a_route_is_tried_and_a_wildcard_with_a_name_that_is_made_up() {
 }
 
 #[test]
+fn a_name_of_several_routes_is_tried_once_for_each_list_of_protocols() {
+    let settings = settings(
+        "[routes.a]\nserver_names = [\"a.example\"]\nports = [443]\nbackend = \"one\"\n\
+         [routes.b]\nserver_names = [\"a.example\"]\nports = [8443]\nbackend = \"one\"\n\
+         [routes.c]\nserver_names = [\"a.example\"]\nports = [443]\nalpn = [\"h2\"]\nbackend = \"one\"\n",
+    );
+    assert_eq!(names(&settings, "one", &[]), ["a.example", "a.example"]);
+}
+
+#[test]
 fn a_name_that_is_given_goes_where_a_connection_with_it_would() {
     let settings = settings(ROUTES);
     let given = ["c.x.example", "d.example", "b.x.example"];

@@ -1,4 +1,5 @@
 use super::*;
+use crate::doctor::Severity;
 use crate::doctor::certificate::tests::certificate;
 use crate::doctor::report::{Address, Answer};
 
@@ -47,9 +48,18 @@ fn a_certificate_that_covers_two_servers_of_http_2_is_told_once() {
     assert_eq!(found.len(), 1, "{found:?}");
     let message = &found[0].message;
     assert!(
-        message.contains("also covers kibana.example of the backend kibana"),
+        message.contains(
+            "also covers kibana.example of the backend kibana, and both servers speak HTTP/2"
+        ),
         "{message}"
     );
+    assert!(
+        found[0]
+            .help
+            .starts_with("give each server a certificate with its own name only")
+    );
+    assert_eq!(found[0].severity, Severity::Warning);
+    assert_eq!(found[0].place.server_name.as_deref(), Some("fleet.example"));
 }
 
 #[test]
@@ -69,6 +79,14 @@ fn servers_that_a_browser_does_not_mix_up_are_not_told() {
             endpoint("fleet", "b.example", &["*.example"], H2)
         ),
         "one backend"
+    );
+    // Two services under one name: the routes tell them apart by their ports, and so does a browser.
+    assert!(
+        fine(
+            wildcard(),
+            endpoint("kibana", "fleet.example", &["*.example"], H2)
+        ),
+        "one name"
     );
     let own = |backend, name| endpoint(backend, name, &[name], H2);
     assert!(
