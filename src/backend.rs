@@ -11,6 +11,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 mod via;
+mod way;
 
 pub use address::Address;
 pub use allowed::{Allowed, DnsServers, NameRules};
@@ -19,3 +20,4 @@ pub use endpoint::{Endpoint, InUse, Unresolved};
 pub use pool::{Candidate, Pool};
 pub use target::{Balance, Target};
 pub use via::Via;
+pub use way::{Proxy, Way};

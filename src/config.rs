@@ -113,6 +113,18 @@ pub struct Backend {
     pub relay: relay::Rules,
 }
 
+impl Backend {
+    /// The proxy, if it gets the names of the endpoints and resolves them.
+    pub fn resolving_proxy(&self) -> Option<&backend::Via> {
+        self.via.as_ref().filter(|_| self.names.resolver.is_none())
+    }
+
+    /// The proxy, if it gets addresses of the endpoints.
+    pub fn addressed_proxy(&self) -> Option<&backend::Via> {
+        self.via.as_ref().filter(|_| self.names.resolver.is_some())
+    }
+}
+
 /// A routes.toml without an error.
 #[derive(Debug)]
 pub struct Loaded {

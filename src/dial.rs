@@ -113,7 +113,7 @@ pub async fn backend(request: &Request<'_>) -> Result<Dialled, Unreached> {
         resources: request.resources,
         wished: asked::behind_proxy(request),
     };
-    let dialled = if candidates.len() > 1 && candidates.first().is_some_and(Candidate::on_trial) {
+    let dialled = if begins_with_trial(&candidates) {
         let trial = candidates.remove(0);
         // A race is rare and its future is large: boxed, it does not make every other dial larger.
         Box::pin(dial.race(trial, candidates, missed)).await
@@ -136,6 +136,11 @@ fn candidates(
     let pool = request.pool;
     let of_name = name.map(|name| slice::from_ref(name.endpoint()));
     let endpoints = of_name.unwrap_or(pool.endpoints());
+    if let Some(proxy) = pool.proxy().map(|proxy| proxy.shared())
+        && proxy.iter().all(|proxy| proxy.addresses().is_empty())
+    {
+        return Err(tell_unresolved(request.missed, proxy));
+    }
     let mut candidates = pool.candidates_of(endpoints, request.client, now);
     if let Some(only) = request.target.and_then(Target::address) {
         candidates.retain(|candidate| candidate.leads_to(only));
@@ -171,6 +176,11 @@ fn tell_unresolved(missed: Missed<'_>, endpoints: &[Arc<Endpoint>]) -> Unreached
     } else {
         Unreached::Unresolved
     }
+}
+
+/// Whether the first candidate is on trial, and there are others to dial beside it.
+fn begins_with_trial(candidates: &[Candidate]) -> bool {
+    candidates.len() > 1 && candidates.first().is_some_and(Candidate::on_trial)
 }
 
 /// The addresses of one family of an endpoint.

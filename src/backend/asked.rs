@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 
-use super::{Endpoint, Target};
+use super::{Endpoint, Target, Way};
 use crate::telemetry::EndpointStats;
 use crate::tls::ServerName;
 pub use shares::Denied;
@@ -31,6 +31,8 @@ const MOST_WAITING: usize = 1024;
 
 /// The names that clients asked for. Its memory is bounded, whatever they ask for.
 pub struct Asked {
+    /// The way to each of them.
+    way: Way,
     /// The counters of the endpoint that was written: those of all names.
     stats: Arc<EndpointStats>,
     connections: Arc<AtomicU32>,
@@ -79,8 +81,9 @@ pub struct State {
 }
 
 impl Asked {
-    pub(super) fn new(stats: Arc<EndpointStats>) -> Self {
+    pub(super) fn new(way: Way, stats: Arc<EndpointStats>) -> Self {
         Self {
+            way,
             stats,
             connections: Arc::default(),
             table: Mutex::default(),
@@ -156,7 +159,7 @@ impl Asked {
         let (stats, written) = (Arc::clone(&self.stats), Arc::clone(&self.connections));
         Name {
             key,
-            endpoint: Endpoint::of_name(target, stats, written, now),
+            endpoint: Endpoint::of_name((self.way.clone(), target), stats, written, now),
             state: watch::Sender::new(State {
                 is_asked: false,
                 asked_at: now,

@@ -9,7 +9,7 @@ use arc_swap::ArcSwapOption;
 use tokio::sync::Notify;
 
 use super::addresses::{Addresses, Families};
-use super::{Address, Asked, Target, Via};
+use super::{Address, Asked, Proxy, Target, Via, Way};
 use crate::outcome::{AddressState, ResolveFailure};
 use crate::telemetry::{EndpointFigures, EndpointStats};
 
@@ -17,8 +17,7 @@ use crate::telemetry::{EndpointFigures, EndpointStats};
 #[derive(Debug)]
 pub struct Endpoint {
     target: Target,
-    /// The proxy that is dialled in its place.
-    via: Option<Arc<Via>>,
+    way: Way,
     name: Arc<str>,
     addresses: Addresses,
     unresolved: ArcSwapOption<Unresolved>,
@@ -36,22 +35,17 @@ impl Endpoint {
     /// An endpoint that is dialled itself, without a known state, which `stats` shows from now on. An address is
     /// dialled as it is; a name has no address until control has resolved it. `now` is the origin of its clock.
     pub fn new(target: Target, stats: Arc<EndpointStats>, now: Instant) -> Arc<Self> {
-        Self::behind(None, target, stats, now)
+        Self::reached(Way::Direct, target, stats, now)
     }
 
-    /// The same behind a proxy, if there is one. Its addresses are then those of the proxy.
-    pub fn behind(
-        via: Option<Arc<Via>>,
-        target: Target,
-        stats: Arc<EndpointStats>,
-        now: Instant,
-    ) -> Arc<Self> {
-        // The proxy resolves the names of clients too.
-        let is_looked_up = via.is_none() && target.is_asked();
-        let names = is_looked_up.then(|| Box::new(Asked::new(Arc::clone(&stats))));
+    /// The same for an endpoint that is reached in this way.
+    pub fn reached(way: Way, target: Target, stats: Arc<EndpointStats>, now: Instant) -> Arc<Self> {
+        // A proxy that gets names resolves those of clients too.
+        let is_looked_up = !matches!(way, Way::ByName(_)) && target.is_asked();
+        let names = is_looked_up.then(|| Box::new(Asked::new(way.clone(), Arc::clone(&stats))));
         let endpoint = Arc::new(Self {
             names,
-            ..Self::unshown(via, target, stats, now)
+            ..Self::unshown(way, target, stats, now)
         });
         endpoint.show();
         endpoint
@@ -68,33 +62,30 @@ impl Endpoint {
     /// The endpoint of a name that a client asked for. Its connections count among the `written` ones too, and it
     /// has no series of its own.
     pub(super) fn of_name(
-        target: Target,
+        (way, target): (Way, Target),
         stats: Arc<EndpointStats>,
         written: Arc<AtomicU32>,
         now: Instant,
     ) -> Arc<Self> {
         Arc::new(Self {
             written: Some(written),
-            ..Self::unshown(None, target, stats, now)
+            ..Self::unshown(way, target, stats, now)
         })
     }
 
-    fn unshown(
-        via: Option<Arc<Via>>,
-        target: Target,
-        stats: Arc<EndpointStats>,
-        now: Instant,
-    ) -> Self {
-        let dialled = via.as_deref().map_or(&target, Via::proxy);
-        let (first, unresolved) = match dialled {
+    fn unshown(way: Way, target: Target, stats: Arc<EndpointStats>, now: Instant) -> Self {
+        let (first, unresolved) = match dialled(&way, &target) {
             Target::Address(address) => (Some(*address), None),
             Target::Name { .. } => (None, Some(Arc::new(Unresolved::not_yet()))),
             Target::Asked { .. } => (None, None),
         };
         Self {
-            name: target.to_string().into(),
+            name: match &way {
+                Way::ToProxy(via) => Arc::clone(via.name()),
+                Way::Direct | Way::ByName(_) | Way::ByAddress(_) => target.to_string().into(),
+            },
             target,
-            via,
+            way,
             addresses: Addresses::new(first, now),
             unresolved: ArcSwapOption::new(unresolved),
             connections: AtomicU32::new(0),
@@ -115,34 +106,57 @@ impl Endpoint {
         &self.target
     }
 
-    /// The proxy through which it is reached, if there is one.
-    pub const fn via(&self) -> Option<&Arc<Via>> {
-        self.via.as_ref()
+    /// How it is reached.
+    pub const fn way(&self) -> &Way {
+        &self.way
     }
 
-    /// The place whose addresses are dialled: its own, or that of the proxy.
+    /// The proxy through which it is reached, or that it is.
+    pub fn via(&self) -> Option<&Arc<Via>> {
+        self.way.via()
+    }
+
+    /// The proxy that gets its addresses, if there is one.
+    pub fn proxy(&self) -> Option<&Arc<Proxy>> {
+        match &self.way {
+            Way::ByAddress(proxy) => Some(proxy),
+            Way::Direct | Way::ByName(_) | Way::ToProxy(_) => None,
+        }
+    }
+
+    /// Whether a connection to one of its addresses is one to it, and no tunnel is needed.
+    pub const fn is_dialled_itself(&self) -> bool {
+        matches!(self.way, Way::Direct | Way::ToProxy(_))
+    }
+
+    /// Whether its addresses are those of the proxy.
+    pub const fn is_at_proxy(&self) -> bool {
+        matches!(self.way, Way::ByName(_) | Way::ToProxy(_))
+    }
+
+    /// The place whose addresses it has: its own, or that of the proxy.
     pub fn dialled(&self) -> &Target {
-        self.via.as_deref().map_or(&self.target, Via::proxy)
+        dialled(&self.way, &self.target)
     }
 
-    /// Whether it is at this address, or may be because it has this port and no address yet. A name behind a proxy is at
-    /// no address that portway knows.
+    /// Whether it is at this address, or may be because it has this port and no address yet. A name that a proxy
+    /// resolves is at no address that portway knows.
     pub fn may_be_at(&self, address: SocketAddr) -> bool {
-        match (&self.via, &self.target) {
-            (None, target) => {
+        match (&self.way, &self.target) {
+            (Way::Direct | Way::ByAddress(_) | Way::ToProxy(_), target) => {
                 let addresses = self.addresses();
                 let is_unknown = self.names.is_none()
                     && addresses.is_empty()
                     && target.port() == Some(address.port());
                 is_unknown || addresses.iter().any(|one| one.at() == address)
             }
-            (Some(_), Target::Address(own)) => *own == address,
-            (Some(_), Target::Name { .. } | Target::Asked { .. }) => false,
+            (Way::ByName(_), Target::Address(own)) => *own == address,
+            (Way::ByName(_), Target::Name { .. } | Target::Asked { .. }) => false,
         }
     }
 
-    /// `host:port` as in routes.toml: the label, the log value, and half of what identifies the
-    /// endpoint over reloads (the backend is the other).
+    /// `host:port` as in routes.toml, or the URL of a proxy: the label, the log value, and half of what identifies
+    /// the endpoint over reloads (the backend is the other).
     pub const fn name(&self) -> &Arc<str> {
         &self.name
     }
@@ -193,9 +207,12 @@ impl Endpoint {
         self.stale.notify_one();
     }
 
-    /// Notes that the proxy refused to reach it, which says nothing about the addresses of the proxy: it goes last
-    /// for a while at each of them.
-    pub fn refused(&self, now: Instant) {
+    /// Notes that the proxy refused to reach it at this address. If the proxy got its name, that says nothing about the
+    /// addresses of the proxy, and it goes last for a while at each of them.
+    pub fn refused(&self, address: &Address, now: Instant) {
+        if !matches!(self.way, Way::ByName(_)) {
+            return self.failed(address, now);
+        }
         for address in self.addresses().iter() {
             address.failed(now);
         }
@@ -247,6 +264,14 @@ impl Endpoint {
             figures.addresses[state] += 1;
         }
         figures
+    }
+}
+
+/// The place whose addresses an endpoint has.
+fn dialled<'e>(way: &'e Way, target: &'e Target) -> &'e Target {
+    match way {
+        Way::ByName(via) => via.proxy(),
+        Way::Direct | Way::ByAddress(_) | Way::ToProxy(_) => target,
     }
 }
 

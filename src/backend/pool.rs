@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::address::{Address, Trial};
 use super::addresses::Families;
 use super::endpoint::Endpoint;
-use super::{Asked, Balance, Via, source_hash};
+use super::{Asked, Balance, Proxy, Via, Way, source_hash};
 
 /// The endpoints of one backend and the choice among them.
 #[derive(Debug)]
@@ -49,6 +49,11 @@ impl Pool {
     /// The proxy through which all of them are reached, if there is one.
     pub fn via(&self) -> Option<&Arc<Via>> {
         self.endpoints.first()?.via()
+    }
+
+    /// The same if that proxy gets the addresses of the endpoints.
+    pub fn proxy(&self) -> Option<&Arc<Proxy>> {
+        self.endpoints.first()?.proxy()
     }
 
     /// The names that clients asked for, if the backend has an endpoint `{server_name}`.
@@ -210,9 +215,9 @@ pub struct Candidate {
 impl Candidate {
     /// Whether a dial of it leads to this address.
     pub fn leads_to(&self, address: SocketAddr) -> bool {
-        match self.endpoint.via() {
-            None => self.address.at() == address,
-            Some(_) => self.endpoint.may_be_at(address),
+        match self.endpoint.way() {
+            Way::Direct | Way::ByAddress(_) | Way::ToProxy(_) => self.address.at() == address,
+            Way::ByName(_) => self.endpoint.may_be_at(address),
         }
     }
 

@@ -88,7 +88,7 @@ impl Addresses {
             not_shown,
             ..
         } = known;
-        let endpoints: HashSet<&String> = taken.endpoints.iter().collect();
+        let endpoints: HashSet<&String> = taken.endpoints.iter().chain(&taken.via).collect();
         addresses.retain(|address| endpoints.contains(&address.endpoint));
         unresolved.retain(|without| endpoints.contains(&without.endpoint));
         for without in &mut unresolved {
@@ -104,7 +104,7 @@ impl Addresses {
     }
 }
 
-/// The lines below each endpoint.
+/// The lines below each endpoint, and below the proxy.
 pub(super) fn lines(addresses: &Addresses) -> HashMap<&str, Vec<String>> {
     let mut lines = HashMap::<&str, Vec<String>>::new();
     if let Addresses::Known {

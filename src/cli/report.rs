@@ -88,9 +88,6 @@ impl Lines {
         let pattern = taken.pattern.as_deref().unwrap_or("no server name");
         self.line("route", &format!("{} ({pattern})", taken.route));
         self.line("backend", taken.backend);
-        if let Some(via) = &taken.via {
-            self.line("via", via);
-        }
         self.endpoints(taken);
         let mut table = "";
         for limit in &taken.limits {
@@ -104,14 +101,16 @@ impl Lines {
         }
     }
 
-    /// The endpoints, with the addresses below each of them.
+    /// The proxy and the endpoints, with the addresses below each of them.
     fn endpoints(&mut self, taken: &Taken<'_>) {
         let lines = taken.addresses.as_ref().map(addresses::lines);
         let lines = lines.unwrap_or_default();
-        for endpoint in &taken.endpoints {
-            self.line("endpoint", endpoint);
+        let proxy = taken.via.iter().map(|via| ("via", via));
+        let endpoints = taken.endpoints.iter().map(|it| ("endpoint", it));
+        for (label, endpoint) in proxy.chain(endpoints) {
+            self.line(label, endpoint);
             for line in lines.get(endpoint.as_str()).into_iter().flatten() {
-                self.line("endpoint", &format!("  {line}"));
+                self.line(label, &format!("  {line}"));
             }
         }
         match &taken.addresses {

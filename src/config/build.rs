@@ -226,11 +226,12 @@ fn name_rules(
             format!("write at most {MOST_DNS_SERVERS}: two or three are enough"),
         );
     }
+    let is_ours = !has_via || !servers.is_empty();
     NameRules {
         resolver: (!servers.is_empty()).then(|| servers.into()),
         allowed: match networks.as_slice() {
-            // Clients choose the name. A proxy judges by its own rules.
-            [] if !has_via && endpoints.iter().any(Target::is_asked) => Allowed::Public,
+            // Clients choose the name. A proxy that resolves it judges by its own rules.
+            [] if is_ours && endpoints.iter().any(Target::is_asked) => Allowed::Public,
             [] => Allowed::default(),
             networks => Allowed::Networks(networks.into()),
         },

@@ -50,7 +50,7 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     }
     for backend in &settings.backends {
         backends::names(backend, notes);
-        backends::rules_behind_a_proxy(backend, notes);
+        backends::networks_behind_a_proxy(backend, notes);
     }
     unwise(settings, notes);
 }
@@ -58,13 +58,17 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
 fn series(settings: &Settings, notes: &mut Notes<'_>) {
     let joins = settings.routes.joins();
     let listeners = settings.listeners.iter();
-    let endpoints = |backend: &Backend| backend.endpoints.len();
-    // The look-ups of a proxy count for each endpoint behind it.
+    // A proxy that gets addresses is an endpoint beside those behind it.
+    let endpoints = |backend: &Backend| {
+        backend.endpoints.len() + usize::from(backend.addressed_proxy().is_some())
+    };
     let names = |backend: &Backend| {
         let is_name = |dialled: &&Target| !matches!(dialled, Target::Address(_));
         let own = backend.endpoints.iter();
-        let dialled = own.map(|own| backend.via.as_ref().map_or(own, Via::proxy));
-        dialled.filter(is_name).count()
+        // The look-ups of a proxy that gets names count for each endpoint behind it.
+        let dialled = own.map(|own| backend.resolving_proxy().map_or(own, Via::proxy));
+        let beside = backend.addressed_proxy().map(Via::proxy);
+        dialled.chain(beside).filter(is_name).count()
     };
     let census = Census {
         listeners: settings.listeners.len(),
@@ -179,9 +183,11 @@ fn loops(settings: &Settings, bound: &[Bound], notes: &mut Notes<'_>) {
             let mut reached = [ip].into_iter().chain(wildcards);
             let port = endpoint.port();
             if let Some(own) = reached.find_map(|ip| own.get(&(port, ip))) {
-                let help = match &backend.via {
-                    None => "write the address of the server behind portway",
-                    Some(_) => "write the address of the site's proxy",
+                let is_proxy = backend.via.as_ref().map(Via::proxy) == Some(dialled);
+                let help = if is_proxy {
+                    "write the address of the site's proxy"
+                } else {
+                    "write the address of the server behind portway"
                 };
                 let message = format!("{endpoint} is portway itself: {}", own.path);
                 notes.clash([&path, &own.path], message, help);
@@ -190,18 +196,16 @@ fn loops(settings: &Settings, bound: &[Bound], notes: &mut Notes<'_>) {
     }
 }
 
-/// The places that portway dials to reach a backend, and their paths: its endpoints, or the proxy before them. The
-/// proxy itself dials others: there, 127.0.0.1 is another machine.
+/// The places whose addresses portway learns to reach a backend, and their paths: the proxy, and the endpoints unless
+/// the proxy gets their names. Such a proxy dials others: there, 127.0.0.1 is another machine.
 fn dialled<'b>(backend: &'b Backend, notes: &Notes<'_>) -> Vec<(Path, &'b Target)> {
     let path = |key| Path::of(&["backends", &backend.name, key]);
-    if let Some(via) = &backend.via {
-        return vec![(path("via"), via.proxy())];
-    }
+    let proxy = backend.via.iter().map(|via| (path("via"), via.proxy()));
     let list = path("endpoints");
-    let endpoints = backend.endpoints.iter().enumerate();
-    endpoints
-        .map(|(index, endpoint)| (notes.element(&list, index), endpoint))
-        .collect()
+    let is_own = backend.resolving_proxy().is_none();
+    let endpoints = backend.endpoints.iter().filter(|_| is_own).enumerate();
+    let endpoints = endpoints.map(|(index, endpoint)| (notes.element(&list, index), endpoint));
+    proxy.chain(endpoints).collect()
 }
 
 /// Reports endpoints that have a meaning on this machine only.

@@ -7,6 +7,7 @@ mod tests;
 
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::mem::Discriminant;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Weak};
@@ -19,7 +20,7 @@ use super::error::remedy;
 use super::inherited::Inherited;
 use super::names::Bearer;
 use crate::admission::{Admission, Machine, Quotas};
-use crate::backend::{Endpoint, Target, Via};
+use crate::backend::{Endpoint, NameRules, Target, Via, Way};
 use crate::config::{self, Settings, Source};
 use crate::net;
 use crate::outcome::Limit;
@@ -58,15 +59,21 @@ pub struct Change {
 }
 
 impl Change {
-    /// Every endpoint of every backend, with the rules for its name.
+    /// Every endpoint of every backend, with the rules for its name, and every proxy that gets addresses.
     pub(super) fn bearers(&self) -> Vec<Bearer> {
         let backends = self.snapshot.backends.iter();
         let bearers = backends.flat_map(|backend| {
             let endpoints = backend.pool.endpoints().iter();
-            endpoints.map(|endpoint| Bearer {
+            let endpoints = endpoints.map(|endpoint| Bearer {
                 endpoint: Arc::clone(endpoint),
                 rules: backend.names.clone(),
-            })
+            });
+            // The rules of the backend are those of its endpoints.
+            let proxy = backend.pool.proxy().map(|proxy| Bearer {
+                endpoint: Arc::clone(proxy.endpoint()),
+                rules: NameRules::default(),
+            });
+            endpoints.chain(proxy)
         });
         bearers.collect()
     }
@@ -109,7 +116,7 @@ impl Known {
 
 /// The name of a backend, one of its endpoints, and the way to it. With another way it is another endpoint, so that
 /// dials of the configuration before go on as they began.
-type EndpointKey = (Arc<str>, Target, Option<Arc<Via>>);
+type EndpointKey = (Arc<str>, Target, Option<Arc<Via>>, Discriminant<Way>);
 
 /// Builds one configuration after the other. A reload works on a copy, which replaces this one if all goes
 /// well. Only the limits and `log.connections` come into force as soon as a change is ready.

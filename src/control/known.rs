@@ -64,7 +64,8 @@ impl KnownAddresses {
         let backends = snapshot.backends.iter();
         let pools = backends.map(|backend| &backend.pool);
         for pool in pools.filter(|pool| **pool.name() == *backend) {
-            for endpoint in pool.endpoints() {
+            let proxy = pool.proxy().map(|proxy| proxy.endpoint());
+            for endpoint in pool.endpoints().iter().chain(proxy) {
                 known.add(endpoint);
             }
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::{Request, Unreached};
-use crate::backend::{Asked, Found, Name, State, Target};
+use crate::backend::{Asked, Found, Name, State, Target, Way};
 use crate::net::until;
 
 /// Finds the name that the client wishes for. The look-up and all attempts together have the time of the dial. If there is
@@ -38,9 +38,9 @@ pub(super) async fn find(
 
 /// The name that the client wishes for, where the proxy in `via` resolves it.
 pub(super) fn behind_proxy(request: &Request<'_>) -> Option<Rc<Target>> {
-    request.pool.via()?;
-    let written = request.pool.endpoints().first()?.target();
-    if !written.is_asked() {
+    let endpoint = request.pool.endpoints().first()?;
+    let written = endpoint.target();
+    if !written.is_asked() || !matches!(endpoint.way(), Way::ByName(_)) {
         return None;
     }
     let wish = (request.wish)()?;

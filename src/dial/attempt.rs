@@ -1,5 +1,6 @@
 //! One attempt to reach an endpoint, and what it says about other candidates.
 
+use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -7,9 +8,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
+
 use super::via::{self, Failed};
-use super::{Dialled, Missed, Unreached};
-use crate::backend::{Candidate, Endpoint, Target};
+use super::{Dialled, Missed, Unreached, begins_with_trial};
+use crate::backend::{Candidate, Endpoint, Proxy, Target, Way};
 use crate::net::{Leg, TimeIsUp, begin_connect, until};
 use crate::outcome::{AttemptFailure, DialFailure, Shortage};
 use crate::relay::Resources;
@@ -59,14 +62,22 @@ pub(super) enum RuledOut {
     Endpoint(*const Endpoint),
     /// An address of the proxy that cannot be reached leads to no endpoint.
     Proxy(SocketAddr),
+    /// None of the addresses of the proxy can be reached.
+    All,
 }
 
 impl RuledOut {
     pub(super) fn by(failure: &Failure, candidate: &Candidate) -> Option<Self> {
-        match failure {
-            Failure::Refused(_) => Some(Self::Endpoint(Arc::as_ptr(&candidate.endpoint))),
-            Failure::Proxy => Some(Self::Proxy(candidate.address.at())),
-            Failure::Untried | Failure::Local(_) | Failure::Endpoint => None,
+        match (failure, candidate.endpoint.way()) {
+            (Failure::Proxy, Way::ByAddress(_)) => Some(Self::All),
+            (Failure::Proxy, _) => Some(Self::Proxy(candidate.address.at())),
+            (Failure::Refused(_), Way::ByName(_)) => {
+                Some(Self::Endpoint(Arc::as_ptr(&candidate.endpoint)))
+            }
+            // A proxy that refuses an address may reach another one.
+            (Failure::Refused(_) | Failure::Untried | Failure::Local(_) | Failure::Endpoint, _) => {
+                None
+            }
         }
     }
 
@@ -74,6 +85,7 @@ impl RuledOut {
         match self {
             Self::Endpoint(endpoint) => *endpoint == Arc::as_ptr(&candidate.endpoint),
             Self::Proxy(address) => *address == candidate.address.at(),
+            Self::All => true,
         }
     }
 }
@@ -96,8 +108,14 @@ impl Dial<'_> {
             return Err(Failure::Untried);
         }
         let in_use = candidate.endpoint.enter(&candidate.address);
-        let deadline = self.deadline.min(began + self.connect_timeout);
-        match self.reach(candidate, deadline).await {
+        let reached = if candidate.endpoint.is_dialled_itself() {
+            let connected = connect(candidate, self.limit(began)).await;
+            connected.map_err(|lost| (lost, began))
+        } else {
+            // Boxed, it does not make the dials without a proxy larger.
+            Box::pin(self.through(candidate, missed)).await?
+        };
+        match reached {
             Ok(leg) => {
                 candidate.address.succeeded();
                 Ok(Dialled {
@@ -105,27 +123,75 @@ impl Dial<'_> {
                     endpoint: in_use,
                 })
             }
-            Err(lost) => Err(self.fail(candidate, lost, began, missed)),
+            Err((lost, began)) => Err(self.fail(candidate, lost, began, missed)),
         }
     }
 
-    /// Connects, and opens a tunnel if the endpoint is behind a proxy.
-    async fn reach(&self, candidate: &Candidate, deadline: Instant) -> Result<Leg, Lost> {
-        let leg = begin(candidate.address.at()).map_err(Lost::Connect)?;
+    /// The end of an attempt that begins now.
+    fn limit(&self, began: Instant) -> Instant {
+        self.deadline.min(began + self.connect_timeout)
+    }
+
+    /// Opens a tunnel through a proxy. An error has the time from which the attempt at this address counts; that of a dial
+    /// of the proxy has been reported.
+    async fn through(
+        &self,
+        candidate: &Candidate,
+        missed: Missed<'_>,
+    ) -> Result<Result<Leg, (Lost, Instant)>, Failure> {
+        let connected = match candidate.endpoint.proxy() {
+            Some(proxy) => Some(self.proxy(proxy, missed).await?),
+            None => None,
+        };
+        let began = Instant::now();
+        let tunnel = self.tunnel(candidate, connected, self.limit(began)).await;
+        Ok(tunnel.map_err(|lost| (lost, began)))
+    }
+
+    /// Connects to a proxy that gets the addresses of endpoints. Its own addresses are tried as those of an endpoint are.
+    async fn proxy(&self, proxy: &Proxy, missed: Missed<'_>) -> Result<Leg, Failure> {
+        let dial = Dial {
+            endpoints: proxy.shared(),
+            wished: None,
+            ..*self
+        };
+        let mut candidates = proxy.candidates(Instant::now());
+        // It is a dial in a dial.
+        let dialled = if begins_with_trial(&candidates) {
+            let trial = candidates.remove(0);
+            Box::pin(dial.race(trial, candidates, missed)).await?
+        } else {
+            let ruled_out = RefCell::default();
+            Box::pin(dial.each(candidates, &ruled_out, None, missed)).await?
+        };
+        Ok(dialled.leg)
+    }
+
+    /// Opens a tunnel, over a connection to the proxy if there is one already.
+    async fn tunnel(
+        &self,
+        candidate: &Candidate,
+        connected: Option<Leg>,
+        deadline: Instant,
+    ) -> Result<Leg, Lost> {
+        let Candidate {
+            endpoint, address, ..
+        } = candidate;
+        let by_address = Target::Address(address.at());
+        let (via, far_end) = match endpoint.way() {
+            Way::ByName(via) => (via, self.wished.as_deref().unwrap_or(endpoint.target())),
+            Way::ByAddress(proxy) => (proxy.via(), &by_address),
+            Way::Direct | Way::ToProxy(_) => return Err(Lost::Connect(Errno::INVAL.into())),
+        };
+        let leg = match connected {
+            Some(leg) => leg,
+            None => connect(candidate, deadline).await?,
+        };
         {
-            let connected = until(deadline, pin!(leg.connected())).await;
-            let late = |TimeIsUp| Err(io::ErrorKind::TimedOut.into());
-            connected.unwrap_or_else(late).map_err(Lost::Connect)?;
-        }
-        if let Some(via) = candidate.endpoint.via() {
-            let far_end = (self.wished.as_deref()).unwrap_or(candidate.endpoint.target());
-            // Boxed, it does not make the dials without a proxy larger.
-            let tunnel = via::open(&leg, via, far_end, self.resources);
-            let opened = until(deadline, Box::pin(tunnel).as_mut()).await;
-            let late = || Failed::Io(io::ErrorKind::TimedOut.into());
-            opened
-                .unwrap_or_else(|TimeIsUp| Err(late()))
-                .map_err(Lost::Tunnel)?;
+            let tunnel = pin!(via::open(&leg, via, far_end, self.resources));
+            let opened = until(deadline, tunnel).await;
+            let late = |TimeIsUp| Err(Failed::Io(io::ErrorKind::TimedOut.into()));
+            opened.unwrap_or_else(late).map_err(Lost::Tunnel)?;
         }
         Ok(leg)
     }
@@ -174,7 +240,7 @@ impl Dial<'_> {
                     }
                 }
             }
-            Failure::Refused(_) => endpoint.refused(now),
+            Failure::Refused(_) => endpoint.refused(address, now),
             Failure::Untried | Failure::Local(_) | Failure::Endpoint | Failure::Proxy => {}
         }
         failure
@@ -221,6 +287,16 @@ impl Lost {
 const CLOSED: &str = "the proxy closed the connection before its answer was complete";
 const SILENT: &str = "the proxy is connected, but its answer did not come in time";
 const BROKEN: &str = "the connection to the proxy broke before its answer was complete";
+
+async fn connect(candidate: &Candidate, deadline: Instant) -> Result<Leg, Lost> {
+    let leg = begin(candidate.address.at()).map_err(Lost::Connect)?;
+    {
+        let connected = until(deadline, pin!(leg.connected())).await;
+        let late = |TimeIsUp| Err(io::ErrorKind::TimedOut.into());
+        connected.unwrap_or_else(late).map_err(Lost::Connect)?;
+    }
+    Ok(leg)
+}
 
 fn begin(address: SocketAddr) -> io::Result<Leg> {
     Leg::register(begin_connect(address)?)

@@ -1,10 +1,11 @@
 //! Backends behind a proxy of the site (`via`): what the proxy gets, what its answers lead to, and where bytes go.
 
+mod addresses;
 mod login;
 mod real;
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -63,6 +64,14 @@ impl Proxy {
     /// A SOCKS5 proxy that answers the greeting and the request with these bytes, and then sends back what comes.
     fn socks5(method: [u8; 2], reply: &[u8]) -> Self {
         let reply = reply.to_vec();
+        Self::socks5_to(method, move |_| reply.clone())
+    }
+
+    /// The same with a reply for each target.
+    fn socks5_to(
+        method: [u8; 2],
+        reply: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
         let asked = Arc::default();
         let list: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
         let backend = Backend::start(move |mut stream| {
@@ -73,16 +82,9 @@ impl Proxy {
             if method != [5, 0] {
                 return drop(read_to_end(&mut stream));
             }
-            let mut begin = [0; 5];
-            stream.read_exact(&mut begin).unwrap();
-            assert_eq!(begin[..4], [5, 1, 0, 3]);
-            let mut name = vec![0; usize::from(begin[4]) + 2];
-            stream.read_exact(&mut name).unwrap();
-            let port = name.split_off(name.len() - 2);
-            let port = u16::from_be_bytes([port[0], port[1]]);
-            let name = String::from_utf8(name).unwrap();
-            list.lock().unwrap().push(format!("{name}:{port}"));
-            stream.write_all(&reply).unwrap();
+            let target = socks5_target(&mut stream);
+            list.lock().unwrap().push(target.clone());
+            stream.write_all(&reply(&target)).unwrap();
             echo(stream);
         });
         Self { backend, asked }
@@ -95,6 +97,31 @@ impl Proxy {
     fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
     }
+}
+
+/// The target of a SOCKS5 request: a name or an address, and a port.
+fn socks5_target(stream: &mut TcpStream) -> String {
+    let mut take = |count: u8| {
+        let mut bytes = vec![0; usize::from(count)];
+        stream.read_exact(&mut bytes).unwrap();
+        bytes
+    };
+    let begin = take(4);
+    assert_eq!(begin[..3], [5, 1, 0]);
+    let host = match begin[3] {
+        1 => Ipv4Addr::from(<[u8; 4]>::try_from(take(4)).unwrap()).to_string(),
+        3 => {
+            let length = take(1)[0];
+            String::from_utf8(take(length)).unwrap()
+        }
+        4 => {
+            let ip = Ipv6Addr::from(<[u8; 16]>::try_from(take(16)).unwrap());
+            format!("[{ip}]")
+        }
+        other => panic!("address type {other}"),
+    };
+    let port = take(2);
+    format!("{host}:{}", u16::from_be_bytes([port[0], port[1]]))
 }
 
 /// A request up to its blank line.

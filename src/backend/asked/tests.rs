@@ -16,7 +16,10 @@ struct Fixture {
 
 impl Fixture {
     fn new() -> Self {
-        let names = Asked::new(Registry::new().endpoint("fleet", "{server_name}:443"));
+        let names = Asked::new(
+            Way::Direct,
+            Registry::new().endpoint("fleet", "{server_name}:443"),
+        );
         Self {
             lanes: names.serve(),
             names,

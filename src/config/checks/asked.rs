@@ -1,6 +1,6 @@
 //! Faults and warnings of endpoints that are the name that the client asks for, and of the routes to them.
 
-use super::Read;
+use super::{Read, backends};
 use crate::backend::Target;
 use crate::config::Backend;
 use crate::config::notes::Notes;
@@ -39,17 +39,10 @@ fn alone(backend: &Backend, notes: &mut Notes<'_>) {
 }
 
 fn resolver(backend: &Backend, endpoint: &Target, notes: &mut Notes<'_>) {
-    let table = Path::of(&["backends", &backend.name]);
-    let resolver = table.key("resolver");
-    let is_lost = notes.lost.may_have(&table, &["resolver"])
-        || notes.lost.has(&resolver.key("servers"))
-        || notes.lost.is_unclear(&resolver)
-        || notes
-            .table(&["backends", &backend.name, "resolver"])
-            .is_some();
-    if backend.names.resolver.is_none() && !is_lost {
+    if !backends::may_have_resolver(backend, notes) {
+        let list = Path::of(&["backends", &backend.name, "endpoints"]);
         notes.fault(
-            &notes.element(&table.key("endpoints"), 0),
+            &notes.element(&list, 0),
             format!(
                 "{endpoint} needs a resolver: the DNS of the agents leads these names to portway, and if portway asked \
                  the same DNS, it would dial itself"
@@ -71,8 +64,8 @@ fn patterns(route: &Route, (backend, endpoint): (&Backend, &Target), notes: &mut
                 format!("** takes every name, and clients would choose where {endpoint} leads"),
                 "write the names, or a pattern such as \"*.es.example.com\"",
             ),
-            // With a proxy another warning says so.
-            Pattern::OneLabel(_) | Pattern::AnyDepth(_) if backend.via.is_some() => {}
+            // With a proxy that resolves the names another warning says so.
+            Pattern::OneLabel(_) | Pattern::AnyDepth(_) if backend.resolving_proxy().is_some() => {}
             Pattern::OneLabel(_) | Pattern::AnyDepth(_) => notes.warn(
                 &at,
                 format!("clients choose the name, and {endpoint} leads to every server under {pattern}"),

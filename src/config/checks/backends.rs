@@ -20,31 +20,39 @@ pub(super) fn names(backend: &Backend, notes: &mut Notes<'_>) {
             "leave it out, or write the names of the servers as endpoints",
         );
     }
-    if all_networks && backend.via.is_none() {
+    if all_networks && backend.resolving_proxy().is_none() {
         addresses(backend, &endpoints, notes);
     }
 }
 
-/// Rules for the names and addresses of endpoints, which the proxy in `via` resolves and dials.
-pub(super) fn rules_behind_a_proxy(backend: &Backend, notes: &mut Notes<'_>) {
-    if backend.via.is_none() {
-        return;
-    }
-    let path = |key| Path::of(&["backends", &backend.name, key]);
-    if backend.names.allowed != Allowed::Servers {
+/// Whether the file has a resolver for the backend, or may have had one before parts of it were lost.
+pub(super) fn may_have_resolver(backend: &Backend, notes: &Notes<'_>) -> bool {
+    let table = Path::of(&["backends", &backend.name]);
+    let resolver = table.key("resolver");
+    backend.names.resolver.is_some()
+        || notes.lost.may_have(&table, &["resolver"])
+        || notes.lost.has(&resolver.key("servers"))
+        || notes.lost.is_unclear(&resolver)
+        || notes
+            .table(&["backends", &backend.name, "resolver"])
+            .is_some()
+}
+
+/// Whether the names of the endpoints go to the proxy in `via`, which resolves them.
+pub(super) fn is_resolved_by_proxy(backend: &Backend, notes: &Notes<'_>) -> bool {
+    backend.via.is_some() && !may_have_resolver(backend, notes)
+}
+
+/// The networks of endpoints that only the proxy in `via` knows the addresses of.
+pub(super) fn networks_behind_a_proxy(backend: &Backend, notes: &mut Notes<'_>) {
+    if backend.names.allowed != Allowed::Servers && is_resolved_by_proxy(backend, notes) {
         notes.fault(
-            &path("allow_networks"),
-            "the proxy in via connects to the endpoints, and portway does not learn their addresses to judge them"
+            &Path::of(&["backends", &backend.name, "allow_networks"]),
+            "the proxy in via resolves the names of the endpoints, and portway does not learn their addresses to \
+             judge them"
                 .to_owned(),
-            "leave allow_networks out, and let the rules of the proxy say where it may connect to",
-        );
-    }
-    if backend.names.resolver.is_some() {
-        notes.fault(
-            &path("resolver"),
-            "the proxy in via resolves the names of the endpoints, and asks its own DNS servers"
-                .to_owned(),
-            "leave resolver out; if the proxy must not resolve names, write addresses as endpoints",
+            "write a resolver, so that portway resolves them and gives addresses to the proxy; or leave \
+             allow_networks out, and let the rules of the proxy say where it may connect to",
         );
     }
 }

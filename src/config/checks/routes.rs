@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 
-use super::asked;
-use crate::backend::Target;
+use super::{asked, backends};
+use crate::backend::{Target, Via};
 use crate::config::notes::Notes;
 use crate::config::path::Path;
 use crate::config::{Backend, Listener};
@@ -82,7 +82,7 @@ fn unused_listeners(routes: &[Read], listeners: &[Listener], notes: &mut Notes<'
 fn open_to_a_proxy(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>) {
     for Read { route, .. } in routes.iter().filter(|read| read.has_its_names) {
         let backend = backends.get(route.backend);
-        if backend.is_none_or(|backend| backend.via.is_none()) {
+        if backend.is_none_or(|backend| !backends::is_resolved_by_proxy(backend, notes)) {
             continue;
         }
         let list = Path::of(&["routes", &route.name, "server_names"]);
@@ -155,18 +155,20 @@ fn own_names(routes: &[Read], backends: &[Backend], notes: &mut Notes<'_>) {
             }
         }
     }
-    // The DNS servers of a backend were chosen because they lead to the server.
-    for backend in backends.iter().filter(|one| one.names.resolver.is_none()) {
-        let help = match backend.via {
-            None => {
-                "write the address of the server, a name by which portway's host finds the server, or a \
-                 resolver with DNS servers that know it"
-            }
-            Some(_) => "write the address of the proxy, or a name by which portway's host finds it",
-        };
+    for backend in backends {
         for (place, dialled) in super::dialled(backend, notes) {
             let Target::Name { host, .. } = dialled else {
                 continue;
+            };
+            let is_proxy = backend.via.as_ref().map(Via::proxy) == Some(dialled);
+            let help = if is_proxy {
+                "write the address of the proxy, or a name by which portway's host finds it"
+            } else if backend.names.resolver.is_some() {
+                // Its DNS servers were chosen because they lead to the server.
+                continue;
+            } else {
+                "write the address of the server, a name by which portway's host finds the server, or a \
+                 resolver with DNS servers that know it"
             };
             if let Some(name) = names.get(host.strip_suffix('.').unwrap_or(host)) {
                 notes.warn_of_both(

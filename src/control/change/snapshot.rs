@@ -1,18 +1,19 @@
 //! The snapshot of a configuration.
 
 use std::collections::HashMap;
+use std::mem::discriminant;
 use std::ptr;
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::{ChangeBuilder, EndpointKey};
-use crate::backend::{Endpoint, Pool};
+use crate::backend::{Endpoint, Pool, Proxy, Target, Way};
 use crate::config::{self, Settings};
 use crate::credentials::Gate;
 use crate::relay::Terms;
 use crate::routing::Route;
 use crate::snapshot::{AddressId, Backend, Listener, ListenerId, Snapshot};
-use crate::telemetry::EndpointStats;
+use crate::telemetry::Registry;
 
 impl ChangeBuilder {
     /// The snapshot of these settings. Endpoints keep their state if they stay, or if they come back while
@@ -25,24 +26,19 @@ impl ChangeBuilder {
     ) -> Snapshot {
         self.generation += 1;
         self.registry.configure();
-        let now = Instant::now();
+        self.endpoints
+            .retain(|_, endpoint| endpoint.strong_count() > 0);
+        let mut known = Known {
+            registry: &self.registry,
+            endpoints: &mut self.endpoints,
+            now: Instant::now(),
+        };
         let registry = &self.registry;
-        let endpoints = &mut self.endpoints;
-        endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
-        let backend = |settings: config::Backend| {
-            let via = settings.via.map(Arc::new);
-            let endpoints = settings.endpoints.into_iter().map(|target| {
-                let stats = registry.endpoint(&settings.name, &target.to_string());
-                let key = (Arc::clone(&settings.name), target, via.clone());
-                endpoint(endpoints, key, stats, now)
-            });
-            let endpoints = endpoints.collect();
-            Backend {
-                dial: settings.dial,
-                names: settings.names,
-                relay: Arc::new(Terms::new(settings.relay, registry.backend(&settings.name))),
-                pool: Pool::new(settings.name, endpoints, settings.balance),
-            }
+        let backend = |settings: config::Backend| Backend {
+            dial: settings.dial,
+            relay: Arc::new(Terms::new(settings.relay, registry.backend(&settings.name))),
+            pool: known.pool(&settings),
+            names: settings.names,
         };
         let backends: Vec<Backend> = settings.backends.into_iter().map(backend).collect();
         let routes = settings.routes;
@@ -79,23 +75,51 @@ impl ChangeBuilder {
     }
 }
 
-/// The endpoint with this key that is known already, or a new one.
-fn endpoint(
-    endpoints: &mut HashMap<EndpointKey, Weak<Endpoint>>,
-    key: EndpointKey,
-    stats: Arc<EndpointStats>,
+/// The endpoints that are known already.
+struct Known<'b> {
+    registry: &'b Registry,
+    endpoints: &'b mut HashMap<EndpointKey, Weak<Endpoint>>,
     now: Instant,
-) -> Arc<Endpoint> {
-    let (_, target, via) = key.clone();
-    let entry = endpoints.entry(key).or_default();
-    // If its series had ended, it is not known any more.
-    let counts = |known: &Arc<Endpoint>| ptr::eq(known.stats(), Arc::as_ptr(&stats));
-    if let Some(known) = entry.upgrade().filter(counts) {
-        // Another one with another `via` may have come before it.
-        known.show();
-        return known;
+}
+
+impl Known<'_> {
+    fn pool(&mut self, settings: &config::Backend) -> Pool {
+        let name = &settings.name;
+        let way = match settings.via.clone().map(Arc::new) {
+            None => Way::Direct,
+            Some(via) if settings.names.resolver.is_none() => Way::ByName(via),
+            Some(via) => {
+                let way = Way::ToProxy(Arc::clone(&via));
+                let itself = self.endpoint(name, via.proxy(), way);
+                Way::ByAddress(Proxy::new(Arc::clone(name), via, itself))
+            }
+        };
+        let endpoints = settings.endpoints.iter();
+        let endpoints = endpoints.map(|target| self.endpoint(name, target, way.clone()));
+        Pool::new(Arc::clone(name), endpoints.collect(), settings.balance)
     }
-    let endpoint = Endpoint::behind(via, target, stats, now);
-    *entry = Arc::downgrade(&endpoint);
-    endpoint
+
+    /// The endpoint of this backend that is known already, or a new one.
+    fn endpoint(&mut self, backend: &Arc<str>, target: &Target, way: Way) -> Arc<Endpoint> {
+        let via = way.via().cloned();
+        let label = match &way {
+            Way::ToProxy(via) => via.name().to_string(),
+            Way::Direct | Way::ByName(_) | Way::ByAddress(_) => target.to_string(),
+        };
+        let stats = self.registry.endpoint(backend, &label);
+        let key = (Arc::clone(backend), target.clone(), via, discriminant(&way));
+        let entry = self.endpoints.entry(key).or_default();
+        // If its series had ended, it is not known any more; nor if those of the proxy before it had.
+        let counts = |known: &Arc<Endpoint>| {
+            ptr::eq(known.stats(), Arc::as_ptr(&stats)) && *known.way() == way
+        };
+        if let Some(known) = entry.upgrade().filter(counts) {
+            // Another one with another `via` may have come before it.
+            known.show();
+            return known;
+        }
+        let endpoint = Endpoint::reached(way, target.clone(), stats, self.now);
+        *entry = Arc::downgrade(&endpoint);
+        endpoint
+    }
 }

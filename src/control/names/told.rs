@@ -67,7 +67,7 @@ pub(super) fn warn_of_failure(
         |server| format!("dig @{} -p {} {host}", server.ip(), server.port()),
     );
     let (backend, endpoint) = (backends(bearers), endpoints(bearers));
-    let what = if bearers.iter().any(|one| one.endpoint.via().is_none()) {
+    let what = if bearers.iter().any(|one| !one.endpoint.is_at_proxy()) {
         "an endpoint"
     } else {
         "the proxy in via"
@@ -126,9 +126,10 @@ pub(super) fn warn_of_excluded(
     let since = told.since();
     let endpoint = &bearer.endpoint;
     let via = endpoint.via().map(|via| display(via.name()));
+    let is_proxy = endpoint.is_at_proxy();
     let (backend, endpoint) = (endpoint.stats().backend(), endpoint.name());
     let advice = match (reason, &bearer.rules.allowed) {
-        (ResolveFailure::Loop, _) if via.is_some() => {
+        (ResolveFailure::Loop, _) if is_proxy => {
             "the proxy in via leads back to portway itself and is not dialled there; \
              write the address of the site's proxy in routes.toml"
         }
@@ -136,7 +137,7 @@ pub(super) fn warn_of_excluded(
             "the endpoint leads back to portway itself and is not dialled there; \
              write the backend's own address in routes.toml"
         }
-        (_, Allowed::Servers) if via.is_some() => {
+        (_, Allowed::Servers) if is_proxy => {
             "the name of the proxy in via leads to an address that is not that of a server, and is not \
              dialled there; ask the resolver why it answers so (a filter?), and correct the name in DNS"
         }

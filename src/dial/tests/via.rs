@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::thread;
 
 use super::*;
-use crate::backend::Via;
+use crate::backend::{Proxy, Via, Way};
 use crate::wire::TunnelProtocol;
 
 /// A proxy that answers everything with these bytes.
@@ -38,7 +38,8 @@ fn behind(addresses: &[SocketAddr], names: &[&str]) -> Vec<Arc<Endpoint>> {
             port: 9200,
         };
         let stats = Registry::new().endpoint("backend", name);
-        let endpoint = Endpoint::behind(Some(Arc::clone(&via)), target, stats, Instant::now());
+        let way = Way::ByName(Arc::clone(&via));
+        let endpoint = Endpoint::reached(way, target, stats, Instant::now());
         endpoint.set_addresses(addresses);
         endpoint
     };
@@ -139,4 +140,77 @@ fn a_refusal_of_a_trial_is_not_asked_for_again_beside_it() {
     });
     assert!(matches!(dialled, Err(Failure::Refused(_))), "{dialled:?}");
     assert_eq!(*attempts.borrow(), 1);
+}
+
+/// An endpoint with these addresses behind a proxy that gets addresses, and the proxy.
+fn by_address(proxy: &[SocketAddr], addresses: &[&str]) -> (Arc<Endpoint>, Arc<Endpoint>) {
+    let name = |host: &str, port| Target::Name {
+        host: host.into(),
+        port,
+    };
+    let via = Via::new(TunnelProtocol::Http, name("proxy.test", 3128));
+    let via = Arc::new(via);
+    let reached = |way: Way, target: Target| {
+        let stats = Registry::new().endpoint("backend", &target.to_string());
+        Endpoint::reached(way, target, stats, Instant::now())
+    };
+    let itself = reached(Way::ToProxy(Arc::clone(&via)), via.proxy().clone());
+    itself.set_addresses(proxy);
+    let way = Way::ByAddress(Proxy::new("backend".into(), via, Arc::clone(&itself)));
+    let endpoint = reached(way, name("es.test", 9200));
+    let addresses = addresses.iter().map(|address| address.parse().unwrap());
+    endpoint.set_addresses(&addresses.collect::<Vec<_>>());
+    (endpoint, itself)
+}
+
+#[test]
+fn a_refusal_concerns_one_address_where_the_proxy_gets_addresses() {
+    let (endpoint, itself) = by_address(&[proxy(REFUSED)], &["192.0.2.1:9200", "192.0.2.2:9200"]);
+    let (dialled, attempts) = dial(&in_turn(&[Arc::clone(&endpoint)]));
+    let words = "http://proxy.test:3128: HTTP/1.1 403 Forbidden";
+    assert_eq!(dialled, Err(Unreached::Refused(words.into())));
+    let asked: Vec<_> = attempts.iter().map(|it| it.address.unwrap()).collect();
+    let wanted: Vec<_> = endpoint.addresses().iter().map(|it| it.at()).collect();
+    assert_eq!(asked, wanted);
+    assert_eq!(states(&endpoint), [AddressState::Failed; 2]);
+    assert_eq!(states(&itself), [AddressState::Healthy]);
+}
+
+#[test]
+fn the_addresses_of_a_proxy_that_gets_addresses_have_states_of_their_own() {
+    let (_closed, dead) = closed_port();
+    let addresses = ["192.0.2.1:9200", "192.0.2.2:9200"];
+    let (endpoint, itself) = by_address(&[dead, proxy(OPEN)], &addresses);
+    let pool = in_turn(&[Arc::clone(&endpoint)]);
+    // The proxy is used at an address by chance, until the dead one is known.
+    let attempts: Vec<_> = (0..50).flat_map(|_| reached(&pool)).collect();
+    let [attempt] = attempts.as_slice() else {
+        panic!("{attempts:?}");
+    };
+    assert_eq!(&*attempt.endpoint, "http://proxy.test:3128");
+    assert_eq!(attempt.address, Some(dead));
+    assert_eq!(attempt.reason, AttemptFailure::Dial(DialFailure::Refused));
+    assert_eq!(states(&endpoint), [AddressState::Healthy; 2]);
+    let states_of_proxy = [AddressState::Failed, AddressState::Healthy];
+    assert_eq!(states(&itself), states_of_proxy);
+    assert_eq!((endpoint.connections(), itself.connections()), (0, 0));
+}
+
+/// The attempts that failed in a dial that reached the backend.
+fn reached(pool: &Pool) -> Vec<Attempt> {
+    let (dialled, attempts) = dial(pool);
+    assert_eq!(dialled, Ok(()));
+    attempts
+}
+
+#[test]
+fn a_proxy_that_is_dead_at_all_its_addresses_is_tried_once_for_all_addresses_behind_it() {
+    let (closed, also_closed) = (closed_port(), closed_port());
+    let addresses = ["192.0.2.1:9200", "192.0.2.2:9200", "192.0.2.3:9200"];
+    let (endpoint, itself) = by_address(&[closed.1, also_closed.1], &addresses);
+    let (dialled, attempts) = dial(&in_turn(&[Arc::clone(&endpoint)]));
+    assert_eq!(dialled, Err(Unreached::Unavailable));
+    assert_eq!(attempts.len(), 2, "{attempts:?}");
+    assert_eq!(states(&endpoint), [AddressState::Healthy; 3]);
+    assert_eq!(states(&itself), [AddressState::Failed; 2]);
 }

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use super::{refused, toml};
 use crate::it::fixture::{PATIENCE, Portway, within};
 use crate::it::peers::{Backend, End, free, read_to_end};
+use crate::it::resolver::server::Server;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -209,6 +210,7 @@ fn serves(kind: Kind) {
         return missing(kind);
     };
     let via = format!("{}://{}", kind.scheme(), proxy.address);
+    by_address(&via, &backend);
     // A name and an address both reach the backend.
     for endpoint in [
         format!("localhost:{allowed}"),
@@ -251,6 +253,25 @@ fn serves(kind: Kind) {
     let line = refused(&portway);
     assert_eq!(line["outcome"], "backend_unavailable", "{line}");
     assert_eq!(line["attempts"][0]["reason"], "refused", "{line}");
+}
+
+/// The proxy gets each address of a name that only portway can resolve. Nobody listens at the first one.
+fn by_address(via: &str, backend: &Backend) {
+    let dns = Server::start();
+    dns.lead("es.test", &["127.0.0.2", "127.0.0.1"]);
+    let endpoint = format!("es.test:{}", backend.address().port());
+    let keys = format!("{}\nbalance = \"round_robin\"", dns.resolver());
+    let portway = Portway::start(&toml(via, &[&endpoint], &keys));
+    let client = portway.relayed();
+    let address = client.local_addr().unwrap();
+    drop(client);
+    let line = portway.line_of(address);
+    assert_eq!(line["outcome"], "closed", "{line}");
+    let attempts = line["attempts"].as_array().unwrap();
+    assert_eq!(attempts.len(), 1, "{line}");
+    assert_eq!(attempts[0]["reason"], "via_refused", "{line}");
+    let first = format!("127.0.0.2:{}", backend.address().port());
+    assert_eq!(attempts[0]["address"], first, "{line}");
 }
 
 /// A proxy that asks for a user: the right password opens a tunnel, a wrong one and none are refused in its words.
