@@ -170,6 +170,14 @@ pub fn load(path: &Path) -> Result<Loaded, Faults> {
     parse_files(&read_files(path)?, &path.display().to_string())
 }
 
+/// The same without the files that no connection to a backend needs, for a command that may not read them: no user
+/// passes a gate of these settings.
+pub fn load_for_dials(path: &Path) -> Result<Loaded, Faults> {
+    let text = read(path)?;
+    let named = Named::read_only(named::VIA_LOGIN, path, &text);
+    parse_files(&Files { text, named }, &path.display().to_string())
+}
+
 /// Reads a file and those that it names, for [`parse_files`]. A file that cannot be read is a fault only there, if
 /// another one names it.
 pub fn read_files(path: &Path) -> Result<Files, Faults> {

@@ -15,32 +15,26 @@ mod probe;
 mod report;
 mod seen;
 mod shared;
+mod task;
+mod way;
 mod words;
 
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use tokio::runtime::Builder;
-use tokio::task::JoinSet;
 
-use crate::backend::{NameRules, Target, Via};
 use crate::config::{Loaded, Settings};
 use crate::control::names::{Own, canonical};
-use crate::telemetry::Millis;
 use crate::tls::ServerName;
-use crate::wire::TunnelProtocol;
 pub use certificate::Certificate;
-use examine::{Asked, Examiner};
+use examine::Examiner;
 pub use finding::{Finding, Place, Problem, Severity};
-use judge::Examined;
 pub use machine::Gauge;
-use plan::{Caller, MOST_NAMES, Plan, plans};
+use plan::{MOST_NAMES, MOST_PORTS, Plan, plans};
 pub use report::{Address, Answer, Endpoint, Hello, Name, Report};
-
-/// The most addresses of one endpoint that are tried.
-const MOST_ADDRESSES: usize = 64;
+use task::in_order;
 
 /// The part of a file to examine.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +65,9 @@ pub fn examine(loaded: &Loaded, request: &Request<'_>) -> Result<Report, Unexami
     runtime.shutdown_background();
     report.findings.extend(shared::findings(&report.endpoints));
     report.findings.extend(warnings(loaded));
-    let addresses = report.endpoints.iter().flat_map(|it| &it.addresses);
+    // Behind a proxy, the proxy alone is dialled from here.
+    let own = report.endpoints.iter().filter(|it| it.via.is_none());
+    let addresses = own.flat_map(|it| &it.addresses);
     let dialled = addresses.filter(|address| address.connect_ms.is_some());
     let dialled: Vec<SocketAddr> = dialled
         .map(|it| canonical(it.address, it.address.port()))
@@ -85,36 +81,16 @@ pub fn examine(loaded: &Loaded, request: &Request<'_>) -> Result<Report, Unexami
 /// Each endpoint in a task of its own. The examiner bounds the connections of all.
 async fn all(settings: &Settings, plans: Vec<Plan<'_>>) -> Report {
     let mut findings = Vec::new();
-    let mut tasks = JoinSet::new();
     let examiner = Examiner::new();
     let own = Arc::new(own(settings));
+    let mut backends = Vec::new();
     for plan in plans {
-        if let Some(via) = &plan.backend.via {
-            findings.push(behind(&plan, via));
-            continue;
-        }
         findings.extend(untried(&plan));
-        for (target, callers) in plan.targets() {
-            let task = Task {
-                place: Place {
-                    backend: Some(plan.backend.name.to_string()),
-                    endpoint: Some(target.to_string()),
-                    ..Place::default()
-                },
-                target,
-                callers,
-                rules: plan.backend.names.clone(),
-                connect_timeout: plan.backend.dial.connect_timeout,
-                own: Arc::clone(&own),
-            };
-            let (position, examiner) = (tasks.len(), Arc::clone(&examiner));
-            tasks.spawn(async move { (position, task.run(examiner).await) });
-        }
+        let backend = task::Backend::new(&plan, &own);
+        backends.push(backend.run(Arc::clone(&examiner)));
     }
-    let mut done = tasks.join_all().await;
-    done.sort_unstable_by_key(|(position, _)| *position);
     let mut endpoints = Vec::new();
-    for (_, (endpoint, found)) in done {
+    for (endpoint, found) in in_order(backends.into_iter()).await.into_iter().flatten() {
         endpoints.push(endpoint);
         findings.extend(found);
     }
@@ -133,28 +109,6 @@ fn own(settings: &Settings) -> Own {
         .flat_map(|listener| &listener.bind);
     let bound = bound.copied().chain(settings.admin);
     Own::new(bound.filter(|bound| bound.port() != 0).collect())
-}
-
-/// A backend behind a proxy: its endpoints cannot be tried from here, and nothing is asked of the proxy.
-fn behind(plan: &Plan<'_>, via: &Via) -> Finding {
-    let place = Place {
-        backend: Some(plan.backend.name.to_string()),
-        ..Place::default()
-    };
-    let message = format!(
-        "the endpoints of this backend were not tried: portway reaches them through the proxy {via}, and doctor \
-         does not go through proxies"
-    );
-    let scheme = match via.protocol() {
-        TunnelProtocol::Http => "http",
-        // Else curl resolves the name itself.
-        TunnelProtocol::Socks5 => "socks5h",
-    };
-    let help = format!(
-        "try each from this machine: `curl -vk -x {scheme}://{} https://HOST:PORT`",
-        via.proxy()
-    );
-    place.warning(Problem::NotTried, message, help)
 }
 
 /// The names of a backend that get no hello.
@@ -185,7 +139,15 @@ fn untried(plan: &Plan<'_>) -> Vec<Finding> {
             "clients choose where {endpoint} leads, so nothing was tried"
         ))
     });
-    unnamed.chain(left_out).chain(asked).collect()
+    let more_ports = plan.ports_left_out();
+    let ports = (more_ports > 0).then(|| {
+        let message = format!(
+            "{more_ports} more ports lead here; the first {MOST_PORTS} of each name were tried"
+        );
+        let help = "try the others from this machine: `openssl s_client -connect HOST:PORT`";
+        place.warning(Problem::NotTried, message, help)
+    });
+    unnamed.chain(left_out).chain(asked).chain(ports).collect()
 }
 
 /// The warnings of `portway check`, such as an idle timeout that cuts waiting agents.
@@ -201,129 +163,3 @@ fn warnings(loaded: &Loaded) -> Vec<Finding> {
     });
     warnings.collect()
 }
-
-/// One endpoint to examine.
-struct Task {
-    place: Place,
-    target: Target,
-    rules: NameRules,
-    callers: Arc<[Caller]>,
-    connect_timeout: Duration,
-    own: Arc<Own>,
-}
-
-impl Task {
-    async fn run(self, examiner: Arc<Examiner>) -> (Endpoint, Vec<Finding>) {
-        let (took, resolved) = examiner.resolve(&self.target, &self.rules).await;
-        let is_name = matches!(self.target, Target::Name { .. });
-        let mut endpoint = Endpoint {
-            backend: self.place.backend.clone().unwrap_or_default(),
-            endpoint: self.place.endpoint.clone().unwrap_or_default(),
-            lookup_ms: is_name.then_some(Millis(took)),
-            addresses: Vec::new(),
-        };
-        let addresses = match resolved {
-            Ok(addresses) if !addresses.is_empty() => addresses,
-            Ok(_) => return (endpoint, vec![self.unresolved("the name has no address")]),
-            Err(error) => {
-                let found = vec![self.unresolved(&error.to_string())];
-                return (endpoint, found);
-            }
-        };
-        let (dialled, mut findings) = self.dialled(addresses);
-        let mut tasks = JoinSet::new();
-        for (position, address) in dialled.into_iter().take(MOST_ADDRESSES).enumerate() {
-            let (examiner, callers) = (Arc::clone(&examiner), Arc::clone(&self.callers));
-            let timeout = self.connect_timeout;
-            tasks.spawn(async move {
-                (
-                    position,
-                    address,
-                    examiner.address(address, callers, timeout).await,
-                )
-            });
-        }
-        let mut done = tasks.join_all().await;
-        done.sort_unstable_by_key(|(position, ..)| *position);
-        for (_, address, asked) in done {
-            let (seen, found) = self.judge(address, &asked);
-            endpoint.addresses.push(seen);
-            findings.extend(found);
-        }
-        (endpoint, findings)
-    }
-
-    fn judge(&self, address: SocketAddr, asked: &[Asked]) -> (Address, Vec<Finding>) {
-        let place = Place {
-            address: Some(address),
-            ..self.place.clone()
-        };
-        let examined = Examined {
-            place: &place,
-            callers: &self.callers,
-            asked,
-            connect_timeout: self.connect_timeout,
-            now: SystemTime::now(),
-        };
-        (examined.report(address), examined.findings())
-    }
-
-    fn unresolved(&self, error: &str) -> Finding {
-        self.place.error(
-            Problem::Unresolved,
-            format!("the name cannot be resolved: {error}"),
-            self.remedy_of_name(),
-        )
-    }
-
-    const fn remedy_of_name(&self) -> &'static str {
-        match self.rules.resolver {
-            Some(_) => {
-                "correct the name, or resolver of the backend; `dig NAME @SERVER` asks such a server"
-            }
-            None => {
-                "correct the name, or the DNS of this machine; `getent ahosts NAME` asks the same resolver"
-            }
-        }
-    }
-
-    /// The addresses to dial, and what is wrong with the others. Portway does without those if another one remains.
-    fn dialled(&self, addresses: Vec<SocketAddr>) -> (Vec<SocketAddr>, Vec<Finding>) {
-        let (mut dialled, mut excluded) = (Vec::new(), Vec::new());
-        for address in addresses {
-            let address = canonical(address, address.port());
-            match self.undialled(address) {
-                Some(found) => excluded.push(found),
-                None => dialled.push(address),
-            }
-        }
-        if !dialled.is_empty() {
-            for found in &mut excluded {
-                found.severity = Severity::Warning;
-            }
-        }
-        (dialled, excluded)
-    }
-
-    /// Why an address must not be dialled.
-    fn undialled(&self, address: SocketAddr) -> Option<Finding> {
-        let place = Place {
-            address: Some(address),
-            ..self.place.clone()
-        };
-        if !self.rules.allowed.permits(address.ip()) {
-            let (message, help) = words::forbidden(&self.rules.allowed);
-            return Some(place.error(Problem::ForbiddenAddress, message.to_owned(), help));
-        }
-        self.own.contains(address, false).then(|| {
-            place.error(
-                Problem::Loop,
-                "this address is portway itself: a connection would come back to it".to_owned(),
-                "let the name lead to the server on this machine (DNS or /etc/hosts), or write the server's address",
-            )
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -41,9 +41,15 @@ fn write_endpoint(endpoint: &Endpoint, f: &mut fmt::Formatter<'_>) -> fmt::Resul
         .lookup_ms
         .map(|took| format!(", looked up in {}", ms(took)));
     let lookup = lookup.unwrap_or_default();
-    writeln!(f, "{} {}{lookup}", endpoint.backend, endpoint.endpoint)?;
+    let via = endpoint.via.as_ref().map(|via| format!(" through {via}"));
+    let via = via.unwrap_or_default();
+    writeln!(f, "{} {}{via}{lookup}", endpoint.backend, endpoint.endpoint)?;
+    let words = match endpoint.via {
+        None => ["connected in", "not connected"],
+        Some(_) => ["a tunnel opened in", "no tunnel"],
+    };
     for address in &endpoint.addresses {
-        write_address(address, f)?;
+        write_address(address, words, f)?;
     }
     if endpoint.addresses.is_empty() {
         writeln!(f, "  no address that was dialled")?;
@@ -51,10 +57,14 @@ fn write_endpoint(endpoint: &Endpoint, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     writeln!(f)
 }
 
-fn write_address(address: &Address, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+fn write_address(
+    address: &Address,
+    [connected, not_connected]: [&str; 2],
+    f: &mut fmt::Formatter<'_>,
+) -> fmt::Result {
     match address.connect_ms {
-        Some(took) => writeln!(f, "  {}, connected in {}", address.address, ms(took))?,
-        None => writeln!(f, "  {}, not connected", address.address)?,
+        Some(took) => writeln!(f, "  {}, {connected} {}", address.address, ms(took))?,
+        None => writeln!(f, "  {}, {not_connected}", address.address)?,
     }
     if address.connect_ms.is_none() {
         return Ok(());

@@ -43,9 +43,8 @@ struct Told<'r> {
 impl Doctor {
     pub(super) fn run(self) -> io::Result<ExitCode> {
         let file = self.file.path();
-        // Without the files that it names: they have secrets, which a connection to a backend needs none of.
         let name = file.display().to_string();
-        let loaded = match config::read(&file).and_then(|text| config::parse(&text, &name)) {
+        let loaded = match config::load_for_dials(&file) {
             Ok(loaded) => loaded,
             Err(faults) => return self.output.faults(&file, &faults),
         };

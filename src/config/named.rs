@@ -25,9 +25,16 @@ const MOST_BYTES_IN_ALL: u64 = 1 << 24;
 /// Permissions that let users read or change a file who are neither its owner nor in its group.
 const OTHERS: u32 = 0o006;
 
+/// The key of the file that an attempt to reach a backend needs.
+pub(super) const VIA_LOGIN: &str = "via_credentials_file";
+
 /// The files that a routes.toml names, by their names in it.
 #[derive(Default)]
-pub struct Named(BTreeMap<String, NamedFile>);
+pub struct Named {
+    files: BTreeMap<String, NamedFile>,
+    /// The only key whose files were read; `None` if all were.
+    only: Option<&'static str>,
+}
 
 struct NamedFile {
     path: PathBuf,
@@ -39,8 +46,18 @@ struct NamedFile {
 impl Named {
     /// Reads the files that the text of this routes.toml names.
     pub(super) fn read(routes: &Path, text: &str) -> Self {
-        let mut named = Self::contents(routes, &names_in(text));
-        for file in named.0.values_mut() {
+        Self::read_of(None, routes, text)
+    }
+
+    /// Reads those that one key names.
+    pub(super) fn read_only(key: &'static str, routes: &Path, text: &str) -> Self {
+        Self::read_of(Some(key), routes, text)
+    }
+
+    fn read_of(only: Option<&'static str>, routes: &Path, text: &str) -> Self {
+        let mut named = Self::contents(routes, &names_in(text, only));
+        named.only = only;
+        for file in named.files.values_mut() {
             let mode = fs::metadata(&file.path).map(|it| it.permissions().mode());
             file.is_open_to_others = mode.is_ok_and(|mode| mode & OTHERS != 0);
         }
@@ -69,15 +86,17 @@ impl Named {
             };
             (name.clone(), file)
         };
-        Self(names.iter().map(file).collect())
+        Self {
+            files: names.iter().map(file).collect(),
+            only: None,
+        }
     }
 
     /// The hash of a routes.toml that has this hash itself, with the content of these files. Any change of them
     /// changes it.
     pub(super) fn fingerprint(&self, text: u32) -> u32 {
-        let Self(files) = self;
         let mut hasher = crc32fast::Hasher::new_with_initial(text);
-        for (name, file) in files {
+        for (name, file) in &self.files {
             hasher.update(name.as_bytes());
             match &file.content {
                 Ok(content) => {
@@ -99,13 +118,14 @@ fn beside(routes: &Path, name: &str) -> PathBuf {
     routes.parent().unwrap_or(Path::new("")).join(name)
 }
 
-fn names_in(text: &str) -> BTreeSet<String> {
+/// The names of files in a routes.toml; of one key `only`, if there is one.
+fn names_in(text: &str, only: Option<&str>) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     // Most files name none, and need not be parsed twice.
     if mentions(text, ROOT) && extent::fault(text).is_none() {
         let (mut readable, mut lost) = (String::new(), Lost::default());
         let tree = syntax::read(text, &mut readable, &mut lost);
-        add_names(tree.get_ref(), ROOT, &mut names);
+        add_names(tree.get_ref(), ROOT, only, &mut names);
     }
     names
 }
@@ -119,25 +139,25 @@ fn mentions(text: &str, known: Table) -> bool {
     })
 }
 
-fn add_names(table: &DeTable<'_>, known: Table, names: &mut BTreeSet<String>) {
+fn add_names(table: &DeTable<'_>, known: Table, only: Option<&str>, names: &mut BTreeSet<String>) {
     for key in known {
         let Some(value) = table.get(key.name).map(toml::Spanned::get_ref) else {
             continue;
         };
         match &key.under {
-            Under::Value(Kind::Text(Text::File), _) => {
+            Under::Value(Kind::Text(Text::File), _) if only.is_none_or(|only| only == key.name) => {
                 names.extend(value.as_str().map(ToOwned::to_owned));
             }
             Under::Value(..) => {}
             Under::Table(known) => {
                 if let Some(table) = value.as_table() {
-                    add_names(table, known, names);
+                    add_names(table, known, only, names);
                 }
             }
             Under::Named(known, _) => {
                 let tables = value.as_table().into_iter().flat_map(DeTable::values);
                 for table in tables.filter_map(|table| table.get_ref().as_table()) {
-                    add_names(table, known, names);
+                    add_names(table, known, only, names);
                 }
             }
         }
@@ -160,8 +180,10 @@ impl Section<'_, '_> {
             self.notes
                 .fault(&path, "the name is empty".to_owned(), help);
         }
-        let named = self.notes.named.and_then(|Named(files)| files.get(&*name));
-        if self.notes.named.is_some() && named.is_none() && self.notes.faults.is_empty() {
+        let read = self.notes.named;
+        let read = read.filter(|named| named.only.is_none_or(|only| only == key));
+        let named = read.and_then(|named| named.files.get(&*name));
+        if read.is_some() && named.is_none() && self.notes.faults.is_empty() {
             let help = format!("write the key as {key}, without escapes");
             self.notes
                 .fault(&path, "its file was not found".to_owned(), help);
@@ -246,7 +268,7 @@ impl Watched {
         if self.text.replace(hash) != Some(hash) {
             let is_small = content.len() as u64 <= MAX_FILE;
             let text = str::from_utf8(&content).ok().filter(|_| is_small);
-            self.names = text.map(names_in).unwrap_or_default();
+            self.names = text.map(|text| names_in(text, None)).unwrap_or_default();
         }
         let named = Named::contents(routes, &self.names);
         Some(named.fingerprint(hash))

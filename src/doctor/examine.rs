@@ -12,6 +12,7 @@ use super::hello::{self, Kind, Shape};
 use super::hellos;
 use super::plan::Caller;
 use super::probe::{self, Exchange, Said};
+use super::way::{Unreached, Way, dial_proxy};
 use crate::backend::{NameRules, Target};
 use crate::tls::Answer;
 
@@ -68,7 +69,7 @@ pub(super) struct Asked {
     pub(super) question: Question,
     /// The size of the hello.
     pub(super) bytes: usize,
-    pub(super) result: io::Result<Exchange>,
+    pub(super) result: Result<Exchange, Unreached>,
 }
 
 /// Asks, with a bound on connections and on look-ups.
@@ -102,15 +103,28 @@ impl Examiner {
         (begun.elapsed(), found)
     }
 
-    /// Asks one address everything; the first question comes first.
+    /// Connects to an address of a proxy. Returns how long that took.
+    pub(super) async fn proxy(
+        &self,
+        address: SocketAddr,
+        connect_timeout: Duration,
+    ) -> Result<Duration, Unreached> {
+        // The semaphore is never closed.
+        let _permit = self.permits.acquire().await;
+        let begun = Instant::now();
+        dial_proxy(address, connect_timeout).await?;
+        Ok(begun.elapsed())
+    }
+
+    /// Asks everything in one way; the first question comes first.
     pub(super) async fn address(
         self: Arc<Self>,
-        address: SocketAddr,
+        way: Way,
         callers: Arc<[Caller]>,
         connect_timeout: Duration,
     ) -> Vec<Asked> {
         let of = |question| Asking {
-            address,
+            way: way.clone(),
             callers: Arc::clone(&callers),
             connect_timeout,
             question,
@@ -167,7 +181,7 @@ impl Examiner {
 
 /// The parts that a task needs to ask one question.
 struct Asking {
-    address: SocketAddr,
+    way: Way,
     callers: Arc<[Caller]>,
     connect_timeout: Duration,
     question: Question,
@@ -193,7 +207,7 @@ impl Asking {
         Asked {
             question: self.question,
             bytes: parts.iter().map(Vec::len).sum(),
-            result: probe::ask(self.address, &parts, self.connect_timeout).await,
+            result: probe::ask(&self.way, &parts, self.connect_timeout).await,
         }
     }
 }

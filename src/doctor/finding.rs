@@ -31,6 +31,8 @@ pub enum Problem {
     ConnectTimeout,
     /// The network has no way to an address, or the connection failed in another way.
     Unreachable,
+    /// The proxy in `via` does not open a tunnel.
+    ViaRefused,
     /// This machine has no port, descriptor or memory left for a connection.
     LocalExhausted,
     /// The server speaks another protocol.

@@ -1,6 +1,5 @@
 //! Judges what an address has answered. Pure, apart from the time that is given.
 
-use std::io;
 use std::time::{Duration, SystemTime};
 
 use super::certificate::{Certificate, SHOWN_NAMES, day};
@@ -9,8 +8,8 @@ use super::finding::{Finding, Place, Problem};
 use super::hello::{Kind, Shape};
 use super::plan::Caller;
 use super::probe::Said;
+use super::way::Unreached;
 use super::{hellos, words};
-use crate::outcome::{DialFailure, Resource};
 use crate::telemetry::list;
 use crate::tls::{self, ServerHello, ServerName, Version};
 
@@ -65,44 +64,13 @@ impl Examined<'_> {
         })
     }
 
-    fn unreached(&self, error: &io::Error) -> Finding {
-        let timeout = humantime::format_duration(self.connect_timeout);
-        let failure = DialFailure::from_io(error);
-        let (problem, message, help) = match failure {
-            DialFailure::Refused => (
-                Problem::Refused,
-                "nobody listens there: the connection is refused".to_owned(),
-                "start the server, or correct the port in endpoints",
-            ),
-            DialFailure::Timeout => (
-                Problem::ConnectTimeout,
-                format!("nothing answers within {timeout} (connect_timeout)"),
-                "check that the host is up, and that no firewall between it and this machine drops the packets",
-            ),
-            DialFailure::LocalExhausted => {
-                let resource = error.raw_os_error().and_then(Resource::behind);
-                let remedy = resource.map_or("look at this machine", Resource::remedy);
-                (
-                    Problem::LocalExhausted,
-                    format!("cannot connect: {error}"),
-                    remedy,
-                )
-            }
-            // No proxy was asked.
-            DialFailure::Unreachable
-            | DialFailure::Reset
-            | DialFailure::ViaRefused
-            | DialFailure::Other => (
-                Problem::Unreachable,
-                format!("cannot connect: {error}"),
-                "check the routes and the firewall rules of this machine, and the address",
-            ),
-        };
+    fn unreached(&self, why: &Unreached) -> Finding {
+        let (problem, message, help) = words::unreached(why, self.connect_timeout);
         self.place.error(problem, message, help)
     }
 
     /// The first connection was made, and a later one failed twice.
-    fn reached_at_times(&self, error: &io::Error) -> Finding {
+    fn reached_at_times(&self, error: &Unreached) -> Finding {
         let finding = self.unreached(error);
         if finding.problem == Problem::LocalExhausted {
             return finding;

@@ -1,5 +1,6 @@
 //! Which hellos each backend gets: with the names that its routes take.
 
+use std::slice;
 use std::sync::Arc;
 
 use crate::backend::Target;
@@ -9,6 +10,8 @@ use crate::tls::ServerName;
 
 /// The most names that are tried at one backend: each costs two connections to each address.
 pub(super) const MOST_NAMES: usize = 16;
+/// The most ports that are tried of one name.
+pub(super) const MOST_PORTS: usize = 16;
 /// The label in place of a wildcard.
 const MADE_UP: &str = "portway-doctor";
 
@@ -20,11 +23,30 @@ pub(super) struct Caller {
     pub(super) made_up: bool,
     /// The protocols that the route asks for; agents offer none.
     pub(super) alpn: Vec<Box<[u8]>>,
+    /// The ports of its routes.
+    pub(super) ports: Vec<u16>,
 }
 
 impl Caller {
     pub(super) fn name(&self) -> Option<&str> {
         self.server_name.as_ref().map(ServerName::as_str)
+    }
+
+    /// Whether its hellos are those of the other one.
+    fn says_as(&self, other: &Self) -> bool {
+        let Self {
+            server_name,
+            made_up,
+            alpn,
+            ports: _,
+        } = self;
+        (server_name, made_up, alpn) == (&other.server_name, &other.made_up, &other.alpn)
+    }
+
+    fn add_ports(&mut self, ports: &[u16]) {
+        let new = ports.iter().filter(|port| !self.ports.contains(port));
+        let new: Vec<u16> = new.copied().collect();
+        self.ports.extend(new);
     }
 }
 
@@ -42,7 +64,7 @@ pub(super) struct Plan<'s> {
 
 impl Plan<'_> {
     /// The servers to try, each with its callers. An endpoint `{server_name}` leads each caller to its own name; without a
-    /// port of its own it is not tried.
+    /// port of its own, to the ports of its routes.
     pub(super) fn targets(&self) -> Vec<(Target, Arc<[Caller]>)> {
         let mut targets = Vec::new();
         for target in &self.backend.endpoints {
@@ -50,13 +72,25 @@ impl Plan<'_> {
                 targets.push((target.clone(), Arc::clone(&self.callers)));
                 continue;
             };
-            let named = self.callers.iter().filter(|caller| !caller.made_up);
-            targets.extend(named.filter_map(|caller| {
-                let (host, port) = (caller.name()?.into(), (*port)?);
-                Some((Target::Name { host, port }, Arc::from([caller.clone()])))
-            }));
+            for caller in self.callers.iter().filter(|caller| !caller.made_up) {
+                let Some(host) = caller.name() else { continue };
+                let ports = port.as_ref().map_or(&*caller.ports, slice::from_ref);
+                targets.extend(ports.iter().take(MOST_PORTS).map(|port| {
+                    let (host, port) = (host.into(), *port);
+                    (Target::Name { host, port }, Arc::from([caller.clone()]))
+                }));
+            }
         }
         targets
+    }
+
+    /// The ports beyond [`MOST_PORTS`], if the client chooses the port.
+    pub(super) fn ports_left_out(&self) -> usize {
+        let any_port = Target::Asked { port: None };
+        let ports = self.callers.iter().map(|caller| caller.ports.len());
+        let left_out = ports.map(|ports| ports.saturating_sub(MOST_PORTS));
+        let is_chosen = self.backend.endpoints.contains(&any_port);
+        left_out.max().filter(|_| is_chosen).unwrap_or_default()
     }
 }
 
@@ -115,9 +149,11 @@ fn plan<'s, 'r>(
                 server_name,
                 made_up,
                 alpn: route.alpn.clone(),
+                ports: route.ports.clone(),
             };
-            if !callers.contains(&caller) {
-                callers.push(caller);
+            match callers.iter_mut().find(|known| known.says_as(&caller)) {
+                Some(known) => known.add_ports(&caller.ports),
+                None => callers.push(caller),
             }
         };
         for pattern in &route.server_names {
@@ -148,6 +184,7 @@ fn plan<'s, 'r>(
             server_name: None,
             made_up: true,
             alpn: Vec::new(),
+            ports: Vec::new(),
         });
     }
     // The names that matter come first, and the forms of hellos are tried with the first one.

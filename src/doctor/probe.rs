@@ -8,6 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
+use super::way::{Unreached, Way};
 use crate::backend::{NameRules, Target};
 use crate::control::names::look_up;
 use crate::tls::{Answer, MOST_ANSWER, read_answer};
@@ -61,27 +62,18 @@ pub(super) async fn resolve(target: &Target, rules: &NameRules) -> io::Result<Ve
     Ok(found)
 }
 
-/// A connection to an address.
-async fn connect(address: SocketAddr, limit: Duration) -> io::Result<TcpStream> {
-    let connected = timeout(limit, TcpStream::connect(address)).await;
-    let stream = connected.map_err(|_elapsed| io::Error::from(ErrorKind::TimedOut))??;
-    // Each part of a hello leaves at once.
-    stream.set_nodelay(true)?;
-    Ok(stream)
-}
-
 /// Sends a hello in these parts. An error is one of the connect.
 pub(super) async fn ask(
-    address: SocketAddr,
+    way: &Way,
     parts: &[Vec<u8>],
     connect_timeout: Duration,
-) -> io::Result<Exchange> {
+) -> Result<Exchange, Unreached> {
     let begun = Instant::now();
-    let mut stream = connect(address, connect_timeout).await?;
+    let (mut stream, bytes) = way.connect(connect_timeout).await?;
     let connect = begun.elapsed();
     let is_sent = send(&mut stream, parts).await.is_ok();
     let sent = Instant::now();
-    let mut received = Received::default();
+    let mut received = Received { bytes, first: None };
     let end = timeout(ANSWER_TIMEOUT, received.read(&mut stream)).await;
     let said = match (end, received.bytes.as_slice()) {
         (Ok(Ok(Some(answer))), _) => Said::Answer(answer),
@@ -112,7 +104,6 @@ async fn send(stream: &mut TcpStream, parts: &[Vec<u8>]) -> io::Result<()> {
     Ok(())
 }
 
-#[derive(Default)]
 struct Received {
     bytes: Vec<u8>,
     first: Option<Instant>,
@@ -122,15 +113,17 @@ impl Received {
     /// Reads until there is an answer; `None` at the end of the stream.
     async fn read(&mut self, stream: &mut TcpStream) -> io::Result<Option<Answer>> {
         loop {
+            if !self.bytes.is_empty() {
+                self.first.get_or_insert_with(Instant::now);
+                if let Some(answer) = read_answer(&self.bytes, false) {
+                    return Ok(Some(answer));
+                }
+            }
             let room = MOST_ANSWER.saturating_sub(self.bytes.len());
             let mut piece = (&mut *stream).take(room as u64);
             let count = piece.read_buf(&mut self.bytes).await?;
             if count == 0 {
                 return Ok(None);
-            }
-            self.first.get_or_insert_with(Instant::now);
-            if let Some(answer) = read_answer(&self.bytes, false) {
-                return Ok(Some(answer));
             }
         }
     }

@@ -36,8 +36,11 @@ impl Report {
 pub struct Endpoint {
     /// Its backend.
     pub backend: String,
-    /// As in routes.toml.
+    /// As in routes.toml; for a proxy, its URL.
     pub endpoint: String,
+    /// The proxy through which it was tried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub via: Option<String>,
     /// How long the look-up of its name took; absent for an address.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lookup_ms: Option<Millis>,
@@ -48,7 +51,7 @@ pub struct Endpoint {
 /// One address of an endpoint.
 #[derive(Debug, Serialize)]
 pub struct Address {
-    /// As it was dialled.
+    /// As it was dialled; behind a proxy that gets names, that of the proxy.
     pub address: SocketAddr,
     /// How long the first connection took; absent if there was none.
     #[serde(skip_serializing_if = "Option::is_none")]

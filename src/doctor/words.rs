@@ -1,7 +1,13 @@
 //! Puts into words how a server has answered.
 
+use std::io;
+use std::time::Duration;
+
+use super::finding::Problem;
 use super::probe::{ANSWER_TIMEOUT, Said};
+use super::way::Unreached;
 use crate::backend::Allowed;
+use crate::outcome::{DialFailure, Resource};
 use crate::tls::{Answer, alert_name};
 
 /// The deed of a server: a sentence without its subject.
@@ -29,6 +35,100 @@ pub(super) fn deed(said: &Said) -> String {
         Said::Closed => "closes the connection".to_owned(),
         Said::Reset => "resets the connection".to_owned(),
         Said::Nothing => format!("stays silent for {} s", ANSWER_TIMEOUT.as_secs()),
+    }
+}
+
+/// Why a server was not reached, and the remedy.
+pub(super) fn unreached(
+    why: &Unreached,
+    connect_timeout: Duration,
+) -> (Problem, String, &'static str) {
+    let timeout = humantime::format_duration(connect_timeout);
+    match why {
+        Unreached::Server(error) => unconnected(error, connect_timeout, false),
+        Unreached::Proxy(error) => unconnected(error, connect_timeout, true),
+        Unreached::Refused(words) => (
+            Problem::ViaRefused,
+            format!("the proxy opens no tunnel: {words}"),
+            remedy_of_proxy(words),
+        ),
+        Unreached::Closed => (
+            Problem::Closed,
+            "the proxy closes the connection before its answer is complete".to_owned(),
+            "look at the log of the proxy, and check that via has the port of a proxy",
+        ),
+        Unreached::Late => (
+            Problem::Silent,
+            format!(
+                "the proxy is connected, and its answer does not come within {timeout} (connect_timeout)"
+            ),
+            "look at the log of the proxy: it may wait for the endpoint; check that via has the port of a proxy",
+        ),
+    }
+}
+
+fn unconnected(
+    error: &io::Error,
+    connect_timeout: Duration,
+    is_proxy: bool,
+) -> (Problem, String, &'static str) {
+    let timeout = humantime::format_duration(connect_timeout);
+    let of = |server, proxy| if is_proxy { proxy } else { server };
+    match DialFailure::from_io(error) {
+        DialFailure::Refused => (
+            Problem::Refused,
+            "nobody listens there: the connection is refused".to_owned(),
+            of(
+                "start the server, or correct the port in endpoints",
+                "start the proxy, or correct via",
+            ),
+        ),
+        DialFailure::Timeout => (
+            Problem::ConnectTimeout,
+            format!("nothing answers within {timeout} (connect_timeout)"),
+            "check that the host is up, and that no firewall between it and this machine drops the packets",
+        ),
+        DialFailure::LocalExhausted => {
+            let resource = error.raw_os_error().and_then(Resource::behind);
+            let remedy = resource.map_or("look at this machine", Resource::remedy);
+            (
+                Problem::LocalExhausted,
+                format!("cannot connect: {error}"),
+                remedy,
+            )
+        }
+        // A refusal of a proxy is not an error of the system.
+        DialFailure::Unreachable
+        | DialFailure::Reset
+        | DialFailure::ViaRefused
+        | DialFailure::Other => (
+            Problem::Unreachable,
+            format!("cannot connect: {error}"),
+            "check the routes and the firewall rules of this machine, and the address",
+        ),
+    }
+}
+
+/// The remedy for an answer of a proxy.
+fn remedy_of_proxy(words: &str) -> &'static str {
+    let status = words.strip_prefix("HTTP/1.");
+    let status = status.and_then(|rest| rest.split(' ').nth(1));
+    let reply = words.strip_prefix("SOCKS5 reply ");
+    let reply = reply.and_then(|rest| rest.split(':').next());
+    match (status, reply) {
+        (Some("401" | "407"), _) => {
+            "write the user and the password for the proxy into via_credentials_file of the backend"
+        }
+        (Some("403"), _) | (_, Some("2")) => {
+            "let the rules of the proxy permit this host and port, or correct the endpoint"
+        }
+        (Some("500" | "502" | "503" | "504"), _) | (_, Some("1" | "3" | "4" | "5" | "6")) => {
+            "the proxy itself cannot reach the endpoint: correct the endpoint, or look at the log of the proxy"
+        }
+        _ if words.starts_with("SOCKS5: ") => {
+            "write the user and the password for the proxy into via_credentials_file of the backend, if it asks for them"
+        }
+        _ => "look at the log of the proxy, and check that via has its scheme and its port",
     }
 }
 

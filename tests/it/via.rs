@@ -2,7 +2,7 @@
 
 mod addresses;
 mod login;
-mod real;
+pub(super) mod real;
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream};

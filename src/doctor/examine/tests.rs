@@ -33,10 +33,12 @@ async fn findings(losing: usize) -> (Vec<Finding>, usize) {
         server_name: None,
         made_up: false,
         alpn: Vec::new(),
+        ports: Vec::new(),
     };
     let examiner = Examiner::new();
     let second = Duration::from_secs(1);
-    let asked = examiner.address(address, Arc::new([caller]), second).await;
+    let way = Way::Direct(address);
+    let asked = examiner.address(way, Arc::new([caller]), second).await;
     let findings = hellos::lost(&Place::default(), &asked);
     (findings, connections.load(Ordering::SeqCst))
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 use super::*;
 use crate::doctor::examine::Question;
 use crate::doctor::probe::Exchange;
+use crate::doctor::way::Unreached;
 use crate::tls::{ServerHello, Version};
 
 fn hello() -> Said {
@@ -103,7 +104,7 @@ fn a_connection_that_fails_is_asked_again_and_shows_nothing_of_its_hello() {
             shape,
         },
         bytes: 267,
-        result: result.map(|said| Exchange {
+        result: result.map_err(Unreached::Server).map(|said| Exchange {
             connect: Duration::ZERO,
             first_byte: None,
             said,

@@ -1,3 +1,4 @@
+use std::io;
 use std::time::UNIX_EPOCH;
 
 use super::*;
@@ -15,6 +16,7 @@ fn caller(name: &str, made_up: bool) -> Caller {
         server_name: Some(ServerName::parse(name.as_bytes()).unwrap()),
         made_up,
         alpn: Vec::new(),
+        ports: Vec::new(),
     }
 }
 
@@ -26,7 +28,7 @@ fn asked(kind: Kind, result: io::Result<Said>) -> Asked {
             shape: Shape::Whole,
         },
         bytes: 267,
-        result: result.map(|said| Exchange {
+        result: result.map_err(Unreached::Server).map(|said| Exchange {
             connect: Duration::ZERO,
             first_byte: None,
             said,

@@ -111,3 +111,31 @@ fn what_the_file_does_not_have_is_refused_with_what_it_has() {
         "no route takes a.test: `portway explain a.test` shows why"
     );
 }
+
+/// A hello does not show at which port a client arrives, so a name is tried at the ports of all its routes.
+#[test]
+fn a_name_that_clients_choose_with_the_port_is_tried_at_each_port_of_its_routes() {
+    let backend = "[backends.three]\nendpoints = [\"{server_name}:{port}\"]\n\
+                   resolver = { servers = [\"10.0.0.53\"] }\n";
+    let route = |name: &str, server_names: &str, ports: &[u16]| {
+        format!(
+            "[routes.{name}]\nserver_names = [{server_names}]\nports = {ports:?}\nbackend = \"three\"\n"
+        )
+    };
+    let many: Vec<u16> = (1000..1019).collect();
+    let routes = [
+        route("a", "\"a.example\"", &[443, 8220]),
+        route("b", "\"a.example\", \"*.b.example\"", &[9200]),
+        route("c", "\"c.example\"", &many),
+    ];
+    let settings = settings(&format!("{backend}{}", routes.concat()));
+    let plans = plans(&settings, Some("three"), &[]).unwrap();
+    let targets = plans[0].targets();
+    let targets: Vec<String> = targets.iter().map(|(it, _)| it.to_string()).collect();
+    let of_many = many.iter().take(MOST_PORTS);
+    let of_many = of_many.map(|port| format!("c.example:{port}"));
+    let of_one = [443, 8220, 9200].map(|port| format!("a.example:{port}"));
+    let wanted: Vec<String> = of_one.into_iter().chain(of_many).collect();
+    assert_eq!(targets, wanted);
+    assert_eq!(plans[0].ports_left_out(), 3);
+}

@@ -29,6 +29,7 @@ fn endpoint(backend: &str, name: &str, covered: &[&str], alpn: Option<&str>) -> 
     Endpoint {
         backend: backend.to_owned(),
         endpoint: "10.0.0.1:443".to_owned(),
+        via: None,
         lookup_ms: None,
         addresses: vec![address],
     }

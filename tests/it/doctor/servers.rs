@@ -189,7 +189,7 @@ fn record_end(bytes: &[u8]) -> usize {
 }
 
 /// The bytes of one read.
-fn first_bytes(stream: &mut TcpStream) -> Vec<u8> {
+pub(super) fn first_bytes(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = vec![0; 4096];
     let count = stream.read(&mut bytes).unwrap();
     bytes.truncate(count);

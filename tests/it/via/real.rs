@@ -14,7 +14,7 @@ use crate::it::peers::{Backend, End, free, read_to_end};
 use crate::it::resolver::server::Server;
 
 #[derive(Clone, Copy, Debug)]
-enum Kind {
+pub(in crate::it) enum Kind {
     Squid,
     Tinyproxy,
     Dante,
@@ -29,7 +29,7 @@ impl Kind {
         }
     }
 
-    const fn scheme(self) -> &'static str {
+    pub(in crate::it) const fn scheme(self) -> &'static str {
         match self {
             Self::Squid | Self::Tinyproxy => "http",
             Self::Dante => "socks5",
@@ -114,8 +114,8 @@ fn service(at: SocketAddr) -> String {
     format!("portway{}", at.port())
 }
 
-pub(super) const USER: &str = "agent-7";
-pub(super) const PASSWORD: &str = "hunter2-word";
+pub(in crate::it) const USER: &str = "agent-7";
+pub(in crate::it) const PASSWORD: &str = "hunter2-word";
 /// The hash of the password, as crypt makes it.
 const HASH: &str = "$6$saltsalt$97dmQLm3XCvb4IIRbPq482L6QstLuGQh8NOiRv2I5mj1F5aJhrdqu4bqhLvdB3oRebwjIoJtAJ8krYXv59XoX1";
 
@@ -133,15 +133,15 @@ fn write_users(files: &Path) {
 }
 
 /// A running proxy. Dropping it kills the process with its children.
-struct Proxy {
+pub(in crate::it) struct Proxy {
     process: Child,
-    address: SocketAddr,
+    pub(in crate::it) address: SocketAddr,
     _files: TempDir,
 }
 
 impl Proxy {
     /// Starts it; `None` if the machine does not have it.
-    fn start(kind: Kind, allowed: u16, asks: bool) -> Option<Self> {
+    pub(in crate::it) fn start(kind: Kind, allowed: u16, asks: bool) -> Option<Self> {
         let files = tempfile::tempdir().unwrap();
         // Some of them run as a user of their own.
         fs::set_permissions(files.path(), Permissions::from_mode(0o777)).unwrap();
@@ -193,7 +193,7 @@ impl Drop for Proxy {
     }
 }
 
-fn missing(kind: Kind) {
+pub(in crate::it) fn missing(kind: Kind) {
     cannot_run(kind, "install squid, tinyproxy and dante-server of Debian");
 }
 
