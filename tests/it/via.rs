@@ -68,10 +68,7 @@ impl Proxy {
     }
 
     /// The same with a reply for each target.
-    fn socks5_to(
-        method: [u8; 2],
-        reply: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static,
-    ) -> Self {
+    fn socks5_to(method: [u8; 2], reply: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
         let asked = Arc::default();
         let list: Arc<Mutex<Vec<String>>> = Arc::clone(&asked);
         let backend = Backend::start(move |mut stream| {

@@ -30,12 +30,10 @@ fn proxies(bad: &'static [&'static str]) -> [(String, Proxy, &'static str); 2] {
         },
         echo,
     );
-    let socks = Proxy::socks5_to(
-        &[5, 0],
-        move |target| {
-            if is_bad(target) { REFUSED } else { OPEN }
-        },
-    );
+    let socks = Proxy::socks5_to([5, 0], move |target| {
+        let reply = if is_bad(target) { REFUSED } else { OPEN };
+        reply.to_vec()
+    });
     [
         (
             http(connect.address()),
