@@ -1,5 +1,7 @@
 use super::*;
 use crate::config;
+use crate::doctor::finding::{Problem, Severity};
+use crate::doctor::untried;
 
 fn settings(routes: &str) -> Settings {
     let toml = format!(
@@ -138,4 +140,48 @@ fn a_name_that_clients_choose_with_the_port_is_tried_at_each_port_of_its_routes(
     let wanted: Vec<String> = of_one.into_iter().chain(of_many).collect();
     assert_eq!(targets, wanted);
     assert_eq!(plans[0].ports_left_out(), 3);
+}
+
+/// The messages about the names of the backend `one` that get no hello.
+fn untried_of(endpoint: &str, names: &[String]) -> Vec<String> {
+    let toml = format!(
+        "[listeners.agents]\nbind = [\"[::]:443\"]\n[backends.one]\nendpoints = [{endpoint:?}]\n\
+         resolver.servers = [\"10.0.0.53\"]\n\
+         [routes.a]\nserver_names = {names:?}\nbackend = \"one\"\n"
+    );
+    let loaded = config::parse(&toml, "routes.toml");
+    let settings = loaded.unwrap_or_else(|faults| panic!("{faults}")).settings;
+    let plans = plans(&settings, None, &[]).unwrap();
+    let findings = untried(&plans[0]).into_iter();
+    let messages = findings.map(|finding| {
+        assert_eq!(finding.problem, Problem::NotTried);
+        assert_eq!(finding.severity, Severity::Warning);
+        assert!(finding.help.contains("--name"), "{}", finding.help);
+        assert_eq!(finding.place.backend.as_deref(), Some("one"));
+        finding.message
+    });
+    messages.collect()
+}
+
+#[test]
+fn names_that_get_no_hello_are_told() {
+    let names: Vec<String> = (0..MOST_NAMES + 4)
+        .map(|it| format!("n{it}.example"))
+        .collect();
+    let server = "10.0.0.1:443";
+    assert_eq!(untried_of(server, &names[..MOST_NAMES]), [""; 0]);
+    assert_eq!(
+        untried_of(server, &names),
+        ["4 more server names lead here; the first 16 were tried"]
+    );
+    assert_eq!(
+        untried_of(server, &["**".to_owned()]),
+        ["the route a takes any name, so none was tried"]
+    );
+    let asked = "{server_name}:443";
+    assert_eq!(untried_of(asked, &names[..1]), [""; 0]);
+    assert_eq!(
+        untried_of(asked, &["*.example".to_owned()]),
+        ["clients choose where {server_name}:443 leads, so nothing was tried"]
+    );
 }

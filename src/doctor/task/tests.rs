@@ -110,7 +110,7 @@ fn the_remedy_for_a_name_asks_the_resolver_of_its_backend() {
 async fn a_name_without_an_address_is_told_so() {
     let mut task = task(Allowed::Servers);
     task.target = Target::Asked { port: Some(443) };
-    let (endpoint, findings) = task.run(Examiner::new()).await;
+    let (endpoint, findings) = task.run(Examiner::new(), None).await;
     assert!(endpoint.addresses.is_empty());
     assert_eq!(
         severities(&findings),
@@ -120,49 +120,5 @@ async fn a_name_without_an_address_is_told_so() {
     assert_eq!(
         findings[0].message,
         "the name cannot be resolved: the name has no address"
-    );
-}
-
-/// The messages about the names of the backend `one` that get no hello.
-fn untried_of(endpoint: &str, names: &[String]) -> Vec<String> {
-    let toml = format!(
-        "[listeners.agents]\nbind = [\"[::]:443\"]\n[backends.one]\nendpoints = [{endpoint:?}]\n\
-         resolver.servers = [\"10.0.0.53\"]\n\
-         [routes.a]\nserver_names = {names:?}\nbackend = \"one\"\n"
-    );
-    let loaded = crate::config::parse(&toml, "routes.toml");
-    let settings = loaded.unwrap_or_else(|faults| panic!("{faults}")).settings;
-    let plans = plans(&settings, None, &[]).unwrap();
-    let findings = untried(&plans[0]).into_iter();
-    let messages = findings.map(|finding| {
-        assert_eq!(finding.problem, Problem::NotTried);
-        assert_eq!(finding.severity, Severity::Warning);
-        assert!(finding.help.contains("--name"), "{}", finding.help);
-        assert_eq!(finding.place.backend.as_deref(), Some("one"));
-        finding.message
-    });
-    messages.collect()
-}
-
-#[test]
-fn names_that_get_no_hello_are_told() {
-    let names: Vec<String> = (0..MOST_NAMES + 4)
-        .map(|it| format!("n{it}.example"))
-        .collect();
-    let server = "10.0.0.1:443";
-    assert_eq!(untried_of(server, &names[..MOST_NAMES]), [""; 0]);
-    assert_eq!(
-        untried_of(server, &names),
-        ["4 more server names lead here; the first 16 were tried"]
-    );
-    assert_eq!(
-        untried_of(server, &["**".to_owned()]),
-        ["the route a takes any name, so none was tried"]
-    );
-    let asked = "{server_name}:443";
-    assert_eq!(untried_of(asked, &names[..1]), [""; 0]);
-    assert_eq!(
-        untried_of(asked, &["*.example".to_owned()]),
-        ["clients choose where {server_name}:443 leads, so nothing was tried"]
     );
 }
