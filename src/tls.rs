@@ -8,6 +8,7 @@ mod close;
 mod hello;
 mod not_tls;
 mod record;
+mod records;
 mod server_name;
 mod version;
 
@@ -16,5 +17,6 @@ pub use answer::{Answer, Foreign, MOST_ANSWER, ServerHello, read_answer};
 pub use close::ends_with_alert;
 pub use hello::{Alpn, ClientHello, Progress, Rejection, read_hello};
 pub use not_tls::{Beginning, Protocol};
+pub use records::{Content, Event, Records};
 pub use server_name::{InvalidServerName, ServerName};
 pub use version::Version;
