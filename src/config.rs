@@ -77,6 +77,8 @@ pub struct Drain {
     pub delay: Duration,
     /// From the close of the listeners to the end of the last connection.
     pub timeout: Duration,
+    /// The same after a takeover, from the moment at which the successor accepts.
+    pub takeover_timeout: Duration,
 }
 
 /// One `[listeners.N]`.

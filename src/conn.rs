@@ -10,7 +10,7 @@ pub(crate) mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use slab::Slab;
@@ -62,13 +62,6 @@ impl Context {
         if connections.len() < connections.capacity() / 4 {
             connections.shrink_to_fit();
         }
-    }
-
-    /// The live connections, as weak references, so that a drain does not keep them alive.
-    pub fn live(&self) -> Vec<Weak<Connection>> {
-        let connections = self.connections.borrow();
-        let connections = connections.iter();
-        connections.map(|(_, one)| Rc::downgrade(one)).collect()
     }
 
     /// Accepts connections again after a drain that was given up.

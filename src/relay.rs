@@ -5,9 +5,13 @@
 
 mod end;
 mod flow;
+mod gap;
+mod part;
 mod pump;
 mod resources;
 mod seen;
+mod small;
+mod talk;
 mod terms;
 #[cfg(test)]
 mod tests;
@@ -22,12 +26,14 @@ use enum_map::EnumMap;
 use strum::VariantArray;
 use tokio::task::{unconstrained, yield_now};
 
-pub use end::End;
+pub use end::{End, Parting};
 use end::{Ended, Side};
-pub use flow::{Flow, Micros};
+pub use flow::Flow;
+use gap::Stage;
 use pump::{Pump, Turn, Way};
 pub use resources::Resources;
 use seen::Seen;
+pub use small::Micros;
 pub use terms::{Terms, Verdict};
 
 use crate::net::{Broken, Leg, LegOptions, any_readable};
@@ -78,6 +84,8 @@ pub struct Relay<'a> {
     pumps: EnumMap<Direction, Pump>,
     /// The number of this relay's last turn among all turns of its worker.
     last_turn: u32,
+    /// A request of the client has crossed the FIN of a gap.
+    crossed: bool,
     /// Present while a leg is not read; boxed, because both are read most of the time.
     watches: Option<Box<Watches>>,
     ended: Ended,
@@ -104,6 +112,7 @@ impl<'a> Relay<'a> {
             settled: false,
             pumps: EnumMap::default(),
             last_turn: 0,
+            crossed: false,
             watches: None,
             ended: Ended::default(),
         }
@@ -210,6 +219,7 @@ impl<'a> Relay<'a> {
         let read = sides.into_iter();
         let read = read.filter(|(side, _)| self.pumps[side.sends()].is_reading());
         seen.arrived = any_readable(read.map(|(_, leg)| leg));
+        seen.is_in_gap = self.is_in_gap();
         seen
     }
 
@@ -250,6 +260,9 @@ impl<'a> Relay<'a> {
 
     /// Gives both directions a turn.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        if self.flow.gap.stage() == Stage::Parting {
+            return self.part(cx);
+        }
         if let Some(verdict) = self.flow.poll_verdict(cx) {
             return Poll::Ready(self.cut(verdict, &self.look()));
         }
@@ -286,6 +299,10 @@ impl<'a> Relay<'a> {
         if let Some(seen) = seen.or_else(|| self.flow.is_asked().then(|| self.look()))
             && let Some(verdict) = self.flow.judge(&seen, self.resources.now())
         {
+            if verdict == Verdict::Gap {
+                self.begin_to_part();
+                return self.part(cx);
+            }
             return Poll::Ready(self.cut(verdict, &seen));
         }
         if is_used_up {

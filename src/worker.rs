@@ -69,7 +69,7 @@ struct Worker {
     context: Rc<Context>,
     connections: TaskTracker,
     addresses: RefCell<Addresses>,
-    /// The task that ends idle connections, once a drain has begun.
+    /// The task that ends connections, once a drain has begun.
     spread: RefCell<Option<AbortHandle>>,
 }
 
@@ -156,7 +156,9 @@ impl Worker {
                 self.context.resources.set_draining(true);
                 let spread = drain::spread(Rc::clone(&self.context), over);
                 let spread = tokio::task::spawn_local(spread).abort_handle();
-                self.spread.replace(Some(spread));
+                if let Some(before) = self.spread.replace(Some(spread)) {
+                    before.abort();
+                }
             }
             Message::Cut => self.context.cut(),
             Message::Resume => {

@@ -113,6 +113,7 @@ fn time_limits(section: &mut Section<'_, '_>) -> (HelloLimits, Drain) {
     let drain = Drain {
         delay: section.duration("drain_delay"),
         timeout: section.duration("drain_timeout"),
+        takeover_timeout: section.duration("takeover_timeout"),
     };
     (hello, drain)
 }

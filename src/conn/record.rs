@@ -8,7 +8,7 @@ use super::{Context, Legs};
 use crate::backend::Wish;
 use crate::dial::Dialled;
 use crate::net::{Accepted, Leg, local_address};
-use crate::relay::{End, Micros, Relay, Verdict};
+use crate::relay::{End, Micros, Parting, Relay, Verdict};
 use crate::snapshot::{Backend, Taken};
 
 /// The entry of one connection in metrics and log. It opens at accept and closes once, in Drop, so that
@@ -90,6 +90,10 @@ impl Record {
         }
         if end.unacknowledged > 0 {
             self.connection.lose(end.unacknowledged);
+        }
+        if let Some(parting) = end.parting {
+            let drain = &self.context.registry.drain;
+            drain.parted(parting == Parting::Crossed);
         }
         self.connection.close(end.outcome, end.closed_by);
     }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{self, Write};
 use std::net::TcpStream;
+use std::rc::Weak;
 use std::time::Duration;
 
 use socket2::SockRef;
@@ -194,7 +195,10 @@ async fn told(
     client.write_all(words).unwrap();
     let connection = loop {
         tokio::task::yield_now().await;
-        let connection = context.live().pop();
+        let connection = {
+            let connections = context.connections.borrow();
+            connections.iter().next().map(|(_, one)| Rc::downgrade(one))
+        };
         let has_come = |one: &Rc<Connection>| {
             let mut bytes = None;
             one.tell(|line| bytes = line.hello_bytes);

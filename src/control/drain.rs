@@ -1,5 +1,5 @@
-//! The drain: `/readyz` fails at once, the listeners close after a delay, idle connections end spread over
-//! the time that follows, and the others end by themselves or at the limit.
+//! The drain: `/readyz` fails at once, the listeners close after a delay, connections end between two requests or by
+//! themselves, and at the limit the others are reset.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -58,6 +58,8 @@ pub(super) struct Begun {
     at: Instant,
     /// Those to backends, because there may be many checks of balancers and refused clients beside them.
     endings: Vec<(Arc<Endings>, Ends)>,
+    /// Those that had ended in gaps, and requests that had crossed such an end.
+    gaps: [u64; 2],
 }
 
 /// Connections that have ended.
@@ -82,21 +84,26 @@ impl Begun {
         Self {
             at: Instant::now(),
             endings: endings.map(|it| (Arc::clone(&it), Ends::of(&it))).collect(),
+            gaps: registry.drain.counts(),
         }
     }
 
     /// Logs that the drain has ended, and how its connections have.
-    pub(super) fn tell_end(self) {
+    pub(super) fn tell_end(self, registry: &Registry) {
         let mut since = Ends::default();
         for (endings, before) in self.endings {
             let now = Ends::of(&endings);
             since.all += now.all - before.all;
             since.drained += now.drained - before.drained;
         }
+        let [in_gaps, crossed] = registry.drain.counts();
+        let (in_gaps, crossed) = (in_gaps - self.gaps[0], crossed - self.gaps[1]);
         let millis = u64::try_from(self.at.elapsed().as_millis()).unwrap_or(u64::MAX);
         tracing::info!(
             took = %format_duration(Duration::from_millis(millis)),
-            reset_by_portway = since.drained,
+            ended_between_requests = in_gaps,
+            requests_crossed = (crossed > 0).then_some(crossed),
+            reset_by_portway = since.drained.saturating_sub(in_gaps),
             ended_by_themselves = since.all.saturating_sub(since.drained),
             "the drain has ended"
         );

@@ -38,10 +38,11 @@ impl Control {
         let Drain {
             delay,
             timeout: over,
+            ..
         } = self.in_force.drain;
         let closes = Instant::now() + delay;
         self.stop_coming_back();
-        self.begin_to_drain(delay);
+        self.begin_to_drain(delay, over);
         match self.until_closing(closes).await {
             Heard::Stop => return self.stop_at_once().await,
             Heard::Back => self.give_admin_back(),

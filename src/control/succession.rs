@@ -37,6 +37,21 @@ pub(super) enum Predecessor {
     Linked(Link),
 }
 
+/// The end of a drain.
+struct Limit {
+    /// The key in `[limits]` that sets it.
+    key: &'static str,
+    over: Duration,
+    at: Instant,
+}
+
+impl Limit {
+    fn new(key: &'static str, over: Duration) -> Self {
+        let at = Instant::now() + over;
+        Self { key, over, at }
+    }
+}
+
 impl Control {
     /// Makes the predecessor close these addresses too, so that they really close.
     pub(super) fn release(&mut self, closed: &[SocketAddr]) {
@@ -66,29 +81,29 @@ impl Control {
 
     /// Leaves the listeners to a successor, and drains. `None` if this process must accept again.
     pub(super) async fn yield_to(&mut self, mut successor: Option<Successor>) -> Option<Stopped> {
-        let over = self.begin_to_yield();
+        let mut limit = self.begin_to_yield();
         // Without a link this process cannot come back, so it need not keep the sockets.
         let is_last = successor.is_none();
         if is_last {
             self.let_go();
         }
-        let (limit, mut looks) = (Instant::now() + over, interval(LOOK));
-        let (mut is_cut, mut is_told) = (false, false);
+        let (mut looks, mut is_cut, mut is_told) = (interval(LOOK), false, false);
         loop {
             tokio::select! {
                 biased;
                 request = self.stops.next() => {
-                    if self.heed(request.unwrap_or(Request::Stop), &mut successor) {
+                    let request = request.unwrap_or(Request::Stop);
+                    if self.heed(request, &mut successor, &mut limit) {
                         return Some(self.stop_at_once().await);
                     }
                 }
                 word = word(&mut successor) => if self.obey(word, &mut successor) { return None },
                 what = lost(&mut self.workers, &self.registry) => return Some(Stopped::Lost(what)),
                 never = self.names.run() => match never {},
-                () = sleep_until(limit), if !is_cut && !self.loads.are_over() => is_cut = self.cut(over),
+                () = sleep_until(limit.at), if !is_cut && !self.loads.are_over() => is_cut = self.cut(&limit),
                 _ = looks.tick() => {}
             }
-            let is_stuck = is_cut && limit.elapsed() > CUT_TIME;
+            let is_stuck = is_cut && limit.at.elapsed() > CUT_TIME;
             if !self.loads.are_over() && !is_stuck {
                 continue;
             }
@@ -115,19 +130,24 @@ impl Control {
     }
 
     /// Makes the workers stop accepting, and begins to drain. Returns the limit of the drain.
-    fn begin_to_yield(&mut self) -> Duration {
+    fn begin_to_yield(&mut self) -> Limit {
         tracing::info!("a successor has taken the listeners over");
         self.say_farewell();
-        self.begin_to_drain(Duration::ZERO);
+        let limit = Limit::new("takeover_timeout", self.in_force.drain.takeover_timeout);
+        self.begin_to_drain(Duration::ZERO, limit.over);
         self.leave_admin();
         self.in_force.pause(&self.mailboxes);
-        let over = self.in_force.drain.timeout;
-        tell(&self.mailboxes, || Message::Spread { over });
-        over
+        tell(&self.mailboxes, || Message::Spread { over: limit.over });
+        limit
     }
 
     /// Answers a request after a takeover. True if it is the second one to stop.
-    fn heed(&mut self, request: Request, successor: &mut Option<Successor>) -> bool {
+    fn heed(
+        &mut self,
+        request: Request,
+        successor: &mut Option<Successor>,
+        limit: &mut Limit,
+    ) -> bool {
         match request {
             Request::Stop if self.stops.is_second() => return true,
             Request::Stop => {
@@ -136,6 +156,11 @@ impl Control {
                     successor.only_show();
                 }
                 self.let_go();
+                let stopped = Limit::new("drain_timeout", self.in_force.drain.timeout);
+                if stopped.at < limit.at {
+                    *limit = stopped;
+                    tell(&self.mailboxes, || Message::Spread { over: limit.over });
+                }
             }
             Request::Reload(Some(asker)) => refuse(asker, SUCCEEDED),
             Request::Reload(None) => tracing::warn!("{SUCCEEDED}"),
@@ -167,10 +192,10 @@ impl Control {
         false
     }
 
-    fn cut(&self, limit: Duration) -> bool {
+    fn cut(&self, Limit { key, over, .. }: &Limit) -> bool {
         tracing::warn!(
-            limit = %format_duration(limit),
-            "drain_timeout is over: resetting the connections that are left"
+            limit = %format_duration(*over),
+            "{key} is over: resetting the connections that are left"
         );
         tell(&self.mailboxes, || Message::Cut);
         true
@@ -273,8 +298,7 @@ impl Control {
         }));
     }
 
-    pub(super) fn begin_to_drain(&mut self, delay: Duration) {
-        let timeout = self.in_force.drain.timeout;
+    pub(super) fn begin_to_drain(&mut self, delay: Duration, timeout: Duration) {
         self.state.enter(Stage::Draining);
         for asker in self.reload.end() {
             refuse(asker, DRAINING);
@@ -292,7 +316,7 @@ impl Control {
     /// Logs the end of the drain, once.
     pub(super) fn end_drain(&mut self) {
         if let Some(drain) = self.drain.take() {
-            drain.tell_end();
+            drain.tell_end(&self.registry);
         }
     }
 }

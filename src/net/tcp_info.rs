@@ -1,4 +1,4 @@
-//! Asks the kernel about a TCP connection (TCP_INFO, tcp(7)), only when a connection has failed.
+//! Asks the kernel about a TCP connection (TCP_INFO, tcp(7)), only when it has failed or is about to end.
 
 use std::fmt;
 use std::io;
@@ -12,6 +12,12 @@ use super::socket::send_queue;
 use super::{Broken, Leg};
 
 impl Leg {
+    /// The smoothed time from a packet to its acknowledgement.
+    pub fn round_trip(&self) -> io::Result<Duration> {
+        let micros = tcp_info(self)?.tcpi_rtt;
+        Ok(Duration::from_micros(micros.into()))
+    }
+
     /// Packets from the peer that arrived behind a gap, up to now; 0 if the kernel does not count them (before
     /// Linux 5.4).
     pub fn out_of_order(&self) -> u32 {

@@ -70,6 +70,17 @@ pub struct End {
     /// Bytes on their way to a peer that has not acknowledged them: portway's reset has thrown them away, or the peer
     /// was given up.
     pub unacknowledged: u64,
+    /// How it ended in a gap, if it did.
+    pub parting: Option<Parting>,
+}
+
+/// The end of a connection in a gap.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Parting {
+    /// The client sent nothing more.
+    Clean,
+    /// A request of the client crossed portway's FIN, and was not passed on.
+    Crossed,
 }
 
 impl End {
@@ -80,6 +91,21 @@ impl End {
             closed_by: ClosedBy::Portway,
             detail: None,
             unacknowledged: seen.unacknowledged.values().sum(),
+            parting: None,
+        }
+    }
+
+    /// The end in a gap.
+    pub(super) fn parted(parting: Parting) -> Self {
+        let detail = (parting == Parting::Crossed).then(|| {
+            "the client sent a request while portway closed the connection: it was not passed on".into()
+        });
+        Self {
+            outcome: Outcome::Drained,
+            closed_by: ClosedBy::Portway,
+            detail,
+            unacknowledged: 0,
+            parting: Some(parting),
         }
     }
 }
@@ -120,6 +146,7 @@ impl Ended {
             closed_by: first.closed_by(),
             detail: None,
             unacknowledged: 0,
+            parting: None,
         }
     }
 
@@ -151,6 +178,7 @@ impl Ended {
             closed_by,
             detail: None,
             unacknowledged: 0,
+            parting: None,
         }
     }
 }

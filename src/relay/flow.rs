@@ -6,7 +6,6 @@
 
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
-use std::num::NonZero;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -15,58 +14,12 @@ use std::time::{Duration, Instant};
 use enum_map::EnumMap;
 use strum::VariantArray;
 
+use super::gap::{Gap, Stage};
 use super::seen::Seen;
+use super::small::{Mark, Marks, Micros, Since, low_byte};
 use super::terms::{Seconds, Terms, Verdict};
 use crate::net::LegOptions;
 use crate::outcome::Direction;
-
-/// Microseconds from accept to a step of the set-up: at least one, so that an `Option` takes no more
-/// space, and 71 minutes at most.
-#[derive(Clone, Copy, Debug)]
-pub struct Micros(NonZero<u32>);
-
-impl Micros {
-    /// Converts a duration.
-    pub fn new(time: Duration) -> Self {
-        let micros = u32::try_from(time.as_micros()).unwrap_or(u32::MAX);
-        Self(NonZero::new(micros).unwrap_or(NonZero::<u32>::MIN))
-    }
-
-    /// The duration.
-    pub const fn get(self) -> Duration {
-        Duration::from_micros(self.0.get() as u64)
-    }
-}
-
-/// The second of the worker's clock at which something began, or none if it is not under way.
-#[derive(Debug)]
-struct Since(Cell<u32>);
-
-impl Since {
-    const NEVER: u32 = u32::MAX;
-
-    const fn get(&self) -> Option<u32> {
-        match self.0.get() {
-            Self::NEVER => None,
-            second => Some(second),
-        }
-    }
-
-    /// Notes the start, unless it has started before.
-    fn begin(&self, now: u32) {
-        self.0.set(self.0.get().min(now));
-    }
-
-    fn end(&self) {
-        self.0.set(Self::NEVER);
-    }
-}
-
-impl Default for Since {
-    fn default() -> Self {
-        Self(Cell::new(Self::NEVER))
-    }
-}
 
 /// The bytes of one connection, from accept to its end. The worker reviews its flows once a second. That
 /// covers the idle, half-close and stall limits and the drain, and no read has to reset a timer.
@@ -76,8 +29,6 @@ pub struct Flow {
     first_byte: Cell<Option<Micros>>,
     /// Absent before the relay begins.
     terms: OnceCell<Arc<Terms>>,
-    /// Set by the worker's first review of this relay.
-    settled: Cell<bool>,
     moved: EnumMap<Direction, Cell<u64>>,
     moved_at: Cell<u32>,
     /// Since when the receiver of a direction has taken no byte although bytes wait for it, here or
@@ -85,15 +36,11 @@ pub struct Flow {
     waiting: EnumMap<Direction, Since>,
     /// The bytes of a direction that its receiver had acknowledged at the last look, modulo 2^32.
     acknowledged: EnumMap<Direction, Cell<u32>>,
-    /// Since when a direction has held the same pipe.
-    lent: EnumMap<Direction, Since>,
+    /// The low byte of the second since which a direction has held the same pipe.
+    lent: EnumMap<Direction, Cell<Option<u8>>>,
     half_closed: Since,
-    /// Directions that the metrics show as stalled.
-    stalled: EnumMap<Direction, Cell<bool>>,
-    /// The relay shall look at its sockets.
-    asked: Cell<bool>,
-    /// This connection is being drained: it ends once it is idle.
-    draining: Cell<bool>,
+    marks: Marks,
+    pub(super) gap: Gap,
     verdict: Cell<Option<Verdict>>,
     waker: Cell<Option<Waker>>,
 }
@@ -102,6 +49,8 @@ impl Flow {
     /// Seconds without a byte taken after which a receiver is shown as stalled, and after which a held
     /// pipe goes back to the pool. One second could be no time at all on the coarse clock.
     const LONG: u32 = 2;
+    /// Seconds that a client has to answer the FIN in a gap.
+    const PARTING: u32 = 5;
 
     /// The flow of a connection that was accepted just now.
     pub fn new(accepted_at: Instant) -> Self {
@@ -109,16 +58,14 @@ impl Flow {
             accepted_at,
             first_byte: Cell::default(),
             terms: OnceCell::default(),
-            settled: Cell::default(),
             moved: EnumMap::default(),
             moved_at: Cell::default(),
             waiting: EnumMap::default(),
             acknowledged: EnumMap::default(),
             lent: EnumMap::default(),
             half_closed: Since::default(),
-            stalled: EnumMap::default(),
-            asked: Cell::default(),
-            draining: Cell::default(),
+            marks: Marks::default(),
+            gap: Gap::default(),
             verdict: Cell::default(),
             waker: Cell::default(),
         }
@@ -142,7 +89,7 @@ impl Flow {
 
     /// The options of the legs, once the connection has lived long enough to need them.
     pub(super) fn leg_options(&self) -> Option<LegOptions> {
-        let terms = self.terms.get().filter(|_| self.settled.get())?;
+        let terms = self.terms.get().filter(|_| self.marks.get(Mark::Settled))?;
         Some(terms.rules.leg)
     }
 
@@ -167,6 +114,12 @@ impl Flow {
         }
     }
 
+    /// Follows bytes that have arrived from the sender of a direction, before they are counted.
+    pub(super) fn pass(&self, direction: Direction, bytes: &[u8], now: u32) {
+        let silence = now.saturating_sub(self.moved_at.get());
+        self.gap.pass(direction, bytes, silence);
+    }
+
     /// Notes that bytes wait here for the receiver of a direction.
     pub(super) fn block(&self, direction: Direction, now: u32) {
         self.waiting[direction].begin(now);
@@ -174,18 +127,21 @@ impl Flow {
 
     /// Notes that a direction holds a pipe.
     pub(super) fn lend(&self, direction: Direction, now: u32) {
-        self.lent[direction].begin(now);
+        let lent = &self.lent[direction];
+        lent.set(lent.get().or(Some(low_byte(now))));
+        self.gap.lose(direction);
     }
 
     /// Notes that a direction no longer holds a pipe.
     pub(super) fn give_back(&self, direction: Direction) {
-        self.lent[direction].end();
+        self.lent[direction].set(None);
     }
 
     /// Whether a direction has held its pipe for too long.
     pub(super) fn is_overdue(&self, direction: Direction, now: u32) -> bool {
+        // A pipe goes back long before 256 s, because a review wakes the relay each second from then on.
         let since = self.lent[direction].get();
-        since.is_some_and(|since| now.saturating_sub(since) >= Self::LONG)
+        since.is_some_and(|since| u32::from(low_byte(now).wrapping_sub(since)) >= Self::LONG)
     }
 
     /// Notes that one direction has ended.
@@ -209,8 +165,10 @@ impl Flow {
             }
             overdue |= self.is_overdue(direction, now);
         }
-        self.asked.set(asks || self.asked.get());
-        if !self.settled.replace(true) || asks || overdue {
+        if asks {
+            self.marks.replace(Mark::Asked, true);
+        }
+        if !self.marks.replace(Mark::Settled, true) || asks || overdue {
             self.wake();
         }
     }
@@ -224,16 +182,19 @@ impl Flow {
             Some(Verdict::HalfClose)
         } else if still > seconds.idle {
             Some(Verdict::Idle)
-        } else if self.draining.get() && still >= Self::LONG {
-            Some(Verdict::Drained)
         } else {
-            None
+            let limit = match self.gap.stage() {
+                Stage::Not | Stage::InGap => return None,
+                Stage::Idle => Self::LONG,
+                Stage::Parting => Self::PARTING,
+            };
+            (still >= limit).then_some(Verdict::Drained)
         }
     }
 
     /// Whether the relay has been asked to look. Asking resets it.
     pub(super) fn is_asked(&self) -> bool {
-        self.asked.replace(false)
+        self.marks.replace(Mark::Asked, false)
     }
 
     /// Decides by what the relay has seen at its sockets. While a receiver goes on taking bytes that
@@ -266,6 +227,8 @@ impl Flow {
             Some(Verdict::Stalled)
         } else if on_their_way || seen.arrived {
             None
+        } else if seen.is_in_gap {
+            Some(Verdict::Gap)
         } else {
             self.overstayed(seconds, now)
         }
@@ -273,11 +236,17 @@ impl Flow {
 
     /// Shows in the metrics whether a direction is stalled.
     fn show_stalled(&self, direction: Direction, stalled: bool) {
-        if self.stalled[direction].replace(stalled) != stalled
+        if self.marks.replace(Mark::stalled(direction), stalled) != stalled
             && let Some(terms) = self.terms.get()
         {
             terms.stats.stalled(direction, stalled);
         }
+    }
+
+    /// Wakes the relay to look at its sockets.
+    fn ask(&self) {
+        self.marks.replace(Mark::Asked, true);
+        self.wake();
     }
 
     fn wake(&self) {
@@ -286,16 +255,33 @@ impl Flow {
         }
     }
 
-    /// Drains this connection: it ends as soon as no byte passes or is on its way.
-    pub fn drain(&self) {
-        self.draining.set(true);
-        self.asked.set(true);
-        self.wake();
+    /// Drains this connection: it ends in its next gap.
+    pub fn drain_in_gap(&self) {
+        self.gap.enter(Stage::InGap);
     }
 
-    /// Ends the drain: the connection goes on.
+    /// A step of the drain, every 100 ms: asks the relay to look if a gap seems to have come.
+    pub fn step(&self) {
+        if self.gap.step() {
+            self.ask();
+        }
+    }
+
+    /// Drains this connection: it ends as soon as no byte passes or is on its way.
+    pub fn drain(&self) {
+        self.gap.enter(Stage::Idle);
+        self.ask();
+    }
+
+    /// Ends the drain: the connection goes on, unless its client has a FIN.
     pub fn resume(&self) {
-        self.draining.set(false);
+        self.gap.resume();
+    }
+
+    /// Notes that the client gets a FIN, in a gap.
+    pub(super) fn part(&self, now: u32) {
+        self.gap.enter(Stage::Parting);
+        self.moved_at.set(now);
     }
 
     /// Ends the connection at once, whatever is on its way. The first verdict counts.

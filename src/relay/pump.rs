@@ -250,6 +250,7 @@ impl Pump {
         if bytes.is_empty() {
             return Poll::Ready(Ok(()));
         }
+        way.flow.pass(way.direction, bytes, way.resources.now());
         let sent = match way.to.poll_send(cx, bytes)? {
             Poll::Ready(sent) => sent,
             Poll::Pending => 0,

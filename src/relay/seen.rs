@@ -13,6 +13,8 @@ pub(super) struct Seen {
     pub(super) held: EnumMap<Direction, bool>,
     /// Something has arrived from a side that is being read: bytes, an end or an error.
     pub(super) arrived: bool,
+    /// No request is open, and the connection has been quiet for longer than packets need to come or to come again.
+    pub(super) is_in_gap: bool,
 }
 
 impl Seen {

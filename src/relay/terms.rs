@@ -16,6 +16,8 @@ pub enum Verdict {
     HalfClose,
     /// `stall_timeout`.
     Stalled,
+    /// A gap in a drain.
+    Gap,
     /// The end of a drain.
     Drained,
 }
@@ -27,7 +29,7 @@ impl Verdict {
             Self::Idle => Outcome::IdleTimeout,
             Self::HalfClose => Outcome::HalfCloseTimeout,
             Self::Stalled => Outcome::Stalled,
-            Self::Drained => Outcome::Drained,
+            Self::Gap | Self::Drained => Outcome::Drained,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::outcome::{ClosedBy, Outcome};
 use crate::telemetry::Registry;
 
 /// The longest time that a test waits for something.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 fn limits(splicing: Splicing) -> Rules {
     let hour = Duration::from_hours(1);
@@ -29,7 +29,7 @@ fn limits(splicing: Splicing) -> Rules {
 }
 
 /// A peer, and the relay's socket that is connected to it.
-fn pair() -> (TcpStream, TcpStream) {
+pub(super) fn pair() -> (TcpStream, TcpStream) {
     pair_with(|_| {})
 }
 
@@ -68,13 +68,13 @@ fn relay<T: Send + 'static>(
 }
 
 /// Everything that a relay needs besides its two legs.
-struct Means {
-    flow: Rc<Flow>,
+pub(super) struct Means {
+    pub(super) flow: Rc<Flow>,
     resources: Rc<Resources>,
     terms: Arc<Terms>,
 }
 
-fn means(splicing: Splicing) -> Means {
+pub(super) fn means(splicing: Splicing) -> Means {
     Means {
         flow: Rc::new(Flow::new(std::time::Instant::now())),
         resources: Rc::new(Resources::new(1 << 16)),
@@ -86,7 +86,7 @@ fn terms(limits: Rules) -> Arc<Terms> {
     Arc::new(Terms::new(limits, Registry::new().backend("backend")))
 }
 
-fn joined(client: TcpStream, backend: TcpStream, means: &Means) -> Relay<'_> {
+pub(super) fn joined(client: TcpStream, backend: TcpStream, means: &Means) -> Relay<'_> {
     let leg = |socket: TcpStream| Leg::register(socket.into()).unwrap();
     let terms = Arc::clone(&means.terms);
     Relay::new(
@@ -98,7 +98,7 @@ fn joined(client: TcpStream, backend: TcpStream, means: &Means) -> Relay<'_> {
     )
 }
 
-fn block_on<T>(future: impl Future<Output = T>) -> T {
+pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build_local(LocalOptions::default());
@@ -126,8 +126,9 @@ fn read_out(mut peer: &TcpStream) -> (usize, bool) {
     }
 }
 
-fn end(outcome: Outcome, closed_by: ClosedBy) -> End {
+pub(super) fn end(outcome: Outcome, closed_by: ClosedBy) -> End {
     End {
+        parting: None,
         outcome,
         closed_by,
         detail: None,

@@ -25,8 +25,8 @@ pub use predecessor::{Figures, PredecessorFigures};
 use process::Process;
 use stats::ShownPipes;
 pub use stats::{
-    AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointFigures, EndpointStats,
-    LimitStats, ListenerStats, PipeStats, Resolution, WorkerStats,
+    AcceptStats, BackendStats, ConfigStats, Counter, DrainStats, Endings, EndpointFigures,
+    EndpointStats, LimitStats, ListenerStats, PipeStats, Resolution, WorkerStats,
 };
 pub use table::{Kind, Metric, TABLE};
 use things::Things;
@@ -46,6 +46,8 @@ pub struct Registry {
     pub(super) vital: Vital,
     /// From accept to a complete client hello, in seconds.
     pub client_hello_seconds: Histogram,
+    /// Connections that ended in gaps.
+    pub drain: DrainStats,
     /// Connection log lines that were summed up.
     pub lines_suppressed: Counter,
     lines_dropped: Arc<AtomicU64>,
@@ -71,6 +73,7 @@ impl Registry {
             predecessor_connections: exporter.gauge(&table::PREDECESSOR_CONNECTIONS, []),
             vital: Vital::default(),
             client_hello_seconds: exporter.histogram(&table::HELLO, []),
+            drain: DrainStats::new(&exporter),
             lines_suppressed: Counter::new(exporter.counter(&table::LINES_SUPPRESSED, [])),
             lines_dropped: Arc::default(),
             lines_dropped_shown: exporter.counter(&table::LINES_DROPPED, []),
@@ -254,6 +257,7 @@ impl Registry {
         self.accepts.publish();
         self.limits.publish();
         self.config.publish();
+        self.drain.publish();
         self.lines_suppressed.publish();
         let dropped = self
             .lines_dropped

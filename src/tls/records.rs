@@ -221,8 +221,8 @@ mod tests {
             let mut stream: Vec<u8> = stream.into_iter().flat_map(|(kind, length)| record(kind, length)).collect();
             stream.truncate(stream.len().saturating_sub(cut));
             let whole = passed(&stream, &[stream.len().max(1)]);
-            prop_assert_eq!(passed(&stream, &sizes), whole.clone());
-            prop_assert_eq!(passed(&stream, &[1]), whole);
+            prop_assert_eq!(&passed(&stream, &sizes), &whole);
+            prop_assert_eq!(&passed(&stream, &[1]), &whole);
         }
 
         #[test]

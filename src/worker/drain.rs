@@ -1,41 +1,48 @@
-//! Ends idle connections in a drain, spread over its time, so that thousands of agents do not all
-//! connect to the next relay within one second.
+//! Ends the connections in a drain: first in their gaps, at last those that are idle, spread over time, so that thousands
+//! of agents do not all connect to the next relay within one second.
 
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::conn::Context;
 
-/// Time between two rounds of connections.
+/// Time between two steps of the drain.
 const STEP: Duration = Duration::from_millis(100);
+/// The longest time over which the first gaps, and at last the resets, are spread.
+const LONGEST: Duration = Duration::from_secs(30);
 
-/// Drains the connections of the worker in random order, each at its own time within `over`. From
-/// that time on, a connection ends as soon as no byte passes or is on its way to a peer. Connections
-/// that have not ended when the drain is over are cut then.
-pub(super) async fn spread(context: Rc<Context>, over: Duration) {
+/// Drains the connections of the worker. Each ends in its next gap, from a moment of its own on. Towards the end of
+/// `over`, those that are left end as soon as no byte passes or is on its way to a peer, each at a moment of its own
+/// too. Connections that have not ended when the drain is over are cut then.
+pub(super) async fn spread(context: Rc<Context>, over: Duration) -> Infallible {
     let begin = Instant::now();
-    let mut waiting = context.live();
-    fastrand::shuffle(&mut waiting);
-    let count = waiting.len();
-    let mut step = begin;
-    while !waiting.is_empty() {
-        step += STEP;
-        sleep_until(step).await;
-        let left = over.saturating_sub(begin.elapsed());
-        let keep = share(count, left, over).min(waiting.len());
-        for connection in waiting.drain(keep..).filter_map(|one| one.upgrade()) {
-            connection.flow.drain();
+    let (first, last) = ((over / 10).min(LONGEST), (over * 3 / 10).min(LONGEST));
+    let mut steps = interval(STEP);
+    steps.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        steps.tick().await;
+        let passed = begin.elapsed();
+        let in_gap = chance(first.saturating_sub(passed));
+        let left = over.saturating_sub(passed);
+        let idle = (left <= last).then(|| chance(left));
+        for (_, connection) in context.connections.borrow().iter() {
+            let flow = &connection.flow;
+            if idle.is_some_and(|chance| fastrand::f64() < chance) {
+                flow.drain();
+            } else if fastrand::f64() < in_gap {
+                flow.drain_in_gap();
+            }
+            flow.step();
         }
     }
 }
 
-/// How many of `count` connections are not drained yet when `left` of `over` is left.
-fn share(count: usize, left: Duration, over: Duration) -> usize {
-    let millis = |time: Duration| time.as_millis().max(1);
-    let share = count as u128 * left.as_millis() / millis(over);
-    usize::try_from(share).unwrap_or(count)
+/// The chance of a connection to be the next in this step, if its turn comes evenly within `left`.
+fn chance(left: Duration) -> f64 {
+    (STEP.as_secs_f64() / left.as_secs_f64()).min(1.0)
 }
 
 #[cfg(test)]
@@ -43,9 +50,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_share_goes_down_evenly_to_none() {
-        let of = |left| share(10_000, Duration::from_secs(left), Duration::from_secs(20));
-        assert_eq!([of(20), of(15), of(1), of(0)], [10_000, 7_500, 500, 0]);
-        assert_eq!(share(5, Duration::ZERO, Duration::ZERO), 0);
+    fn turns_come_evenly_and_none_is_left_at_the_end() {
+        let mut waiting = 1.0;
+        for passed in 0..100 {
+            let left = STEP * (100 - passed);
+            waiting *= 1.0 - chance(left);
+            let even = 1.0 - f64::from(passed + 1) / 100.0;
+            assert!(
+                (waiting - even).abs() < 1e-9,
+                "{waiting} after {passed} steps"
+            );
+        }
+        assert!(chance(Duration::ZERO) >= 1.0);
     }
 }

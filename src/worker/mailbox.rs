@@ -35,7 +35,7 @@ pub enum Message {
     Serve(Arrival),
     /// Stop accepting; end when the last connection has ended.
     Close,
-    /// End connections that are idle, one after the other in random order.
+    /// End connections in their gaps, and at last those that are idle.
     Spread {
         /// How long that may take.
         over: Duration,

@@ -61,6 +61,8 @@ const LIMITS: Table = &[
         "The time from the signal until the listeners close. /readyz fails during this time."),
     value("drain_timeout", DRAIN, Default("20s"),
         "The time from the close of the listeners until portway resets the connections that are left."),
+    value("takeover_timeout", DRAIN, Default("15m"),
+        "The same after a takeover. It should be longer than an agent's check-in is held, which is 5 minutes unless checkin_max_poll of Fleet Server says more."),
 ];
 
 #[rustfmt::skip]

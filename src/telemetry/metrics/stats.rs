@@ -1,6 +1,7 @@
 //! The counters of the data path: plain atomics, which a scrape publishes to the exporter.
 
 mod config;
+mod drain;
 mod endpoints;
 mod workers;
 
@@ -15,6 +16,7 @@ use super::Exporter;
 use super::table;
 use crate::outcome::{AcceptFailure, Direction, Limit, Outcome, Reach};
 pub use config::ConfigStats;
+pub use drain::DrainStats;
 pub use endpoints::{EndpointFigures, EndpointStats, Resolution};
 pub(super) use workers::ShownPipes;
 pub use workers::{PipeStats, WorkerStats};
