@@ -31,6 +31,8 @@ pub struct Counts {
     pub polls: AtomicU64,
     pub cancelled: AtomicU64,
     pub batches: AtomicU64,
+    /// Connections that were closed between two check-ins.
+    pub moved: AtomicU64,
     cut: AtomicU64,
     refused: AtomicU64,
     lost: Mutex<BTreeMap<String, u64>>,
@@ -83,6 +85,12 @@ impl Counts {
         if let Ok(times) = self.times.lock() {
             times.borrow_mut().push(took.as_secs_f64());
         }
+    }
+
+    /// Connections that were closed between two check-ins, and requests that were lost.
+    pub fn disturbed(&self) -> [u64; 2] {
+        let lost = self.lost.lock().map_or(0, |lost| lost.values().sum());
+        [self.moved.load(Ordering::Relaxed), lost]
     }
 
     /// The connections so far.

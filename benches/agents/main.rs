@@ -52,6 +52,9 @@ struct Options {
     command: Option<Command>,
     #[command(flatten)]
     shape: Shape,
+    /// How often another portway takes over, before the kill
+    #[arg(long, value_name = "COUNT", default_value_t = 2)]
+    takeovers: usize,
     /// How long the fleet is watched between its start and the kill
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     seconds: f64,
@@ -144,6 +147,10 @@ async fn watch(options: &Options, mut portway: Portway, servers: &Servers) -> Re
         memory as f64 / agents as f64,
     );
 
+    for _ in 0..options.takeovers {
+        portway = succeed(portway, &counts).await?;
+    }
+
     println!(
         "portway is killed, and started again at once; the agents come back within {within} s"
     );
@@ -162,6 +169,22 @@ async fn watch(options: &Options, mut portway: Portway, servers: &Servers) -> Re
     println!("local ports of this machine: {}", portway::local_ports()?);
     portway.stop()?;
     counts.verdict()
+}
+
+/// Lets another portway take over, and shows what the fleet noticed.
+async fn succeed(portway: Portway, counts: &Counts) -> Result<Portway> {
+    let (before, begun) = (counts.disturbed(), Instant::now());
+    let next = portway.succeed().await?;
+    let now = counts.disturbed();
+    println!(
+        "another portway took over; the old one ended after {:.0} s: {} connections were closed between two check-ins, \
+         {} requests were lost; the new one has {:.1} MB",
+        begun.elapsed().as_secs_f64(),
+        now[0] - before[0],
+        now[1] - before[1],
+        next.memory()? as f64 / 1e6,
+    );
+    Ok(next)
 }
 
 /// Each connection has a descriptor in the agents, two in portway and one in the servers.

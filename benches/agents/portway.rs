@@ -2,14 +2,17 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::mem;
+use std::net::{SocketAddr, TcpListener};
 use std::process::{Child, Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 
 use crate::{Result, tls};
 
@@ -18,17 +21,18 @@ pub struct Portway {
     child: Child,
     address: SocketAddr,
     admin: SocketAddr,
-    _file: NamedTempFile,
+    file: NamedTempFile,
 }
 
 impl Portway {
     /// Starts portway in front of the servers, at this port or one that the kernel chooses.
     pub fn start(servers: &[SocketAddr], at: Option<SocketAddr>) -> Result<Self> {
         let mut file = NamedTempFile::new()?;
-        let bind = at.map_or_else(|| "127.0.0.1:0".to_owned(), |at| at.to_string());
+        // A successor must find the same addresses in the file.
+        let (bind, admin) = (at.map_or_else(free, Ok)?, free()?);
         writeln!(
             file,
-            "admin.bind = \"127.0.0.1:0\"\n[listeners.agents]\nbind = [\"{bind}\"]"
+            "admin.bind = \"{admin}\"\n[listeners.agents]\nbind = [\"{bind}\"]"
         )?;
         for (name, server) in tls::NAMES.iter().zip(servers) {
             let key = name.split('.').next().unwrap_or_default();
@@ -38,9 +42,14 @@ impl Portway {
                 "[routes.{key}]\nserver_names = [\"{name}\"]\nbackend = \"{key}\""
             )?;
         }
+        Self::run(file, &[])
+    }
+
+    fn run(file: NamedTempFile, more: &[&str]) -> Result<Self> {
         let mut child = Command::new(env!("CARGO_BIN_EXE_portway"))
             .args(["run", "--log-format", "json", "--config"])
             .arg(file.path())
+            .args(more)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()?;
@@ -65,7 +74,7 @@ impl Portway {
             child,
             address: address.ok_or("portway does not listen")?,
             admin: admin.ok_or("portway has no admin pages")?,
-            _file: file,
+            file,
         })
     }
 
@@ -79,6 +88,21 @@ impl Portway {
         self.child.kill()?;
         self.child.wait()?;
         Self::start(servers, Some(self.address))
+    }
+
+    /// Lets another process take over, and waits until this one has ended.
+    pub async fn succeed(mut self) -> Result<Self> {
+        let file = NamedTempFile::new_in(self.file.path().parent().ok_or("no directory")?)?;
+        let file = mem::replace(&mut self.file, file);
+        let next = Self::run(file, &["--takeover"])?;
+        let begun = Instant::now();
+        while self.child.try_wait()?.is_none() {
+            if begun.elapsed() > Duration::from_mins(10) {
+                return Err("the old portway does not end".into());
+            }
+            sleep(Duration::from_millis(100)).await;
+        }
+        Ok(next)
     }
 
     /// Ends it in order.
@@ -125,6 +149,11 @@ impl Drop for Portway {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+/// An address that is free now.
+fn free() -> Result<SocketAddr> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// The local ports of this machine, in words: they bound the connections to one address of an endpoint.
