@@ -255,8 +255,8 @@ fn a_download_that_pauses_outlives_a_takeover_whole() {
     const PARTS: [(u64, usize); 5] = [(0, 300), (7, 3000), (1, 15_000), (3, 9000), (7, 70_000)];
     let (backend, tls) = server(EVERY[0], |mut served| {
         served.read_exact(&mut [0; REQUEST]).unwrap();
-        for (pause, size) in PARTS {
-            thread::sleep(Duration::from_secs(pause));
+        for (seconds, size) in PARTS {
+            pause(Duration::from_secs(seconds));
             served.write_all(&vec![b'd'; size]).unwrap();
             served.flush().unwrap();
         }
