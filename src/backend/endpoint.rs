@@ -322,6 +322,11 @@ impl InUse {
     pub const fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
+
+    /// Notes that the address failed although it could be connected to.
+    pub fn blame(&self, now: Instant) {
+        self.endpoint.failed(&self.address, now);
+    }
 }
 
 impl Drop for InUse {

@@ -139,17 +139,30 @@ impl Dial<'_> {
         candidate: &Candidate,
         missed: Missed<'_>,
     ) -> Result<Result<Leg, (Lost, Instant)>, Failure> {
-        let connected = match candidate.endpoint.proxy() {
-            Some(proxy) => Some(self.proxy(proxy, missed).await?),
-            None => None,
-        };
-        let began = Instant::now();
-        let tunnel = self.tunnel(candidate, connected, self.limit(began)).await;
-        Ok(tunnel.map_err(|lost| (lost, began)))
+        let proxy = candidate.endpoint.proxy();
+        let mut addresses = proxy.map_or(1, |proxy| proxy.endpoint().addresses().len());
+        loop {
+            let used = match proxy {
+                Some(proxy) => Some(self.proxy(proxy, missed).await?),
+                None => None,
+            };
+            let (connected, used) = used.map(|used| (used.leg, used.endpoint)).unzip();
+            let began = Instant::now();
+            let tunnel = self.tunnel(candidate, connected, self.limit(began)).await;
+            // A balancer accepts in the name of proxies that are dead.
+            if let (Err(Lost::Tunnel(Failed::Closed)), Some(used)) = (&tunnel, used) {
+                used.blame(Instant::now());
+                addresses -= 1;
+                if addresses > 0 {
+                    continue;
+                }
+            }
+            return Ok(tunnel.map_err(|lost| (lost, began)));
+        }
     }
 
     /// Connects to a proxy that gets the addresses of endpoints. Its own addresses are tried as those of an endpoint are.
-    async fn proxy(&self, proxy: &Proxy, missed: Missed<'_>) -> Result<Leg, Failure> {
+    async fn proxy(&self, proxy: &Proxy, missed: Missed<'_>) -> Result<Dialled, Failure> {
         let dial = Dial {
             endpoints: proxy.shared(),
             wished: None,
@@ -157,14 +170,13 @@ impl Dial<'_> {
         };
         let mut candidates = proxy.candidates(Instant::now());
         // It is a dial in a dial.
-        let dialled = if begins_with_trial(&candidates) {
+        if begins_with_trial(&candidates) {
             let trial = candidates.remove(0);
-            Box::pin(dial.race(trial, candidates, missed)).await?
+            Box::pin(dial.race(trial, candidates, missed)).await
         } else {
             let ruled_out = RefCell::default();
-            Box::pin(dial.each(candidates, &ruled_out, None, missed)).await?
-        };
-        Ok(dialled.leg)
+            Box::pin(dial.each(candidates, &ruled_out, None, missed)).await
+        }
     }
 
     /// Opens a tunnel, over a connection to the proxy if there is one already.
@@ -211,6 +223,8 @@ impl Dial<'_> {
         let via = endpoint.via().map(|via| (**via.name()).into());
         let (reason, error) = lost.told();
         endpoint.stats().dial_failed(reason);
+        let is_of_proxy =
+            matches!(lost, Lost::Tunnel(Failed::Closed)) && endpoint.proxy().is_some();
         let failure = lost.failure(candidate);
         missed(Attempt {
             endpoint: Arc::clone(endpoint.name()),
@@ -229,6 +243,8 @@ impl Dial<'_> {
         let is_of_name = self.wished.is_some();
         match failure {
             Failure::Endpoint | Failure::Refused(_) if is_of_name => {}
+            // The address of the proxy has got the blame.
+            Failure::Endpoint if is_of_proxy => {}
             Failure::Endpoint if !is_cut => endpoint.failed(address, now),
             // It leads to no other endpoint either.
             Failure::Proxy if !is_cut => {

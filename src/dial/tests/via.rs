@@ -196,6 +196,36 @@ fn the_addresses_of_a_proxy_that_gets_addresses_have_states_of_their_own() {
     assert_eq!((endpoint.connections(), itself.connections()), (0, 0));
 }
 
+/// A proxy that closes each connection when a request has come, as a balancer does whose proxies are dead.
+fn closing() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((mut stream, _)) = listener.accept() {
+            drop(stream.read(&mut [0; 1024]));
+        }
+    });
+    address
+}
+
+#[test]
+fn an_address_of_the_proxy_that_only_accepts_goes_last_and_the_next_one_is_used() {
+    let (endpoint, itself) = by_address(&[closing(), proxy(OPEN)], &["192.0.2.1:9200"]);
+    let pool = in_turn(&[Arc::clone(&endpoint)]);
+    for _ in 0..30 {
+        assert_eq!(dial(&pool).0, Ok(()));
+    }
+    assert_eq!(states(&endpoint), [AddressState::Healthy]);
+    let states_of_proxy = [AddressState::Failed, AddressState::Healthy];
+    assert_eq!(states(&itself), states_of_proxy);
+    let (endpoint, itself) = by_address(&[closing(), closing()], &["192.0.2.1:9200"]);
+    let (dialled, attempts) = dial(&in_turn(&[Arc::clone(&endpoint)]));
+    assert_eq!(dialled, Err(Unreached::Unavailable));
+    assert_eq!(attempts.len(), 1, "{attempts:?}");
+    assert_eq!(states(&endpoint), [AddressState::Healthy]);
+    assert_eq!(states(&itself), [AddressState::Failed; 2]);
+}
+
 /// The attempts that failed in a dial that reached the backend.
 fn reached(pool: &Pool) -> Vec<Attempt> {
     let (dialled, attempts) = dial(pool);
