@@ -13,7 +13,9 @@ pub(super) fn names(backend: &Backend, notes: &mut Notes<'_>) {
     let [all_endpoints, all_networks] = [is_whole(&endpoints), is_whole(&networks)];
     let is_address = |target: &Target| matches!(target, Target::Address(_));
     let asks_nobody = backend.endpoints.iter().all(is_address) && !backend.endpoints.is_empty();
-    if backend.names.resolver.is_some() && asks_nobody && all_endpoints {
+    // Behind a proxy it also decides that the proxy gets addresses.
+    let is_for_names = backend.names.resolver.is_some() && backend.via.is_none();
+    if is_for_names && asks_nobody && all_endpoints {
         notes.warn(
             &Path::of(&["backends", &backend.name, "resolver"]),
             "every endpoint of this backend is an address, so no DNS server is asked".to_owned(),
