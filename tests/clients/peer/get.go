@@ -28,6 +28,7 @@ type options struct {
 	plain       bool
 	proxyField  int
 	connections int
+	hold        time.Duration
 	address     string
 	name        string
 }
@@ -44,7 +45,8 @@ func parse(arguments []string) (options, error) {
 	flags.StringVar(&o.serverName, "server-name", "", "the server name of the hello, if it is not NAME")
 	flags.BoolVar(&o.plain, "plain", false, "send the request without TLS")
 	flags.IntVar(&o.proxyField, "proxy-field", 3, "bytes of a field that goes to the proxy alone")
-	flags.IntVar(&o.connections, "connections", 1000, "connections in all")
+	flags.IntVar(&o.connections, "connections", 1000, "connections in all, or agents")
+	flags.DurationVar(&o.hold, "hold", 5*time.Minute, "how long a check-in is held")
 	if err := flags.Parse(arguments); err != nil {
 		return o, err
 	}

@@ -13,7 +13,8 @@ import (
 const usage = `usage:
   peer serve DIRECTORY NAME...        serve each NAME on a port of 127.0.0.1, until stdin ends
   peer get [flags] HOST:PORT NAME     one request
-  peer churn [flags] HOST:PORT NAME   many connections, each used, kept alive and closed`
+  peer churn [flags] HOST:PORT NAME   many connections, each used, kept alive and closed
+  peer agents [flags] HOST:PORT NAME  check-ins that are held, until stdin ends`
 
 func main() {
 	err := errors.New(usage)
@@ -25,6 +26,8 @@ func main() {
 			err = get(os.Args[2:])
 		case "churn":
 			err = churn(os.Args[2:])
+		case "agents":
+			err = agents(os.Args[2:])
 		}
 	}
 	if err != nil {

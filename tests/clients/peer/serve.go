@@ -117,6 +117,7 @@ func handler(server string) http.Handler {
 	mux.HandleFunc("GET /api/status", func(w http.ResponseWriter, r *http.Request) {
 		answer(w, map[string]any{"name": "fleet-server", "status": "HEALTHY", "seen": look(server, r)})
 	})
+	mux.HandleFunc("POST /api/fleet/checkin", hold)
 	mux.HandleFunc("POST /_bulk", bulk)
 	mux.HandleFunc("PUT /_bulk", bulk)
 	return mux
