@@ -11,7 +11,7 @@ use crate::outcome::Direction;
 const QUIET: u8 = 5;
 /// An agent sends its next check-in about a second after an answer, so in these steps it may be on its way. Go's client
 /// does not repeat a check-in that crosses a FIN.
-const DUE: Range<u8> = 9..30;
+const DUE: Range<u8> = 9..39;
 
 /// The end of a connection in a drain, as far as it has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,8 +120,8 @@ mod tests {
     #[test]
     fn a_gap_is_used_early_or_not_before_the_next_check_in_is_overdue() {
         let gap = answered(Stage::InGap);
-        let used: Vec<u32> = (1..40).filter(|_| gap.step()).collect();
-        let expected = (5..9).chain(30..40);
+        let used: Vec<u32> = (1..50).filter(|_| gap.step()).collect();
+        let expected = (5..9).chain(39..50);
         assert_eq!(used, expected.collect::<Vec<_>>());
     }
 
@@ -129,8 +129,12 @@ mod tests {
     fn an_answer_from_before_the_drain_may_be_of_any_age() {
         let gap = answered(Stage::Not);
         gap.enter(Stage::InGap);
-        let used: Vec<u32> = (1..40).filter(|_| gap.step()).collect();
-        assert_eq!(used, (21..40).collect::<Vec<_>>());
+        let used: Vec<u32> = (1..50).filter(|_| gap.step()).collect();
+        assert_eq!(
+            used,
+            (30..50).collect::<Vec<_>>(),
+            "3 s after the drain began"
+        );
     }
 
     #[test]

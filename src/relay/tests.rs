@@ -561,6 +561,12 @@ fn a_drained_flow_ends_once_it_has_been_quiet_for_two_seconds() {
 }
 
 #[test]
+fn a_client_that_ignores_the_fin_of_a_gap_is_let_go_after_five_seconds() {
+    assert_eq!(verdict(|flow| flow.part(110), 114), None);
+    assert_eq!(verdict(|flow| flow.part(110), 115), Some(Verdict::Drained));
+}
+
+#[test]
 fn nothing_ends_a_flow_while_its_receiver_goes_on_taking_what_is_on_its_way() {
     for prepare in [
         |_: &Flow| {},

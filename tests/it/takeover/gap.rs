@@ -263,8 +263,8 @@ fn a_download_that_pauses_outlives_a_takeover_whole() {
         served.conn.send_close_notify();
         served.flush().unwrap();
     });
-    // The search for a gap begins at once.
-    let limits = "takeover_timeout = \"120s\"";
+    // The search for a gap has begun for every connection after a tenth of this time.
+    let limits = "takeover_timeout = \"60s\"";
     let mut portway = Portway::start(&with_ports(backend.address(), limits));
     let mut client = first_request(&portway, &tls);
     client.read_exact(&mut [0; 300]).unwrap();
