@@ -42,7 +42,7 @@ impl Control {
         } = self.in_force.drain;
         let closes = Instant::now() + delay;
         self.stop_coming_back();
-        self.begin_to_drain(delay, over);
+        self.begin_to_drain("stop", delay, over);
         match self.until_closing(closes).await {
             Heard::Stop => return self.stop_at_once().await,
             Heard::Back => self.give_admin_back(),

@@ -134,7 +134,7 @@ impl Control {
         tracing::info!("a successor has taken the listeners over");
         self.say_farewell();
         let limit = Limit::new("takeover_timeout", self.in_force.drain.takeover_timeout);
-        self.begin_to_drain(Duration::ZERO, limit.over);
+        self.begin_to_drain("takeover", Duration::ZERO, limit.over);
         self.leave_admin();
         self.in_force.pause(&self.mailboxes);
         tell(&self.mailboxes, || Message::Spread { over: limit.over });
@@ -298,7 +298,13 @@ impl Control {
         }));
     }
 
-    pub(super) fn begin_to_drain(&mut self, delay: Duration, timeout: Duration) {
+    /// Begins to drain, because of this cause.
+    pub(super) fn begin_to_drain(
+        &mut self,
+        cause: &'static str,
+        delay: Duration,
+        timeout: Duration,
+    ) {
         self.state.enter(Stage::Draining);
         for asker in self.reload.end() {
             refuse(asker, DRAINING);
@@ -309,7 +315,8 @@ impl Control {
         self.drain = Some(Begun::now(&self.registry));
         // Usually there is no delay.
         let shown = (!delay.is_zero()).then(|| display(format_duration(delay)));
-        tracing::info!(delay = shown, timeout = %format_duration(timeout), "draining");
+        let connections = self.loads.connections();
+        tracing::info!(cause, connections, delay = shown, timeout = %format_duration(timeout), "draining");
         service::stopping(delay + timeout);
     }
 

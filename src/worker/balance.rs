@@ -37,6 +37,12 @@ impl Loads {
                 .all(|one| one.load(Ordering::Relaxed) == 0)
     }
 
+    /// The connections of all workers.
+    pub fn connections(&self) -> usize {
+        let each = self.connections.iter();
+        each.map(|one| one.load(Ordering::Relaxed)).sum()
+    }
+
     /// The worker that serves a connection accepted by worker `own`.
     pub(super) fn place(&self, own: usize) -> usize {
         let counts = self.connections.iter().enumerate();

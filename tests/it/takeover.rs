@@ -25,7 +25,7 @@ use super::random::count;
 use super::reload::load::Load;
 
 /// A drain that does not end a connection before the test does.
-const SLOW_DRAIN: &str = "drain_timeout = \"365d\"";
+const SLOW_DRAIN: &str = "drain_timeout = \"365d\"\ntakeover_timeout = \"365d\"";
 
 /// A routes.toml whose listener and admin have ports that are free.
 fn with_ports(backend: SocketAddr, limits: &str) -> String {
@@ -107,8 +107,15 @@ fn f27_the_first_signal_after_a_takeover_does_not_cut_the_drain() {
     });
     held.finish();
     assert_eq!(portway.wait_exit().code(), Some(0));
-    let lines = portway.program.all().into_iter();
-    let mut ends = lines.filter(|line| message(line) == "the drain has ended");
+    let lines = portway.program.all();
+    let begin = lines
+        .iter()
+        .find(|line| message(line) == "draining")
+        .unwrap();
+    assert_eq!(begin["fields"]["cause"], "takeover", "{begin}");
+    let mut ends = lines
+        .iter()
+        .filter(|line| message(line) == "the drain has ended");
     let end = ends.next().unwrap();
     assert_eq!(end["fields"]["ended_by_themselves"], 1, "{end}");
     assert_eq!(end["fields"]["reset_by_portway"], 0, "{end}");

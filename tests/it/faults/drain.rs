@@ -54,10 +54,8 @@ fn f25_a_drain_lets_connections_finish_and_cuts_the_rest_with_a_reset() {
     // More than ten a second share a line, so not every connection has its own.
     portway.wait_line(|line| line["outcome"] == "drained");
     let (first, last) = begin_and_end(&portway);
-    assert_eq!(
-        (&first["delay"], &first["timeout"]),
-        (&json!("2s"), &json!("3s"))
-    );
+    let told = ["cause", "connections", "delay", "timeout"].map(|key| first[key].clone());
+    assert_eq!(told, [json!("stop"), json!(20), json!("2s"), json!("3s")]);
     assert_eq!(last["reset_by_portway"], 10, "{last}");
     assert_eq!(last["ended_by_themselves"], 11, "{last}");
     let took = last["took"].as_str().unwrap();
@@ -78,9 +76,9 @@ fn begin_and_end(portway: &Portway) -> (Value, Value) {
 
 /// The agents wait for an answer, all silent for longer than two seconds.
 #[test]
-fn f25_idle_connections_end_one_by_one_over_the_whole_drain() {
+fn f25_idle_connections_end_one_by_one_in_the_last_part_of_a_drain() {
     const MANY: usize = 120;
-    const SECONDS: usize = 4;
+    const SECONDS: usize = 8;
     process::raise_descriptors();
     let backend = Backend::echo();
     let limits = format!("drain_timeout = \"{SECONDS}s\"\nmax_pending_per_client = 2000");
@@ -100,11 +98,11 @@ fn f25_idle_connections_end_one_by_one_over_the_whole_drain() {
         ends.into_iter().map(|end| end.join().unwrap()).collect()
     });
     assert_eq!(portway.wait_exit().code(), Some(0));
-    // On an idle machine a quarter end each second. On a busy one they only end later.
+    // They end between 5.6 and 8 s, and on a busy machine only later.
     let mut order: Vec<usize> = (0..MANY).collect();
     order.sort_by_key(|client| ends[*client]);
     let end = |place: usize| ends[order[place]];
-    assert!(end(MANY / 2) > Duration::from_secs(1), "{ends:?}");
+    assert!(end(0) > Duration::from_secs(5), "{ends:?}");
     assert!(end(MANY - 1) > end(0) + Duration::from_secs(1), "{ends:?}");
     // They do not end in the order in which they came: about half of the early ones are in the first half.
     let first = order[..MANY / 2]
