@@ -12,7 +12,11 @@ import yaml
 CONNECTION = 10 * 1024
 # A pod with fewer connections than this is too small for a node.
 FEWEST_CONNECTIONS = 1000
-DEFAULTS = {"drain_delay": "0s", "drain_timeout": "20s"}
+DEFAULTS = {"drain_delay": "0s", "drain_timeout": "20s", "takeover_timeout": "15m"}
+# Fewest seconds of a drain beside a new pod. Fleet Server holds a check-in for 5 minutes, and downloads take longer.
+MOVED = 900
+# Most seconds of a drain while the node has no other pod.
+ALONE = 60
 PSA = "pod-security.kubernetes.io/"
 SYSTEM_PORTS = 1024
 # The user of many images: `nonroot`.
@@ -61,6 +65,17 @@ class Rendering:
     def admin(self):
         return port_of(self.routes["admin"]["bind"])
 
+    @property
+    def takes_over(self):
+        return "--takeover" in self.container["args"]
+
+    @property
+    def rolling(self):
+        """maxSurge and maxUnavailable, as numbers or per cent."""
+        strategy = self.daemonset["spec"]["updateStrategy"]["rollingUpdate"]
+        defaults = [("maxSurge", 0), ("maxUnavailable", 1)]
+        return [int(str(strategy.get(key, default)).rstrip("%")) for key, default in defaults]
+
     def limit(self, key):
         return seconds(self.routes.get("limits", {}).get(key, DEFAULTS[key]))
 
@@ -89,11 +104,7 @@ def number_of_bytes(text):
 
 
 def surge(it):
-    strategy = it.daemonset["spec"]["updateStrategy"]["rollingUpdate"]
-    more, less = [
-        int(str(strategy.get(key, default)).rstrip("%"))
-        for key, default in [("maxSurge", 0), ("maxUnavailable", 1)]
-    ]
+    more, less = it.rolling
     if bool(more) == bool(less):
         yield "maxSurge and maxUnavailable: the API server wants exactly one that is not 0"
     if more and any("hostPort" in port for port in it.ports):
@@ -101,7 +112,7 @@ def surge(it):
     if more and it.host_network:
         if it.ports:
             yield "maxSurge with hostNetwork and ports: the second pod of a node is never scheduled"
-        if "--takeover" not in it.container["args"]:
+        if not it.takes_over:
             yield "maxSurge with hostNetwork, and no --takeover: the second pod cannot bind"
 
 
@@ -130,6 +141,16 @@ def grace(it):
         yield f"terminationGracePeriodSeconds: not more than preStop and drain, {before + drain:g} s"
     if set(hook) - {"sleep"}:
         yield "preStop: the image has no program for it"
+
+
+def drain(it):
+    """Beside a second pod a drain has time for the check-ins that agents have open. Without one it is short."""
+    more, _ = it.rolling
+    if not more and it.limit("drain_timeout") > ALONE:
+        yield f"drain_timeout: more than {ALONE} s, and the node is without portway meanwhile"
+    for key in ["drain_timeout"] * bool(more) + ["takeover_timeout"] * it.takes_over:
+        if it.limit(key) < MOVED:
+            yield f"{key}: less than {MOVED} s, which resets check-ins that are held"
 
 
 def pod_ports(it):
@@ -332,9 +353,9 @@ def rollout(it):
         yield "a rollout of a DaemonSet asks no PodDisruptionBudget"
     if it.host_network and it.pod.get("dnsPolicy") != "ClusterFirstWithHostNet":
         yield "dnsPolicy: names of the cluster do not resolve on the host's network"
-    if not it.host_network and "--takeover" in it.container["args"]:
+    if not it.host_network and it.takes_over:
         yield "--takeover: each pod has a network of its own"
-    if it.host_network and "--takeover" in it.container["args"]:
+    if it.host_network and it.takes_over:
         context = it.pod["securityContext"]
         if SHARED_USER in (context["runAsUser"], context["runAsGroup"]):
             yield f"--takeover: other images have the user {SHARED_USER} too"
@@ -346,6 +367,7 @@ RULES = [
     surge,
     probes,
     grace,
+    drain,
     pod_ports,
     service_ports,
     network_policy,

@@ -8,6 +8,8 @@ import copy
 
 import manifests
 
+TAKEOVER = "it.container['args'].append('--takeover'); routes = "
+
 VARIANTS = [
     ("surge", "exactly one", "strategy['maxUnavailable'] = 1"),
     ("surge", "exactly one", "strategy['maxSurge'] = 0"),
@@ -19,10 +21,14 @@ VARIANTS = [
     ("probes", "livenessProbe: not /livez", "get('livenessProbe')['path'] = '/readyz'"),
     ("probes", "readinessProbe: not", "del it.container['readinessProbe']"),
     ("probes", "admin.bind", "routes = routes.replace('[::]:9355', '127.0.0.1:9355')"),
-    ("grace", "not more than", "it.pod['terminationGracePeriodSeconds'] = 70"),
-    ("grace", "not more than", "routes = routes.replace('\"60s\"', '\"1m 30s\"')"),
+    ("grace", "not more than", "it.pod['terminationGracePeriodSeconds'] = 910"),
+    ("grace", "not more than", "routes = routes.replace('\"15m\"', '\"15m 30s\"')"),
     ("grace", "not more than", "it.container['lifecycle'] = {'preStop': {'sleep': {'seconds': 20}}}"),
     ("grace", "no program", "it.container['lifecycle'] = {'preStop': {'exec': {'command': ['sleep']}}}"),
+    ("drain", "drain_timeout: less", "routes = routes.replace('\"15m\"', '\"60s\"')"),
+    ("drain", "drain_timeout: less", "routes = routes.replace('drain_timeout = \"15m\"', '')"),
+    ("drain", "without portway", "strategy.update(maxSurge=0, maxUnavailable='10%')"),
+    ("drain", "takeover_timeout: less", TAKEOVER + "routes.replace('[limits]', '[limits]\\ntakeover_timeout = \"60s\"')"),
     ("pod_ports", "ports of the container", "it.ports[0]['containerPort'] = 443"),
     ("pod_ports", "ports of the container", "routes = routes.replace(':8443', ':8444')"),
     ("pod_ports", "no host port", "it.ports[1]['hostPort'] = 9355"),
