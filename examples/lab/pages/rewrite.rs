@@ -126,14 +126,22 @@ impl ServerOfFile {
         ports.map(|port| SocketAddrV4::new(self.address, *port))
     }
 
-    /// The targets by which a proxy outside is asked for the server, and their addresses.
+    /// The targets by which a proxy outside is asked for the server, and their addresses. Where portway resolves the name,
+    /// the proxy gets the address that DNS has for it.
     pub(super) fn targets(&self, name: &str) -> Vec<(String, SocketAddr)> {
-        let host = if self.is_template() { name } else { &self.host };
-        let target = |address: SocketAddrV4| match &*self.port {
-            ANY_PORT => (format!("{host}:{}", address.port()), address.into()),
-            port => (format!("{host}:{port}"), address.into()),
+        let name = if self.is_template() { name } else { &self.host };
+        let by_address = self.address.to_string();
+        let target = |address: SocketAddrV4| {
+            let port = match &*self.port {
+                ANY_PORT => address.port().to_string(),
+                port => port.to_owned(),
+            };
+            let hosts = [name, &by_address].into_iter();
+            hosts
+                .map(move |host| (format!("{host}:{port}"), address.into()))
+                .collect::<Vec<_>>()
         };
-        self.addresses().map(target).collect()
+        self.addresses().flat_map(target).collect()
     }
 
     /// The address that DNS has for the name.
