@@ -2,17 +2,31 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::sync::mpsc;
 use std::thread;
+
+use tokio::sync::oneshot;
+use tokio::task::yield_now;
 
 use super::super::tests::{PATIENCE, block_on, end, joined, means, pair};
 use crate::outcome::{ClosedBy, Direction, Outcome};
-use crate::relay::{End, Parting, Splicing};
+use crate::relay::{End, Flow, Parting, Splicing};
 
 /// A record of application data.
 fn data(length: u8) -> Vec<u8> {
     let mut record = vec![23, 3, 3, 0, length];
     record.resize(5 + usize::from(length), 0xaa);
     record
+}
+
+/// Lets a drain find a gap behind an answer.
+fn find_a_gap(flow: &Flow) {
+    flow.drain_in_gap();
+    flow.gap.pass(Direction::ClientToBackend, &data(100), 0);
+    flow.gap.pass(Direction::BackendToClient, &data(100), 300);
+    for _ in 0..5 {
+        flow.step();
+    }
 }
 
 /// Lets a relay begin whose request has been answered and whose drain has found a gap. Returns its end and the result
@@ -26,13 +40,7 @@ fn parted<T: Send + 'static>(
     let end = block_on(async {
         let means = means(Splicing::Bulk);
         let relay = joined(client_leg, backend_leg, &means);
-        let flow = &means.flow;
-        flow.drain_in_gap();
-        flow.gap.pass(Direction::ClientToBackend, &data(100), 0);
-        flow.gap.pass(Direction::BackendToClient, &data(100), 300);
-        for _ in 0..5 {
-            flow.step();
-        }
+        find_a_gap(&means.flow);
         tokio::time::timeout(PATIENCE, relay)
             .await
             .expect("the relay ends")
@@ -74,4 +82,41 @@ fn a_request_behind_the_fin_is_told_and_does_not_reach_the_backend() {
     let detail =
         "the client sent a request while portway closed the connection: it was not passed on";
     assert_eq!(end, drained(Parting::Crossed, Some(detail)));
+}
+
+#[test]
+fn a_half_closed_connection_has_no_gap_and_loses_nothing() {
+    let (mut client, client_leg) = pair();
+    let (mut backend, backend_leg) = pair();
+    let (half_closed, has_half_closed) = oneshot::channel();
+    let (looked, has_looked) = mpsc::channel();
+    let script = thread::spawn(move || {
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(backend.read(&mut [0]).unwrap(), 0);
+        half_closed.send(()).unwrap();
+        has_looked.recv().unwrap();
+        backend.write_all(&data(100)).unwrap();
+        drop(backend);
+        let mut rest = Vec::new();
+        client.read_to_end(&mut rest).unwrap();
+        rest
+    });
+    let end_of_relay = block_on(async {
+        let means = means(Splicing::Bulk);
+        let relay = joined(client_leg, backend_leg, &means);
+        let drain = async {
+            has_half_closed.await.unwrap();
+            find_a_gap(&means.flow);
+            // The relay has its turn, and looks.
+            for _ in 0..10 {
+                yield_now().await;
+            }
+            looked.send(()).unwrap();
+        };
+        let both = async { tokio::join!(relay, drain).0 };
+        let both = tokio::time::timeout(PATIENCE, both);
+        both.await.expect("the relay ends")
+    });
+    assert_eq!(script.join().unwrap(), data(100));
+    assert_eq!(end_of_relay, end(Outcome::Closed, ClosedBy::Client));
 }
