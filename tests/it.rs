@@ -13,6 +13,8 @@ mod it {
     mod credentials;
     mod delivery;
     mod doctor;
+    #[path = "../support/emulator.rs"]
+    mod emulator;
     mod explain;
     #[path = "../support/far.rs"]
     mod far;

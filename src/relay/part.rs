@@ -16,10 +16,11 @@ use super::seen::Seen;
 const READS: usize = 16;
 
 impl Relay<'_> {
-    /// Whether this is a gap: both sides are open, and the rest of an answer would have come by now. On a long path, or
-    /// one that loses packets, an answer pauses by itself.
+    /// Whether this is a gap: both sides are open, and the rest of an answer would have come by now. A long answer pauses
+    /// for a round trip, and one of which a packet got lost for a round trip and the 200 ms of the sender's timer.
+    /// Three round trips would leave no gap before the next check-in at 200 ms.
     pub(super) fn is_in_gap(&self) -> bool {
-        let rest = |path: Duration| 3 * path + Duration::from_millis(200);
+        let rest = |path: Duration| 2 * path + Duration::from_millis(200);
         let path = || self.backend.round_trip();
         self.flow.gap.is_now()
             && self.pumps.values().all(Pump::is_reading)

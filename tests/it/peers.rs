@@ -37,6 +37,18 @@ impl Backend {
         Self::start_on(bound(), serve)
     }
 
+    /// The same at an address of a network of one's own.
+    pub(crate) fn start_at(
+        address: SocketAddr,
+        serve: impl Fn(TcpStream) + Send + Sync + 'static,
+    ) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        // There may have been one before.
+        socket.set_reuse_address(true).unwrap();
+        socket.bind(&address.into()).unwrap();
+        Self::start_on(socket, serve)
+    }
+
     /// The same on a bound socket.
     fn start_on(listener: Socket, serve: impl Fn(TcpStream) + Send + Sync + 'static) -> Self {
         // The standard library's 128 overflow when many tests dial at once.
@@ -84,11 +96,7 @@ impl Backend {
 
     /// The same at an address of a network of one's own.
     pub(crate) fn echo_at(address: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-        // There may have been one before.
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&address.into()).unwrap();
-        Self::start_on(socket, echo)
+        Self::start_at(address, echo)
     }
 
     /// Reads nothing, sends nothing, and holds what it accepts until it is dropped.

@@ -5,6 +5,7 @@
 
 mod arena;
 mod judge;
+mod paths;
 mod plan;
 mod side;
 

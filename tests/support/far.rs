@@ -30,7 +30,7 @@ pub(crate) fn beside_a_far_network(test: impl FnOnce(&Far) + Send) {
 
 impl Far {
     fn start() -> Result<Self, String> {
-        let far = Self(Namespace::start("")?);
+        let far = Self::without_a_cable()?;
         let cable = "ip link add near type veth peer name far netns";
         shell(&format!(
             "{cable} {} && ip address add {NEAR}/24 dev near && ip link set near up",
@@ -42,6 +42,11 @@ impl Far {
             ))
         })?;
         Ok(far)
+    }
+
+    /// Another network that nothing joins to that of the test yet.
+    pub(crate) fn without_a_cable() -> Result<Self, String> {
+        Ok(Self(Namespace::start("")?))
     }
 
     /// Runs this there; sockets that it opens stay there.

@@ -1,7 +1,9 @@
 //! Agents in a takeover: a check-in that is held is answered, and its connection ends between two requests.
 
+mod paths;
+
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -26,6 +28,8 @@ const REQUEST: usize = 900;
 const AT_ONCE: u8 = b'o';
 /// Longer than portway takes an answer for one to a request that was held.
 const HELD: Duration = Duration::from_secs(7);
+
+const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
 type Client = StreamOwned<ClientConnection, TcpStream>;
 type Served = StreamOwned<ServerConnection, TcpStream>;
@@ -55,6 +59,7 @@ const EVERY: [Tls; 3] = [
 /// A server that gives each connection to `serve`, and the configuration of its clients.
 fn server(
     tls: Tls,
+    address: SocketAddr,
     serve: impl Fn(Served) + Send + Sync + 'static,
 ) -> (Backend, Arc<ClientConfig>) {
     let CertifiedKey { cert, signing_key } =
@@ -70,7 +75,7 @@ fn server(
         .unwrap();
     config.send_tls13_tickets = tls.tickets;
     let config = Arc::new(config);
-    let backend = Backend::start(move |stream| {
+    let backend = Backend::start_at(address, move |stream| {
         let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
         serve(StreamOwned::new(connection, stream));
     });
@@ -116,7 +121,7 @@ struct Holding {
 impl Holding {
     fn start(self: &Arc<Self>, tls: Tls) -> (Backend, Arc<ClientConfig>) {
         let holding = Arc::clone(self);
-        server(tls, move |mut served| {
+        server(tls, LOCAL, move |mut served| {
             let mut request = [0; REQUEST];
             while served.read_exact(&mut request).is_ok() {
                 if request[0] == AT_ONCE {
@@ -253,7 +258,7 @@ fn a_request_that_crosses_the_end_of_its_connection_is_counted_and_never_reaches
 #[test]
 fn a_download_that_pauses_outlives_a_takeover_whole() {
     const PARTS: [(u64, usize); 5] = [(0, 300), (7, 3000), (1, 15_000), (3, 9000), (7, 70_000)];
-    let (backend, tls) = server(EVERY[0], |mut served| {
+    let (backend, tls) = server(EVERY[0], LOCAL, |mut served| {
         served.read_exact(&mut [0; REQUEST]).unwrap();
         for (seconds, size) in PARTS {
             pause(Duration::from_secs(seconds));

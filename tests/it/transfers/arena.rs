@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
@@ -37,9 +37,14 @@ pub(super) struct Done {
 impl Arena {
     /// Creates an arena for the transfers that `plan` makes from the seed and their number.
     pub(super) fn new(seed: u64, plan: fn(u64, u64) -> Plan) -> Self {
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), seed, plan)
+    }
+
+    /// The same with its backend at this address.
+    pub(super) fn at(address: SocketAddr, seed: u64, plan: fn(u64, u64) -> Plan) -> Self {
         let ledger = Arc::new(Ledger::default());
         let book = Arc::clone(&ledger);
-        let backend = Backend::start(move |mut stream| {
+        let backend = Backend::start_at(address, move |mut stream| {
             // A client that resets early may leave a connection without its hello.
             if let Some(id) = read_hello(&mut stream) {
                 book.note(id, |entry| entry.arrived = true);

@@ -179,6 +179,15 @@ impl Plan {
         plan
     }
 
+    /// Up to 128 KiB each way: a path that loses packets is slow.
+    pub(super) fn small(seed: u64, id: u64) -> Self {
+        let mut plan = Self::calm(seed, id);
+        for side in [&mut plan.client, &mut plan.backend] {
+            side.resize(side.size.min(128 << 10));
+        }
+        plan
+    }
+
     /// No resets and no urgent bytes, and neither side waits.
     fn calm(seed: u64, id: u64) -> Self {
         let mut random = Random::new(seed, id);
