@@ -4,6 +4,7 @@
 
 mod chaos;
 mod row;
+mod soak;
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};

@@ -1,5 +1,6 @@
 //! The state of a process in /proc, and the limits of our own process.
 
+use std::collections::BTreeMap;
 use std::fs::{self, DirEntry};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -63,6 +64,20 @@ pub(crate) fn sockets() -> Vec<Socket> {
 /// The number of open descriptors.
 pub(crate) fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+/// The open descriptors of each kind: `socket`, `pipe`, the path of a file and others.
+pub(crate) fn kinds(pid: u32) -> BTreeMap<String, usize> {
+    let mut kinds = BTreeMap::new();
+    for descriptor in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        // It may be closed between the listing and the look at it.
+        if let Ok(target) = fs::read_link(descriptor.unwrap().path()) {
+            let target = target.to_string_lossy().into_owned();
+            let kind = target.split(":[").next().unwrap_or_default();
+            *kinds.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
+    kinds
 }
 
 /// The number of threads, without those of the allocator, which starts a few when it first needs them.

@@ -3,10 +3,10 @@
 //!
 //! `PORTWAY_TRANSFERS` sets the count of each mode, `PORTWAY_SEED` repeats a run.
 
-mod arena;
+pub(crate) mod arena;
 mod judge;
 mod paths;
-mod plan;
+pub(crate) mod plan;
 mod side;
 
 use std::io::Write;

@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,9 +19,11 @@ use tokio::time::{Instant, timeout};
 
 use crate::admin::{FIGURES_TIMEOUT, Questions};
 use crate::telemetry::Registry;
+use writing::Writing;
 
 #[cfg(test)]
 mod tests;
+mod writing;
 
 /// The successor has closed the socket of the address that follows.
 const CLOSED: &str = "closed ";
@@ -45,8 +47,7 @@ const LONGEST_PAGE: usize = 16 << 20;
 /// The successor's end. Dropping it ends the connection for the predecessor at once.
 #[derive(Debug)]
 pub struct Link {
-    /// The only strong reference: the predecessor notices when it is dropped.
-    writing: Arc<OwnedWriteHalf>,
+    writing: Writing,
     back: oneshot::Receiver<()>,
     questions: Questions,
 }
@@ -55,11 +56,11 @@ impl Link {
     /// Starts a task that listens to the predecessor. Needs a local runtime.
     pub(super) fn new(stream: UnixStream) -> Self {
         let (reading, writing) = stream.into_split();
-        let writing = Arc::new(writing);
+        let writing = Writing::new(writing);
         let (coming_back, back) = oneshot::channel();
         let (questions, asked) = mpsc::unbounded_channel();
         let hearing = Hearing {
-            writing: Arc::downgrade(&writing),
+            writing: writing.clone(),
             back: coming_back,
             asked,
             open: None,
@@ -81,18 +82,18 @@ impl Link {
     /// Makes the predecessor close these addresses too.
     pub(in crate::control) fn tell_closed(&self, addresses: &[SocketAddr]) {
         for address in addresses {
-            tell(&self.writing, &format!("{CLOSED}{address}\n"));
+            self.writing.tell(&format!("{CLOSED}{address}\n"));
         }
     }
 
     /// Notifies the predecessor that it need not come back, because another process has the sockets.
     pub(in crate::control) fn say_farewell(self) {
-        tell(&self.writing, &format!("{FAREWELL}\n"));
+        self.writing.tell(&format!("{FAREWELL}\n"));
     }
 
     /// Asks the predecessor to accept again, and waits for its answer for [`BACK_TIMEOUT`].
     pub(in crate::control) async fn ask_back(&mut self) -> Asked {
-        tell(&self.writing, &format!("{RETURN}\n"));
+        self.writing.tell(&format!("{RETURN}\n"));
         let answer = timeout(BACK_TIMEOUT, self.answer()).await;
         answer.unwrap_or(Asked::Silent)
     }
@@ -106,18 +107,15 @@ impl Link {
     }
 }
 
-/// Sends a line without waiting. Lines are few and short: they fit unless the predecessor hangs or has ended.
-fn tell(writing: &OwnedWriteHalf, line: &str) -> bool {
-    let told = writing.try_write(line.as_bytes());
-    if let Err(error) = &told {
-        tracing::debug!(%error, "cannot write to the predecessor");
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.writing.close();
     }
-    told.is_ok()
 }
 
 /// Listens to the predecessor, and asks it. It ends with the link, or with the predecessor.
 struct Hearing {
-    writing: Weak<OwnedWriteHalf>,
+    writing: Writing,
     back: oneshot::Sender<()>,
     asked: mpsc::UnboundedReceiver<oneshot::Sender<Bytes>>,
     /// The question that has no answer yet. There is one at most.
@@ -155,7 +153,10 @@ impl Hearing {
                         _ = self.back.send(());
                         return;
                     }
-                    Err(error) => return tracing::debug!(%error, "the predecessor has ended"),
+                    Err(error) => {
+                        tracing::debug!(%error, "the predecessor has ended");
+                        return self.writing.close();
+                    }
                 },
             }
         }
@@ -173,8 +174,7 @@ impl Hearing {
             // The predecessor is of an older version, or hangs.
             Some(_) => return,
             None => {
-                let writing = self.writing.upgrade();
-                if !writing.is_some_and(|writing| tell(&writing, &format!("{FIGURES}\n"))) {
+                if !self.writing.tell(&format!("{FIGURES}\n")) {
                     return;
                 }
                 self.open = Some(Open {

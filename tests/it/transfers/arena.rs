@@ -18,16 +18,16 @@ use crate::it::peers::{Backend, connect};
 const AT_ONCE: usize = 32;
 
 /// A backend that knows the plans, with what it saw of each transfer.
-pub(super) struct Arena {
+pub(crate) struct Arena {
     plan: fn(u64, u64) -> Plan,
     seed: u64,
-    pub(super) backend: Backend,
+    pub(crate) backend: Backend,
     ledger: Arc<Ledger>,
 }
 
 /// A transfer that ended as it should.
 #[derive(Debug)]
-pub(super) struct Done {
+pub(crate) struct Done {
     pub(super) client: SocketAddr,
     pub(super) orderly: bool,
     /// Bytes from client to backend, including the hello, and back.
@@ -36,7 +36,7 @@ pub(super) struct Done {
 
 impl Arena {
     /// Creates an arena for the transfers that `plan` makes from the seed and their number.
-    pub(super) fn new(seed: u64, plan: fn(u64, u64) -> Plan) -> Self {
+    pub(crate) fn new(seed: u64, plan: fn(u64, u64) -> Plan) -> Self {
         Self::at((Ipv4Addr::LOCALHOST, 0).into(), seed, plan)
     }
 
@@ -63,6 +63,15 @@ impl Arena {
 
     /// Runs transfers `0..count` through `relay`. Returns the good ones, and in words what was wrong.
     pub(super) fn run(&self, relay: SocketAddr, count: u64) -> (Vec<Done>, Vec<String>) {
+        self.run_while(relay, |id| id < count)
+    }
+
+    /// The same, until no further transfer may begin.
+    pub(crate) fn run_while(
+        &self,
+        relay: SocketAddr,
+        may_begin: impl Fn(u64) -> bool + Sync,
+    ) -> (Vec<Done>, Vec<String>) {
         let next = AtomicU64::new(0);
         let done = Mutex::new(Vec::new());
         let faults = Mutex::new(Vec::new());
@@ -71,7 +80,7 @@ impl Arena {
                 scope.spawn(|| {
                     loop {
                         let id = next.fetch_add(1, Ordering::Relaxed);
-                        if id >= count {
+                        if !may_begin(id) {
                             return;
                         }
                         match self.transfer(relay, id) {

@@ -6,7 +6,7 @@ use crate::it::random::{Content, Random};
 
 /// Both sides of a transfer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Plan {
+pub(crate) struct Plan {
     pub(super) client: Side,
     pub(super) backend: Side,
 }
@@ -180,7 +180,7 @@ impl Plan {
     }
 
     /// Up to 128 KiB each way: a path that loses packets is slow.
-    pub(super) fn small(seed: u64, id: u64) -> Self {
+    pub(crate) fn small(seed: u64, id: u64) -> Self {
         let mut plan = Self::calm(seed, id);
         for side in [&mut plan.client, &mut plan.backend] {
             side.resize(side.size.min(128 << 10));

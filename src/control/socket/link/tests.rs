@@ -181,3 +181,14 @@ fn a_successor_that_does_not_read_its_page_holds_nothing_up() {
         assert_eq!(said, [answer(page), vec![BACK]].concat());
     });
 }
+
+#[test]
+fn a_link_to_a_predecessor_that_has_ended_holds_no_descriptor() {
+    local(async {
+        let (link, other) = link();
+        drop(other);
+        while link.writing.lock().is_some() {
+            yield_now().await;
+        }
+    });
+}
