@@ -3,6 +3,8 @@
 
 mod asked;
 mod attempt;
+mod ruled_out;
+mod start;
 #[cfg(test)]
 mod tests;
 mod via;
@@ -26,7 +28,8 @@ use crate::outcome::{AttemptFailure, ResolveFailure, Shortage};
 use crate::relay::Resources;
 use crate::telemetry::Attempt;
 use crate::wire::Target;
-use attempt::{Dial, Failure, RuledOut};
+use attempt::{Dial, Failure};
+use ruled_out::RuledOut;
 
 /// The time limits of a dial.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +93,10 @@ pub enum Unreached {
     RateLimited(Denied),
     /// Every attempt failed.
     Unavailable,
+    /// The dial ended while it waited for its turn (`max_dials`); the text says at which address.
+    Crowded(Box<str>),
+    /// The endpoints that it could take drain.
+    Draining,
     /// Every attempt ended with a refusal by the proxy in `via`. These are its words, with its URL.
     Refused(Box<str>),
     /// Every attempt failed because this machine has run out of something.
@@ -99,6 +106,9 @@ pub enum Unreached {
 /// Reaches one of the endpoints.
 pub async fn backend(request: &Request<'_>) -> Result<Dialled, Unreached> {
     let began = Instant::now();
+    if request.pool.is_draining() {
+        return Err(Unreached::Draining);
+    }
     let name = match request.pool.names() {
         None => None,
         // It is rare and its future is large: boxed, it does not make every other dial larger.
@@ -136,17 +146,24 @@ fn candidates(
     let pool = request.pool;
     let of_name = name.map(|name| slice::from_ref(name.endpoint()));
     let endpoints = of_name.unwrap_or(pool.endpoints());
-    if let Some(proxy) = pool.proxy().map(|proxy| proxy.shared())
-        && proxy.iter().all(|proxy| proxy.addresses().is_empty())
+    if let Some(proxy) = pool.proxy().map(|proxy| proxy.endpoint())
+        && proxy.addresses().is_empty()
     {
-        return Err(tell_unresolved(request.missed, proxy));
+        return Err(tell_unresolved(request.missed, slice::from_ref(proxy)));
     }
     let mut candidates = pool.candidates_of(endpoints, request.client, now);
     if let Some(only) = request.target.and_then(Target::address) {
         candidates.retain(|candidate| candidate.leads_to(only));
     }
     if candidates.is_empty() {
-        return Err(tell_unresolved(request.missed, endpoints));
+        let unreached = tell_unresolved(request.missed, endpoints);
+        // Those that drain may have addresses.
+        let drains = unreached == Unreached::Unresolved && pool.has_draining();
+        return Err(if drains {
+            Unreached::Draining
+        } else {
+            unreached
+        });
     }
     Ok(candidates)
 }

@@ -18,5 +18,7 @@ pub use file::{read, read_regular};
 pub use leg::{Broken, Leg, Readable};
 pub use listening::{Accepted, Listening, adopt, bind, bind_group, is_busy, listen};
 pub use pipe::{Pipe, PipePool};
-pub use socket::{LegOptions, begin_connect, local_address, set_receive_low_water_mark};
+pub use socket::{
+    LegOptions, NotBegun, begin_connect, local_address, local_ports, set_receive_low_water_mark,
+};
 pub use tcp_info::GivenUp;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use super::slots::Slots;
+
 /// The penalty after the first failed dial. Each further one doubles it.
 const FIRST_PENALTY: Duration = Duration::from_secs(10);
 /// The longest penalty.
@@ -22,6 +24,8 @@ pub struct Address {
     /// A [`Health`], packed.
     health: AtomicU64,
     connections: AtomicU32,
+    /// The dials in progress, and those that wait.
+    pub(super) slots: Slots,
 }
 
 impl Address {
@@ -33,6 +37,7 @@ impl Address {
             origin,
             health: AtomicU64::new(Health::GOOD),
             connections: AtomicU32::new(0),
+            slots: Slots::default(),
         }
     }
 
@@ -44,6 +49,11 @@ impl Address {
     /// The same as text.
     pub(super) const fn text(&self) -> &str {
         &self.text
+    }
+
+    /// Whether the other one is of the same family.
+    pub(super) const fn is_beside(&self, other: &Self) -> bool {
+        self.at.is_ipv4() == other.at.is_ipv4()
     }
 
     /// The connections of this relay to the address, and its dials in progress.

@@ -1,4 +1,6 @@
 mod addresses;
+mod roles;
+mod slots;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};

@@ -61,11 +61,6 @@ impl Proxy {
         &self.endpoint
     }
 
-    /// The same as all endpoints of a dial.
-    pub const fn shared(&self) -> &Arc<[Arc<Endpoint>]> {
-        self.pool.shared()
-    }
-
     /// Its addresses, in the order in which they are to be tried: those in health at random.
     pub fn candidates(&self, now: Instant) -> Vec<Candidate> {
         self.pool.candidates(IpAddr::V4(Ipv4Addr::UNSPECIFIED), now)

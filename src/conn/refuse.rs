@@ -18,6 +18,8 @@ use crate::wire::{
 pub(super) use send::refuse;
 
 const CLIENTS_OF_ROUTES: &str = "the clients of the routes for this name exclude this client";
+const DRAINING: &str =
+    "every endpoint that the connection could take drains: routes.toml says state = \"drain\"";
 
 /// Why a connection ends before its relay.
 #[derive(Debug)]
@@ -292,6 +294,10 @@ impl From<Unreached> for Refusal {
                 Self::new(Outcome::RateLimited, answer).because(denied.to_string())
             }
             Unreached::Unavailable => Self::new(Outcome::BackendUnavailable, answer),
+            Unreached::Crowded(words) => {
+                Self::new(Outcome::BackendUnavailable, answer).because(words)
+            }
+            Unreached::Draining => Self::new(Outcome::BackendUnavailable, answer).because(DRAINING),
             Unreached::Refused(words) => Self::new(Outcome::ViaRefused, answer).because(words),
             Unreached::LocalExhausted(shortage) => {
                 Self::new(Outcome::LocalExhausted, answer).because(shortage.to_string())

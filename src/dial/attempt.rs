@@ -2,18 +2,19 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use super::start::finish;
 use super::via::{self, Failed};
 use super::{Dialled, Missed, Unreached, begins_with_trial};
-use crate::backend::{Candidate, Endpoint, Proxy, Target, Way};
-use crate::net::{Leg, TimeIsUp, begin_connect, until};
+use crate::backend::{Candidate, Endpoints, Proxy, Target, Way};
+use crate::net::{Leg, TimeIsUp, until};
 use crate::outcome::{AttemptFailure, DialFailure, Shortage};
 use crate::relay::Resources;
 use crate::telemetry::{Attempt, Millis};
@@ -22,8 +23,8 @@ use crate::telemetry::{Attempt, Millis};
 pub(super) struct Dial<'d> {
     pub(super) connect_timeout: Duration,
     pub(super) deadline: Instant,
-    /// All endpoints of the backend.
-    pub(super) endpoints: &'d Arc<[Arc<Endpoint>]>,
+    /// All endpoints of the backend, and how they are dialled.
+    pub(super) endpoints: &'d Arc<Endpoints>,
     pub(super) resources: &'d Rc<Resources>,
     /// The name that the client asked for, if the proxy in `via` is to reach it.
     pub(super) wished: Option<Rc<Target>>,
@@ -34,8 +35,10 @@ pub(super) struct Dial<'d> {
 pub(super) enum Failure {
     /// There was no time for an attempt.
     Untried,
-    /// The proxy refused to reach the endpoint, in these words. Boxed, because it is rare and every dial has room
-    /// for it.
+    /// The dial ended while it waited for its turn, as these words say. Boxed, because it is rare and every dial has
+    /// room for it.
+    Crowded(Box<str>),
+    /// The proxy refused to reach the endpoint, in these words. Boxed for the same reason.
     Refused(Box<str>),
     /// This machine has run out of something, which says nothing about an endpoint. Boxed for the same reason.
     Local(Box<Shortage>),
@@ -49,49 +52,17 @@ impl From<Failure> for Unreached {
     fn from(failure: Failure) -> Self {
         match failure {
             Failure::Refused(words) => Self::Refused(words),
+            Failure::Crowded(words) => Self::Crowded(words),
             Failure::Local(shortage) => Self::LocalExhausted(shortage),
             Failure::Untried | Failure::Proxy | Failure::Endpoint => Self::Unavailable,
         }
     }
 }
 
-/// Candidates of a backend with `via` that a failed attempt makes useless for the same client.
-pub(super) enum RuledOut {
-    /// A refusal holds at every address of the proxy. This is the address of the endpoint in memory, only to tell it
-    /// from the others.
-    Endpoint(*const Endpoint),
-    /// An address of the proxy that cannot be reached leads to no endpoint.
-    Proxy(SocketAddr),
-    /// None of the addresses of the proxy can be reached.
-    All,
-}
-
-impl RuledOut {
-    pub(super) fn by(failure: &Failure, candidate: &Candidate) -> Option<Self> {
-        match (failure, candidate.endpoint.way()) {
-            (Failure::Proxy, Way::ByAddress(_)) => Some(Self::All),
-            (Failure::Proxy, _) => Some(Self::Proxy(candidate.address.at())),
-            (Failure::Refused(_), Way::ByName(_)) => {
-                Some(Self::Endpoint(Arc::as_ptr(&candidate.endpoint)))
-            }
-            // A proxy that refuses an address may reach another one.
-            (Failure::Refused(_) | Failure::Untried | Failure::Local(_) | Failure::Endpoint, _) => {
-                None
-            }
-        }
-    }
-
-    pub(super) fn concerns(&self, candidate: &Candidate) -> bool {
-        match self {
-            Self::Endpoint(endpoint) => *endpoint == Arc::as_ptr(&candidate.endpoint),
-            Self::Proxy(address) => *address == candidate.address.at(),
-            Self::All => true,
-        }
-    }
-}
-
 /// Where an attempt failed, and how.
-enum Lost {
+pub(super) enum Lost {
+    /// Before the connect, because this machine lacks something.
+    Begin(Box<Shortage>),
     Connect(io::Error),
     Tunnel(Failed),
 }
@@ -108,9 +79,21 @@ impl Dial<'_> {
             return Err(Failure::Untried);
         }
         let in_use = candidate.endpoint.enter(&candidate.address);
+        let slot = match candidate.address.take_slot(self.endpoints.max_dials()) {
+            Ok(slot) => slot,
+            // It is rare: boxed, it does not make the dials that wait for nobody larger.
+            Err(waiting) => Box::pin(self.wait(candidate, waiting, missed)).await?,
+        };
         let reached = if candidate.endpoint.is_dialled_itself() {
-            let connected = connect(candidate, self.limit(began)).await;
-            connected.map_err(|lost| (lost, began))
+            let began = Instant::now();
+            let leg = match self.begin(candidate, missed) {
+                Ok(leg) => leg,
+                Err(lost) => return Err(self.fail(candidate, lost, began, missed)),
+            };
+            match finish(&leg, self.limit(began)).await {
+                Ok(()) => Ok(leg),
+                Err(lost) => Err((lost, began)),
+            }
         } else {
             // Boxed, it does not make the dials without a proxy larger.
             Box::pin(self.through(candidate, missed)).await?
@@ -118,6 +101,7 @@ impl Dial<'_> {
         match reached {
             Ok(leg) => {
                 candidate.address.succeeded();
+                drop(slot);
                 Ok(Dialled {
                     leg,
                     endpoint: in_use,
@@ -148,7 +132,7 @@ impl Dial<'_> {
             };
             let (connected, used) = used.map(|used| (used.leg, used.endpoint)).unzip();
             let began = Instant::now();
-            let tunnel = self.tunnel(candidate, connected, self.limit(began)).await;
+            let tunnel = self.tunnel(candidate, connected, began, missed).await;
             // A balancer accepts in the name of proxies that are dead.
             if let (Err(Lost::Tunnel(Failed::Closed)), Some(used)) = (&tunnel, used) {
                 used.blame(Instant::now());
@@ -164,7 +148,6 @@ impl Dial<'_> {
     /// Connects to a proxy that gets the addresses of endpoints. Its own addresses are tried as those of an endpoint are.
     async fn proxy(&self, proxy: &Proxy, missed: Missed<'_>) -> Result<Dialled, Failure> {
         let dial = Dial {
-            endpoints: proxy.shared(),
             wished: None,
             ..*self
         };
@@ -184,8 +167,10 @@ impl Dial<'_> {
         &self,
         candidate: &Candidate,
         connected: Option<Leg>,
-        deadline: Instant,
+        began: Instant,
+        missed: Missed<'_>,
     ) -> Result<Leg, Lost> {
+        let deadline = self.limit(began);
         let Candidate {
             endpoint, address, ..
         } = candidate;
@@ -195,9 +180,12 @@ impl Dial<'_> {
             Way::ByAddress(proxy) => (proxy.via(), &by_address),
             Way::Direct | Way::ToProxy(_) => return Err(Lost::Connect(Errno::INVAL.into())),
         };
-        let leg = match connected {
-            Some(leg) => leg,
-            None => connect(candidate, deadline).await?,
+        let leg = if let Some(leg) = connected {
+            leg
+        } else {
+            let leg = self.begin(candidate, missed)?;
+            finish(&leg, deadline).await?;
+            leg
         };
         {
             let tunnel = pin!(via::open(&leg, via, far_end, self.resources));
@@ -209,7 +197,7 @@ impl Dial<'_> {
     }
 
     /// Counts and reports an attempt that failed, and lets those addresses go last that it says something about.
-    fn fail(
+    pub(super) fn fail(
         &self,
         candidate: &Candidate,
         lost: Lost,
@@ -248,7 +236,14 @@ impl Dial<'_> {
             Failure::Endpoint if !is_cut => endpoint.failed(address, now),
             // It leads to no other endpoint either.
             Failure::Proxy if !is_cut => {
-                for endpoint in self.endpoints.iter() {
+                let is_proxy = matches!(endpoint.way(), Way::ToProxy(_));
+                let itself = slice::from_ref(endpoint);
+                let behind = if is_proxy {
+                    itself
+                } else {
+                    self.endpoints.all()
+                };
+                for endpoint in behind {
                     let addresses = endpoint.addresses();
                     let same = addresses.iter().find(|one| one.at() == address.at());
                     if let Some(same) = same {
@@ -257,7 +252,14 @@ impl Dial<'_> {
                 }
             }
             Failure::Refused(_) => endpoint.refused(address, now),
-            Failure::Untried | Failure::Local(_) | Failure::Endpoint | Failure::Proxy => {}
+            Failure::Untried
+            | Failure::Crowded(_)
+            | Failure::Local(_)
+            | Failure::Endpoint
+            | Failure::Proxy => {}
+        }
+        if !matches!(failure, Failure::Local(_)) && !address.is_healthy() {
+            address.fail_waiting(reason);
         }
         failure
     }
@@ -267,6 +269,10 @@ impl Lost {
     /// The reason for the metric and the log, and words for the log where the reason does not say enough.
     fn told(&self) -> (DialFailure, Option<Box<str>>) {
         match self {
+            Self::Begin(shortage) => {
+                let words = shortage.source.map(|_| shortage.to_string().into());
+                (DialFailure::LocalExhausted, words)
+            }
             Self::Connect(error) => (DialFailure::from_io(error), None),
             Self::Tunnel(Failed::Refused(refused)) => {
                 (DialFailure::ViaRefused, Some(refused.0.clone()))
@@ -288,8 +294,10 @@ impl Lost {
                 Failure::Refused(format!("{via}: {}", refused.0).into())
             }
             (Self::Tunnel(_), _) => Failure::Endpoint,
+            (Self::Begin(shortage), _) => Failure::Local(shortage),
             (Self::Connect(error), via) => {
-                let shortage = Shortage::behind(&error, candidate.address.at());
+                let (endpoint, address) = (candidate.endpoint.name(), candidate.address.at());
+                let shortage = Shortage::behind(&error, endpoint, address);
                 match shortage {
                     Some(shortage) => Failure::Local(Box::new(shortage)),
                     None if via.is_some() => Failure::Proxy,
@@ -303,17 +311,3 @@ impl Lost {
 const CLOSED: &str = "the proxy closed the connection before its answer was complete";
 const SILENT: &str = "the proxy is connected, but its answer did not come in time";
 const BROKEN: &str = "the connection to the proxy broke before its answer was complete";
-
-async fn connect(candidate: &Candidate, deadline: Instant) -> Result<Leg, Lost> {
-    let leg = begin(candidate.address.at()).map_err(Lost::Connect)?;
-    {
-        let connected = until(deadline, pin!(leg.connected())).await;
-        let late = |TimeIsUp| Err(io::ErrorKind::TimedOut.into());
-        connected.unwrap_or_else(late).map_err(Lost::Connect)?;
-    }
-    Ok(leg)
-}
-
-fn begin(address: SocketAddr) -> io::Result<Leg> {
-    Leg::register(begin_connect(address)?)
-}

@@ -1,5 +1,6 @@
 //! Tests of what an endpoint learns from a dial.
 
+mod start;
 mod via;
 
 use std::net::{SocketAddr, TcpListener};
@@ -319,11 +320,12 @@ fn the_attempts_of_a_trial_are_told_while_the_other_endpoints_are_tried() {
             candidates.remove(0)
         });
         let hour = Duration::from_hours(1);
+        let none = pool(&[]);
         let dial = Dial {
             wished: None,
             connect_timeout: hour,
             deadline: Instant::now() + hour,
-            endpoints: &[].into(),
+            endpoints: none.shared(),
             resources: &Rc::new(Resources::new(1 << 14)),
         };
         let attempts = RefCell::new(Vec::new());

@@ -192,7 +192,7 @@ fn ports_towards(address: SocketAddr, numbers: [u64; 2]) -> Gauge {
             "local_ports",
             numbers,
             "local ports in use towards",
-            "widen the sysctl net.ipv4.ip_local_port_range, or give the backend more endpoints",
+            "widen the sysctl net.ipv4.ip_local_port_range, or give the backend source_addresses or more endpoints",
         )
     }
 }

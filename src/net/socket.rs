@@ -1,7 +1,8 @@
 //! Options of connected sockets, and the start of a connect.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,10 +53,26 @@ pub(super) fn set_stream_options(socket: BorrowedFd<'_>) -> rustix::io::Result<(
     sockopt::set_socket_oobinline(socket, true)
 }
 
-/// Opens a socket and begins to connect it to `address`; [`Leg::connected`](super::Leg::connected)
+/// Why a connect could not begin.
+#[derive(Debug)]
+pub enum NotBegun {
+    /// The socket could not be bound to its source address.
+    Source(io::Error),
+    /// Another step failed.
+    Other(io::Error),
+}
+
+impl From<Errno> for NotBegun {
+    fn from(error: Errno) -> Self {
+        Self::Other(error.into())
+    }
+}
+
+/// Opens a socket and begins to connect it to `address`, from an address of this machine that the kernel chooses
+/// unless there is a `source`; [`Leg::connected`](super::Leg::connected)
 /// waits for the result. The socket must not be registered with epoll before the connect begins: epoll
 /// would report it as hung up, and tokio would remember that.
-pub fn begin_connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
+pub fn begin_connect(address: SocketAddr, source: Option<IpAddr>) -> Result<OwnedFd, NotBegun> {
     let family = if address.is_ipv4() {
         AddressFamily::INET
     } else {
@@ -67,10 +84,28 @@ pub fn begin_connect(address: SocketAddr) -> rustix::io::Result<OwnedFd> {
     // The ACK that ends the handshake goes with the hello, which saves two segments of twenty. The
     // kernel later returns to its own choice by itself.
     sockopt::set_tcp_quickack(&socket, false)?;
+    if let Some(source) = source {
+        bind_source(socket.as_fd(), source).map_err(NotBegun::Source)?;
+    }
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(error) => Err(error),
+        Err(error) => Err(error.into()),
     }
+}
+
+/// Binds a socket to an address of this machine. The kernel chooses the port when the socket connects, so that one
+/// port serves connections to several addresses; chosen by the bind, it would serve one alone.
+fn bind_source(socket: BorrowedFd<'_>, source: IpAddr) -> io::Result<()> {
+    // The option is one of IP for sockets of IPv6 too.
+    set_int(socket, [libc::SOL_IP, libc::IP_BIND_ADDRESS_NO_PORT], 1)?;
+    Ok(rustix::net::bind(socket, &SocketAddr::new(source, 0))?)
+}
+
+/// The local ports that the kernel chooses from (`ip_local_port_range`) in the network of this thread.
+pub fn local_ports() -> Option<RangeInclusive<u16>> {
+    let text = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok()?;
+    let mut ends = text.split_ascii_whitespace().map(str::parse);
+    Some(ends.next()?.ok()?..=ends.next()?.ok()?)
 }
 
 /// A type that owns one open descriptor, alone or with others, as long as it lives.
@@ -116,17 +151,29 @@ pub(super) fn send_queue(socket: impl AsFd) -> rustix::io::Result<u64> {
 /// setting raises an edge, so set it only when it changes. It grows the receive buffer, so the caller
 /// must bound it. It must be 1 before the relay begins, or the last bytes never wake the relay.
 pub fn set_receive_low_water_mark(socket: impl AsFd, bytes: usize) -> io::Result<()> {
+    let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    set_int(socket.as_fd(), [libc::SOL_SOCKET, libc::SO_RCVLOWAT], value)
+}
+
+/// Sets an option whose value is an int.
+fn set_int(
+    socket: BorrowedFd<'_>,
+    [level, option]: [libc::c_int; 2],
+    value: libc::c_int,
+) -> io::Result<()> {
     #[expect(clippy::cast_possible_truncation, reason = "the size is 4")]
     const LENGTH: libc::socklen_t = size_of::<libc::c_int>() as libc::socklen_t;
-    let value = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
     // SAFETY: the descriptor is borrowed, so it is open for the whole call. The pointer and the
     // length describe `value`, which lives until the call returns.
-    #[expect(unsafe_code, reason = "neither socket2 nor rustix sets SO_RCVLOWAT")]
+    #[expect(
+        unsafe_code,
+        reason = "neither socket2 nor rustix sets SO_RCVLOWAT and IP_BIND_ADDRESS_NO_PORT"
+    )]
     let result = unsafe {
         libc::setsockopt(
-            socket.as_fd().as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVLOWAT,
+            socket.as_raw_fd(),
+            level,
+            option,
             (&raw const value).cast(),
             LENGTH,
         )
