@@ -103,6 +103,8 @@ pub struct Backend {
     pub name: Arc<str>,
     /// At least one.
     pub endpoints: Vec<backend::Target>,
+    /// The role of each of them, in the same order.
+    pub roles: Vec<backend::Role>,
     /// How their names are resolved, and where they may lead.
     pub names: backend::NameRules,
     /// The proxy through which they are reached.
@@ -111,11 +113,18 @@ pub struct Backend {
     pub balance: backend::Balance,
     /// Timeouts of the dial.
     pub dial: dial::Timeouts,
+    /// How many dials there are of one address at a time, and where they come from.
+    pub dialling: backend::Dialling,
     /// Rules of the relay.
     pub relay: relay::Rules,
 }
 
 impl Backend {
+    /// The endpoints and their roles.
+    pub fn members(&self) -> impl Iterator<Item = (&backend::Target, backend::Role)> {
+        self.endpoints.iter().zip(self.roles.iter().copied())
+    }
+
     /// The proxy, if it gets the names of the endpoints and resolves them.
     pub fn resolving_proxy(&self) -> Option<&backend::Via> {
         self.via.as_ref().filter(|_| self.names.resolver.is_none())

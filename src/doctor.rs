@@ -63,6 +63,9 @@ pub fn examine(loaded: &Loaded, request: &Request<'_>) -> Result<Report, Unexami
     let mut report = runtime.block_on(all(settings, plans));
     // A look-up that hangs does not delay the exit.
     runtime.shutdown_background();
+    for endpoint in &mut report.endpoints {
+        endpoint.role = role(settings, endpoint);
+    }
     report.findings.extend(shared::findings(&report.endpoints));
     report.findings.extend(warnings(loaded));
     // Behind a proxy, the proxy alone is dialled from here.
@@ -99,6 +102,15 @@ async fn all(settings: &Settings, plans: Vec<Plan<'_>>) -> Report {
         machine: Vec::new(),
         findings,
     }
+}
+
+/// The role that the file gives an endpoint.
+fn role(settings: &Settings, endpoint: &Endpoint) -> Option<String> {
+    let mut backends = settings.backends.iter();
+    let backend = backends.find(|backend| *backend.name == *endpoint.backend)?;
+    let mut members = backend.members();
+    let (_, role) = members.find(|(target, _)| target.to_string() == endpoint.endpoint)?;
+    (!role.is_plain()).then(|| role.to_string())
 }
 
 /// The addresses that portway would listen on.

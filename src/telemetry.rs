@@ -10,8 +10,8 @@ mod vital;
 
 pub use connections::{Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time};
 pub use metrics::{
-    AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointFigures, EndpointStats,
-    ListenerStats, Registry, WorkerStats,
+    AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointFigures, EndpointRole,
+    EndpointStats, ListenerStats, Registry, WorkerStats,
 };
 pub use vital::Vital;
 

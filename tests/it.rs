@@ -46,6 +46,7 @@ mod it {
     mod random;
     mod reload;
     mod resolver;
+    mod roles;
     mod self_tests;
     mod socks5;
     mod start;

@@ -23,7 +23,11 @@ pub(super) fn introduce(file: &Path, settings: &Settings) {
     );
     let backends = &settings.backends;
     let shown = backends.iter().map(|backend| {
-        let endpoints = list(&backend.endpoints, PARTS);
+        let endpoints = backend.members().map(|(endpoint, role)| {
+            let role = (!role.is_plain()).then(|| format!(" ({role})"));
+            format!("{endpoint}{}", role.unwrap_or_default())
+        });
+        let endpoints = list(endpoints, PARTS);
         let via = backend.via.as_ref();
         let via = via.map_or_else(String::new, |via| format!(" via {via}"));
         format!("{} ({endpoints}{via})", backend.name)

@@ -43,7 +43,10 @@ fn write_endpoint(endpoint: &Endpoint, f: &mut fmt::Formatter<'_>) -> fmt::Resul
     let lookup = lookup.unwrap_or_default();
     let via = endpoint.via.as_ref().map(|via| format!(" through {via}"));
     let via = via.unwrap_or_default();
-    writeln!(f, "{} {}{via}{lookup}", endpoint.backend, endpoint.endpoint)?;
+    let role = endpoint.role.as_ref().map(|role| format!(" ({role})"));
+    let role = role.unwrap_or_default();
+    let (backend, name) = (&endpoint.backend, &endpoint.endpoint);
+    writeln!(f, "{backend} {name}{role}{via}{lookup}")?;
     let words = match endpoint.via {
         None => ["connected in", "not connected"],
         Some(_) => ["a tunnel opened in", "no tunnel"],

@@ -1,6 +1,6 @@
 //! The findings of `portway explain`, as parts for programs. `report` shows them as text.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::{IpAddr, SocketAddr};
 
 use serde::{Serialize, Serializer};
@@ -69,6 +69,9 @@ pub(super) struct Taken<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) via: Option<String>,
     pub(super) endpoints: Vec<String>,
+    /// The roles of those that are written as tables with one.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(super) roles: BTreeMap<String, String>,
     /// None before the running portway was asked.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub(super) addresses: Option<Addresses>,
@@ -190,6 +193,9 @@ impl<'e> Explanation<'e> {
                 backend: &backend.name,
                 via: backend.via.as_ref().map(ToString::to_string),
                 endpoints: backend.endpoints.iter().map(ToString::to_string).collect(),
+                roles: (backend.members().filter(|(_, role)| !role.is_plain()))
+                    .map(|(endpoint, role)| (endpoint.to_string(), role.to_string()))
+                    .collect(),
                 addresses: None,
                 defaults: defaults.map(|limit| limit.key).collect(),
                 limits,

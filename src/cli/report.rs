@@ -108,7 +108,10 @@ impl Lines {
         let proxy = taken.via.iter().map(|via| ("via", via));
         let endpoints = taken.endpoints.iter().map(|it| ("endpoint", it));
         for (label, endpoint) in proxy.chain(endpoints) {
-            self.line(label, endpoint);
+            match taken.roles.get(endpoint) {
+                Some(role) => self.line(label, &format!("{endpoint} ({role})")),
+                None => self.line(label, endpoint),
+            }
             for line in lines.get(endpoint.as_str()).into_iter().flatten() {
                 self.line(label, &format!("  {line}"));
             }

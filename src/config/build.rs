@@ -1,6 +1,7 @@
 //! Builds [`Settings`] from the file: checks every value and fills in every default. It uses the default
 //! in place of a value that is wrong, so that the rest is checked too.
 
+mod endpoints;
 mod routes;
 
 use std::net::SocketAddr;
@@ -14,7 +15,7 @@ use super::notes::Notes;
 use super::section::Section;
 use super::values::{self, Wrong};
 use super::{Backend, Drain, Listener, Settings};
-use crate::backend::{Allowed, NameRules, Target, Via};
+use crate::backend::{Allowed, Dialling, NameRules, Target, Via};
 use crate::credentials::Users;
 use crate::net::LegOptions;
 use crate::snapshot::HelloLimits;
@@ -166,17 +167,22 @@ fn backends(notes: &mut Notes<'_>) -> Vec<Backend> {
 fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     section.check_name(name);
     section.require("endpoints", "it has no endpoints");
-    let endpoints = section.list("endpoints", values::endpoint);
+    let (endpoints, roles) = endpoints::endpoints(section);
     let via = via(section);
     let balance = section.read("balance", values::choice);
     let names = name_rules((name, via.is_some()), &endpoints, section);
     Backend {
         name: Arc::from(name),
         endpoints,
+        roles,
         names,
         via,
         balance: balance.unwrap_or_default(),
         dial: dial_limits(section),
+        dialling: Dialling {
+            max_dials: section.read("max_dials", values::count).unwrap_or(1),
+            source_addresses: section.list("source_addresses", values::source).into(),
+        },
         relay: relay::Rules {
             idle_timeout: section.duration("idle_timeout"),
             half_close_timeout: section.duration("half_close_timeout"),

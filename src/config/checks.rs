@@ -51,6 +51,8 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     for backend in &settings.backends {
         backends::names(backend, notes);
         backends::networks_behind_a_proxy(backend, notes);
+        backends::roles(backend, notes);
+        backends::sources(backend, notes);
     }
     unwise(settings, notes);
 }

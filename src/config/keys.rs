@@ -55,6 +55,8 @@ pub enum Kind {
     Texts(Text),
     /// An array of ports.
     Ports,
+    /// An array of endpoints: strings, or tables with these keys.
+    Endpoints(Table),
 }
 
 /// The meaning of a string.
@@ -72,6 +74,8 @@ pub enum Text {
     Network,
     /// The address of a DNS server.
     DnsServer,
+    /// An address of this machine, without a port.
+    Source,
     /// A pattern of server names.
     ServerName,
     /// A protocol of ALPN.
@@ -93,15 +97,17 @@ pub enum Absent {
     RequiredOrNext(&'static str),
 }
 
-/// The value at this path. A name that the user chooses may be any name.
+/// The value at this path. A name that the user chooses may be any name. The keys of an endpoint are below the list.
 pub(super) fn find<'p>(
-    mut path: impl Iterator<Item = &'p str>,
+    path: impl Iterator<Item = &'p str>,
 ) -> Option<(&'static str, &'static Kind, &'static Absent)> {
+    let mut path = path.peekable();
     let mut known = ROOT;
     loop {
         let name = path.next()?;
         let key = known.iter().find(|key| key.name == name)?;
         match &key.under {
+            Under::Value(Kind::Endpoints(keys), _) if path.peek().is_some() => known = keys,
             Under::Value(kind, absent) => return Some((key.name, kind, absent)),
             Under::Table(keys) => known = keys,
             Under::Named(keys, _) => {
@@ -135,7 +141,7 @@ impl Kind {
         match self {
             Self::Count(_) | Self::Boolean => value.to_owned(),
             Self::Ports => format!("[{value}]"),
-            Self::Texts(_) => format!("[{value:?}]"),
+            Self::Texts(_) | Self::Endpoints(_) => format!("[{value:?}]"),
             Self::Duration(_)
             | Self::Size(_)
             | Self::Choice(_)
@@ -191,7 +197,7 @@ pub fn default_of(path: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use crate::backend::Balance;
+    use crate::backend::{Balance, Dialling};
     use crate::config;
     use crate::net::LegOptions;
     use crate::telemetry::Logged;
@@ -204,6 +210,7 @@ mod tests {
         for backend in backends.clone() {
             assert_eq!(backend.balance, Balance::default());
             assert_eq!(backend.relay.leg, LegOptions::DEFAULT);
+            assert_eq!(backend.dialling, Dialling::default());
         }
         assert_eq!(settings.as_ref().map(|it| it.log), Some(Logged::default()));
         assert!(backends.count() > 0);

@@ -11,6 +11,8 @@ const ABOUT: &str = "A routes.toml of portway: where it listens, which connectio
                      lead. docs/routes.md is the reference; portway check also finds what takes more than \
                      one key to see.";
 
+const ENDPOINT_TABLE: &str = "A server, and its part among those of the backend.";
+
 const NAME: &str = "^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$";
 
 /// Every unit that humantime knows. As in humantime, there may be spaces between the parts.
@@ -35,6 +37,8 @@ const NETWORK: &str = "^[0-9A-Fa-f:.]+/[0-9]{1,3}$";
 
 const DNS_SERVER: &str =
     r"^([0-9.]+(:[0-9]{1,5})?|[0-9A-Fa-f:.]+|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?)$";
+
+const SOURCE: &str = "^[0-9A-Fa-f:.]+$";
 
 const SERVER_NAME: &str = r"^(\*\*|(\*\*?\.)?[^\s*:/.]+(\.[^\s*:/.]+)*)$";
 
@@ -115,7 +119,13 @@ fn property(key: &Key, definitions: &mut Map<String, Value>) -> Value {
                 let default = written.parse().unwrap_or_else(|_| json!(default));
                 schema.insert("default".to_owned(), default);
             }
-            value(kind)
+            if let Kind::Endpoints(known) = kind {
+                let one = [text(Text::Endpoint), refer(known, ENDPOINT_TABLE)];
+                let items = json!({ "anyOf": one });
+                json!({ "type": "array", "items": items, "minItems": 1, "uniqueItems": true })
+            } else {
+                value(kind)
+            }
         }
     };
     if let Value::Object(of_value) = of_value {
@@ -141,6 +151,8 @@ fn value(kind: &Kind) -> Value {
             let port = json!({ "type": "integer", "minimum": 1, "maximum": 65535 });
             json!({ "type": "array", "items": port, "minItems": 1, "uniqueItems": true })
         }
+        // `property` writes the table beside the text.
+        Kind::Endpoints(_) => text(Text::Endpoint),
         Kind::Texts(what) => {
             json!({ "type": "array", "items": text(*what), "minItems": 1, "uniqueItems": true })
         }
@@ -155,6 +167,7 @@ fn text(what: Text) -> Value {
         Text::Via => VIA,
         Text::Network => NETWORK,
         Text::DnsServer => DNS_SERVER,
+        Text::Source => SOURCE,
         Text::ServerName => SERVER_NAME,
         Text::File => return json!({ "type": "string", "minLength": 1 }),
         Text::Protocol => return json!({ "type": "string", "minLength": 1, "maxLength": 255 }),

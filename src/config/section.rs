@@ -127,7 +127,7 @@ impl<'t> Section<'_, 't> {
             let start = text.span().start;
             let value = text.get_ref();
             // The fault of another type is there already.
-            let Some(text) = self::text(value).filter(|_| fits(value)) else {
+            let Some(text) = element(value).filter(|_| fits(value)) else {
                 continue;
             };
             let other = match read(&text).map(|value| seen.entry(value)) {
@@ -144,14 +144,18 @@ impl<'t> Section<'_, 't> {
                 continue;
             }
             let list = self.path.key(key);
-            let path = list.index(index);
+            let path = if value.is_table() {
+                list.index(index).key(ADDRESS)
+            } else {
+                list.index(index)
+            };
             match other {
                 Ok(other) => self.notes.clash(
                     [&path, &list.index(other)],
-                    if value.is_str() {
-                        format!("{text:?} is here twice")
-                    } else {
+                    if value.is_integer() {
                         format!("{text} is here twice")
+                    } else {
+                        format!("{text:?} is here twice")
                     },
                     "leave one out",
                 ),
@@ -162,6 +166,17 @@ impl<'t> Section<'_, 't> {
             self.notes.left.insert(self.path.key(key), left);
         }
         values
+    }
+}
+
+/// The key of a table in a list that has what other elements are.
+const ADDRESS: &str = "address";
+
+/// An element of a list as text: of a table, its address.
+fn element<'t>(value: &'t DeValue<'t>) -> Option<Cow<'t, str>> {
+    match value.as_table() {
+        Some(table) => text(table.get(ADDRESS)?.get_ref()),
+        None => text(value),
     }
 }
 

@@ -23,14 +23,22 @@ fn take_from(table: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost
         if is_wrong(&key.under, || path.key(key.name), value, &mut lost.faults) {
             table.remove(key.name);
             lost.add(path, Some(key.name));
-        } else if let DeValue::Table(under) = value.get_mut() {
-            match &key.under {
-                Under::Value(..) => {}
-                Under::Table(known) => take_from(under, known, &path.key(key.name), lost),
-                Under::Named(known, _) => {
-                    take_from_named(under, known, &path.key(key.name), lost);
+            continue;
+        }
+        let path = path.key(key.name);
+        match (&key.under, value.get_mut()) {
+            (Under::Table(known), DeValue::Table(under)) => take_from(under, known, &path, lost),
+            (Under::Named(known, _), DeValue::Table(under)) => {
+                take_from_named(under, known, &path, lost);
+            }
+            (Under::Value(Kind::Endpoints(known), _), DeValue::Array(all)) => {
+                for (index, endpoint) in all.iter_mut().enumerate() {
+                    if let DeValue::Table(endpoint) = endpoint.get_mut() {
+                        take_from(endpoint, known, &path.index(index), lost);
+                    }
                 }
             }
+            _ => {}
         }
     }
 }
@@ -83,7 +91,9 @@ fn type_of(under: &Under) -> Type {
             Kind::AddressOrFalse => ("an address in quotes, or false", |value| {
                 value.is_str() || value.is_bool()
             }),
-            Kind::Texts(_) | Kind::Ports => ("a list", |value| value.is_array()),
+            Kind::Texts(_) | Kind::Ports | Kind::Endpoints(_) => {
+                ("a list", |value| value.is_array())
+            }
         },
     }
 }
@@ -92,6 +102,10 @@ fn type_of(under: &Under) -> Type {
 pub(super) fn of_element(kind: &Kind) -> Type {
     if matches!(kind, Kind::Ports) {
         ("a whole number", |value| value.is_integer())
+    } else if matches!(kind, Kind::Endpoints(_)) {
+        ("text in quotes or a table", |value| {
+            value.is_str() || value.is_table()
+        })
     } else {
         TEXT
     }
@@ -157,7 +171,7 @@ fn shown(value: &DeValue<'_>) -> String {
 /// The value that one of a wrong type most likely means.
 fn meant(value: &DeValue<'_>, kind: &Kind) -> Option<String> {
     match (kind, value) {
-        (Kind::Texts(_), DeValue::String(text)) => {
+        (Kind::Texts(_) | Kind::Endpoints(_), DeValue::String(text)) => {
             let values: Vec<String> = text
                 .split(',')
                 .map(|one| format!("{:?}", one.trim()))

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::faults::Fault;
-use super::keys::{Key, ROOT, Table, Under};
+use super::keys::{Key, Kind, ROOT, Table, Under};
 use super::lost::Lost;
 use super::path::Path;
 use super::values::{self, Wrong};
@@ -51,6 +51,13 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
         match (known.map(|known| &known.under), value.get_mut()) {
             (Some(Under::Table(keys)), DeValue::Table(table)) => {
                 take_from(table, keys, &path, lost);
+            }
+            (Some(Under::Value(Kind::Endpoints(keys), _)), DeValue::Array(all)) => {
+                for (index, endpoint) in all.iter_mut().enumerate() {
+                    if let DeValue::Table(endpoint) = endpoint.get_mut() {
+                        take_from(endpoint, keys, &path.index(index), lost);
+                    }
+                }
             }
             (Some(Under::Named(keys, _)), DeValue::Table(tables)) => {
                 take_long(tables, &path, lost);

@@ -16,7 +16,7 @@ use humantime::DurationError;
 
 use super::keys::Kind;
 use crate::routing::Pattern;
-pub(super) use addresses::{bind, dns_server, endpoint, network, network_of_servers};
+pub(super) use addresses::{bind, dns_server, endpoint, network, network_of_servers, source};
 pub(super) use unicode::to_ascii;
 pub(super) use via::{login, via};
 
@@ -148,9 +148,12 @@ fn what_to_write(kind: &Kind) -> String {
             format!("write a size from \"{least}KiB\" to \"{most}KiB\", such as \"64KiB\"")
         }
         Kind::Choice(words) => format!("write one of {}", words.join(", ")),
-        Kind::Boolean | Kind::AddressOrFalse | Kind::Text(_) | Kind::Texts(_) | Kind::Ports => {
-            "write another value".to_owned()
-        }
+        Kind::Boolean
+        | Kind::AddressOrFalse
+        | Kind::Text(_)
+        | Kind::Texts(_)
+        | Kind::Ports
+        | Kind::Endpoints(_) => "write another value".to_owned(),
     }
 }
 

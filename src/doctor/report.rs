@@ -38,6 +38,9 @@ pub struct Endpoint {
     pub backend: String,
     /// As in routes.toml; for a proxy, its URL.
     pub endpoint: String,
+    /// Its role, if routes.toml gives it one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
     /// The proxy through which it was tried.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,

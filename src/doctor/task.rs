@@ -136,6 +136,7 @@ impl Task {
         Endpoint {
             backend: self.place.backend.clone().unwrap_or_default(),
             endpoint: self.place.endpoint.clone().unwrap_or_default(),
+            role: None,
             via,
             lookup_ms: None,
             addresses: Vec::new(),

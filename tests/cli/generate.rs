@@ -5,7 +5,7 @@ use std::fs;
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use portway::config::keys::{Key, ROOT, Table, Under};
+use portway::config::keys::{Key, Kind, ROOT, Table, Under};
 use serde_json::Value;
 
 use super::{directory, portway};
@@ -53,7 +53,12 @@ fn collect<'s>(
         match (reference("/$ref"), reference("/additionalProperties/$ref")) {
             (Some(to), _) => collect(root, at(root, to), &format!("{prefix}{key}."), found),
             (_, Some(to)) => collect(root, at(root, to), &format!("{prefix}{key}.N."), found),
-            (None, None) => drop(found.insert(format!("{prefix}{key}"), value)),
+            (None, None) => {
+                if let Some(to) = reference("/items/anyOf/1/$ref") {
+                    collect(root, at(root, to), &format!("{prefix}{key}[]."), found);
+                }
+                found.insert(format!("{prefix}{key}"), value);
+            }
         }
     }
 }
@@ -67,7 +72,12 @@ fn at<'s>(root: &'s Value, reference: &str) -> &'s Value {
 fn keys(table: Table, prefix: &str, found: &mut BTreeSet<String>) {
     for Key { name, under, .. } in table {
         match under {
-            Under::Value(..) => drop(found.insert(format!("{prefix}{name}"))),
+            Under::Value(kind, _) => {
+                if let Kind::Endpoints(table) = kind {
+                    keys(table, &format!("{prefix}{name}[]."), found);
+                }
+                found.insert(format!("{prefix}{name}"));
+            }
             Under::Table(table) => keys(table, &format!("{prefix}{name}."), found),
             Under::Named(table, _) => keys(table, &format!("{prefix}{name}.N."), found),
         }

@@ -1,7 +1,9 @@
 //! Faults and warnings about the names of endpoints, and the networks that they may lead to.
 
+use std::net::SocketAddr;
+
 use crate::backend::allowed::special;
-use crate::backend::{Allowed, Target};
+use crate::backend::{Allowed, Target, Via};
 use crate::config::Backend;
 use crate::config::notes::Notes;
 use crate::config::path::Path;
@@ -84,6 +86,58 @@ fn addresses(backend: &Backend, endpoints: &Path, notes: &mut Notes<'_>) {
             &notes.element(endpoints, index),
             format!("allow_networks excludes {address}"),
             help,
+        );
+    }
+}
+
+/// A backend that gets no new connections.
+pub(super) fn roles(backend: &Backend, notes: &mut Notes<'_>) {
+    let list = Path::of(&["backends", &backend.name, "endpoints"]);
+    let is_whole = !notes.lost.has(&list) && !notes.left.contains_key(&list);
+    let drain = backend.roles.iter().all(|role| role.drains());
+    if is_whole && drain && !backend.roles.is_empty() {
+        notes.warn(
+            &list,
+            "every endpoint of this backend drains, so new connections to it end as backend_unavailable".to_owned(),
+            "leave state out for one of them, unless you take the backend out of service",
+        );
+    }
+}
+
+/// Source addresses of a family that nothing is dialled at.
+pub(super) fn sources(backend: &Backend, notes: &mut Notes<'_>) {
+    let path = |key| Path::of(&["backends", &backend.name, key]);
+    let [list, endpoints, via] = [path("source_addresses"), path("endpoints"), path("via")];
+    let is_lost = |key: &Path| notes.lost.has(key) || notes.left.contains_key(key);
+    if is_lost(&endpoints) || is_lost(&via) {
+        return;
+    }
+    let own = backend.endpoints.iter().filter(|_| backend.via.is_none());
+    let dialled = own.chain(backend.via.iter().map(Via::proxy));
+    let address = |target: &Target| match target {
+        Target::Address(address) => Some(*address),
+        // It may have addresses of both families.
+        Target::Name { .. } | Target::Asked { .. } => None,
+    };
+    let addresses: Option<Vec<SocketAddr>> = dialled.map(address).collect();
+    let Some(addresses) = addresses.filter(|it| !it.is_empty()) else {
+        return;
+    };
+    for (index, source) in backend.dialling.source_addresses.iter().enumerate() {
+        if (addresses.iter()).any(|address| address.is_ipv4() == source.is_ipv4()) {
+            continue;
+        }
+        let [family, other] = if source.is_ipv4() {
+            ["IPv4", "IPv6"]
+        } else {
+            ["IPv6", "IPv4"]
+        };
+        notes.fault(
+            &notes.element(&list, index),
+            format!(
+                "{source} is an address of {family}, and portway dials this backend by {other} only"
+            ),
+            format!("write an address of {other}, or leave it out"),
         );
     }
 }

@@ -6,9 +6,9 @@ use std::time::Duration;
 use strum::VariantNames;
 
 use super::Absent::{self, Default, Example, Required, RequiredOrNext};
-use super::Kind::{self, AddressOrFalse, Boolean, Choice, Count, Ports, Size, Texts};
+use super::Kind::{self, AddressOrFalse, Boolean, Choice, Count, Endpoints, Ports, Size, Texts};
 use super::{Key, Table, Text, Under};
-use crate::backend::Balance;
+use crate::backend::{Balance, EndpointState};
 use crate::telemetry::Logged;
 use crate::wire::ListenerProtocol;
 
@@ -87,8 +87,8 @@ const LISTENER: Table = &[
 
 #[rustfmt::skip]
 const BACKEND: Table = &[
-    value("endpoints", Texts(Text::Endpoint), Required("fleet-1.internal:8220"),
-        "host:port of each server. Names are resolved in the background."),
+    value("endpoints", Endpoints(ENDPOINT), Required("fleet-1.internal:8220"),
+        "host:port of each server, or a table with its address, weight, state and backup. Names are resolved in the background."),
     key("resolver", Under::Table(RESOLVER),
         "The DNS servers that portway asks for the names of this backend. Default: the system's resolver."),
     value("allow_networks", Texts(Text::Network), Example("10.0.0.0/8"),
@@ -99,6 +99,10 @@ const BACKEND: Table = &[
         "The proxy of your site through which portway reaches the endpoints: http:// (CONNECT) or socks5://, with its port. Default: none."),
     value("via_credentials_file", Kind::Text(Text::File), Example("proxy.login"),
         "The file with the user and the password for the proxy in via, in one line of user:password. Default: none."),
+    value("max_dials", Count(DIALS), Default("512"),
+        "The most dials of one address that are in progress at the same time. The rest wait for their turn until dial_timeout."),
+    value("source_addresses", Texts(Text::Source), Example("10.0.0.11"),
+        "Addresses of this machine that portway dials from, in turn: each adds as many local ports. Default: the kernel's choice."),
     value("connect_timeout", TIMEOUT, Default("4s"),
         "The time limit of one attempt to connect."),
     value("dial_timeout", TIMEOUT, Default("9s"),
@@ -113,6 +117,18 @@ const BACKEND: Table = &[
         "The idle time before TCP keepalive probes on both legs, 1 s to 9 h."),
     value("max_unsent", Size(UNSENT), Default("1MiB"),
         "The most unsent bytes that wait in the kernel for one peer, 16 KiB to 1 GiB."),
+];
+
+#[rustfmt::skip]
+const ENDPOINT: Table = &[
+    value("address", Kind::Text(Text::Endpoint), Required("fleet-1.internal:8220"),
+        "host:port of the server."),
+    value("weight", Count(WEIGHT), Example("2"),
+        "Its part of the connections, all its addresses together. Default: 1 for each address."),
+    value("state", Choice(EndpointState::VARIANTS), Default("ready"),
+        "With drain it gets no new connections and keeps those that it has."),
+    value("backup", Boolean, Default("false"),
+        "Uses it only if no other endpoint is available."),
 ];
 
 #[rustfmt::skip]
@@ -143,6 +159,10 @@ const ROUTE: Table = &[
 const WORKERS: RangeInclusive<i64> = 1..=1024;
 /// Far more connections than one machine has descriptors for.
 const CONNECTIONS: RangeInclusive<i64> = 1..=100_000_000;
+/// As in HAProxy, without 0: `state` has a word for that.
+const WEIGHT: RangeInclusive<i64> = 1..=256;
+/// More would not hold anything back.
+const DIALS: RangeInclusive<i64> = 1..=65_536;
 /// The length of a prefix of an IPv6 address.
 const PREFIX: RangeInclusive<i64> = 1..=128;
 /// From less than any hello needs, to 16 times the size that Go and rustls accept.

@@ -21,7 +21,10 @@ pub(super) struct Wanted<'w> {
 
 impl Wanted<'_> {
     pub(super) const fn is_list(&self) -> bool {
-        matches!(self.kind, Some(Kind::Texts(_) | Kind::Ports))
+        matches!(
+            self.kind,
+            Some(Kind::Texts(_) | Kind::Endpoints(_) | Kind::Ports)
+        )
     }
 
     pub(super) fn for_example(&self, otherwise: &str) -> String {

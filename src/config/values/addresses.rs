@@ -272,6 +272,30 @@ pub(in crate::config) fn dns_server(text: &str) -> Result<SocketAddr, Wrong> {
     Ok(canonical(address))
 }
 
+/// An address of this machine that portway dials from.
+pub(in crate::config) fn source(text: &str) -> Result<IpAddr, Wrong> {
+    let help = "write an IP address of this machine, such as \"10.0.0.11\" or \"fd00::11\"";
+    let Ok(ip) = text.parse::<IpAddr>() else {
+        several(text)?;
+        let message = format!("{text:?} is not an address");
+        let bare = text.trim_start_matches('[').trim_end_matches(']');
+        return match (text.parse::<SocketAddr>(), bare.parse::<IpAddr>()) {
+            (Ok(address), _) => wrong(
+                format!("{text:?} has a port"),
+                format!("write \"{}\": the kernel chooses the port", address.ip()),
+            ),
+            (Err(_), Ok(ip)) => wrong(message, format!("write \"{ip}\"")),
+            (Err(_), Err(_)) => wrong(message, help),
+        };
+    };
+    let ip = ip.to_canonical();
+    let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    if is_link_local || !Allowed::Servers.permits(ip) {
+        return wrong(format!("portway cannot dial from {text:?}"), help);
+    }
+    Ok(ip)
+}
+
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),

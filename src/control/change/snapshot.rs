@@ -7,13 +7,13 @@ use std::sync::{Arc, Weak};
 use std::time::Instant;
 
 use super::{ChangeBuilder, EndpointKey};
-use crate::backend::{Endpoint, Pool, Proxy, Target, Way};
+use crate::backend::{Endpoint, Pool, Proxy, Role, Target, Way};
 use crate::config::{self, Settings};
 use crate::credentials::Gate;
 use crate::relay::Terms;
 use crate::routing::Route;
 use crate::snapshot::{AddressId, Backend, Listener, ListenerId, Snapshot};
-use crate::telemetry::Registry;
+use crate::telemetry::{EndpointRole, Registry};
 
 impl ChangeBuilder {
     /// The snapshot of these settings. Endpoints keep their state if they stay, or if they come back while
@@ -94,9 +94,15 @@ impl Known<'_> {
                 Way::ByAddress(Proxy::new(Arc::clone(name), via, itself))
             }
         };
-        let endpoints = settings.endpoints.iter();
-        let endpoints = endpoints.map(|target| self.endpoint(name, target, way.clone()));
+        let endpoints = settings.endpoints.iter().zip(&settings.roles);
+        let endpoints = endpoints.map(|(target, role)| {
+            let endpoint = self.endpoint(name, target, way.clone());
+            endpoint.stats().set_role(shown(*role));
+            endpoint
+        });
         Pool::new(Arc::clone(name), endpoints.collect(), settings.balance)
+            .dialled(settings.dialling.clone())
+            .with_roles(&settings.roles)
     }
 
     /// The endpoint of this backend that is known already, or a new one.
@@ -122,4 +128,13 @@ impl Known<'_> {
         *entry = Arc::downgrade(&endpoint);
         endpoint
     }
+}
+
+/// The role as metrics show it.
+fn shown(role: Role) -> Option<EndpointRole> {
+    let weight = role.weight.unwrap_or(1);
+    (!role.is_plain()).then(|| EndpointRole {
+        weight: if role.drains() { 0 } else { weight },
+        is_backup: role.is_backup,
+    })
 }

@@ -27,6 +27,7 @@ fn endpoint(backend: &str, name: &str, covered: &[&str], alpn: Option<&str>) -> 
         hellos: Vec::new(),
     };
     Endpoint {
+        role: None,
         backend: backend.to_owned(),
         endpoint: "10.0.0.1:443".to_owned(),
         via: None,

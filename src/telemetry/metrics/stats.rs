@@ -17,7 +17,7 @@ use super::table;
 use crate::outcome::{AcceptFailure, Direction, Limit, Outcome, Reach};
 pub use config::ConfigStats;
 pub use drain::DrainStats;
-pub use endpoints::{EndpointFigures, EndpointStats, Resolution};
+pub use endpoints::{EndpointFigures, EndpointRole, EndpointStats, Resolution};
 pub(super) use workers::ShownPipes;
 pub use workers::{PipeStats, WorkerStats};
 

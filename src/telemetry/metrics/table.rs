@@ -84,6 +84,10 @@ metrics! {
     ENDPOINT_ADDRESSES = "portway_endpoint_addresses", Kind::Gauge,
         ["backend", "endpoint", "state"],
         "Addresses of the endpoint, by state.";
+    ENDPOINT_WEIGHT = "portway_endpoint_weight", Kind::Gauge, ["backend", "endpoint"],
+        "Weight of an endpoint that is written as a table, 1 if the table has none; 0 while the endpoint drains.";
+    ENDPOINT_BACKUP = "portway_endpoint_backup", Kind::Gauge, ["backend", "endpoint"],
+        "1 if an endpoint that is written as a table is a backup.";
     RESOLVED_AT = "portway_endpoint_resolved_timestamp_seconds", Kind::Gauge,
         ["backend", "endpoint"],
         "Time of the last look-up that returned an address of the endpoint that can be dialled, in seconds since 1970; 0 before the first one.";

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, getrlimit};
 use strum::VariantArray;
 
-use super::stats::EndpointFigures;
+use super::stats::{EndpointFigures, EndpointRole};
 use super::things::GRACE;
 use super::{Census, Kind, Registry, TABLE};
 use crate::outcome::{AddressState, DialFailure, Direction, Limit, Outcome, ResolveFailure};
@@ -64,6 +64,10 @@ pub(super) fn full_registry() -> Arc<Registry> {
     registry.client_hello_seconds.record(0.2);
     let endpoint = registry.endpoint("fleet", "fleet-1.internal:8220");
     endpoint.resolution();
+    endpoint.set_role(Some(EndpointRole {
+        weight: 2,
+        is_backup: true,
+    }));
     drop(registry.worker(0));
     registry
 }

@@ -113,6 +113,55 @@ fn with_no_endpoint_answering_the_dial_ends_at_its_limit() {
     );
 }
 
+/// The first client dials, the others wait, and its failure answers all of them.
+#[test]
+fn a_dead_endpoint_is_dialled_by_as_many_as_max_dials_says_and_all_are_answered() {
+    let silent = Unanswering::new();
+    let limits = "max_dials = 1\nconnect_timeout = \"5s\"\ndial_timeout = \"1h\"";
+    let portway = Portway::start(&config(&[silent.address()], "", limits));
+    let mut clients: Vec<_> = (0..6).map(|_| portway.client()).collect();
+    within(PATIENCE, "all dial or wait", || {
+        let dials = portway.metrics().sum("portway_endpoint_connections", &[]);
+        (dials > 5.5).then_some(())
+    });
+    for client in &mut clients {
+        assert_eq!(read_to_end(client), (ALERT_80.to_vec(), End::Fin));
+    }
+    let lines = clients
+        .iter()
+        .map(|client| portway.line_of(client.local_addr().unwrap()));
+    let waited = lines.filter(|line| {
+        assert_eq!(line["outcome"], "backend_unavailable", "{line}");
+        let attempts = line["attempts"].to_string();
+        attempts.contains("not dialled") && attempts.contains("max_dials")
+    });
+    assert_eq!(waited.count(), 5);
+    let failures = portway.metrics().sum(FAILURES, &[]);
+    assert!((0.5..1.5).contains(&failures), "{failures}");
+}
+
+#[test]
+fn a_client_whose_turn_to_dial_does_not_come_is_told_the_key() {
+    let silent = Unanswering::new();
+    let first = "max_dials = 1\nconnect_timeout = \"1h\"\ndial_timeout = \"1h\"";
+    let portway = Portway::start(&config(&[silent.address()], "", first));
+    let held = portway.client();
+    within(PATIENCE, "the first dial", || {
+        let dials = portway.metrics().sum("portway_endpoint_connections", &[]);
+        (dials > 0.5).then_some(())
+    });
+    // The dial goes on, with the address that it has.
+    let second = "max_dials = 1\nconnect_timeout = \"1s\"\ndial_timeout = \"1s\"";
+    portway.reload_with(&config(&[silent.address()], "", second));
+    let mut client = portway.client();
+    assert_eq!(read_to_end(&mut client), (ALERT_80.to_vec(), End::Fin));
+    let line = portway.line_of(client.local_addr().unwrap());
+    assert_eq!(line["outcome"], "backend_unavailable", "{line}");
+    let detail = line["detail"].as_str().unwrap_or_default();
+    assert!(detail.contains("(max_dials)"), "{line}");
+    drop(held);
+}
+
 #[test]
 fn f03_a_backend_that_reads_nothing_costs_no_memory_and_ends_as_stalled() {
     let backend = Backend::holding();

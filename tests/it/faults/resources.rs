@@ -120,16 +120,7 @@ fn without_a_local_port_for_the_dial_the_log_says_towards_whom_and_what_helps() 
         let portway = Portway::start(&config(&[backend.address()], "", ""));
         // From now on there are two ports towards each address.
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 61001").unwrap();
-        let client = |port| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-            let own = SocketAddr::from(([127, 0, 0, 1], port));
-            socket.bind(&own.into()).unwrap();
-            socket.connect(&portway.address("agents").into()).unwrap();
-            let mut client = TcpStream::from(socket);
-            client.set_read_timeout(Some(PATIENCE)).unwrap();
-            client.write_all(&hello()).unwrap();
-            client
-        };
+        let client = |port| client_from(port, &portway);
         let _held = [50_001, 50_002].map(client);
         backend.wait_accepted(2);
         let mut refused = client(50_003);
@@ -141,6 +132,72 @@ fn without_a_local_port_for_the_dial_the_log_says_towards_whom_and_what_helps() 
         assert!(detail.contains(&backend.address().to_string()), "{line}");
         assert!(detail.contains("no local port"), "{line}");
         assert!(detail.contains("net.ipv4.ip_local_port_range"), "{line}");
+        assert!(detail.contains("61000 to 61001"), "{line}");
+        assert!(detail.contains("source_addresses"), "{line}");
+    });
+}
+
+/// A client at this port, which the kernel does not need to choose. It has sent its hello.
+fn client_from(port: u16, portway: &Portway) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let own = SocketAddr::from(([127, 0, 0, 1], port));
+    socket.bind(&own.into()).unwrap();
+    socket.connect(&portway.address("agents").into()).unwrap();
+    let mut client = TcpStream::from(socket);
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    client.write_all(&hello()).unwrap();
+    client
+}
+
+/// Each source address has the ports of the range towards each endpoint: the bind takes none of them for itself.
+#[test]
+fn each_source_address_adds_the_ports_of_the_range_towards_each_endpoint() {
+    in_a_network(|| {
+        let backends = [Backend::holding(), Backend::holding()];
+        let sources = "source_addresses = [\"127.0.0.2\", \"127.0.0.3\"]";
+        let endpoints = [0, 1].map(|number: usize| backends[number].address());
+        let portway = Portway::start(&config(&endpoints, "", sources));
+        std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 61001").unwrap();
+        // Two ports, two sources, two endpoints.
+        let _held: Vec<_> = (50_001..=50_008)
+            .map(|port| client_from(port, &portway))
+            .collect();
+        for backend in &backends {
+            backend.wait_accepted(4);
+        }
+        let mut refused = client_from(50_009, &portway);
+        let (bytes, end) = read_to_end(&mut refused);
+        assert_eq!((bytes, end), (vec![0x15, 3, 3, 0, 2, 2, 80], End::Fin));
+        let line = portway.line_of(refused.local_addr().unwrap());
+        assert_eq!(line["outcome"], "local_exhausted", "{line}");
+        // Each source was tried towards each endpoint.
+        let attempts = line["attempts"].as_array().unwrap();
+        assert_eq!(attempts.len(), 4, "{line}");
+        for attempt in attempts {
+            assert_eq!(attempt["reason"], "local_exhausted", "{line}");
+            let error = attempt["error"].as_str().unwrap();
+            assert!(error.contains(" from 127.0.0."), "{line}");
+            assert!(error.contains("61000 to 61001"), "{line}");
+        }
+    });
+}
+
+#[test]
+fn a_source_address_that_the_host_does_not_have_is_told_to_the_operator() {
+    in_a_network(|| {
+        let backend = Backend::holding();
+        let sources = "source_addresses = [\"192.0.2.9\"]";
+        let portway = Portway::start(&config(&[backend.address()], "", sources));
+        let mut client = portway.client();
+        assert_eq!(read_to_end(&mut client).1, End::Fin);
+        let line = portway.line_of(client.local_addr().unwrap());
+        assert_eq!(line["outcome"], "local_exhausted", "{line}");
+        let detail = line["detail"].as_str().unwrap_or_default();
+        assert!(
+            detail.contains("from 192.0.2.9: this host does not have"),
+            "{line}"
+        );
+        assert!(detail.contains("source_addresses"), "{line}");
     });
 }
 

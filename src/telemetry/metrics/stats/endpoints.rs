@@ -22,6 +22,15 @@ pub struct EndpointFigures {
     pub addresses: EnumMap<AddressState, u32>,
 }
 
+/// The part of an endpoint among those of its backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndpointRole {
+    /// Its weight, 0 while it drains.
+    pub weight: u16,
+    /// Whether it is a backup.
+    pub is_backup: bool,
+}
+
 /// Asks an endpoint for its figures; `None` once it is gone.
 type Ask = Box<dyn Fn() -> Option<EndpointFigures> + Send + Sync>;
 
@@ -36,6 +45,14 @@ pub struct EndpointStats {
     addresses: EnumMap<AddressState, Gauge>,
     failures: EnumMap<DialFailure, Counter>,
     resolution: OnceLock<Resolution>,
+    role: Mutex<Role>,
+}
+
+/// The role that routes.toml gives the endpoint, if it does, and the series once they are shown.
+#[derive(Default)]
+struct Role {
+    written: Option<EndpointRole>,
+    shown: Option<[Gauge; 2]>,
 }
 
 impl EndpointStats {
@@ -58,6 +75,7 @@ impl EndpointStats {
                 Counter::new(exporter.counter(&table::DIAL_FAILURES, labels))
             }),
             resolution: OnceLock::new(),
+            role: Mutex::default(),
         }
     }
 
@@ -103,6 +121,29 @@ impl EndpointStats {
         self.failures[reason].add(1);
     }
 
+    /// Shows the role of the endpoint from now on, or none.
+    pub fn set_role(&self, role: Option<EndpointRole>) {
+        self.role().written = role;
+    }
+
+    fn role(&self) -> MutexGuard<'_, Role> {
+        self.role.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn publish_role(&self, exporter: &Exporter, labels: [&str; 2]) {
+        let series = [&table::ENDPOINT_WEIGHT, &table::ENDPOINT_BACKUP];
+        let mut role = self.role();
+        let Role { written, shown } = &mut *role;
+        if let Some(written) = written {
+            let new = || series.map(|metric| exporter.gauge(metric, labels));
+            let [weight, backup] = shown.get_or_insert_with(new);
+            weight.set(f64::from(written.weight));
+            backup.set(f64::from(u8::from(written.is_backup)));
+        } else if shown.take().is_some() {
+            exporter.forget_series(&series, labels);
+        }
+    }
+
     /// The counters of its look-ups. Only an endpoint that is reached by a name has them.
     pub fn resolution(&self) -> &Resolution {
         self.resolution.get_or_init(Resolution::default)
@@ -119,6 +160,7 @@ impl EndpointStats {
             (false, Some(resolution)) => resolution.publish(exporter, labels),
             (false, None) => {}
         }
+        self.publish_role(exporter, labels);
         let figures = figures.unwrap_or_default();
         self.connections.set(figures.connections);
         for (state, shown) in &self.addresses {
