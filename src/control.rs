@@ -9,6 +9,7 @@ mod in_force;
 pub mod inherited;
 mod known;
 pub mod names;
+pub mod probe;
 mod reload;
 mod request;
 mod service;

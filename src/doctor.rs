@@ -6,17 +6,14 @@
 mod certificate;
 mod examine;
 mod finding;
-mod hello;
 mod hellos;
 mod judge;
 mod machine;
 mod plan;
-mod probe;
 mod report;
 mod seen;
 mod shared;
 mod task;
-mod way;
 mod words;
 
 use std::io;

@@ -7,6 +7,7 @@ mod answer;
 mod close;
 mod hello;
 mod not_tls;
+pub mod offer;
 mod record;
 mod records;
 mod server_name;

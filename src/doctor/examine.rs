@@ -1,25 +1,30 @@
 //! Asks every address what there is to ask, a few connections at a time.
 
-use std::io;
+use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
-use super::hello::{self, Kind, Shape};
 use super::hellos;
 use super::plan::Caller;
-use super::probe::{self, Exchange, Said};
-use super::way::{Unreached, Way, dial_proxy};
 use crate::backend::{NameRules, Target};
+use crate::control::names::look_up;
+use crate::control::probe::{self, Exchange, Said, Unreached, Way, dial_proxy};
 use crate::tls::Answer;
+use crate::tls::offer::{self, Kind, Shape};
 
 /// Connections at once: beside a live portway, at servers that count them.
 const CONNECTIONS: u8 = 6;
 /// Look-ups at once: each may take a thread.
 const LOOKUPS: u8 = 8;
+/// Longest wait for a look-up. Resolvers have time limits of their own.
+const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// Longest wait for the whole answer to a hello.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// no_application_protocol (RFC 7301 section 3.2).
 const NO_PROTOCOL: u8 = 120;
 
@@ -99,7 +104,7 @@ impl Examiner {
             Target::Address(_) => None,
         };
         let begun = Instant::now();
-        let found = probe::resolve(target, rules).await;
+        let found = resolve(target, rules).await;
         (begun.elapsed(), found)
     }
 
@@ -202,14 +207,31 @@ impl Asking {
     async fn ask(&self, alpn: &[Box<[u8]>]) -> Asked {
         let caller = self.callers.get(self.question.caller);
         let name = caller.and_then(|caller| caller.server_name.as_ref());
-        let message = hello::message(self.question.kind, name, alpn);
-        let parts = hello::parts(&message, self.question.shape);
+        let message = offer::message(self.question.kind, name, alpn);
+        let parts = offer::parts(&message, self.question.shape);
         Asked {
             question: self.question,
             bytes: parts.iter().map(Vec::len).sum(),
-            result: probe::ask(&self.way, &parts, self.connect_timeout).await,
+            result: probe::ask(&self.way, &parts, self.connect_timeout, ANSWER_TIMEOUT).await,
         }
     }
+}
+
+/// The addresses of an endpoint, in the order of the resolver of its backend.
+async fn resolve(target: &Target, rules: &NameRules) -> io::Result<Vec<SocketAddr>> {
+    let (host, port) = match target {
+        Target::Address(address) => return Ok(vec![*address]),
+        Target::Name { host, port } => (&**host, *port),
+        // The plan has one endpoint for each name.
+        Target::Asked { .. } => return Ok(Vec::new()),
+    };
+    let found = timeout(LOOKUP_TIMEOUT, look_up(host, rules)).await;
+    let late = || io::Error::new(ErrorKind::TimedOut, "the resolver does not answer");
+    let mut found = found.map_err(|_elapsed| late())??;
+    for address in &mut found {
+        address.set_port(port);
+    }
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 
 use super::examine::{Asked, Question};
 use super::finding::{Finding, Place, Problem};
-use super::hello::{Kind, Shape};
-use super::probe::Said;
 use super::words;
+use crate::control::probe::Said;
 use crate::tls::Answer;
+use crate::tls::offer::{Kind, Shape};
 
 /// How far a hello got, the best last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

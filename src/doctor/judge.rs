@@ -5,12 +5,11 @@ use std::time::{Duration, SystemTime};
 use super::certificate::{Certificate, SHOWN_NAMES, day};
 use super::examine::Asked;
 use super::finding::{Finding, Place, Problem};
-use super::hello::{Kind, Shape};
 use super::plan::Caller;
-use super::probe::Said;
-use super::way::Unreached;
 use super::{hellos, words};
+use crate::control::probe::{Said, Unreached};
 use crate::telemetry::list;
+use crate::tls::offer::{Kind, Shape};
 use crate::tls::{self, ServerHello, ServerName, Version};
 
 /// How long before its end a certificate is worth a warning.

@@ -4,13 +4,13 @@ use std::net::SocketAddr;
 
 use super::certificate::Certificate;
 use super::examine::Asked;
-use super::hello::{Kind, Shape};
 use super::judge::Examined;
 use super::plan::Caller;
-use super::probe::Said;
 use super::report::{Address, Answer, Hello, Name};
 use super::words;
+use crate::control::probe::Said;
 use crate::telemetry::Millis;
+use crate::tls::offer::{Kind, Shape};
 use crate::tls::{self, Version};
 
 /// Alerts with which a server of TLS 1.3 refuses an older version: protocol_version, handshake_failure, and

@@ -11,10 +11,10 @@ use super::finding::{Finding, Place, Problem, Severity};
 use super::judge::Examined;
 use super::plan::{Caller, Plan};
 use super::report::{Address, Endpoint};
-use super::way::{Unreached, Way};
 use super::words;
 use crate::backend::{NameRules, Target, Via};
 use crate::control::names::{Own, canonical};
+use crate::control::probe::{Unreached, Way};
 use crate::telemetry::Millis;
 
 /// The most addresses of one endpoint that are tried.

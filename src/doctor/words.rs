@@ -1,41 +1,18 @@
-//! Puts into words how a server has answered.
+//! Puts into words how a server has answered, and the remedies.
 
 use std::io;
 use std::time::Duration;
 
+use super::examine::ANSWER_TIMEOUT;
 use super::finding::Problem;
-use super::probe::{ANSWER_TIMEOUT, Said};
-use super::way::Unreached;
 use crate::backend::Allowed;
+use crate::control::probe::{Said, Unreached};
 use crate::outcome::{DialFailure, Resource};
-use crate::tls::{Answer, alert_name};
+use crate::tls::Answer;
 
 /// The deed of a server: a sentence without its subject.
 pub(super) fn deed(said: &Said) -> String {
-    match said {
-        Said::Answer(Answer::Hello(hello)) => {
-            let retry = if hello.is_retry {
-                " and asks for another hello"
-            } else {
-                ""
-            };
-            format!("speaks TLS {}{retry}", hello.version)
-        }
-        Said::Answer(Answer::Alert(alert)) => format!("sends alert {}", named(*alert)),
-        Said::Answer(Answer::NotTls(foreign)) => match foreign.protocol() {
-            Some(protocol) => format!("speaks {protocol}: \"{foreign}\""),
-            None => format!("speaks an unknown protocol that begins with \"{foreign}\""),
-        },
-        Said::Answer(Answer::Malformed(field)) => {
-            format!("sends bytes that break the rules of TLS ({field})")
-        }
-        Said::Answer(Answer::Cut(bytes)) => {
-            format!("stops in the middle of an answer, after {bytes} bytes")
-        }
-        Said::Closed => "closes the connection".to_owned(),
-        Said::Reset => "resets the connection".to_owned(),
-        Said::Nothing => format!("stays silent for {} s", ANSWER_TIMEOUT.as_secs()),
-    }
+    said.deed(ANSWER_TIMEOUT)
 }
 
 /// Why a server was not reached, and the remedy.
@@ -143,13 +120,6 @@ pub(super) const fn kind(said: &Said) -> &'static str {
         Said::Closed => "closed",
         Said::Reset => "reset",
         Said::Nothing => "none",
-    }
-}
-
-fn named(alert: u8) -> String {
-    match alert_name(alert) {
-        Some(name) => format!("{alert} ({name})"),
-        None => alert.to_string(),
     }
 }
 

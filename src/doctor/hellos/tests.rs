@@ -2,9 +2,8 @@ use std::io;
 use std::time::Duration;
 
 use super::*;
+use crate::control::probe::{Exchange, Unreached};
 use crate::doctor::examine::Question;
-use crate::doctor::probe::Exchange;
-use crate::doctor::way::Unreached;
 use crate::tls::{ServerHello, Version};
 
 fn hello() -> Said {

@@ -2,10 +2,10 @@ use std::io;
 use std::time::UNIX_EPOCH;
 
 use super::*;
+use crate::control::probe::Exchange;
 use crate::doctor::Severity;
 use crate::doctor::certificate::tests::certificate;
 use crate::doctor::examine::Question;
-use crate::doctor::probe::Exchange;
 use crate::tls::Version;
 
 /// Days from 1970 to 2020, where the certificates of tests begin; they last 730 days.

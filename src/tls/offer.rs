@@ -1,13 +1,13 @@
-//! Builds the client hellos that `portway doctor` sends. Pure. Their keys are random bytes of the right form: no
-//! handshake is ever finished with them.
+//! Builds the client hellos that portway itself sends: those of `portway doctor` and of health checks. Their keys are
+//! random bytes of the right form, because no handshake is ever finished with them.
 
 use fastrand::Rng;
 
-use crate::tls::ServerName;
+use super::ServerName;
 
 /// Which client a hello is like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
     /// It offers TLS 1.2 at most, so the certificates come in clear.
     Tls12,
     /// It offers TLS 1.3 and 1.2, and fits a segment.
@@ -18,7 +18,7 @@ pub(super) enum Kind {
 
 /// How a hello arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Shape {
+pub enum Shape {
     /// In one segment, as far as the network allows.
     Whole,
     /// Half of it, and the rest a moment later.
@@ -28,7 +28,7 @@ pub(super) enum Shape {
 }
 
 /// The parts to send: with a pause between them if there are two.
-pub(super) fn parts(message: &[u8], shape: Shape) -> Vec<Vec<u8>> {
+pub fn parts(message: &[u8], shape: Shape) -> Vec<Vec<u8>> {
     let (first, second) = message.split_at(message.len() / 2);
     match shape {
         Shape::Whole => vec![record(message)],
@@ -42,7 +42,7 @@ pub(super) fn parts(message: &[u8], shape: Shape) -> Vec<Vec<u8>> {
 }
 
 /// The message of a hello for this name, with these protocols in ALPN.
-pub(super) fn message(kind: Kind, name: Option<&ServerName>, alpn: &[Box<[u8]>]) -> Vec<u8> {
+pub fn message(kind: Kind, name: Option<&ServerName>, alpn: &[Box<[u8]>]) -> Vec<u8> {
     let mut rng = Rng::new();
     // The version of TLS 1.2 stays in this field for ever (RFC 8446 section 4.1.2).
     let mut body = vec![3, 3];

@@ -1,22 +1,18 @@
-//! One question to a server: connect, send a hello, read the answer, end the connection in order.
+//! One question to a server, for health checks and `portway doctor`: connect, send a hello, read the answer, end the
+//! connection in order.
 
-use std::io::{self, ErrorKind};
-use std::net::SocketAddr;
+mod way;
+
+use std::io;
 use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
-use super::way::{Unreached, Way};
-use crate::backend::{NameRules, Target};
-use crate::control::names::look_up;
-use crate::tls::{Answer, MOST_ANSWER, read_answer};
+use crate::tls::{Answer, MOST_ANSWER, alert_name, read_answer};
+pub use way::{Unreached, Way, dial_proxy};
 
-/// Longest wait for a look-up. Resolvers have time limits of their own.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
-/// Longest wait for the whole answer to a hello.
-pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Time between the two segments of a hello: more than a delayed ACK takes (40 ms), so that a server reads the first
 /// one alone.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -25,48 +21,71 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// The reaction of a server to a hello.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Said {
+pub enum Said {
     /// Bytes.
     Answer(Answer),
     /// A FIN, without a byte before it.
     Closed,
     /// A RST, without a byte before it.
     Reset,
-    /// Nothing within [`ANSWER_TIMEOUT`].
+    /// Nothing in time.
     Nothing,
+}
+
+impl Said {
+    /// The deed of a server, a sentence without its subject, after waiting for an answer so long.
+    pub fn deed(&self, waited: Duration) -> String {
+        match self {
+            Self::Answer(Answer::Hello(hello)) => {
+                let retry = if hello.is_retry {
+                    " and asks for another hello"
+                } else {
+                    ""
+                };
+                format!("speaks TLS {}{retry}", hello.version)
+            }
+            Self::Answer(Answer::Alert(alert)) => format!("sends alert {}", named(*alert)),
+            Self::Answer(Answer::NotTls(foreign)) => match foreign.protocol() {
+                Some(protocol) => format!("speaks {protocol}: \"{foreign}\""),
+                None => format!("speaks an unknown protocol that begins with \"{foreign}\""),
+            },
+            Self::Answer(Answer::Malformed(field)) => {
+                format!("sends bytes that break the rules of TLS ({field})")
+            }
+            Self::Answer(Answer::Cut(bytes)) => {
+                format!("stops in the middle of an answer, after {bytes} bytes")
+            }
+            Self::Closed => "closes the connection".to_owned(),
+            Self::Reset => "resets the connection".to_owned(),
+            Self::Nothing => format!("stays silent for {} s", waited.as_secs_f32()),
+        }
+    }
+}
+
+fn named(alert: u8) -> String {
+    match alert_name(alert) {
+        Some(name) => format!("{alert} ({name})"),
+        None => alert.to_string(),
+    }
 }
 
 /// A hello that was sent, and what came back.
 #[derive(Clone, Debug)]
-pub(super) struct Exchange {
-    pub(super) connect: Duration,
+pub struct Exchange {
+    /// How long the connect took.
+    pub connect: Duration,
     /// From the last byte of the hello to the first of the answer.
-    pub(super) first_byte: Option<Duration>,
-    pub(super) said: Said,
+    pub first_byte: Option<Duration>,
+    /// The reaction.
+    pub said: Said,
 }
 
-/// The addresses of an endpoint, in the order of the resolver of its backend.
-pub(super) async fn resolve(target: &Target, rules: &NameRules) -> io::Result<Vec<SocketAddr>> {
-    let (host, port) = match target {
-        Target::Address(address) => return Ok(vec![*address]),
-        Target::Name { host, port } => (&**host, *port),
-        // The plan has one endpoint for each name.
-        Target::Asked { .. } => return Ok(Vec::new()),
-    };
-    let found = timeout(LOOKUP_TIMEOUT, look_up(host, rules)).await;
-    let late = || io::Error::new(ErrorKind::TimedOut, "the resolver does not answer");
-    let mut found = found.map_err(|_elapsed| late())??;
-    for address in &mut found {
-        address.set_port(port);
-    }
-    Ok(found)
-}
-
-/// Sends a hello in these parts. An error is one of the connect.
-pub(super) async fn ask(
+/// Sends a hello in these parts, and waits for the whole answer, each for so long at most. An error is one of the connect.
+pub async fn ask(
     way: &Way,
     parts: &[Vec<u8>],
     connect_timeout: Duration,
+    answer_timeout: Duration,
 ) -> Result<Exchange, Unreached> {
     let begun = Instant::now();
     let (mut stream, bytes) = way.connect(connect_timeout).await?;
@@ -74,7 +93,7 @@ pub(super) async fn ask(
     let is_sent = send(&mut stream, parts).await.is_ok();
     let sent = Instant::now();
     let mut received = Received { bytes, first: None };
-    let end = timeout(ANSWER_TIMEOUT, received.read(&mut stream)).await;
+    let end = timeout(answer_timeout, received.read(&mut stream)).await;
     let said = match (end, received.bytes.as_slice()) {
         (Ok(Ok(Some(answer))), _) => Said::Answer(answer),
         // A reset that a write has met is not met again by the read.
@@ -92,6 +111,13 @@ pub(super) async fn ask(
         first_byte,
         said,
     })
+}
+
+/// Connects, and ends the connection at once.
+pub async fn reach(way: &Way, connect_timeout: Duration) -> Result<(), Unreached> {
+    let (stream, _) = way.connect(connect_timeout).await?;
+    close(stream).await;
+    Ok(())
 }
 
 async fn send(stream: &mut TcpStream, parts: &[Vec<u8>]) -> io::Result<()> {

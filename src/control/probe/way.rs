@@ -15,13 +15,14 @@ use crate::wire::{Answer, FarEnd, Refused, Step};
 
 /// The way to a server.
 #[derive(Clone, Debug)]
-pub(super) enum Way {
+pub enum Way {
     /// It is dialled at this address.
     Direct(SocketAddr),
     /// A proxy connects to it.
     Through {
         /// An address of the proxy.
         proxy: SocketAddr,
+        /// Its protocol and login.
         via: Arc<Via>,
         /// The name or the address that the proxy gets.
         end: Target,
@@ -30,7 +31,7 @@ pub(super) enum Way {
 
 /// Why a server was not reached.
 #[derive(Debug)]
-pub(super) enum Unreached {
+pub enum Unreached {
     /// Its address cannot be connected.
     Server(io::Error),
     /// The proxy cannot be connected.
@@ -57,7 +58,7 @@ impl Display for Unreached {
 
 impl Way {
     /// Connects. The bytes are those of the server that have come behind the answers of the proxy.
-    pub(super) async fn connect(&self, limit: Duration) -> Result<(TcpStream, Vec<u8>), Unreached> {
+    pub async fn connect(&self, limit: Duration) -> Result<(TcpStream, Vec<u8>), Unreached> {
         let deadline = Instant::now() + limit;
         match self {
             Self::Direct(address) => {
@@ -78,7 +79,7 @@ impl Way {
 }
 
 /// Connects to an address of a proxy.
-pub(super) async fn dial_proxy(address: SocketAddr, limit: Duration) -> Result<(), Unreached> {
+pub async fn dial_proxy(address: SocketAddr, limit: Duration) -> Result<(), Unreached> {
     let stream = dial(address, Instant::now() + limit).await;
     stream.map(drop).map_err(Unreached::Proxy)
 }
@@ -96,7 +97,7 @@ async fn open(stream: &mut TcpStream, via: &Via, end: &Target) -> Result<Vec<u8>
     let end = match end {
         Target::Address(address) => FarEnd::Address(*address),
         Target::Name { host, port } => FarEnd::Name(host, *port),
-        // The plan has one endpoint for each name.
+        // The client chooses the name, and here is none.
         Target::Asked { .. } => return Err(Unreached::Closed),
     };
     let mut received = Vec::new();
