@@ -111,6 +111,8 @@ pub struct Backend {
     pub via: Option<backend::Via>,
     /// The choice among them.
     pub balance: backend::Balance,
+    /// How they are checked; `None` if they are not.
+    pub checks: Option<backend::Checks>,
     /// Timeouts of the dial.
     pub dial: dial::Timeouts,
     /// How many dials there are of one address at a time, and where they come from.

@@ -5,6 +5,7 @@ mod front;
 mod hello;
 mod record;
 mod refuse;
+mod review;
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -57,6 +58,7 @@ impl Context {
         let mut connections = self.connections.borrow_mut();
         for (_, connection) in connections.iter() {
             connection.flow.review(now);
+            connection.note_answer();
         }
         // Give the memory of a flood back.
         if connections.len() < connections.capacity() / 4 {

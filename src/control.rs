@@ -5,6 +5,7 @@ mod drain;
 mod ending;
 mod entering;
 pub mod error;
+mod health;
 mod in_force;
 pub mod inherited;
 mod known;
@@ -158,7 +159,7 @@ impl Control {
         }
         let unwanted = setup.unwanted;
         let mut control = Self {
-            in_force: InForce::nothing(first.drain),
+            in_force: InForce::nothing(first.drain, &registry),
             reload: Reload::new(steps),
             entering: None,
             names: Names::start(&[], Vec::new()),

@@ -9,7 +9,7 @@ use std::io;
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantArray};
 
-pub use endpoints::{AddressState, AttemptFailure, ResolveFailure};
+pub use endpoints::{AddressState, AttemptFailure, CheckResult, ResolveFailure};
 pub use shortage::{Resource, Shortage};
 
 /// How a connection ended. `docs/outcomes.md` explains each one to operators and is tested against

@@ -7,7 +7,7 @@ use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::backend::{NameRules, Pool};
+use crate::backend::{Checks, NameRules, Pool};
 use crate::credentials::Gate;
 use crate::routing::{Miss, Query, Route, Table};
 use crate::telemetry::{Counter, Endings, ListenerStats};
@@ -118,6 +118,8 @@ pub struct Backend {
     pub pool: Pool,
     /// How the names of the endpoints are resolved, and where they may lead. Only control needs it.
     pub names: NameRules,
+    /// How the endpoints are checked; `None` if they are not. Only control needs it.
+    pub checks: Option<Arc<Checks>>,
     /// Timeouts of a dial.
     pub dial: dial::Timeouts,
     /// Rules of the relay, and the backend's counters.

@@ -23,6 +23,7 @@ mod it {
     #[path = "../support/front_inputs.rs"]
     mod front_inputs;
     mod fronts;
+    mod health;
     mod held;
     #[expect(
         dead_code,

@@ -6,11 +6,14 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::slots::Slots;
+use super::health::{Check, Checks, Standing};
 
 /// The penalty after the first failed dial. Each further one doubles it.
 const FIRST_PENALTY: Duration = Duration::from_secs(10);
 /// The longest penalty.
 const LONGEST_PENALTY: Duration = Duration::from_mins(1);
+/// More than any penalty: milliseconds.
+const UNHEALTHY: u64 = 1 << 40;
 
 /// One address of an endpoint. It keeps its state as long as the endpoint has the address or a connection
 /// to it is open.
@@ -26,6 +29,12 @@ pub struct Address {
     connections: AtomicU32,
     /// The dials in progress, and those that wait.
     pub(super) slots: Slots,
+    /// A [`Standing`], packed. Only control writes it.
+    standing: AtomicU32,
+    /// When a connection to it was last established, and when it last answered a client: milliseconds from the origin,
+    /// 0 if never.
+    connected_at: AtomicU64,
+    answered_at: AtomicU64,
 }
 
 impl Address {
@@ -38,6 +47,9 @@ impl Address {
             health: AtomicU64::new(Health::GOOD),
             connections: AtomicU32::new(0),
             slots: Slots::default(),
+            standing: AtomicU32::new(Standing::default().pack()),
+            connected_at: AtomicU64::new(0),
+            answered_at: AtomicU64::new(0),
         }
     }
 
@@ -69,10 +81,53 @@ impl Address {
         self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Notes that a dial reached the address, which is healthy again.
-    pub fn succeeded(&self) {
+    /// Notes that a dial reached the address. It is healthy again, unless checks say otherwise.
+    pub fn succeeded(&self, now: Instant) {
+        // Each dial has changed `connections`, beside it, before.
+        self.connected_at.store(self.moment(now), Ordering::Relaxed);
+        self.recover();
+    }
+
+    /// Notes that the address has sent a client its first bytes.
+    pub(super) fn answered(&self, now: Instant) {
+        self.answered_at.fetch_max(self.moment(now), Ordering::Relaxed);
+    }
+
+    /// Whether a client has got what `check` asks for since this time, and no dial has failed after it.
+    pub fn has_served(&self, check: Check, since: Instant) -> bool {
+        let at = match check {
+            Check::Tcp => &self.connected_at,
+            Check::Tls => &self.answered_at,
+        };
+        let has_failed = self.health.load(Ordering::Relaxed) != Health::GOOD;
+        !has_failed && at.load(Ordering::Relaxed) > self.millis(since)
+    }
+
+    /// Notes the result of a check, and returns what checks have found so far.
+    pub fn checked(&self, has_passed: bool, checks: &Checks) -> Standing {
+        let standing = self.standing().after(has_passed, checks);
+        self.standing.store(standing.pack(), Ordering::Relaxed);
+        if has_passed && !standing.is_unhealthy() {
+            self.recover();
+        }
+        standing
+    }
+
+    /// Forgets what checks have found: it is not checked any more.
+    pub fn uncheck(&self) {
+        let unknown = Standing::default().pack();
+        self.standing.store(unknown, Ordering::Relaxed);
+    }
+
+    /// What checks have found so far.
+    pub fn standing(&self) -> Standing {
+        Standing::unpack(self.standing.load(Ordering::Relaxed))
+    }
+
+    /// Its last dial did not fail any more.
+    fn recover(&self) {
         // Most dials succeed at a healthy address. A read leaves the cache line shared between workers.
-        if !self.is_healthy() {
+        if self.health.load(Ordering::Relaxed) != Health::GOOD {
             self.health.store(Health::GOOD, Ordering::Relaxed);
         }
     }
@@ -91,16 +146,20 @@ impl Address {
                 });
     }
 
-    /// Whether its last dial succeeded, or there was none.
+    /// Whether its last dial succeeded, or there was none, and checks have not found it unhealthy.
     pub fn is_healthy(&self) -> bool {
-        self.health.load(Ordering::Relaxed) == Health::GOOD
+        self.health.load(Ordering::Relaxed) == Health::GOOD && !self.standing().is_unhealthy()
     }
 
     /// Milliseconds for which the address is still ranked last; 0 once the penalty is over, but before a dial
-    /// succeeds. `None` if it is healthy.
+    /// succeeds. `None` if it is healthy. That of an unhealthy one never ends by itself, and clients do not try it.
     pub(super) fn penalty(&self, now: Instant) -> Option<u64> {
         let word = self.health.load(Ordering::Relaxed);
-        (word != Health::GOOD).then(|| Health::unpack(word).until.saturating_sub(self.millis(now)))
+        let failed = Health::unpack(word).until.saturating_sub(self.millis(now));
+        if self.standing().is_unhealthy() {
+            return Some(failed.saturating_add(UNHEALTHY));
+        }
+        (word != Health::GOOD).then_some(failed)
     }
 
     /// Takes the trial, if it is due and no other client has it.
@@ -122,6 +181,11 @@ impl Address {
                 address: Arc::clone(self),
                 due,
             })
+    }
+
+    /// The same for a time that has come, which is never 0.
+    fn moment(&self, now: Instant) -> u64 {
+        self.millis(now).max(1)
     }
 
     fn millis(&self, now: Instant) -> u64 {

@@ -1,8 +1,10 @@
 //! One endpoint: its addresses and its connections. It outlives reloads, so that its state is not lost.
 
+mod in_use;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
@@ -12,6 +14,7 @@ use super::addresses::{Addresses, Families};
 use super::{Address, Asked, Proxy, Target, Via, Way};
 use crate::outcome::{AddressState, ResolveFailure};
 use crate::telemetry::{EndpointFigures, EndpointStats};
+pub use in_use::InUse;
 
 /// One endpoint of a backend, shared by all workers and by the snapshots before and after a reload.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub struct Endpoint {
     /// The connections of this relay, including those to addresses that it no longer has.
     connections: AtomicU32,
     stats: Arc<EndpointStats>,
+    /// Whether control checks its addresses.
+    is_checked: AtomicBool,
     stale: Notify,
     /// The names that clients asked for, if it is written `{server_name}` and portway resolves them.
     names: Option<Box<Asked>>,
@@ -90,6 +95,7 @@ impl Endpoint {
             unresolved: ArcSwapOption::new(unresolved),
             connections: AtomicU32::new(0),
             stats,
+            is_checked: AtomicBool::new(false),
             stale: Notify::new(),
             names: None,
             written: None,
@@ -175,6 +181,11 @@ impl Endpoint {
         states.collect()
     }
 
+    /// Notes whether control checks its addresses from now on.
+    pub fn check(&self, is_checked: bool) {
+        self.is_checked.store(is_checked, Ordering::Relaxed);
+    }
+
     /// Its counters.
     pub fn stats(&self) -> &EndpointStats {
         &self.stats
@@ -258,6 +269,10 @@ impl Endpoint {
             is_resolved: !matches!(self.dialled(), Target::Address(_)),
             ..EndpointFigures::default()
         };
+        if self.is_checked.load(Ordering::Relaxed) {
+            let is_healthy = self.addresses().iter().any(|one| one.is_healthy());
+            figures.is_healthy = Some(is_healthy);
+        }
         let names = self.names().map(Asked::endpoints).unwrap_or_default();
         let states = names.iter().flat_map(|endpoint| endpoint.states());
         for (_, state) in self.states().into_iter().chain(states) {
@@ -307,33 +322,5 @@ impl Unresolved {
 
     fn not_yet() -> Self {
         Self::failed("the name has not been looked up yet".into())
-    }
-}
-
-/// A connection that counts for its endpoint and its address.
-#[derive(Debug)]
-pub struct InUse {
-    endpoint: Arc<Endpoint>,
-    address: Arc<Address>,
-}
-
-impl InUse {
-    /// The endpoint that it counts for.
-    pub const fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
-    }
-
-    /// Notes that the address failed although it could be connected to.
-    pub fn blame(&self, now: Instant) {
-        self.endpoint.failed(&self.address, now);
-    }
-}
-
-impl Drop for InUse {
-    fn drop(&mut self) {
-        for connections in self.endpoint.counters() {
-            connections.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.address.leave();
     }
 }

@@ -1,6 +1,7 @@
 mod addresses;
 mod roles;
 mod slots;
+mod health;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -83,7 +84,7 @@ fn fail(endpoint: &Endpoint, now: Instant) {
 
 /// A dial of the first address succeeds.
 fn succeed(endpoint: &Endpoint) {
-    endpoint.addresses()[0].succeeded();
+    endpoint.addresses()[0].succeeded(Instant::now());
 }
 
 /// A connection to the first address.
@@ -468,7 +469,7 @@ proptest! {
             let (endpoint, address) = &all[number];
             match event {
                 0 => endpoint.failed(address, fixture.at(now)),
-                1 => address.succeeded(),
+                1 => address.succeeded(fixture.at(now)),
                 2 => held.push((fixture.candidates(now), endpoint.enter(address))),
                 _ => drop(held.pop()),
             }

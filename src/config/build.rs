@@ -2,6 +2,7 @@
 //! in place of a value that is wrong, so that the rest is checked too.
 
 mod endpoints;
+mod health;
 mod routes;
 
 use std::net::SocketAddr;
@@ -171,6 +172,7 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     let via = via(section);
     let balance = section.read("balance", values::choice);
     let names = name_rules((name, via.is_some()), &endpoints, section);
+    let checks = health::checks(name, section.notes);
     Backend {
         name: Arc::from(name),
         endpoints,
@@ -178,6 +180,7 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
         names,
         via,
         balance: balance.unwrap_or_default(),
+        checks,
         dial: dial_limits(section),
         dialling: Dialling {
             max_dials: section.read("max_dials", values::count).unwrap_or(1),

@@ -53,6 +53,7 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
         backends::networks_behind_a_proxy(backend, notes);
         backends::roles(backend, notes);
         backends::sources(backend, notes);
+        backends::checks(backend, notes);
     }
     unwise(settings, notes);
 }
@@ -79,6 +80,10 @@ fn series(settings: &Settings, notes: &mut Notes<'_>) {
         backends: settings.backends.len(),
         endpoints: settings.backends.iter().map(endpoints).sum(),
         names: settings.backends.iter().map(names).sum(),
+        checked: (settings.backends.iter())
+            .filter(|backend| backend.checks.is_some())
+            .map(|backend| backend.endpoints.len())
+            .sum(),
     };
     let pairs = Census {
         pairs: census.pairs,

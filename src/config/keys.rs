@@ -78,6 +78,8 @@ pub enum Text {
     Source,
     /// A pattern of server names.
     ServerName,
+    /// A server name that portway itself sends.
+    OneName,
     /// A protocol of ALPN.
     Protocol,
     /// The path of another file.

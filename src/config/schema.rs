@@ -42,6 +42,8 @@ const SOURCE: &str = "^[0-9A-Fa-f:.]+$";
 
 const SERVER_NAME: &str = r"^(\*\*|(\*\*?\.)?[^\s*:/.]+(\.[^\s*:/.]+)*)$";
 
+const ONE_NAME: &str = r"^[^\s*:/.]+(\.[^\s*:/.]+)*$";
+
 /// The schema as text.
 pub fn schema() -> String {
     let mut definitions = Map::new();
@@ -169,6 +171,7 @@ fn text(what: Text) -> Value {
         Text::DnsServer => DNS_SERVER,
         Text::Source => SOURCE,
         Text::ServerName => SERVER_NAME,
+        Text::OneName => ONE_NAME,
         Text::File => return json!({ "type": "string", "minLength": 1 }),
         Text::Protocol => return json!({ "type": "string", "minLength": 1, "maxLength": 255 }),
     };

@@ -16,6 +16,7 @@ use humantime::DurationError;
 
 use super::keys::Kind;
 use crate::routing::Pattern;
+use crate::tls::ServerName;
 pub(super) use addresses::{bind, dns_server, endpoint, network, network_of_servers, source};
 pub(super) use unicode::to_ascii;
 pub(super) use via::{login, via};
@@ -211,6 +212,17 @@ pub(super) fn server_name(text: &str) -> Result<Pattern, Wrong> {
         "write a host name, such as \"fleet.example.com\"".to_owned()
     };
     wrong(format!("{text:?} is not a server name: {}", reason.0), help)
+}
+
+/// The server name of a hello that portway sends.
+pub(super) fn one_name(text: &str) -> Result<ServerName, Wrong> {
+    match server_name(text)? {
+        Pattern::Exact(name) => Ok(name),
+        Pattern::Any | Pattern::AnyDepth(_) | Pattern::OneLabel(_) => wrong(
+            format!("{text:?} is a pattern, and a hello carries one name"),
+            "write a host name, such as \"fleet.example.com\"",
+        ),
+    }
 }
 
 /// A port that a client can arrive at.

@@ -48,7 +48,7 @@ pub struct Connection {
     /// The route, once one is found.
     pub(super) route: Cell<Option<RouteId>>,
     /// The backend, once one is connected.
-    reached: OnceCell<Reached>,
+    pub(super) reached: OnceCell<Reached>,
     /// How it ends. If no step sets it, the outcome is `error`: a fault of portway.
     end: Cell<(Outcome, ClosedBy)>,
     trouble: Cell<Option<Box<Trouble>>>,

@@ -85,6 +85,7 @@ impl Record {
 
     /// Stores how the relay ended.
     pub(super) fn relayed(&self, end: End) {
+        self.connection.note_answer();
         if let Some(detail) = end.detail {
             self.connection.explain(detail);
         }

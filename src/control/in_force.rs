@@ -8,10 +8,12 @@ use socket2::Socket;
 use tokio::sync::mpsc;
 
 use super::change::{Change, OpenAddress};
+use super::health::Health;
 use super::known::KnownAddresses;
 use super::request::Configuration;
 use crate::config::Drain;
 use crate::snapshot::Snapshot;
+use crate::telemetry::Registry;
 use crate::worker::{Mailbox, Message};
 
 /// The addresses that are listened at, the limits of the drain, and the file that all of it is from.
@@ -21,16 +23,18 @@ pub(super) struct InForce {
     pub(super) configuration: Configuration,
     /// The snapshot of the workers; `None` before the first change.
     snapshot: Option<Arc<Snapshot>>,
+    health: Health,
 }
 
 impl InForce {
     /// Nothing yet, if `drain` does not matter before the first change.
-    pub(super) fn nothing(drain: Drain) -> Self {
+    pub(super) fn nothing(drain: Drain, registry: &Arc<Registry>) -> Self {
         Self {
             bound: Vec::new(),
             drain,
             configuration: Configuration::default(),
             snapshot: None,
+            health: Health::start(registry),
         }
     }
 
@@ -76,6 +80,7 @@ impl InForce {
             generation: snapshot.generation,
             text: source.text,
         };
+        self.health.follow(&snapshot);
         self.snapshot = Some(Arc::clone(&snapshot));
         // A socket closes when its worker has served its queue, so nobody else may hold it.
         let gone = self

@@ -100,7 +100,7 @@ impl Dial<'_> {
         };
         match reached {
             Ok(leg) => {
-                candidate.address.succeeded();
+                candidate.address.succeeded(Instant::now());
                 drop(slot);
                 Ok(Dialled {
                     leg,

@@ -27,11 +27,30 @@ pub enum AddressState {
     Healthy,
     /// It is of the other family, which is dialled only if the first one cannot be reached.
     Standby,
-    /// Its last dial failed, and it is tried again.
+    /// Its last dial or its last checks failed, and it is tried again.
     Failed,
 }
 
 impl AddressState {
+    /// The value of the label.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+}
+
+/// The result of a check of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum CheckResult {
+    /// It is as it should be.
+    Passed,
+    /// It is not.
+    Failed,
+    /// The proxy cannot be reached, or this machine has run out of something, which says nothing about the address.
+    Unknown,
+}
+
+impl CheckResult {
     /// The value of the label.
     pub fn name(self) -> &'static str {
         self.into()

@@ -51,6 +51,8 @@ impl Flow {
     const LONG: u32 = 2;
     /// Seconds that a client has to answer the FIN in a gap.
     const PARTING: u32 = 5;
+    /// The first byte of a TLS record of a handshake (RFC 8446 section 5.1).
+    const HANDSHAKE: u8 = 22;
 
     /// The flow of a connection that was accepted just now.
     pub fn new(accepted_at: Instant) -> Self {
@@ -79,6 +81,13 @@ impl Flow {
     /// The time from accept to the backend's first byte, once it has come.
     pub fn first_byte(&self) -> Option<Duration> {
         self.first_byte.get().map(Micros::get)
+    }
+
+    /// When the backend began to answer with a TLS handshake, if it has since the last call.
+    pub fn take_answer(&self) -> Option<Instant> {
+        let after = self.first_byte()?;
+        let is_new = self.marks.replace(Mark::Answered, false);
+        is_new.then(|| self.accepted_at + after)
     }
 
     /// Marks the start of the relay.
@@ -116,6 +125,12 @@ impl Flow {
 
     /// Follows bytes that have arrived from the sender of a direction, before they are counted.
     pub(super) fn pass(&self, direction: Direction, bytes: &[u8], now: u32) {
+        if direction == Direction::BackendToClient
+            && self.moved(direction) == 0
+            && bytes.first() == Some(&Self::HANDSHAKE)
+        {
+            self.marks.replace(Mark::Answered, true);
+        }
         let silence = now.saturating_sub(self.moved_at.get());
         self.gap.pass(direction, bytes, silence);
     }

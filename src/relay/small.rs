@@ -72,6 +72,8 @@ pub(super) enum Mark {
     StalledToBackend = 4,
     /// The metrics show the direction to the client as stalled.
     StalledToClient = 8,
+    /// The backend has begun to answer with a TLS handshake, and nobody has been told yet.
+    Answered = 16,
 }
 
 impl Mark {

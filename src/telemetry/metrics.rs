@@ -26,7 +26,8 @@ use process::Process;
 use stats::ShownPipes;
 pub use stats::{
     AcceptStats, BackendStats, ConfigStats, Counter, DrainStats, Endings, EndpointFigures,
-    EndpointRole, EndpointStats, LimitStats, ListenerStats, PipeStats, Resolution, WorkerStats,
+    EndpointRole, EndpointStats, HealthStats, LimitStats, ListenerStats, PipeStats, Resolution,
+    WorkerStats,
 };
 pub use table::{Kind, Metric, TABLE};
 use things::Things;

@@ -12,7 +12,7 @@ use super::peers::{Backend, Refusing, Unanswering, free};
 use super::resolver::server::Server;
 use servers::Tls;
 
-mod servers;
+pub(super) mod servers;
 mod through;
 
 const NAME: &str = "fleet.example";

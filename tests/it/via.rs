@@ -1,6 +1,7 @@
 //! Backends behind a proxy of the site (`via`): what the proxy gets, what its answers lead to, and where bytes go.
 
 mod addresses;
+mod health;
 mod login;
 pub(super) mod real;
 

@@ -169,7 +169,7 @@ fn a_trial_is_that_of_one_address() {
         assert!(one[0].on_trial() && other[0].on_trial(), "{balance:?}");
         assert_ne!(one[0].address.at(), other[0].address.at());
         assert_eq!(fixture.addresses(10.0)[0], V4[2], "both trials are taken");
-        one[0].address.succeeded();
+        one[0].address.succeeded(Instant::now());
         let back = one[0].address.at().to_string();
         assert!(fixture.states().contains(&(back, AddressState::Healthy)));
     }
@@ -194,7 +194,7 @@ fn the_family_of_the_first_address_is_in_use_as_long_as_one_of_it_is_in_health()
             let order = fixture.addresses(1.0);
             assert!(other.contains(&order[0].as_str()), "{order:?}");
             assert_eq!(order[2..], [first[0], first[1]]);
-            fixture.address(first[1]).succeeded();
+            fixture.address(first[1]).succeeded(Instant::now());
             assert_eq!(fixture.addresses(1.0)[0], first[1]);
         }
     }
@@ -215,7 +215,7 @@ fn a_family_that_failed_is_tried_again_where_it_would_be_used() {
                 "{balance:?}, client {number}"
             );
             assert!(trial[0].on_trial());
-            trial[0].address.succeeded();
+            trial[0].address.succeeded(Instant::now());
             drop(trial);
 
             // An address that would only be on standby gets no trial.
@@ -244,9 +244,9 @@ fn a_family_that_is_not_in_use_is_shown_as_standby_also_after_a_failure() {
     assert_eq!(states(), [healthy, standby]);
     fixture.fail_address(V6[0], 0.0);
     assert_eq!(states(), [failed, failed]);
-    fixture.address(V4[0]).succeeded();
+    fixture.address(V4[0]).succeeded(Instant::now());
     assert_eq!(states(), [failed, healthy]);
-    fixture.address(V6[0]).succeeded();
+    fixture.address(V6[0]).succeeded(Instant::now());
     assert_eq!(states(), [healthy, standby]);
 }
 

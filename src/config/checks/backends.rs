@@ -61,6 +61,22 @@ pub(super) fn networks_behind_a_proxy(backend: &Backend, notes: &mut Notes<'_>) 
     }
 }
 
+/// Checks of endpoints that are the name that the client asks for.
+pub(super) fn checks(backend: &Backend, notes: &mut Notes<'_>) {
+    let health = Path::of(&["backends", &backend.name, "health"]);
+    if let Some(asked) = backend.endpoints.iter().find(|one| one.is_asked())
+        && notes
+            .table(&["backends", &backend.name, "health"])
+            .is_some()
+    {
+        notes.fault(
+            &health,
+            format!("{asked} is as many servers as clients ask for, so portway cannot check it"),
+            "leave health out, or write the names of the servers as endpoints",
+        );
+    }
+}
+
 /// Endpoints that are addresses outside the networks of their backend.
 fn addresses(backend: &Backend, endpoints: &Path, notes: &mut Notes<'_>) {
     let allowed = &backend.names.allowed;

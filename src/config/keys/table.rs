@@ -8,7 +8,7 @@ use strum::VariantNames;
 use super::Absent::{self, Default, Example, Required, RequiredOrNext};
 use super::Kind::{self, AddressOrFalse, Boolean, Choice, Count, Endpoints, Ports, Size, Texts};
 use super::{Key, Table, Text, Under};
-use crate::backend::{Balance, EndpointState};
+use crate::backend::{Balance, Check, EndpointState};
 use crate::telemetry::Logged;
 use crate::wire::ListenerProtocol;
 
@@ -103,6 +103,8 @@ const BACKEND: Table = &[
         "The most dials of one address that are in progress at the same time. The rest wait for their turn until dial_timeout."),
     value("source_addresses", Texts(Text::Source), Example("10.0.0.11"),
         "Addresses of this machine that portway dials from, in turn: each adds as many local ports. Default: the kernel's choice."),
+    key("health", Under::Table(HEALTH),
+        "Checks of the endpoints. Default: none, and portway learns from failed dials alone."),
     value("connect_timeout", TIMEOUT, Default("4s"),
         "The time limit of one attempt to connect."),
     value("dial_timeout", TIMEOUT, Default("9s"),
@@ -138,6 +140,22 @@ const RESOLVER: Table = &[
 ];
 
 #[rustfmt::skip]
+const HEALTH: Table = &[
+    value("check", Choice(Check::VARIANTS), Required("tls"),
+        "A check is a connection (tcp), or a client hello and its answer (tls)."),
+    value("interval", INTERVAL, Default("60s"),
+        "The time between checks, 1 s to 1 h. portway makes none while clients reach the address themselves. From a failure on checks follow at a tenth of it."),
+    value("timeout", TIMEOUT, Default("4s"),
+        "The time limit to connect, and then to get the answer; at most interval."),
+    value("unhealthy_after", Count(IN_A_ROW), Default("3"),
+        "The number of checks that must fail in a row until an address is unhealthy."),
+    value("healthy_after", Count(IN_A_ROW), Default("2"),
+        "The number of checks that must succeed in a row until it is healthy again."),
+    value("server_name", Kind::Text(Text::OneName), Example("fleet.example.com"),
+        "The server name in the hello of a tls check. Default: the host of the endpoint, if it is a name."),
+];
+
+#[rustfmt::skip]
 const ROUTE: Table = &[
     value("server_names", Texts(Text::ServerName), RequiredOrNext("fleet.example.com"),
         "The server names that the route takes: a name, *. for one more label, **. for one or more, ** for any."),
@@ -169,6 +187,10 @@ const PREFIX: RangeInclusive<i64> = 1..=128;
 const HELLO_SIZE: RangeInclusive<u64> = 1 << 10..=1 << 20;
 /// From enough to keep a slow path busy, to more than any socket buffer.
 const UNSENT: RangeInclusive<u64> = 16 << 10..=1 << 30;
+/// Checks in a row.
+const IN_A_ROW: RangeInclusive<i64> = 1..=100;
+/// A tenth of it is the shortest pause between checks.
+const INTERVAL: Kind = Kind::Duration(Duration::from_secs(1)..=Duration::from_hours(1));
 /// No peer can meet a time limit of zero.
 const TIMEOUT: Kind = Kind::Duration(Duration::from_millis(1)..=YEAR);
 /// Zero means at once.

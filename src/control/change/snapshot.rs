@@ -39,6 +39,7 @@ impl ChangeBuilder {
             relay: Arc::new(Terms::new(settings.relay, registry.backend(&settings.name))),
             pool: known.pool(&settings),
             names: settings.names,
+            checks: settings.checks.map(Arc::new),
         };
         let backends: Vec<Backend> = settings.backends.into_iter().map(backend).collect();
         let routes = settings.routes;

@@ -19,6 +19,8 @@ pub struct Census {
     pub endpoints: usize,
     /// Endpoints that are names, which have a few more series.
     pub names: usize,
+    /// Endpoints that are checked, which have a few more too.
+    pub checked: usize,
 }
 
 /// The number of series that one thing of each kind has.
@@ -30,6 +32,7 @@ static EACH: LazyLock<Census> = LazyLock::new(|| {
     drop(registry.backend("b"));
     drop(registry.endpoint("b", "e"));
     registry.endpoint("b", "n").resolution();
+    registry.endpoint("b", "h").health();
     registry.publish();
     let page = registry.exporter.render();
     let mut each = Census::default();
@@ -45,11 +48,14 @@ static EACH: LazyLock<Census> = LazyLock::new(|| {
             each.endpoints += 1;
         } else if has("endpoint=\"n\"") {
             each.names += 1;
+        } else if has("endpoint=\"h\"") {
+            each.checked += 1;
         } else if has("backend=\"") {
             each.backends += 1;
         }
     }
     each.names -= each.endpoints;
+    each.checked -= each.endpoints;
     each
 });
 
@@ -64,6 +70,7 @@ impl Census {
             (self.backends, each.backends),
             (self.endpoints, each.endpoints),
             (self.names, each.names),
+            (self.checked, each.checked),
         ]
         .into_iter()
         .fold(0, |sum, (count, each)| {

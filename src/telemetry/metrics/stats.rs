@@ -3,6 +3,7 @@
 mod config;
 mod drain;
 mod endpoints;
+mod health;
 mod workers;
 
 use std::sync::OnceLock;
@@ -18,6 +19,7 @@ use crate::outcome::{AcceptFailure, Direction, Limit, Outcome, Reach};
 pub use config::ConfigStats;
 pub use drain::DrainStats;
 pub use endpoints::{EndpointFigures, EndpointRole, EndpointStats, Resolution};
+pub use health::HealthStats;
 pub(super) use workers::ShownPipes;
 pub use workers::{PipeStats, WorkerStats};
 

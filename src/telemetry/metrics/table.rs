@@ -88,6 +88,11 @@ metrics! {
         "Weight of an endpoint that is written as a table, 1 if the table has none; 0 while the endpoint drains.";
     ENDPOINT_BACKUP = "portway_endpoint_backup", Kind::Gauge, ["backend", "endpoint"],
         "1 if an endpoint that is written as a table is a backup.";
+    ENDPOINT_HEALTH = "portway_endpoint_health", Kind::Gauge, ["backend", "endpoint"],
+        "1 if an address of the endpoint is healthy, 0 if none is; only for a backend with health.";
+    HEALTH_CHECKS = "portway_health_checks_total", Kind::Counter,
+        ["backend", "endpoint", "result"],
+        "Checks of the addresses of the endpoint.";
     RESOLVED_AT = "portway_endpoint_resolved_timestamp_seconds", Kind::Gauge,
         ["backend", "endpoint"],
         "Time of the last look-up that returned an address of the endpoint that can be dialled, in seconds since 1970; 0 before the first one.";

@@ -68,6 +68,7 @@ pub(super) fn full_registry() -> Arc<Registry> {
         weight: 2,
         is_backup: true,
     }));
+    endpoint.health();
     drop(registry.worker(0));
     registry
 }
@@ -525,7 +526,9 @@ fn a_census_counts_the_series_of_a_page() {
     for number in 0..5 {
         drop(registry.route(&number.to_string()));
         drop(registry.endpoint("x", &number.to_string()));
-        registry.endpoint("y", &number.to_string()).resolution();
+        let endpoint = registry.endpoint("y", &number.to_string());
+        endpoint.resolution();
+        endpoint.health();
     }
     let census = Census {
         listeners: 3,
@@ -534,6 +537,7 @@ fn a_census_counts_the_series_of_a_page() {
         backends: 2,
         endpoints: 10,
         names: 5,
+        checked: 5,
     };
     assert_eq!(series(&registry) - before, census.series());
 }

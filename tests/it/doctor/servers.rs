@@ -16,7 +16,7 @@ use crate::it::peers::{Backend, read_to_end, reset};
 static TLS_13: [&rustls::SupportedProtocolVersion; 1] = [&rustls::version::TLS13];
 
 /// The properties of a server of rustls.
-pub(super) struct Tls {
+pub(crate) struct Tls {
     names: Vec<String>,
     last_year: i32,
     is_mutual: bool,
@@ -24,7 +24,7 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    pub(super) fn new(names: &[&str]) -> Self {
+    pub(crate) fn new(names: &[&str]) -> Self {
         Self {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             last_year: 2100,
@@ -33,21 +33,21 @@ impl Tls {
         }
     }
 
-    pub(super) fn mutual(self) -> Self {
+    pub(crate) fn mutual(self) -> Self {
         Self {
             is_mutual: true,
             ..self
         }
     }
 
-    pub(super) fn expired(self) -> Self {
+    pub(crate) fn expired(self) -> Self {
         Self {
             last_year: 2021,
             ..self
         }
     }
 
-    pub(super) fn tls13(self) -> Self {
+    pub(crate) fn tls13(self) -> Self {
         Self {
             versions: &TLS_13,
             ..self
@@ -86,14 +86,14 @@ impl Tls {
     }
 
     /// A server that is well.
-    pub(super) fn start(self) -> Backend {
+    pub(crate) fn start(self) -> Backend {
         let config = self.config();
         Backend::start(move |stream| serve(&config, stream, &[]))
     }
 
     /// A server behind a device that drops each hello whose first segment is not the whole of it. The function
     /// tells how many it has dropped.
-    pub(super) fn dropping_segments(self) -> (Backend, impl Fn() -> usize) {
+    pub(crate) fn dropping_segments(self) -> (Backend, impl Fn() -> usize) {
         let config = self.config();
         let dropped = Arc::new(AtomicUsize::new(0));
         let count = Arc::clone(&dropped);
@@ -111,7 +111,7 @@ impl Tls {
     }
 
     /// A server that takes the first record for the whole hello.
-    pub(super) fn reading_one_record(self) -> Backend {
+    pub(crate) fn reading_one_record(self) -> Backend {
         let config = self.config();
         Backend::start(move |mut stream| {
             let mut first = vec![0; 9];
@@ -128,7 +128,7 @@ impl Tls {
     }
 
     /// A server behind a device that has room for one segment of Ethernet.
-    pub(super) fn refusing_large(self) -> Backend {
+    pub(crate) fn refusing_large(self) -> Backend {
         let config = self.config();
         Backend::start(move |mut stream| {
             let mut first = vec![0; 9];
@@ -143,7 +143,7 @@ impl Tls {
     }
 
     /// A server that notes how each connection ends. The function waits for that many.
-    pub(super) fn noting_ends(self) -> (Backend, impl Fn(usize) -> Vec<&'static str>) {
+    pub(crate) fn noting_ends(self) -> (Backend, impl Fn(usize) -> Vec<&'static str>) {
         let config = self.config();
         let ends = Arc::new(Mutex::new(Vec::new()));
         let noted = Arc::clone(&ends);
@@ -189,7 +189,7 @@ fn record_end(bytes: &[u8]) -> usize {
 }
 
 /// The bytes of one read.
-pub(super) fn first_bytes(stream: &mut TcpStream) -> Vec<u8> {
+pub(crate) fn first_bytes(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = vec![0; 4096];
     let count = stream.read(&mut bytes).unwrap();
     bytes.truncate(count);
@@ -197,7 +197,7 @@ pub(super) fn first_bytes(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 /// A server that answers everything with a page of HTTP.
-pub(super) fn http() -> Backend {
+pub(crate) fn http() -> Backend {
     Backend::start(|mut stream| {
         first_bytes(&mut stream);
         let page =
@@ -207,7 +207,7 @@ pub(super) fn http() -> Backend {
 }
 
 /// A server that speaks first.
-pub(super) fn ssh() -> Backend {
+pub(crate) fn ssh() -> Backend {
     Backend::start(|mut stream| {
         stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n").unwrap();
         read_to_end(&mut stream);
@@ -215,14 +215,14 @@ pub(super) fn ssh() -> Backend {
 }
 
 /// A server that ends each connection once it has read from it.
-pub(super) fn closing() -> Backend {
+pub(crate) fn closing() -> Backend {
     Backend::start(|mut stream| {
         first_bytes(&mut stream);
         close(stream);
     })
 }
 
-pub(super) fn resetting() -> Backend {
+pub(crate) fn resetting() -> Backend {
     Backend::start(|mut stream| {
         first_bytes(&mut stream);
         reset(stream);

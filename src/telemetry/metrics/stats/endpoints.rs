@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use enum_map::EnumMap;
 use metrics::Gauge;
 
-use super::{Counter, Exporter, gauge_value, table};
+use super::{Counter, Exporter, HealthStats, gauge_value, table};
 use crate::outcome::{AddressState, DialFailure, ResolveFailure};
 
 /// The figures that an endpoint gives at a scrape.
@@ -20,6 +20,8 @@ pub struct EndpointFigures {
     pub is_resolved: bool,
     /// Its addresses, by state.
     pub addresses: EnumMap<AddressState, u32>,
+    /// Whether one of them is healthy, if they are checked.
+    pub is_healthy: Option<bool>,
 }
 
 /// The part of an endpoint among those of its backend.
@@ -53,6 +55,7 @@ pub struct EndpointStats {
 struct Role {
     written: Option<EndpointRole>,
     shown: Option<[Gauge; 2]>,
+    health: OnceLock<HealthStats>,
 }
 
 impl EndpointStats {
@@ -76,6 +79,7 @@ impl EndpointStats {
             }),
             resolution: OnceLock::new(),
             role: Mutex::default(),
+            health: OnceLock::new(),
         }
     }
 
@@ -149,6 +153,11 @@ impl EndpointStats {
         self.resolution.get_or_init(Resolution::default)
     }
 
+    /// The counters of its checks. Only an endpoint that is checked has them.
+    pub fn health(&self) -> &HealthStats {
+        self.health.get_or_init(HealthStats::default)
+    }
+
     pub(in crate::telemetry::metrics) fn publish(&self, exporter: &Exporter) {
         let labels = [&*self.backend, &*self.endpoint];
         let figures = self.figures();
@@ -161,6 +170,13 @@ impl EndpointStats {
             (false, None) => {}
         }
         self.publish_role(exporter, labels);
+        match (figures.and_then(|it| it.is_healthy), self.health.get()) {
+            (is_healthy @ Some(_), _) => self.health().publish(exporter, labels, is_healthy),
+            // It is not checked any more.
+            (None, Some(health)) if figures.is_some() => health.hide(exporter, labels),
+            (None, Some(health)) => health.publish(exporter, labels, None),
+            (None, None) => {}
+        }
         let figures = figures.unwrap_or_default();
         self.connections.set(figures.connections);
         for (state, shown) in &self.addresses {

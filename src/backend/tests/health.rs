@@ -1,0 +1,94 @@
+//! Endpoints that checks have found unhealthy, beside others.
+
+use super::*;
+use crate::outcome::AddressState;
+
+fn checks() -> Checks {
+    Checks {
+        check: Check::Tcp,
+        interval: Duration::from_mins(1),
+        timeout: Duration::from_secs(4),
+        unhealthy_after: 1,
+        healthy_after: 1,
+        server_name: None,
+    }
+}
+
+/// A check of the first address of an endpoint.
+fn check(fixture: &Fixture, endpoint: usize, has_passed: bool) {
+    let addresses = fixture.pool.endpoints()[endpoint].addresses();
+    addresses[0].checked(has_passed, &checks());
+}
+
+#[test]
+fn an_unhealthy_endpoint_is_the_last_and_no_client_tries_it_first() {
+    for balance in ALL {
+        let fixture = fixture(balance, &[A, B, C]);
+        check(&fixture, 0, false);
+        // Its dial failed too, and that penalty is over.
+        fixture.fail(0, 0.0);
+        fixture.fail(1, 600.0);
+        for _ in 0..20 {
+            let candidates = fixture.candidates(601.0);
+            assert_eq!(names(&candidates), [C, B, A], "{balance:?}");
+            assert!(candidates.iter().all(|it| !it.on_trial()), "{balance:?}");
+        }
+        check(&fixture, 0, true);
+        let candidates = fixture.candidates(601.0);
+        assert_eq!(names(&candidates)[2], B, "{balance:?}");
+    }
+}
+
+#[test]
+fn where_all_are_unhealthy_each_is_a_candidate_and_those_whose_dial_failed_are_last() {
+    for balance in ALL {
+        let fixture = fixture(balance, &[A, B, C]);
+        (0..3).for_each(|endpoint| check(&fixture, endpoint, false));
+        fixture.fail(1, 0.0);
+        let order = fixture.order(1.0);
+        assert_eq!((order.len(), order[2].as_str()), (3, B), "{balance:?}");
+    }
+}
+
+#[test]
+fn a_check_that_passes_ends_the_failure_of_a_dial() {
+    let fixture = fixture(Balance::RoundRobin, &[A, B]);
+    let state = || fixture.pool.endpoints()[0].states()[0].1;
+    fixture.fail(0, 0.0);
+    assert_eq!(state(), AddressState::Failed);
+    check(&fixture, 0, true);
+    assert_eq!(state(), AddressState::Healthy);
+    check(&fixture, 0, false);
+    assert_eq!(state(), AddressState::Failed);
+}
+
+#[test]
+fn a_dial_that_succeeds_does_not_make_an_unhealthy_address_healthy() {
+    let fixture = fixture(Balance::RoundRobin, &[A, B]);
+    check(&fixture, 0, false);
+    succeed(&fixture.pool.endpoints()[0]);
+    assert_eq!(fixture.order(0.0), [B, A]);
+    fixture.pool.endpoints()[0].addresses()[0].uncheck();
+    assert_eq!(fixture.order(0.0)[0], B, "the turn goes on");
+    assert_eq!(fixture.order(0.0)[0], A);
+}
+
+#[test]
+fn a_client_proves_as_much_as_a_check_asks_and_no_longer_than_until_a_dial_fails() {
+    let fixture = fixture(Balance::Random, &[A]);
+    let endpoint = &fixture.pool.endpoints()[0];
+    let address = Arc::clone(&endpoint.addresses()[0]);
+    let in_use = endpoint.enter(&address);
+    let served = |seconds| {
+        [Check::Tcp, Check::Tls].map(|check| address.has_served(check, fixture.at(seconds)))
+    };
+    assert_eq!(served(0.0), [false, false]);
+    address.succeeded(fixture.at(10.0));
+    assert_eq!(served(9.0), [true, false]);
+    in_use.answered(fixture.at(11.0));
+    assert_eq!(served(9.0), [true, true]);
+    assert_eq!(served(10.5), [false, true]);
+    assert_eq!(served(11.0), [false, false]);
+    fixture.fail(0, 12.0);
+    assert_eq!(served(9.0), [false, false]);
+}

@@ -1,0 +1,123 @@
+//! One check of an address: in the way of a dial, and with the words of a failure.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::backend::{Address, Check, Checks, Endpoint, Target, Way};
+use crate::control::probe::{self, Said, Unreached};
+use crate::outcome::DialFailure;
+use crate::tls::offer::{self, Kind, Shape};
+use crate::tls::{AlertDescription, Answer, ServerName};
+
+/// The result of a check.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Found {
+    Passed,
+    /// The reason is a sentence about the server or the proxy, with its subject.
+    Failed(String),
+    /// It says nothing about the address.
+    Unknown,
+}
+
+/// Checks an address of an endpoint as its rules say. An address behind a proxy is checked through the first address of the
+/// proxy that takes the connection.
+pub(super) async fn check(endpoint: &Endpoint, address: &Address, checks: &Checks) -> Found {
+    for way in ways(endpoint, address) {
+        match ask(&way, endpoint, checks).await {
+            // It says nothing about the endpoint.
+            Err(Unreached::Proxy(_)) if endpoint.proxy().is_some() => {}
+            Err(unreached) => return lost(&unreached, checks.timeout),
+            Ok(said) => return said.map_or(Found::Passed, |said| judge(&said, checks.timeout)),
+        }
+    }
+    Found::Unknown
+}
+
+/// The ways to an address: one, or those through each address of a proxy.
+fn ways(endpoint: &Endpoint, address: &Address) -> Vec<probe::Way> {
+    let at = address.at();
+    match endpoint.way() {
+        Way::Direct | Way::ToProxy(_) => vec![probe::Way::Direct(at)],
+        Way::ByName(via) => vec![probe::Way::Through {
+            proxy: at,
+            via: Arc::clone(via),
+            end: endpoint.target().clone(),
+        }],
+        Way::ByAddress(proxy) => {
+            let mut addresses: Vec<_> = proxy.endpoint().addresses().to_vec();
+            addresses.sort_by_key(|address| !address.is_healthy());
+            let through = addresses.iter().map(|address| probe::Way::Through {
+                proxy: address.at(),
+                via: Arc::clone(proxy.via()),
+                end: Target::Address(at),
+            });
+            through.collect()
+        }
+    }
+}
+
+/// The reaction to a hello; `None` if a connection is enough.
+async fn ask(
+    way: &probe::Way,
+    endpoint: &Endpoint,
+    checks: &Checks,
+) -> Result<Option<Said>, Unreached> {
+    let timeout = checks.timeout;
+    match checks.check {
+        Check::Tcp => probe::reach(way, timeout).await.map(|()| None),
+        Check::Tls => {
+            let own = own_name(endpoint);
+            let name = checks.server_name.as_ref().or(own.as_ref());
+            // TLS 1.2, so that the server says in clear whether it is content.
+            let parts = offer::parts(&offer::message(Kind::Tls12, name, &[]), Shape::Whole);
+            let exchange = probe::ask(way, &parts, timeout, timeout).await?;
+            Ok(Some(exchange.said))
+        }
+    }
+}
+
+/// The host of an endpoint, if it is a name that a hello can carry.
+fn own_name(endpoint: &Endpoint) -> Option<ServerName> {
+    match endpoint.target() {
+        Target::Name { host, .. } => {
+            let host = host.strip_suffix('.').unwrap_or(host);
+            ServerName::parse(host.as_bytes()).ok()
+        }
+        Target::Address(_) | Target::Asked { .. } => None,
+    }
+}
+
+/// A server that speaks TLS is healthy, whether it asks for a certificate of the client or has only TLS 1.3.
+fn judge(said: &Said, timeout: Duration) -> Found {
+    const TOO_OLD: u8 = AlertDescription::ProtocolVersion as u8;
+    match said {
+        Said::Answer(Answer::Hello(_) | Answer::Alert(TOO_OLD)) => Found::Passed,
+        Said::Answer(_) | Said::Closed | Said::Reset | Said::Nothing => {
+            Found::Failed(format!("the server {}", said.deed(timeout)))
+        }
+    }
+}
+
+/// The result without a connection.
+fn lost(unreached: &Unreached, timeout: Duration) -> Found {
+    let unconnected = |who: &str, error: &io::Error| match DialFailure::from_io(error) {
+        DialFailure::LocalExhausted => Found::Unknown,
+        DialFailure::Refused => Found::Failed(format!("{who} refuses the connection")),
+        DialFailure::Timeout => {
+            let timeout = humantime::format_duration(timeout);
+            Found::Failed(format!("{who} takes no connection within {timeout}"))
+        }
+        DialFailure::Unreachable
+        | DialFailure::Reset
+        | DialFailure::ViaRefused
+        | DialFailure::Other => Found::Failed(format!("{who} cannot be connected: {error}")),
+    };
+    match unreached {
+        Unreached::Server(error) => unconnected("the server", error),
+        Unreached::Proxy(error) => unconnected("the proxy in via", error),
+        Unreached::Refused(_) | Unreached::Closed | Unreached::Late => {
+            Found::Failed(unreached.to_string())
+        }
+    }
+}

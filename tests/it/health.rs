@@ -1,0 +1,277 @@
+//! Checks of endpoints: what they find, what follows for clients, and when none is made.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::doctor::servers::{self, Tls};
+use super::fixture::{NAME, PATIENCE, Portway, config, message, pause, route, within};
+use super::peers::{Backend, Refusing, read_to_end};
+
+const UNHEALTHY: &str = "the endpoint is unhealthy";
+const HEALTHY: &str = "the endpoint is healthy again";
+/// protocol_version: the answer of a server that has only TLS 1.3.
+const ALERT_70: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 70];
+
+/// Rules that lead to a verdict soon.
+fn health(check: &str) -> String {
+    format!("health = {{ check = \"{check}\", interval = \"1s\", timeout = \"1s\" }}")
+}
+
+/// Waits for a line about this address.
+fn told(portway: &Portway, what: &str, address: SocketAddr) -> Value {
+    let address = address.to_string();
+    portway.program.wait(PATIENCE, |line| {
+        message(line).starts_with(what) && line["fields"]["address"] == address.as_str()
+    })
+}
+
+fn is_healthy(portway: &Portway, endpoint: SocketAddr) -> u64 {
+    let labels = format!("{{backend=\"fleet\",endpoint=\"{endpoint}\"}}");
+    portway.count(&format!("portway_endpoint_health{labels}"))
+}
+
+fn checks(portway: &Portway, backend: &str) -> f64 {
+    let labels = [("backend", backend)];
+    portway
+        .metrics()
+        .sum("portway_health_checks_total", &labels)
+}
+
+/// A server that takes every connection, and answers as long as it may.
+fn answering(may_answer: &Arc<AtomicBool>) -> Backend {
+    let may_answer = Arc::clone(may_answer);
+    Backend::start(move |mut stream| {
+        if may_answer.load(Ordering::SeqCst) {
+            stream.write_all(&ALERT_70).unwrap();
+        }
+        read_to_end(&mut stream);
+    })
+}
+
+/// The beginning of the answer of a server of TLS 1.3.
+fn server_hello() -> Vec<u8> {
+    let mut body = vec![3, 3];
+    body.extend([7; 32]);
+    // No session, a suite, no compression, and the extension supported_versions.
+    body.extend([0, 0x13, 1, 0, 0, 6, 0, 43, 0, 2, 3, 4]);
+    let length = u8::try_from(body.len()).unwrap();
+    [vec![22, 3, 3, 0, length + 4, 2, 0, 0, length], body].concat()
+}
+
+#[test]
+fn an_endpoint_that_fails_its_checks_gets_no_client_until_it_is_healthy_again() {
+    let may_answer = Arc::new(AtomicBool::new(false));
+    let hanging = answering(&may_answer);
+    let well = Tls::new(&[NAME]).start();
+    let (hangs, works) = (hanging.address(), well.address());
+    let keys = format!("balance = \"round_robin\"\n{}", health("tls"));
+    let portway = Portway::start(&config(&[hangs, works], "", &keys));
+    let line = told(&portway, UNHEALTHY, hangs);
+    let fields = &line["fields"];
+    assert_eq!(fields["backend"], "fleet", "{line}");
+    assert_eq!(fields["endpoint"], hangs.to_string(), "{line}");
+    assert_eq!(
+        fields["reason"], "the server stays silent for 1 s",
+        "{line}"
+    );
+    assert_eq!([hangs, works].map(|it| is_healthy(&portway, it)), [0, 1]);
+    let failed = format!(
+        "portway_endpoint_addresses{{backend=\"fleet\",endpoint=\"{hangs}\",state=\"failed\"}}"
+    );
+    assert_eq!(portway.count(&failed), 1);
+    for _ in 0..6 {
+        let client = portway.client();
+        let local = client.local_addr().unwrap();
+        drop(client);
+        let line = portway.line_of(local);
+        assert_ne!(line["endpoint"], hangs.to_string(), "{line}");
+    }
+    may_answer.store(true, Ordering::SeqCst);
+    told(&portway, HEALTHY, hangs);
+    assert_eq!(is_healthy(&portway, hangs), 1);
+    assert_eq!(portway.count(&failed), 0);
+}
+
+#[test]
+fn each_way_to_fail_a_tls_check_is_told_in_words_and_clients_are_served_if_all_fail() {
+    let refusing = Refusing::new();
+    let holding = Backend::holding();
+    let (http, ssh) = (servers::http(), servers::ssh());
+    let (closing, resetting) = (servers::closing(), servers::resetting());
+    let unknown = Backend::start(|mut stream| {
+        stream.write_all(&[0x15, 3, 3, 0, 2, 2, 112]).unwrap();
+        read_to_end(&mut stream);
+    });
+    let words = [
+        (refusing.address(), "the server refuses the connection"),
+        (holding.address(), "the server stays silent for 1 s"),
+        (
+            http.address(),
+            "the server speaks plain HTTP: \"HTTP/1.0 400 Bad Request\"",
+        ),
+        (
+            ssh.address(),
+            "the server speaks SSH: \"SSH-2.0-OpenSSH_9.2p1\"",
+        ),
+        (closing.address(), "the server closes the connection"),
+        (resetting.address(), "the server resets the connection"),
+        (
+            unknown.address(),
+            "the server sends alert 112 (unrecognized_name)",
+        ),
+    ];
+    let endpoints = words.map(|(address, _)| address);
+    let portway = Portway::start(&config(&endpoints, "", &health("tls")));
+    for (address, words) in words {
+        let line = told(&portway, UNHEALTHY, address);
+        assert_eq!(line["fields"]["reason"], words, "{line}");
+    }
+    let client = portway.client();
+    let local = client.local_addr().unwrap();
+    drop(client);
+    assert!(portway.line_of(local)["endpoint"].is_string());
+}
+
+#[test]
+fn a_tcp_check_asks_for_a_connection_alone() {
+    let holding = Backend::holding();
+    let refusing = Refusing::new();
+    let endpoints = [holding.address(), refusing.address()];
+    let portway = Portway::start(&config(&endpoints, "", &health("tcp")));
+    told(&portway, UNHEALTHY, refusing.address());
+    assert_eq!(endpoints.map(|it| is_healthy(&portway, it)), [1, 0]);
+    assert!(holding.accepted() > 0);
+}
+
+#[test]
+fn servers_that_ask_for_a_certificate_or_have_only_tls_13_are_healthy_and_each_check_ends_with_a_fin()
+ {
+    let (mutual, ends) = Tls::new(&[NAME]).mutual().noting_ends();
+    let newest = Tls::new(&[NAME]).tls13().start();
+    let endpoints = [mutual.address(), newest.address()];
+    let portway = Portway::start(&config(&endpoints, "", &health("tls")));
+    let results = |result| {
+        endpoints.map(|it| {
+            portway.count(&format!(
+                "portway_health_checks_total{{backend=\"fleet\",endpoint=\"{it}\",result=\"{result}\"}}"
+            ))
+        })
+    };
+    within(PATIENCE, "checks of both pass", || {
+        results("passed")
+            .into_iter()
+            .all(|count| count >= 3)
+            .then_some(())
+    });
+    assert_eq!(results("failed"), [0, 0]);
+    assert_eq!(endpoints.map(|it| is_healthy(&portway, it)), [1, 1]);
+    assert!(ends(3).iter().all(|end| *end == "fin"));
+}
+
+#[test]
+fn no_check_is_made_while_clients_reach_the_endpoint() {
+    const INTERVAL: Duration = Duration::from_secs(5);
+    let (tcp, tls) = (Backend::echo(), Backend::echo());
+    let health = |check| {
+        format!(
+            "health = {{ check = \"{check}\", interval = \"{}s\" }}",
+            INTERVAL.as_secs()
+        )
+    };
+    let toml = config(&[tcp.address()], "", &health("tcp"));
+    let toml = toml + &route("quiet", tls.address(), &health("tls"));
+    let portway = Portway::start(&toml);
+    // The first check may come before the first client. That of the other backend has no client.
+    within(PATIENCE, "both are checked", || {
+        (checks(&portway, "fleet") > 0.0 && checks(&portway, "quiet") > 0.0).then_some(())
+    });
+    let before = checks(&portway, "fleet");
+    let begin = Instant::now();
+    while begin.elapsed() < 3 * INTERVAL {
+        drop(portway.relayed());
+        pause(Duration::from_millis(50));
+    }
+    assert!((checks(&portway, "fleet") - before).abs() < 0.5);
+    assert!(
+        checks(&portway, "quiet") > 1.5,
+        "without clients checks go on"
+    );
+    within(
+        PATIENCE,
+        "checks begin again behind the last client",
+        || (checks(&portway, "fleet") > before).then_some(()),
+    );
+}
+
+#[test]
+fn no_tls_check_is_made_while_clients_get_answers() {
+    const INTERVAL: Duration = Duration::from_secs(5);
+    let may_answer = Arc::new(AtomicBool::new(true));
+    let server = Backend::start(|mut stream| {
+        servers::first_bytes(&mut stream);
+        stream.write_all(&server_hello()).unwrap();
+        read_to_end(&mut stream);
+    });
+    let keys = format!(
+        "health = {{ check = \"tls\", interval = \"{}s\" }}",
+        INTERVAL.as_secs()
+    );
+    // Clients are answered by an alert, or not at all: neither is a handshake.
+    let other = answering(&may_answer);
+    let toml = config(&[server.address()], "", &keys);
+    let toml = toml + &route("other", other.address(), &keys);
+    let portway = Portway::start(&toml);
+    within(PATIENCE, "both are checked", || {
+        (checks(&portway, "fleet") > 0.0 && checks(&portway, "other") > 0.0).then_some(())
+    });
+    let before = checks(&portway, "fleet");
+    let begin = Instant::now();
+    while begin.elapsed() < 3 * INTERVAL {
+        for name in [NAME, "other.example"] {
+            let hello = super::hello::Builder::new(name).build();
+            let mut client = super::peers::connect(portway.address("agents"));
+            client.write_all(&hello).unwrap();
+            client.peek(&mut [0]).unwrap();
+        }
+        pause(Duration::from_millis(50));
+    }
+    assert!((checks(&portway, "fleet") - before).abs() < 0.5);
+    assert!(checks(&portway, "other") > 1.5, "an alert proves nothing");
+}
+
+#[test]
+fn a_reload_keeps_what_checks_have_found_and_one_without_checks_forgets_it() {
+    let may_answer = Arc::new(AtomicBool::new(false));
+    let hanging = answering(&may_answer);
+    let well = answering(&Arc::new(AtomicBool::new(true)));
+    let hangs = hanging.address();
+    let toml = |keys: &str| config(&[hangs, well.address()], "", keys);
+    let portway = Portway::start(&toml(&health("tls")));
+    told(&portway, UNHEALTHY, hangs);
+    portway.reload_with(&toml(&(health("tls") + "\nidle_timeout = \"2h\"")));
+    assert_eq!(is_healthy(&portway, hangs), 0);
+    let slower = health("tls").replace("\"1s\"", "\"2s\"");
+    portway.reload_with(&toml(&slower));
+    assert_eq!(is_healthy(&portway, hangs), 0, "also by other rules");
+    let lines = portway.program.all();
+    let unhealthy = lines
+        .iter()
+        .filter(|line| message(line).starts_with(UNHEALTHY));
+    assert_eq!(unhealthy.count(), 1);
+
+    portway.reload_with(&toml(""));
+    let healthy = format!(
+        "portway_endpoint_addresses{{backend=\"fleet\",endpoint=\"{hangs}\",state=\"healthy\"}}"
+    );
+    within(PATIENCE, "nothing is known of it", || {
+        (portway.count(&healthy) == 1).then_some(())
+    });
+    let page = portway.metrics().page;
+    assert!(!page.contains("portway_endpoint_health{"), "{page}");
+    assert!(!page.contains("portway_health_checks_total{"), "{page}");
+}
