@@ -113,6 +113,8 @@ pub struct Backend {
     pub balance: backend::Balance,
     /// How they are checked; `None` if they are not.
     pub checks: Option<backend::Checks>,
+    /// When their connections end in a gap.
+    pub leaving: snapshot::Leaving,
     /// Timeouts of the dial.
     pub dial: dial::Timeouts,
     /// How many dials there are of one address at a time, and where they come from.

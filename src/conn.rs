@@ -11,8 +11,9 @@ pub(crate) mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
+use std::time::Instant;
 
 use slab::Slab;
 
@@ -40,6 +41,8 @@ pub struct Context {
     pub resources: Rc<Resources>,
     /// The live connections of this worker.
     pub connections: RefCell<Slab<Rc<Connection>>>,
+    /// Those of them that are to end in a gap although the process does not drain.
+    pub leaving: RefCell<Vec<Weak<Connection>>>,
     /// The number of the next connection, unique in the process.
     pub ids: Cell<u64>,
     /// Whether a drain has ended: if so, connections that still arrive are cut too.
@@ -56,9 +59,15 @@ impl Context {
     /// Checks the limits of the live connections; call it once a second.
     pub fn review(&self, now: u32) {
         let mut connections = self.connections.borrow_mut();
+        // A drain looks for the gaps of all of them itself.
+        let moment = (!self.resources.is_draining()).then(Instant::now);
+        let mut leaving = self.leaving.borrow_mut();
         for (_, connection) in connections.iter() {
             connection.flow.review(now);
             connection.note_answer();
+            if moment.is_some_and(|moment| connection.begin_to_leave(moment)) {
+                leaving.push(Rc::downgrade(connection));
+            }
         }
         // Give the memory of a flood back.
         if connections.len() < connections.capacity() / 4 {
@@ -66,9 +75,32 @@ impl Context {
         }
     }
 
+    /// Looks for the gaps of the connections that are to end in one; call it ten times a second as long as it returns
+    /// true.
+    pub fn step(&self) -> bool {
+        let mut leaving = self.leaving.borrow_mut();
+        if self.resources.is_draining() {
+            leaving.clear();
+        }
+        let now = Instant::now();
+        leaving.retain(|connection| {
+            let Some(connection) = connection.upgrade() else {
+                return false;
+            };
+            if connection.reason_to_leave(now).is_none() {
+                connection.flow.resume();
+                return false;
+            }
+            connection.flow.step();
+            true
+        });
+        !leaving.is_empty()
+    }
+
     /// Accepts connections again after a drain that was given up.
     pub fn resume(&self) {
         self.cut.set(false);
+        self.leaving.borrow_mut().clear();
         self.resources.set_draining(false);
         for (_, connection) in self.connections.borrow().iter() {
             connection.flow.resume();

@@ -1,6 +1,7 @@
 //! The immutable listeners, routes and backends that a connection takes on arrival.
 
 mod difference;
+mod leaving;
 
 use std::collections::HashMap;
 use std::num::NonZero;
@@ -14,6 +15,7 @@ use crate::telemetry::{Counter, Endings, ListenerStats};
 use crate::wire::ListenerProtocol;
 use crate::{admission, dial, relay};
 pub use difference::Difference;
+pub use leaving::{CloseOn, Leaving};
 
 /// The configuration that a connection works with. A reload swaps it as a whole; connections keep the
 /// one that they took.
@@ -120,6 +122,8 @@ pub struct Backend {
     pub names: NameRules,
     /// How the endpoints are checked; `None` if they are not. Only control needs it.
     pub checks: Option<Arc<Checks>>,
+    /// When connections to it end in a gap.
+    pub leaving: Leaving,
     /// Timeouts of a dial.
     pub dial: dial::Timeouts,
     /// Rules of the relay, and the backend's counters.

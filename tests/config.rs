@@ -228,6 +228,7 @@ fn range(kind: &Kind) -> Option<String> {
         | Kind::AddressOrFalse
         | Kind::Text(_)
         | Kind::Texts(_)
+        | Kind::Choices(_)
         | Kind::Ports
         | Kind::Endpoints(_) => return None,
     };
@@ -250,7 +251,7 @@ fn the_range_of_a_key_is_the_one_that_is_told() {
         let is_number = matches!(kind, Kind::Count(_));
         assert!(is_number || key.about.contains(&range), "{path}: {range}");
     }
-    assert_eq!(seen, 7);
+    assert_eq!(seen, 8);
 }
 
 #[test]

@@ -34,6 +34,7 @@ mod it {
     mod http_connect;
     mod in_process;
     mod invariants;
+    mod leaving;
     mod metrics;
     mod names;
     #[expect(dead_code, reason = "shared with tests/counts.rs, which uses the rest")]

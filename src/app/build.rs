@@ -166,6 +166,7 @@ impl Crew {
             registry,
             log,
             connections: RefCell::new(Slab::new()),
+            leaving: RefCell::default(),
             ids: Cell::new(position as u64 * IDS_PER_WORKER),
             cut: Cell::new(false),
         })

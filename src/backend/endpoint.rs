@@ -29,6 +29,8 @@ pub struct Endpoint {
     stats: Arc<EndpointStats>,
     /// Whether control checks its addresses.
     is_checked: AtomicBool,
+    /// Whether the configuration in force does not have it any more.
+    is_removed: AtomicBool,
     stale: Notify,
     /// The names that clients asked for, if it is written `{server_name}` and portway resolves them.
     names: Option<Box<Asked>>,
@@ -96,6 +98,7 @@ impl Endpoint {
             connections: AtomicU32::new(0),
             stats,
             is_checked: AtomicBool::new(false),
+            is_removed: AtomicBool::new(false),
             stale: Notify::new(),
             names: None,
             written: None,
@@ -184,6 +187,16 @@ impl Endpoint {
     /// Notes whether control checks its addresses from now on.
     pub fn check(&self, is_checked: bool) {
         self.is_checked.store(is_checked, Ordering::Relaxed);
+    }
+
+    /// Notes whether the configuration in force has left it out.
+    pub fn remove(&self, is_removed: bool) {
+        self.is_removed.store(is_removed, Ordering::Relaxed);
+    }
+
+    /// Whether the configuration in force does not have it any more.
+    pub fn is_removed(&self) -> bool {
+        self.is_removed.load(Ordering::Relaxed)
     }
 
     /// Its counters.

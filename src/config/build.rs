@@ -173,6 +173,7 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     let balance = section.read("balance", values::choice);
     let names = name_rules((name, via.is_some()), &endpoints, section);
     let checks = health::checks(name, section.notes);
+    let leaving = health::leaving(section);
     Backend {
         name: Arc::from(name),
         endpoints,
@@ -181,6 +182,7 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
         via,
         balance: balance.unwrap_or_default(),
         checks,
+        leaving,
         dial: dial_limits(section),
         dialling: Dialling {
             max_dials: section.read("max_dials", values::count).unwrap_or(1),

@@ -53,6 +53,8 @@ pub enum Kind {
     Text(Text),
     /// An array of strings.
     Texts(Text),
+    /// An array of these words.
+    Choices(&'static [&'static str]),
     /// An array of ports.
     Ports,
     /// An array of endpoints: strings, or tables with these keys.
@@ -143,7 +145,7 @@ impl Kind {
         match self {
             Self::Count(_) | Self::Boolean => value.to_owned(),
             Self::Ports => format!("[{value}]"),
-            Self::Texts(_) | Self::Endpoints(_) => format!("[{value:?}]"),
+            Self::Texts(_) | Self::Choices(_) | Self::Endpoints(_) => format!("[{value:?}]"),
             Self::Duration(_)
             | Self::Size(_)
             | Self::Choice(_)

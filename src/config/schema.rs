@@ -144,6 +144,10 @@ fn value(kind: &Kind) -> Value {
         Kind::Duration(_) => json!({ "type": "string", "pattern": DURATION }),
         Kind::Size(_) => json!({ "type": "string", "pattern": SIZE }),
         Kind::Choice(words) => json!({ "type": "string", "enum": words }),
+        Kind::Choices(words) => {
+            let word = json!({ "type": "string", "enum": words });
+            json!({ "type": "array", "items": word, "minItems": 1, "uniqueItems": true })
+        }
         Kind::Boolean => json!({ "type": "boolean" }),
         Kind::AddressOrFalse => {
             json!({ "anyOf": [text(Text::Bind), { "type": "boolean", "enum": [false] }] })

@@ -91,7 +91,7 @@ fn type_of(under: &Under) -> Type {
             Kind::AddressOrFalse => ("an address in quotes, or false", |value| {
                 value.is_str() || value.is_bool()
             }),
-            Kind::Texts(_) | Kind::Ports | Kind::Endpoints(_) => {
+            Kind::Texts(_) | Kind::Choices(_) | Kind::Ports | Kind::Endpoints(_) => {
                 ("a list", |value| value.is_array())
             }
         },
@@ -171,7 +171,7 @@ fn shown(value: &DeValue<'_>) -> String {
 /// The value that one of a wrong type most likely means.
 fn meant(value: &DeValue<'_>, kind: &Kind) -> Option<String> {
     match (kind, value) {
-        (Kind::Texts(_) | Kind::Endpoints(_), DeValue::String(text)) => {
+        (Kind::Texts(_) | Kind::Choices(_) | Kind::Endpoints(_), DeValue::String(text)) => {
             let values: Vec<String> = text
                 .split(',')
                 .map(|one| format!("{:?}", one.trim()))

@@ -32,7 +32,11 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
                 (Some(under), Some(_)) if is_moved(file, &place, value, under) => {}
                 _ => lost.add(path, meant),
             }
-            let is_slip = meant.is_some_and(|name| strsim::osa_distance(key, name) == 1);
+            // A value with one wrong letter is most likely in its place.
+            let is_slip = under.is_some_and(|known| {
+                matches!(known.under, Under::Value(..))
+                    && strsim::osa_distance(key, known.name) == 1
+            });
             lost.faults.add_at(place.span().start, || {
                 let help = match (owners(key).filter(|_| !is_table && !is_slip), meant) {
                     (Some(owners), _) => format!("`{key}` belongs {owners}"),

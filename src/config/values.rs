@@ -13,9 +13,11 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 use humantime::DurationError;
+use strum::VariantNames;
 
 use super::keys::Kind;
 use crate::routing::Pattern;
+use crate::snapshot::CloseOn;
 use crate::tls::ServerName;
 pub(super) use addresses::{bind, dns_server, endpoint, network, network_of_servers, source};
 pub(super) use unicode::to_ascii;
@@ -118,7 +120,7 @@ pub(super) fn boolean(text: &str, kind: &Kind) -> Result<bool, Wrong> {
 /// One of the words of a closed list.
 pub(super) fn choice<T: FromStr>(text: &str, kind: &Kind) -> Result<T, Wrong> {
     (text.parse()).or_else(|_| {
-        let meant = if let Kind::Choice(words) = kind {
+        let meant = if let Kind::Choice(words) | Kind::Choices(words) = kind {
             nearest(text, words.iter().copied())
         } else {
             None
@@ -148,7 +150,7 @@ fn what_to_write(kind: &Kind) -> String {
             let [least, most] = [range.start(), range.end()].map(|size| size >> 10);
             format!("write a size from \"{least}KiB\" to \"{most}KiB\", such as \"64KiB\"")
         }
-        Kind::Choice(words) => format!("write one of {}", words.join(", ")),
+        Kind::Choice(words) | Kind::Choices(words) => format!("write one of {}", words.join(", ")),
         Kind::Boolean
         | Kind::AddressOrFalse
         | Kind::Text(_)
@@ -216,6 +218,12 @@ pub(super) fn server_name(text: &str) -> Result<Pattern, Wrong> {
 
 /// The server name of a hello that portway sends.
 pub(super) fn one_name(text: &str) -> Result<ServerName, Wrong> {
+    if text.parse::<IpAddr>().is_ok() {
+        return wrong(
+            format!("{text:?} is not a server name: text of an address"),
+            "leave it out: the hello of a client that dials an address has no server name",
+        );
+    }
     match server_name(text)? {
         Pattern::Exact(name) => Ok(name),
         Pattern::Any | Pattern::AnyDepth(_) | Pattern::OneLabel(_) => wrong(
@@ -223,6 +231,11 @@ pub(super) fn one_name(text: &str) -> Result<ServerName, Wrong> {
             "write a host name, such as \"fleet.example.com\"",
         ),
     }
+}
+
+/// A reason to end connections.
+pub(super) fn close_on(text: &str) -> Result<CloseOn, Wrong> {
+    choice(text, &Kind::Choices(CloseOn::VARIANTS))
 }
 
 /// A port that a client can arrive at.

@@ -30,7 +30,7 @@ pub struct Connection {
     pub flow: Flow,
     /// Its place among the connections of the worker.
     key: u32,
-    id: u64,
+    pub(super) id: u64,
     /// The canonical address of the client. A [`SocketAddr`] is 12 bytes larger.
     client: IpAddr,
     client_port: u16,
@@ -154,7 +154,7 @@ impl Connection {
         }
     }
 
-    fn routed(&self) -> Option<Routed<'_>> {
+    pub(super) fn routed(&self) -> Option<Routed<'_>> {
         let route = self.route.get()?;
         Some(self.snapshot.routed(route))
     }

@@ -1,6 +1,7 @@
 //! Counts and logs each connection once.
 
 use std::rc::Rc;
+use std::time::Instant;
 
 use super::connection::{Connection, Hello, Reached};
 use super::refuse::Refusal;
@@ -83,6 +84,15 @@ impl Record {
         Relay::new(legs.client, legs.backend, flow, resources, legs.terms)
     }
 
+    /// Stores why the connection has ended in a gap, if the process does not drain.
+    fn say_why(&self) {
+        if !self.context.resources.is_draining()
+            && let Some(reason) = self.connection.reason_to_leave(Instant::now())
+        {
+            self.connection.explain(reason.words().into());
+        }
+    }
+
     /// Stores how the relay ended.
     pub(super) fn relayed(&self, end: End) {
         self.connection.note_answer();
@@ -95,6 +105,9 @@ impl Record {
         if let Some(parting) = end.parting {
             let drain = &self.context.registry.drain;
             drain.parted(parting == Parting::Crossed);
+            if parting == Parting::Clean {
+                self.say_why();
+            }
         }
         self.connection.close(end.outcome, end.closed_by);
     }

@@ -1,6 +1,12 @@
-//! The once-a-second look at a live connection that is not about its limits.
+//! The once-a-second look at a live connection that is not about its limits: what its backend proves, and whether it is to
+//! end in a gap.
+
+use std::time::{Duration, Instant};
 
 use super::Connection;
+
+/// Seconds over which the connections of an endpoint that is unhealthy or gone begin to look for a gap, on average.
+const SPREAD: u8 = 10;
 
 impl Connection {
     /// Tells the address that it has answered, if the backend has begun to: then no check has to find that out.
@@ -8,5 +14,88 @@ impl Connection {
         if let (Some(at), Some(reached)) = (self.flow.take_answer(), self.reached.get()) {
             reached.endpoint.answered(at);
         }
+    }
+
+    /// Begins to look for a gap in which the connection can end, if it has a reason to. Returns whether it did.
+    pub(super) fn begin_to_leave(&self, now: Instant) -> bool {
+        if self.flow.is_draining() {
+            return false;
+        }
+        let begins = match self.reason_to_leave(now) {
+            None => false,
+            Some(Reason::Age) => true,
+            // Not everybody at once.
+            Some(Reason::Unhealthy | Reason::Removed) => fastrand::u8(..SPREAD) == 0,
+        };
+        if begins {
+            self.flow.drain_in_gap();
+        }
+        begins
+    }
+
+    /// Why the connection is to end in its next gap.
+    pub(super) fn reason_to_leave(&self, now: Instant) -> Option<Reason> {
+        let in_use = &self.reached.get()?.endpoint;
+        let backend = self.routed()?.backend;
+        let (leaving, pool) = (&backend.leaving, &backend.pool);
+        if leaving.if_removed {
+            // The name that a client asked for goes with the endpoint that was written.
+            let is_written_gone = pool.names().is_some()
+                && pool.endpoints().iter().all(|written| written.is_removed());
+            if is_written_gone || in_use.is_gone() {
+                return Some(Reason::Removed);
+            }
+        }
+        if leaving.if_unhealthy && in_use.is_worse_than(pool.endpoints()) {
+            return Some(Reason::Unhealthy);
+        }
+        let limit = varied(leaving.age?, self.id);
+        (now.saturating_duration_since(self.flow.accepted_at()) >= limit).then_some(Reason::Age)
+    }
+}
+
+/// Why a connection ends in a gap although the process does not drain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    Unhealthy,
+    Removed,
+    Age,
+}
+
+impl Reason {
+    /// The words of the log.
+    pub(super) const fn words(self) -> &'static str {
+        match self {
+            Self::Unhealthy => {
+                "ended between two requests: the endpoint is unhealthy, and another one is healthy (close_on)"
+            }
+            Self::Removed => {
+                "ended between two requests: the endpoint is gone from routes.toml or DNS (close_on)"
+            }
+            Self::Age => {
+                "ended between two requests: the connection has reached max_connection_age"
+            }
+        }
+    }
+}
+
+/// A time that differs by up to a tenth from connection to connection, and is always the same for one.
+fn varied(time: Duration, id: u64) -> Duration {
+    // The upper bits of a product with the golden ratio are spread evenly.
+    let spread = u32::try_from(id.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 54).unwrap_or_default();
+    time * (900 + 200 * spread / 1023) / 1000
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages_differ_by_a_tenth_and_are_spread_evenly() {
+        let hour = Duration::from_hours(1);
+        let ages: Vec<u64> = (0..1000).map(|id| varied(hour, id).as_secs()).collect();
+        assert!(ages.iter().all(|age| (3240..=3960).contains(age)));
+        let early = ages.iter().filter(|age| **age < 3600).count();
+        assert!((450..550).contains(&early), "{early}");
     }
 }

@@ -72,6 +72,7 @@ pub(crate) fn context() -> (Context, Taken) {
         registry,
         resources: Rc::new(Resources::new(1 << 16)),
         connections: RefCell::new(Slab::new()),
+        leaving: RefCell::default(),
         ids: Cell::new(0),
         cut: Cell::new(false),
     };
@@ -146,7 +147,7 @@ fn invariant_5_the_future_of_an_idle_connection_stays_small() {
         let accepted = Accepted {
             client: socket.local_addr().unwrap(),
             socket: socket.into(),
-            at: std::time::Instant::now(),
+            at: Instant::now(),
         };
         let (context, taken) = context();
         let size = size_of_val(&serve(Rc::new(context), accepted, taken, ()));

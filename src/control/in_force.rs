@@ -81,6 +81,7 @@ impl InForce {
             text: source.text,
         };
         self.health.follow(&snapshot);
+        self.mark_removed(&snapshot);
         self.snapshot = Some(Arc::clone(&snapshot));
         // A socket closes when its worker has served its queue, so nobody else may hold it.
         let gone = self
@@ -102,6 +103,21 @@ impl InForce {
         let listens = Listens::begin(&opened, mailboxes);
         self.bound.extend(opened);
         (listens, gone)
+    }
+
+    /// Tells endpoints whether the snapshot that comes has them.
+    fn mark_removed(&self, next: &Snapshot) {
+        let endpoints = |snapshot: &Snapshot| {
+            let pools = snapshot.backends.iter().map(|backend| &backend.pool);
+            let endpoints = pools.flat_map(|pool| pool.endpoints().iter().cloned());
+            endpoints.collect::<Vec<_>>()
+        };
+        for before in self.snapshot.as_deref().iter().copied().flat_map(endpoints) {
+            before.remove(true);
+        }
+        for endpoint in endpoints(next) {
+            endpoint.remove(false);
+        }
     }
 
     /// Makes the workers stop accepting; the sockets stay open.

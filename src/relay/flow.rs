@@ -270,6 +270,11 @@ impl Flow {
         }
     }
 
+    /// Whether it looks for its end already.
+    pub fn is_draining(&self) -> bool {
+        self.gap.stage() != Stage::Not
+    }
+
     /// Drains this connection: it ends in its next gap.
     pub fn drain_in_gap(&self) {
         self.gap.enter(Stage::InGap);

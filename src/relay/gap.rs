@@ -16,7 +16,7 @@ const DUE: Range<u8> = 9..39;
 /// The end of a connection in a drain, as far as it has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Stage {
-    /// The process does not drain.
+    /// The process does not drain, and nothing else asks for its end.
     #[default]
     Not,
     /// It ends in its next gap.

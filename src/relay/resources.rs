@@ -60,7 +60,8 @@ impl Resources {
         self.draining.set(draining);
     }
 
-    pub(super) const fn is_draining(&self) -> bool {
+    /// Whether the process drains.
+    pub const fn is_draining(&self) -> bool {
         self.draining.get()
     }
 

@@ -10,7 +10,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 use crate::conn::Context;
 
 /// Time between two steps of the drain.
-const STEP: Duration = Duration::from_millis(100);
+pub(super) const STEP: Duration = Duration::from_millis(100);
 /// The longest time over which the first gaps, and at last the resets, are spread.
 const LONGEST: Duration = Duration::from_secs(30);
 

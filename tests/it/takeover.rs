@@ -3,7 +3,7 @@
 mod between;
 mod control_socket;
 mod figures;
-mod gap;
+pub(super) mod gap;
 mod succession;
 
 use std::io::{BufRead, BufReader};

@@ -20,6 +20,22 @@ impl InUse {
         &self.endpoint
     }
 
+    /// Whether the endpoint, or its address, is gone from routes.toml or DNS.
+    pub fn is_gone(&self) -> bool {
+        let addresses = self.endpoint.addresses();
+        let is_here = |one: &Arc<Address>| Arc::ptr_eq(one, &self.address);
+        self.endpoint.is_removed() || !addresses.iter().any(is_here)
+    }
+
+    /// Whether checks have found the address unhealthy, and another one of these endpoints is healthy.
+    pub fn is_worse_than(&self, endpoints: &[Arc<Endpoint>]) -> bool {
+        let is_better = |endpoint: &Arc<Endpoint>| {
+            let addresses = endpoint.addresses();
+            !endpoint.is_removed() && addresses.iter().any(|one| one.is_healthy())
+        };
+        self.address.standing().is_unhealthy() && endpoints.iter().any(is_better)
+    }
+
     /// Notes that the address answered the client at this time.
     pub fn answered(&self, at: Instant) {
         self.address.answered(at);

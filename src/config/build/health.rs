@@ -1,8 +1,10 @@
-//! The rules of the checks of endpoints.
+//! The rules of the checks of endpoints, and of the connections that end in a gap.
 
 use crate::backend::{Check, Checks};
 use crate::config::notes::Notes;
+use crate::config::section::Section;
 use crate::config::values;
+use crate::snapshot::{CloseOn, Leaving};
 
 /// The checks of a backend, if it has any.
 pub(super) fn checks(backend: &str, notes: &mut Notes<'_>) -> Option<Checks> {
@@ -24,7 +26,9 @@ pub(super) fn checks(backend: &str, notes: &mut Notes<'_>) -> Option<Checks> {
         };
         section.notes.fault(
             &section.path.key(key),
-            format!("a check may take {written} (timeout), and one is due every {longest} (interval)"),
+            format!(
+                "a check may take {written} (timeout), and one is due every {longest} (interval)"
+            ),
             format!("write a timeout of at most \"{longest}\", or a longer interval"),
         );
     }
@@ -46,4 +50,22 @@ pub(super) fn checks(backend: &str, notes: &mut Notes<'_>) -> Option<Checks> {
         healthy_after,
         server_name,
     })
+}
+
+/// When connections to a backend end although the process does not drain.
+pub(super) fn leaving(section: &mut Section<'_, '_>) -> Leaving {
+    let close_on = section.list("close_on", values::close_on);
+    let is_unchecked = section.value("health").is_none() && !section.is_lost("health");
+    if is_unchecked && close_on.contains(&CloseOn::Unhealthy) {
+        section.notes.fault(
+            &section.path.key("close_on"),
+            "nothing checks the endpoints, so none is ever unhealthy".to_owned(),
+            "write health = { check = \"tls\" }, or leave \"unhealthy\" out",
+        );
+    }
+    Leaving {
+        if_unhealthy: close_on.contains(&CloseOn::Unhealthy),
+        if_removed: close_on.contains(&CloseOn::Removed),
+        age: section.read("max_connection_age", values::duration),
+    }
 }

@@ -9,6 +9,7 @@ use super::Absent::{self, Default, Example, Required, RequiredOrNext};
 use super::Kind::{self, AddressOrFalse, Boolean, Choice, Count, Endpoints, Ports, Size, Texts};
 use super::{Key, Table, Text, Under};
 use crate::backend::{Balance, Check, EndpointState};
+use crate::snapshot::CloseOn;
 use crate::telemetry::Logged;
 use crate::wire::ListenerProtocol;
 
@@ -105,6 +106,10 @@ const BACKEND: Table = &[
         "Addresses of this machine that portway dials from, in turn: each adds as many local ports. Default: the kernel's choice."),
     key("health", Under::Table(HEALTH),
         "Checks of the endpoints. Default: none, and portway learns from failed dials alone."),
+    value("close_on", Kind::Choices(CloseOn::VARIANTS), Example("removed"),
+        "When the connections of an endpoint end, each between two requests: if checks find it unhealthy and another one is healthy (unhealthy), or if it is gone from routes.toml or DNS (removed). Default: never."),
+    value("max_connection_age", AGE, Example("12h"),
+        "The age at which a connection ends, between two requests, 1 s to a year; it differs by up to a tenth. Default: none."),
     value("connect_timeout", TIMEOUT, Default("4s"),
         "The time limit of one attempt to connect."),
     value("dial_timeout", TIMEOUT, Default("9s"),
@@ -191,6 +196,8 @@ const UNSENT: RangeInclusive<u64> = 16 << 10..=1 << 30;
 const IN_A_ROW: RangeInclusive<i64> = 1..=100;
 /// A tenth of it is the shortest pause between checks.
 const INTERVAL: Kind = Kind::Duration(Duration::from_secs(1)..=Duration::from_hours(1));
+/// The worker looks at its connections once a second.
+const AGE: Kind = Kind::Duration(Duration::from_secs(1)..=YEAR);
 /// No peer can meet a time limit of zero.
 const TIMEOUT: Kind = Kind::Duration(Duration::from_millis(1)..=YEAR);
 /// Zero means at once.

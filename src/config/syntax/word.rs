@@ -23,7 +23,7 @@ impl Wanted<'_> {
     pub(super) const fn is_list(&self) -> bool {
         matches!(
             self.kind,
-            Some(Kind::Texts(_) | Kind::Endpoints(_) | Kind::Ports)
+            Some(Kind::Texts(_) | Kind::Choices(_) | Kind::Endpoints(_) | Kind::Ports)
         )
     }
 

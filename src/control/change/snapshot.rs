@@ -40,6 +40,7 @@ impl ChangeBuilder {
             pool: known.pool(&settings),
             names: settings.names,
             checks: settings.checks.map(Arc::new),
+            leaving: settings.leaving,
         };
         let backends: Vec<Backend> = settings.backends.into_iter().map(backend).collect();
         let routes = settings.routes;

@@ -23,25 +23,25 @@ use crate::it::fixture::{NAME, PATIENCE, Portway, message, pause, within};
 use crate::it::peers::{Backend, connect};
 
 /// Bytes of a request, as of a check-in.
-const REQUEST: usize = 900;
+pub(crate) const REQUEST: usize = 900;
 /// The first byte of a request that is answered at once.
-const AT_ONCE: u8 = b'o';
+pub(crate) const AT_ONCE: u8 = b'o';
 /// Longer than portway takes an answer for one to a request that was held.
-const HELD: Duration = Duration::from_secs(7);
+pub(crate) const HELD: Duration = Duration::from_secs(7);
 
 const LOCAL: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-type Client = StreamOwned<ClientConnection, TcpStream>;
+pub(crate) type Client = StreamOwned<ClientConnection, TcpStream>;
 type Served = StreamOwned<ServerConnection, TcpStream>;
 
 /// The TLS of a server.
 #[derive(Clone, Copy, Debug)]
-struct Tls {
+pub(crate) struct Tls {
     version: &'static SupportedProtocolVersion,
     tickets: usize,
 }
 
-const EVERY: [Tls; 3] = [
+pub(crate) const EVERY: [Tls; 3] = [
     Tls {
         version: &TLS13,
         tickets: 2,
@@ -86,7 +86,7 @@ fn server(
 
 /// Connects through portway, and sends a request behind one that is answered. The first request of a connection may
 /// have session tickets behind it, so it has no gap.
-fn request(portway: &Portway, tls: &Arc<ClientConfig>) -> Client {
+pub(crate) fn request(portway: &Portway, tls: &Arc<ClientConfig>) -> Client {
     let mut client = connected(portway, tls);
     client.write_all(&[AT_ONCE; REQUEST]).unwrap();
     client.read_exact(&mut [0; 700]).unwrap();
@@ -102,7 +102,7 @@ fn first_request(portway: &Portway, tls: &Arc<ClientConfig>) -> Client {
 }
 
 /// Connects through portway, with a handshake as soon as something is written.
-fn connected(portway: &Portway, tls: &Arc<ClientConfig>) -> Client {
+pub(crate) fn connected(portway: &Portway, tls: &Arc<ClientConfig>) -> Client {
     let name = NAME.try_into().unwrap();
     let connection = ClientConnection::new(Arc::clone(tls), name).unwrap();
     let client = StreamOwned::new(connection, connect(portway.address("agents")));
@@ -112,14 +112,14 @@ fn connected(portway: &Portway, tls: &Arc<ClientConfig>) -> Client {
 
 /// A server that holds each request until it may answer.
 #[derive(Default)]
-struct Holding {
+pub(crate) struct Holding {
     held: AtomicUsize,
     may_answer: Mutex<bool>,
     changed: Condvar,
 }
 
 impl Holding {
-    fn start(self: &Arc<Self>, tls: Tls) -> (Backend, Arc<ClientConfig>) {
+    pub(crate) fn start(self: &Arc<Self>, tls: Tls) -> (Backend, Arc<ClientConfig>) {
         let holding = Arc::clone(self);
         server(tls, LOCAL, move |mut served| {
             let mut request = [0; REQUEST];
@@ -137,13 +137,13 @@ impl Holding {
         })
     }
 
-    fn wait_held(&self, count: usize) {
+    pub(crate) fn wait_held(&self, count: usize) {
         within(PATIENCE, "the server holds the request", || {
             (self.held.load(Ordering::SeqCst) == count).then_some(())
         });
     }
 
-    fn answer(&self) {
+    pub(crate) fn answer(&self) {
         *self.may_answer.lock().unwrap() = true;
         self.changed.notify_all();
     }
@@ -155,7 +155,7 @@ fn drains(portway: &Portway) {
 }
 
 /// Reads an answer and then the FIN, without a close_notify: portway has none to send.
-fn read_answer_and_end(client: &mut Client) {
+pub(crate) fn read_answer_and_end(client: &mut Client) {
     let mut answer = [0; 700];
     client.read_exact(&mut answer).unwrap();
     assert_eq!(answer, [b'a'; 700]);

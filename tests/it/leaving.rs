@@ -1,0 +1,116 @@
+//! Connections that end in a gap although the process does not drain: those of an endpoint that is unhealthy or gone, and
+//! old ones. A check-in that is held is never cut.
+
+use std::io::{Read, Write};
+use std::sync::Arc;
+
+use super::fixture::{PATIENCE, Portway, config, message, pause};
+use super::peers::Backend;
+use super::takeover::gap::{
+    AT_ONCE, Client, EVERY, HELD, Holding, REQUEST, read_answer_and_end, request,
+};
+
+/// Answers the request that is held, and checks that the connection ends behind the answer, with these words in the log.
+fn ends_behind_the_answer(portway: &Portway, mut client: Client, holding: &Holding, words: &str) {
+    pause(HELD);
+    holding.answer();
+    read_answer_and_end(&mut client);
+    let local = client.sock.local_addr().unwrap();
+    drop(client);
+    let line = portway.line_of(local);
+    assert_eq!(line["outcome"], "drained", "{line}");
+    assert_eq!(line["closed_by"], "portway", "{line}");
+    let detail = line["detail"].as_str().unwrap();
+    assert!(detail.ends_with(words), "{detail}");
+}
+
+#[test]
+fn an_endpoint_that_a_reload_removes_keeps_a_held_check_in_and_loses_its_connection_behind_the_answer()
+ {
+    let holding = Arc::new(Holding::default());
+    let (backend, tls) = holding.start(EVERY[0]);
+    let other = Backend::echo();
+    let keys = "close_on = [\"removed\"]";
+    let portway = Portway::start(&config(&[backend.address()], "", keys));
+    let client = request(&portway, &tls);
+    holding.wait_held(1);
+    portway.reload_with(&config(&[other.address()], "", keys));
+    let words = "the endpoint is gone from routes.toml or DNS (close_on)";
+    ends_behind_the_answer(&portway, client, &holding, words);
+}
+
+#[test]
+fn an_endpoint_that_a_reload_removes_keeps_its_connections_unless_the_file_says_otherwise() {
+    let holding = Arc::new(Holding::default());
+    let (backend, tls) = holding.start(EVERY[0]);
+    let other = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let mut client = request(&portway, &tls);
+    holding.wait_held(1);
+    portway.reload_with(&config(&[other.address()], "", ""));
+    holding.answer();
+    client.read_exact(&mut [0; 700]).unwrap();
+    // Longer than portway needs where it ends them: a gap comes 3 s after the search begins.
+    pause(2 * HELD);
+    client.write_all(&[AT_ONCE; REQUEST]).unwrap();
+    client.read_exact(&mut [0; 700]).unwrap();
+}
+
+#[test]
+fn connections_of_an_unhealthy_endpoint_end_behind_an_answer_if_another_one_is_healthy() {
+    let holding = Arc::new(Holding::default());
+    let (backend, tls) = holding.start(EVERY[0]);
+    let other = Backend::holding();
+    let keys = "balance = \"round_robin\"\nclose_on = [\"unhealthy\"]\n\
+                health = { check = \"tcp\", interval = \"1s\", timeout = \"1s\" }";
+    let endpoints = [backend.address(), other.address()];
+    let portway = Portway::start(&config(&endpoints, "", keys));
+    let client = request(&portway, &tls);
+    holding.wait_held(1);
+    let address = backend.address().to_string();
+    // Its connections stay, and it takes no more.
+    drop(backend);
+    portway.program.wait(PATIENCE, |line| {
+        message(line).starts_with("the endpoint is unhealthy")
+            && line["fields"]["address"] == address.as_str()
+    });
+    let words = "the endpoint is unhealthy, and another one is healthy (close_on)";
+    ends_behind_the_answer(&portway, client, &holding, words);
+}
+
+#[test]
+fn connections_of_an_unhealthy_endpoint_stay_if_there_is_no_other() {
+    let holding = Arc::new(Holding::default());
+    let (backend, tls) = holding.start(EVERY[0]);
+    let keys = "close_on = [\"unhealthy\"]\n\
+                health = { check = \"tcp\", interval = \"1s\", timeout = \"1s\" }";
+    let portway = Portway::start(&config(&[backend.address()], "", keys));
+    let mut client = request(&portway, &tls);
+    holding.wait_held(1);
+    drop(backend);
+    let unhealthy =
+        |line: &serde_json::Value| message(line).starts_with("the endpoint is unhealthy");
+    portway.program.wait(PATIENCE, unhealthy);
+    pause(HELD);
+    holding.answer();
+    client.read_exact(&mut [0; 700]).unwrap();
+    pause(2 * HELD);
+    client.write_all(&[AT_ONCE; REQUEST]).unwrap();
+    client.read_exact(&mut [0; 700]).unwrap();
+}
+
+#[test]
+fn a_connection_of_age_keeps_a_held_check_in_and_ends_behind_the_answer() {
+    let holding = Arc::new(Holding::default());
+    let (backend, tls) = holding.start(EVERY[0]);
+    let keys = "max_connection_age = \"1s\"";
+    let portway = Portway::start(&config(&[backend.address()], "", keys));
+    let client = request(&portway, &tls);
+    holding.wait_held(1);
+    let words = "the connection has reached max_connection_age";
+    ends_behind_the_answer(&portway, client, &holding, words);
+    let end = portway
+        .program
+        .find(|line| message(line) == "the drain has ended");
+    assert!(end.is_none(), "the process has not drained");
+}
