@@ -12,6 +12,8 @@ use super::health::{Check, Checks, Standing};
 const FIRST_PENALTY: Duration = Duration::from_secs(10);
 /// The longest penalty.
 const LONGEST_PENALTY: Duration = Duration::from_mins(1);
+/// Time until an address that has failed gets all the clients that its few connections would bring it: milliseconds.
+const SLOW_START: u64 = 60_000;
 /// More than any penalty: milliseconds.
 const UNHEALTHY: u64 = 1 << 40;
 
@@ -35,6 +37,8 @@ pub struct Address {
     /// 0 if never.
     connected_at: AtomicU64,
     answered_at: AtomicU64,
+    /// The same for the last time that it became healthy after a failure.
+    returned_at: AtomicU64,
 }
 
 impl Address {
@@ -50,6 +54,7 @@ impl Address {
             standing: AtomicU32::new(Standing::default().pack()),
             connected_at: AtomicU64::new(0),
             answered_at: AtomicU64::new(0),
+            returned_at: AtomicU64::new(0),
         }
     }
 
@@ -85,12 +90,13 @@ impl Address {
     pub fn succeeded(&self, now: Instant) {
         // Each dial has changed `connections`, beside it, before.
         self.connected_at.store(self.moment(now), Ordering::Relaxed);
-        self.recover();
+        self.recover(now);
     }
 
     /// Notes that the address has sent a client its first bytes.
     pub(super) fn answered(&self, now: Instant) {
-        self.answered_at.fetch_max(self.moment(now), Ordering::Relaxed);
+        self.answered_at
+            .fetch_max(self.moment(now), Ordering::Relaxed);
     }
 
     /// Whether a client has got what `check` asks for since this time, and no dial has failed after it.
@@ -104,11 +110,15 @@ impl Address {
     }
 
     /// Notes the result of a check, and returns what checks have found so far.
-    pub fn checked(&self, has_passed: bool, checks: &Checks) -> Standing {
-        let standing = self.standing().after(has_passed, checks);
+    pub fn checked(&self, has_passed: bool, checks: &Checks, now: Instant) -> Standing {
+        let before = self.standing();
+        let standing = before.after(has_passed, checks);
         self.standing.store(standing.pack(), Ordering::Relaxed);
         if has_passed && !standing.is_unhealthy() {
-            self.recover();
+            self.recover(now);
+            if before.is_unhealthy() {
+                self.returned_at.store(self.moment(now), Ordering::Relaxed);
+            }
         }
         standing
     }
@@ -119,17 +129,26 @@ impl Address {
         self.standing.store(unknown, Ordering::Relaxed);
     }
 
-    /// What checks have found so far.
+    /// The findings of its checks so far.
     pub fn standing(&self) -> Standing {
         Standing::unpack(self.standing.load(Ordering::Relaxed))
     }
 
     /// Its last dial did not fail any more.
-    fn recover(&self) {
+    fn recover(&self, now: Instant) {
         // Most dials succeed at a healthy address. A read leaves the cache line shared between workers.
         if self.health.load(Ordering::Relaxed) != Health::GOOD {
             self.health.store(Health::GOOD, Ordering::Relaxed);
+            self.returned_at.store(self.moment(now), Ordering::Relaxed);
         }
+    }
+
+    /// Whether a client passes it over because it has become healthy lately: more and more rarely, until it has been
+    /// healthy for a minute. It has few connections, and would get all clients at once.
+    pub(super) fn is_held_back(&self, now: Instant) -> bool {
+        let returned_at = self.returned_at.load(Ordering::Relaxed);
+        let since = self.millis(now).saturating_sub(returned_at);
+        returned_at > 0 && since < SLOW_START && fastrand::u64(..SLOW_START) >= since
     }
 
     /// Notes that a dial failed: the address goes last for 10 s, doubling to 60 s.

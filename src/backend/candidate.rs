@@ -34,18 +34,18 @@ pub(super) enum Turn {
 
 /// The part of the order of candidates that the addresses of an endpoint have in common.
 #[derive(Clone, Copy)]
-pub(super) struct Standing {
+pub(super) struct InCommon {
     pub(super) families: Families,
     /// Whether the endpoint is a backup that is not needed.
     pub(super) is_reserve: bool,
 }
 
 impl Turn {
-    pub(super) fn of(address: &Address, standing: Standing, now: Instant) -> Self {
-        let Standing {
+    pub(super) fn of(address: &Address, in_common: InCommon, now: Instant) -> Self {
+        let InCommon {
             families,
             is_reserve,
-        } = standing;
+        } = in_common;
         match (address.penalty(now), families.use_now(address), is_reserve) {
             (Some(penalty), ..) => Self::Failed {
                 penalty,

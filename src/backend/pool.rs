@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::address::Address;
 use super::addresses::Families;
-use super::candidate::{Candidate, Rank, Standing, Turn};
+use super::candidate::{Candidate, Rank, InCommon, Turn};
 use super::endpoint::Endpoint;
 use super::{Asked, Balance, Dialling, Endpoints, Proxy, Role, Via, source_hash, weighted};
 
@@ -135,7 +135,7 @@ impl Pool {
             }
             let addresses = endpoint.addresses();
             let families = Families::of(&addresses);
-            let standing = Standing {
+            let in_common = InCommon {
                 families,
                 is_reserve: role.is_backup && needs_no_backup,
             };
@@ -143,13 +143,15 @@ impl Pool {
             for address in addresses.iter() {
                 let rank = if is_weighted && self.balance != Balance::SourceHash {
                     let alike = addresses.iter().filter(|it| it.is_beside(address)).count();
-                    self.weighted_rank(address, candidates.len(), role.weight_of_one(alike))
+                    let (load, random) =
+                        self.weighted_rank(address, candidates.len(), role.weight_of_one(alike));
+                    (load | self.held_back(address, now), random)
                 } else {
-                    (chosen, self.rank(client, address, candidates.len()))
+                    (chosen, self.rank(client, address, candidates.len(), now))
                 };
                 candidates.push(Candidate {
                     rank,
-                    turn: Turn::of(address, standing, now),
+                    turn: Turn::of(address, in_common, now),
                     trial: None,
                     address: Arc::clone(address),
                     endpoint: Arc::clone(endpoint),
@@ -200,11 +202,17 @@ impl Pool {
         }
     }
 
+    /// The highest bit of the place of an address that clients pass over for now.
+    fn held_back(&self, address: &Address, now: Instant) -> u64 {
+        let passes_over = self.balance == Balance::LeastConnections && address.is_held_back(now);
+        u64::from(passes_over) << 63
+    }
+
     /// The place of an address among those in use, lowest first.
-    fn rank(&self, client: IpAddr, address: &Address, position: usize) -> u64 {
+    fn rank(&self, client: IpAddr, address: &Address, position: usize, now: Instant) -> u64 {
         match self.balance {
             Balance::LeastConnections => {
-                u64::from(address.connections()) << 32 | u64::from(fastrand::u32(..))
+                self.held_back(address, now) | u64::from(address.connections()) << 32 | u64::from(fastrand::u32(..))
             }
             Balance::RoundRobin => position as u64,
             Balance::Random => fastrand::u64(..),

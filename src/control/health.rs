@@ -185,7 +185,9 @@ impl Turns {
     /// Takes a result, and logs a change.
     fn note(&self, has_passed: bool, reason: Option<&str>) -> Standing {
         let before = self.address.standing();
-        let standing = self.address.checked(has_passed, &self.checks);
+        let standing = self
+            .address
+            .checked(has_passed, &self.checks, Instant::now());
         let (backend, endpoint) = (self.endpoint.stats().backend(), self.endpoint.name());
         let address = self.address.at();
         match (before.is_unhealthy(), standing.is_unhealthy()) {

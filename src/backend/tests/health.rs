@@ -17,7 +17,40 @@ fn checks() -> Checks {
 /// A check of the first address of an endpoint.
 fn check(fixture: &Fixture, endpoint: usize, has_passed: bool) {
     let addresses = fixture.pool.endpoints()[endpoint].addresses();
-    addresses[0].checked(has_passed, &checks());
+    addresses[0].checked(has_passed, &checks(), fixture.start);
+}
+
+/// Of a hundred clients, how many get the first endpoint, which has the fewest connections.
+fn percent(fixture: &Fixture, seconds: f64) -> u32 {
+    let firsts = firsts(&fixture.pool, fixture.at(seconds), 10_000);
+    firsts.get(A).map_or(0, |count| count / 100)
+}
+
+#[test]
+fn an_address_that_returns_gets_its_clients_little_by_little() {
+    let fixture = fixture(Balance::LeastConnections, &[A, B, C]);
+    let _held = [1, 2].map(|other| enter(&fixture.pool.endpoints()[other]));
+    assert_eq!(
+        percent(&fixture, 1000.0),
+        100,
+        "at the beginning all are alike"
+    );
+    fixture.fail(0, 0.0);
+    let first = &fixture.pool.endpoints()[0].addresses()[0];
+    first.succeeded(fixture.at(100.0));
+    let percents = [100.0, 115.0, 130.0, 145.0, 160.0].map(|at| percent(&fixture, at));
+    let expected = [0, 25, 50, 75, 100];
+    let is_near = |(one, other): (&u32, u32)| one.abs_diff(other) <= 3;
+    assert!(percents.iter().zip(expected).all(is_near), "{percents:?}");
+
+    first.checked(false, &checks(), fixture.at(200.0));
+    first.checked(true, &checks(), fixture.at(200.0));
+    assert_eq!(
+        percent(&fixture, 200.0),
+        0,
+        "also after checks have found it well"
+    );
+    assert_eq!(percent(&fixture, 260.0), 100);
 }
 
 #[test]
