@@ -683,6 +683,7 @@ fn a_default_that_another_page_repeats_is_that_of_the_reference() {
 fn a_file_that_writes_out_the_documented_defaults_changes_nothing() {
     let least = "listeners.N.bind = [\"[::]:443\"]\n\
         backends.N.endpoints = [\"fleet-1.internal:8220\"]\n\
+        backends.N.health.check = \"tls\"\n\
         routes.N.server_names = [\"fleet.example.com\"]\n\
         routes.N.backend = \"N\"\n";
     // A cell that is not in backticks depends on the machine, or is not a value.

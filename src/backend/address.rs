@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::slots::Slots;
 use super::health::{Check, Checks, Standing};
+use super::slots::Slots;
 
 /// The penalty after the first failed dial. Each further one doubles it.
 const FIRST_PENALTY: Duration = Duration::from_secs(10);

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use super::address::Address;
 use super::addresses::Families;
-use super::candidate::{Candidate, Rank, InCommon, Turn};
+use super::candidate::{Candidate, InCommon, Rank, Turn};
 use super::endpoint::Endpoint;
 use super::{Asked, Balance, Dialling, Endpoints, Proxy, Role, Via, source_hash, weighted};
 
@@ -212,7 +212,9 @@ impl Pool {
     fn rank(&self, client: IpAddr, address: &Address, position: usize, now: Instant) -> u64 {
         match self.balance {
             Balance::LeastConnections => {
-                self.held_back(address, now) | u64::from(address.connections()) << 32 | u64::from(fastrand::u32(..))
+                self.held_back(address, now)
+                    | u64::from(address.connections()) << 32
+                    | u64::from(fastrand::u32(..))
             }
             Balance::RoundRobin => position as u64,
             Balance::Random => fastrand::u64(..),

@@ -1,7 +1,7 @@
 mod addresses;
+mod health;
 mod roles;
 mod slots;
-mod health;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};

@@ -63,7 +63,7 @@ metrics! {
     PREDECESSOR_CONNECTIONS = "portway_predecessor_connections", Kind::Gauge, [],
         "Connections open in the process whose listeners this process took over; 0 if there is none, absent while that process does not answer.";
     DRAIN_CROSSED = "portway_drain_crossed_total", Kind::Counter, [],
-        "Connections whose client sent a request while portway closed them in a drain; it was not passed on.";
+        "Connections whose client sent a request while portway closed them between two requests; it was not passed on.";
     ACCEPT_ERRORS = "portway_accept_errors_total", Kind::Counter, ["reason"],
         "Failed attempts to accept a connection; without descriptors or memory portway retries ten times per second.";
     ROUTED = "portway_route_connections_total", Kind::Counter, ["route"],

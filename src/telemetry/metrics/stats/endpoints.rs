@@ -48,6 +48,7 @@ pub struct EndpointStats {
     failures: EnumMap<DialFailure, Counter>,
     resolution: OnceLock<Resolution>,
     role: Mutex<Role>,
+    health: OnceLock<HealthStats>,
 }
 
 /// The role that routes.toml gives the endpoint, if it does, and the series once they are shown.
@@ -55,7 +56,6 @@ pub struct EndpointStats {
 struct Role {
     written: Option<EndpointRole>,
     shown: Option<[Gauge; 2]>,
-    health: OnceLock<HealthStats>,
 }
 
 impl EndpointStats {
