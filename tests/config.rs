@@ -251,7 +251,7 @@ fn the_range_of_a_key_is_the_one_that_is_told() {
         let is_number = matches!(kind, Kind::Count(_));
         assert!(is_number || key.about.contains(&range), "{path}: {range}");
     }
-    assert_eq!(seen, 8);
+    assert_eq!(seen, 10);
 }
 
 #[test]
