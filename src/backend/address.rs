@@ -109,6 +109,11 @@ impl Address {
         !has_failed && at.load(Ordering::Relaxed) > self.millis(since)
     }
 
+    /// Whether a connection to it has been established since this time.
+    pub fn has_connected(&self, since: Instant) -> bool {
+        self.connected_at.load(Ordering::Relaxed) > self.millis(since)
+    }
+
     /// Notes the result of a check, and returns what checks have found so far.
     pub fn checked(&self, has_passed: bool, checks: &Checks, now: Instant) -> Standing {
         let before = self.standing();
@@ -124,7 +129,7 @@ impl Address {
     }
 
     /// Forgets what checks have found: it is not checked any more.
-    pub fn uncheck(&self) {
+    pub(super) fn uncheck(&self) {
         let unknown = Standing::default().pack();
         self.standing.store(unknown, Ordering::Relaxed);
     }
@@ -137,9 +142,13 @@ impl Address {
     /// Its last dial did not fail any more.
     fn recover(&self, now: Instant) {
         // Most dials succeed at a healthy address. A read leaves the cache line shared between workers.
-        if self.health.load(Ordering::Relaxed) != Health::GOOD {
+        let before = self.health.load(Ordering::Relaxed);
+        if before != Health::GOOD {
             self.health.store(Health::GOOD, Ordering::Relaxed);
-            self.returned_at.store(self.moment(now), Ordering::Relaxed);
+            // A single dial may fail for a lost packet, and the address has its connections still.
+            if Health::unpack(before).failures > 1 {
+                self.returned_at.store(self.moment(now), Ordering::Relaxed);
+            }
         }
     }
 

@@ -184,9 +184,14 @@ impl Endpoint {
         states.collect()
     }
 
-    /// Notes whether control checks its addresses from now on.
+    /// Notes whether control checks its addresses from now on. Without checks their findings are forgotten.
     pub fn check(&self, is_checked: bool) {
         self.is_checked.store(is_checked, Ordering::Relaxed);
+        if !is_checked {
+            self.addresses()
+                .iter()
+                .for_each(|address| address.uncheck());
+        }
     }
 
     /// Notes whether the configuration in force has left it out.

@@ -170,6 +170,13 @@ impl Pool {
         self.roles.get(position).copied().unwrap_or_default()
     }
 
+    /// The endpoints that take new connections.
+    pub(super) fn takers(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        let endpoints = self.endpoints().iter().enumerate();
+        endpoints
+            .filter_map(|(position, endpoint)| (!self.role(position).drains()).then_some(endpoint))
+    }
+
     fn is_weighted(&self) -> bool {
         self.roles.iter().any(|role| role.weight.is_some())
     }
@@ -238,18 +245,19 @@ impl Pool {
 
     fn arrange(&self, candidates: &mut [Candidate], is_on_backups: bool, now: Instant) {
         candidates.sort_unstable_by_key(|candidate| (candidate.turn, candidate.rank));
-        let in_use = candidates.partition_point(|candidate| candidate.turn == Turn::InUse);
-        if self.balance == Balance::RoundRobin && in_use > 0 {
-            // Only addresses in use take turns, so that they share the load of a failed one equally.
+        let best = candidates.first().map(|candidate| candidate.turn);
+        if let (Balance::RoundRobin, Some(best)) = (self.balance, best) {
+            // Only the best addresses take turns, so that those in use share the load of a failed one equally.
             let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-            let in_use = candidates.split_at_mut(in_use).0;
+            let count = candidates.partition_point(|candidate| candidate.turn == best);
+            let alike = candidates.split_at_mut(count).0;
             let first = if self.is_weighted() {
-                let weights = in_use.iter().map(|it| f64::from_bits(it.rank.1));
+                let weights = alike.iter().map(|it| f64::from_bits(it.rank.1));
                 weighted::in_turn(turn, weights)
             } else {
-                turn % in_use.len()
+                turn % alike.len()
             };
-            in_use.rotate_left(first);
+            alike.rotate_left(first);
         }
         // The place of a backup says nothing about whose client this is.
         let is_by_hash = self.balance == Balance::SourceHash && !is_on_backups;

@@ -46,7 +46,9 @@ impl Connection {
                 return Some(Reason::Removed);
             }
         }
-        if leaving.if_unhealthy && in_use.is_worse_than(pool.endpoints()) {
+        // A client that asks for an address would come back to it.
+        let may_go_elsewhere = self.target().is_none_or(|target| target.name().is_some());
+        if leaving.if_unhealthy && may_go_elsewhere && in_use.is_worse_than_others(pool) {
             return Some(Reason::Unhealthy);
         }
         let limit = varied(leaving.age?, self.id);

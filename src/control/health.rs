@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{Semaphore, watch};
 use tokio::task::spawn_local;
-use tokio::time::{interval, sleep};
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
@@ -63,6 +63,8 @@ async fn supervise(mut plan: watch::Receiver<Plan>) -> Infallible {
     let permits = Arc::new(Semaphore::new(AT_ONCE));
     let mut watched = HashMap::new();
     let mut ticks = interval(SYNC);
+    // Those of the time without checks are not made up for.
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         watched = synchronize(&plan.borrow_and_update(), watched, &permits);
         tokio::select! {
@@ -96,7 +98,7 @@ fn synchronize(plan: &Plan, mut before: Watched, permits: &Arc<Semaphore>) -> Wa
     watched
 }
 
-/// An address that is checked. The findings are forgotten with this.
+/// An address that is checked. The findings stay when it leaves: its connections may have to go because of them.
 struct Watch {
     address: Arc<Address>,
     task: Option<(Arc<Checks>, AbortOnDropHandle<()>)>,
@@ -116,12 +118,6 @@ impl Watch {
             let task = AbortOnDropHandle::new(spawn_local(turns.take()));
             self.task = Some((Arc::clone(checks), task));
         }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.address.uncheck();
     }
 }
 

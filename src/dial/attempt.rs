@@ -258,7 +258,9 @@ impl Dial<'_> {
             | Failure::Endpoint
             | Failure::Proxy => {}
         }
-        if !matches!(failure, Failure::Local(_)) && !address.is_healthy() {
+        // If another one has succeeded meanwhile, it may be this one alone.
+        let is_alone = address.has_connected(began);
+        if !matches!(failure, Failure::Local(_)) && !address.is_healthy() && !is_alone {
             address.fail_waiting(reason);
         }
         failure

@@ -153,8 +153,11 @@ fn a_stop_in_the_first_moments_is_an_orderly_end() {
 /// The errors of a portway that cannot start, without the time.
 fn errors(mut portway: Portway) -> Vec<Value> {
     assert_eq!(portway.wait_exit().code(), Some(1));
+    let is_error = |line: &Value| line["level"] == "ERROR";
+    // The last line may arrive after the end.
+    portway.program.wait(PATIENCE, is_error);
     let lines = portway.program.all().into_iter();
-    lines.filter(|line| line["level"] == "ERROR").collect()
+    lines.filter(is_error).collect()
 }
 
 #[test]

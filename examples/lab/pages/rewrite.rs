@@ -221,6 +221,9 @@ impl Rewriter<'_> {
             }
             self.servers.push(server);
         }
+        for (number, source) in texts(backend, "source_addresses").enumerate() {
+            *source = format!("127.0.3.{}", number + 1);
+        }
 
         has_resolver |= is_template && !is_via;
         if has_resolver {

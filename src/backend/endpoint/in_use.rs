@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::Endpoint;
-use crate::backend::Address;
+use crate::backend::{Address, Pool};
 
 /// A connection that counts for its endpoint and its address.
 #[derive(Debug)]
@@ -27,13 +27,13 @@ impl InUse {
         self.endpoint.is_removed() || !addresses.iter().any(is_here)
     }
 
-    /// Whether checks have found the address unhealthy, and another one of these endpoints is healthy.
-    pub fn is_worse_than(&self, endpoints: &[Arc<Endpoint>]) -> bool {
+    /// Whether checks have found the address unhealthy, and the pool has a healthy one for new connections.
+    pub fn is_worse_than_others(&self, pool: &Pool) -> bool {
         let is_better = |endpoint: &Arc<Endpoint>| {
             let addresses = endpoint.addresses();
             !endpoint.is_removed() && addresses.iter().any(|one| one.is_healthy())
         };
-        self.address.standing().is_unhealthy() && endpoints.iter().any(is_better)
+        self.address.standing().is_unhealthy() && pool.takers().any(is_better)
     }
 
     /// Notes that the address answered the client at this time.

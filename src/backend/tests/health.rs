@@ -37,6 +37,10 @@ fn an_address_that_returns_gets_its_clients_little_by_little() {
     );
     fixture.fail(0, 0.0);
     let first = &fixture.pool.endpoints()[0].addresses()[0];
+    first.succeeded(fixture.at(20.0));
+    assert_eq!(percent(&fixture, 20.0), 100, "one dial says little");
+    fixture.fail(0, 30.0);
+    fixture.fail(0, 50.0);
     first.succeeded(fixture.at(100.0));
     let percents = [100.0, 115.0, 130.0, 145.0, 160.0].map(|at| percent(&fixture, at));
     let expected = [0, 25, 50, 75, 100];
@@ -84,6 +88,28 @@ fn where_all_are_unhealthy_each_is_a_candidate_and_those_whose_dial_failed_are_l
 }
 
 #[test]
+fn an_endpoint_that_drains_is_no_better_place_for_the_clients_of_an_unhealthy_one() {
+    let Fixture { pool, start } = fixture(Balance::Random, &[A, B]);
+    let unhealthy = enter(&pool.endpoints()[0]);
+    unhealthy.endpoint().addresses()[0].checked(false, &checks(), start);
+    assert!(unhealthy.is_worse_than_others(&pool));
+    let drains = Role {
+        state: EndpointState::Drain,
+        ..Role::default()
+    };
+    let pool = pool.with_roles(&[Role::default(), drains]);
+    assert!(!unhealthy.is_worse_than_others(&pool));
+}
+
+#[test]
+fn in_turn_all_unhealthy_endpoints_share_the_clients() {
+    let fixture = fixture(Balance::RoundRobin, &[A, B, C]);
+    (0..3).for_each(|endpoint| check(&fixture, endpoint, false));
+    let firsts = firsts(&fixture.pool, fixture.at(1.0), 30);
+    assert_eq!([A, B, C].map(|name| firsts[name]), [10; 3]);
+}
+
+#[test]
 fn a_check_that_passes_ends_the_failure_of_a_dial() {
     let fixture = fixture(Balance::RoundRobin, &[A, B]);
     let state = || fixture.pool.endpoints()[0].states()[0].1;
@@ -101,7 +127,7 @@ fn a_dial_that_succeeds_does_not_make_an_unhealthy_address_healthy() {
     check(&fixture, 0, false);
     succeed(&fixture.pool.endpoints()[0]);
     assert_eq!(fixture.order(0.0), [B, A]);
-    fixture.pool.endpoints()[0].addresses()[0].uncheck();
+    fixture.pool.endpoints()[0].check(false);
     assert_eq!(fixture.order(0.0)[0], B, "the turn goes on");
     assert_eq!(fixture.order(0.0)[0], A);
 }
@@ -118,6 +144,8 @@ fn a_client_proves_as_much_as_a_check_asks_and_no_longer_than_until_a_dial_fails
     assert_eq!(served(0.0), [false, false]);
     address.succeeded(fixture.at(10.0));
     assert_eq!(served(9.0), [true, false]);
+    assert!(address.has_connected(fixture.at(9.0)));
+    assert!(!address.has_connected(fixture.at(10.0)));
     in_use.answered(fixture.at(11.0));
     assert_eq!(served(9.0), [true, true]);
     assert_eq!(served(10.5), [false, true]);
