@@ -17,6 +17,7 @@ bind = ["127.0.0.1:0"]
 
 [backends.fleet]
 endpoints = ["127.0.0.1:{live}"]
+health = {{ check = "tcp" }}
 
 [backends.elasticsearch]
 endpoints = ["localhost:{dead}"]
