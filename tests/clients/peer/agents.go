@@ -16,8 +16,9 @@ import (
 // pause is how long an agent waits between the answer to a check-in and its next one.
 const pause = time.Second
 
-// agents hold check-ins as Elastic Agents do, each on a connection of its own, until stdin ends. It prints how many
-// were answered, how many connections they took, and how often each error came.
+// agents hold check-ins as Elastic Agents do, each on a connection of its own. When stdin ends, each agent waits for
+// the answer to its last one. Then it prints how many were answered, how many connections they took, and how often
+// each error came.
 func agents(arguments []string) error {
 	o, err := parse(arguments)
 	if err != nil {
@@ -37,7 +38,7 @@ func agents(arguments []string) error {
 			Errors      map[string]int `json:"errors"`
 		}{Errors: map[string]int{}}
 	)
-	traced := httptrace.WithClientTrace(running, &httptrace.ClientTrace{
+	traced := httptrace.WithClientTrace(context.Background(), &httptrace.ClientTrace{
 		GotConn: func(info httptrace.GotConnInfo) {
 			if !info.Reused {
 				mutex.Lock()
@@ -55,9 +56,6 @@ func agents(arguments []string) error {
 		group.Go(func() {
 			for running.Err() == nil {
 				err := checkIn(traced, client, o)
-				if running.Err() != nil {
-					return
-				}
 				mutex.Lock()
 				if err != nil {
 					result.Errors[err.Error()]++
@@ -65,7 +63,10 @@ func agents(arguments []string) error {
 					result.Answered++
 				}
 				mutex.Unlock()
-				time.Sleep(pause)
+				select {
+				case <-time.After(pause):
+				case <-running.Done():
+				}
 			}
 		})
 	}
