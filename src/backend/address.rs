@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::health::{Check, Checks, Standing};
@@ -14,6 +14,9 @@ const FIRST_PENALTY: Duration = Duration::from_secs(10);
 const LONGEST_PENALTY: Duration = Duration::from_mins(1);
 /// Time until an address that has failed gets all the clients that its few connections would bring it: milliseconds.
 const SLOW_START: u64 = 60_000;
+/// Answers of the resolver in a row that an address must be missing from before it counts as gone: one alone may be of a
+/// server that is behind, or that gives a part of the addresses each time.
+const GONE_AFTER: u8 = 3;
 /// More than any penalty: milliseconds.
 const UNHEALTHY: u64 = 1 << 40;
 
@@ -39,6 +42,8 @@ pub struct Address {
     answered_at: AtomicU64,
     /// The same for the last time that it became healthy after a failure.
     returned_at: AtomicU64,
+    /// The last answers of the resolver, in a row, that did not have it. Only control writes it.
+    missing: AtomicU8,
 }
 
 impl Address {
@@ -55,6 +60,7 @@ impl Address {
             connected_at: AtomicU64::new(0),
             answered_at: AtomicU64::new(0),
             returned_at: AtomicU64::new(0),
+            missing: AtomicU8::new(0),
         }
     }
 
@@ -84,6 +90,18 @@ impl Address {
 
     pub(super) fn leave(&self) {
         self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Notes whether another answer of the resolver has it.
+    pub(super) fn listed(&self, is_listed: bool) {
+        let missing = self.missing.load(Ordering::Relaxed).saturating_add(1);
+        let missing = if is_listed { 0 } else { missing };
+        self.missing.store(missing, Ordering::Relaxed);
+    }
+
+    /// Whether the last three answers of the resolver did not have it.
+    pub(super) fn is_gone(&self) -> bool {
+        self.missing.load(Ordering::Relaxed) >= GONE_AFTER
     }
 
     /// Notes that a dial reached the address. It is healthy again, unless checks say otherwise.

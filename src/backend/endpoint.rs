@@ -218,6 +218,11 @@ impl Endpoint {
         }
     }
 
+    /// Notes an answer of the resolver with the addresses that it has.
+    pub fn confirm_addresses(&self) {
+        self.addresses.confirm();
+    }
+
     /// Why it has no address, if it has none.
     pub fn unresolved(&self) -> Option<Arc<Unresolved>> {
         self.unresolved.load_full()

@@ -20,11 +20,9 @@ impl InUse {
         &self.endpoint
     }
 
-    /// Whether the endpoint, or its address, is gone from routes.toml or DNS.
+    /// Whether the endpoint is gone from routes.toml, or its address from the last three answers of the resolver.
     pub fn is_gone(&self) -> bool {
-        let addresses = self.endpoint.addresses();
-        let is_here = |one: &Arc<Address>| Arc::ptr_eq(one, &self.address);
-        self.endpoint.is_removed() || !addresses.iter().any(is_here)
+        self.endpoint.is_removed() || self.address.is_gone()
     }
 
     /// Whether checks have found the address unhealthy, and the pool has a healthy one for new connections.

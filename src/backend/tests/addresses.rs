@@ -315,3 +315,25 @@ fn the_page_counts_the_addresses_by_state() {
     drop(endpoint);
     assert_eq!(counts(), [Some(0), Some(0), Some(0)]);
 }
+
+#[test]
+fn an_address_is_gone_once_three_answers_in_a_row_have_not_had_it() {
+    let fixture = named(Balance::Random, &V4[..2]);
+    let (endpoint, left) = (fixture.endpoint(), fixture.address(V4[0]));
+    let connection = endpoint.enter(&left);
+    let other = endpoint.enter(&fixture.address(V4[1]));
+    // It changes the addresses, and the next two are the same again.
+    set(endpoint, &V4[1..2]);
+    endpoint.confirm_addresses();
+    assert!(!connection.is_gone());
+    // One that has it makes all before it forgotten.
+    set(endpoint, &V4[..2]);
+    set(endpoint, &V4[1..3]);
+    set(endpoint, &V4[1..4]);
+    assert!(!connection.is_gone());
+    endpoint.confirm_addresses();
+    assert!(connection.is_gone());
+    assert!(!other.is_gone());
+    set(endpoint, &V4[..2]);
+    assert!(!connection.is_gone());
+}
