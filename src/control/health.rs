@@ -44,6 +44,11 @@ impl Health {
         }
     }
 
+    /// Checks nothing from now on. The findings stay.
+    pub(super) fn rest(&self) {
+        self.plan.send_replace(Plan::new());
+    }
+
     /// Checks the endpoints of this snapshot from now on. Those that stay keep their state and their turn.
     pub(super) fn follow(&self, snapshot: &Snapshot) {
         let mut plan = Plan::new();
@@ -148,6 +153,11 @@ impl Turns {
                 Some(last)
             };
             last = now;
+            if !self.is_listed() {
+                // A reload or DNS has taken it away, and the supervisor ends this task within a second.
+                pause = SYNC;
+                continue;
+            }
             let standing = if since.is_some_and(|since| address.has_served(checks.check, since)) {
                 self.note(true, None)
             } else {
@@ -157,6 +167,12 @@ impl Turns {
             };
             pause = standing.pause(checks, fastrand::f64());
         }
+    }
+
+    /// Whether the endpoint still has the address.
+    fn is_listed(&self) -> bool {
+        let addresses = self.endpoint.addresses();
+        addresses.iter().any(|one| Arc::ptr_eq(one, &self.address))
     }
 
     /// Counts a check, and takes its result.

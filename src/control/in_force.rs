@@ -120,8 +120,9 @@ impl InForce {
         }
     }
 
-    /// Makes the workers stop accepting; the sockets stay open.
+    /// Makes the workers stop accepting; the sockets stay open. No client comes whom checks would help.
     pub(super) fn pause(&self, mailboxes: &[Mailbox]) {
+        self.health.rest();
         for mailbox in mailboxes {
             for bound in &self.bound {
                 mailbox.send(Message::Unlisten { address: bound.id });
@@ -131,6 +132,9 @@ impl InForce {
 
     /// Makes the workers accept again.
     pub(super) fn listen(&self, mailboxes: &[Mailbox]) -> Listens {
+        if let Some(snapshot) = &self.snapshot {
+            self.health.follow(snapshot);
+        }
         Listens::begin(&self.bound, mailboxes)
     }
 
@@ -141,6 +145,7 @@ impl InForce {
 
     /// Drops all sockets: only the workers hold them then.
     pub(super) fn close(&mut self) {
+        self.health.rest();
         self.bound.clear();
     }
 }

@@ -1,15 +1,16 @@
 //! Checks of endpoints: what they find, what follows for clients, and when none is made.
 
-use std::io::Write;
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
 use serde_json::Value;
 
 use super::doctor::servers::{self, Tls};
-use super::fixture::{NAME, PATIENCE, Portway, config, message, pause, route, within};
+use super::fixture::{NAME, PATIENCE, Portway, config, hello, message, pause, route, within};
 use super::peers::{Backend, Refusing, read_to_end};
 
 const UNHEALTHY: &str = "the endpoint is unhealthy";
@@ -274,4 +275,29 @@ fn a_reload_keeps_what_checks_have_found_and_one_without_checks_forgets_it() {
     let page = portway.metrics().page;
     assert!(!page.contains("portway_endpoint_health{"), "{page}");
     assert!(!page.contains("portway_health_checks_total{"), "{page}");
+}
+
+#[test]
+fn a_portway_that_drains_makes_no_checks_for_clients_that_do_not_come() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&config(&[backend.address()], "", &health("tcp")));
+    within(PATIENCE, "checks", || {
+        (backend.accepted() > 1).then_some(())
+    });
+    let mut client = portway.client();
+    // The process lives as long as this connection.
+    client.write_all(&hello()).unwrap();
+    client.read_exact(&mut hello()).unwrap();
+    portway.signal(Signal::TERM);
+    let address = portway.address("agents");
+    within(PATIENCE, "closed listeners", || {
+        TcpStream::connect(address).err()
+    });
+    // One check may be under way.
+    pause(Duration::from_secs(1));
+    let accepted = backend.accepted();
+    pause(Duration::from_secs(4));
+    assert_eq!(backend.accepted(), accepted);
+    client.write_all(b"still here").unwrap();
+    client.read_exact(&mut [0; 10]).unwrap();
 }
