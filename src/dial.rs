@@ -157,8 +157,9 @@ fn candidates(
     }
     if candidates.is_empty() {
         let unreached = tell_unresolved(request.missed, endpoints);
-        // Those that drain may have addresses.
-        let drains = unreached == Unreached::Unresolved && pool.has_draining();
+        // Those that drain may have addresses, and only they may have the one that the client asks for.
+        let are_known = || pool.takers().all(|taker| !taker.addresses().is_empty());
+        let drains = pool.has_draining() && are_known();
         return Err(if drains {
             Unreached::Draining
         } else {

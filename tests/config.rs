@@ -337,7 +337,12 @@ endpoints = ["fleet-1.internal:8220"]
 idle_timeout = "5m"
 
 [backends.spare]
-endpoints = ["spare.internal:8220"]
+endpoints = [{ address = "spare.internal:8220", backup = true }]
+
+[backends.lonely]
+endpoints = ["10.0.0.1:8220", { address = "10.0.0.2:8220", state = "drain" }]
+health = { check = "tcp" }
+close_on = ["unhealthy"]
 
 [routes.fleet]
 server_names = ["fleet.example.com"]

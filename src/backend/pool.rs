@@ -171,7 +171,7 @@ impl Pool {
     }
 
     /// The endpoints that take new connections.
-    pub(super) fn takers(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+    pub fn takers(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
         let endpoints = self.endpoints().iter().enumerate();
         endpoints
             .filter_map(|(position, endpoint)| (!self.role(position).drains()).then_some(endpoint))

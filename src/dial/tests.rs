@@ -1,5 +1,6 @@
 //! Tests of what an endpoint learns from a dial.
 
+mod draining;
 mod start;
 mod via;
 
@@ -35,9 +36,14 @@ fn enter(endpoint: &Arc<Endpoint>) -> InUse {
 
 /// Dials a pool; returns whether it was reached, and the attempts that failed.
 fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
+    dial_for(pool, None)
+}
+
+fn dial_for(pool: &Pool, asked: Option<&str>) -> (Result<(), Unreached>, Vec<Attempt>) {
     let attempts = RefCell::new(Vec::new());
+    let target = asked.map(|asked| crate::wire::Target::parse(asked.as_bytes()).unwrap());
     let request = Request {
-        target: None,
+        target: target.as_ref(),
         wish: &|| None,
         resources: &Rc::new(Resources::new(1 << 14)),
         pool,

@@ -75,6 +75,20 @@ pub(super) fn checks(backend: &Backend, notes: &mut Notes<'_>) {
             "leave health out, or write the names of the servers as endpoints",
         );
     }
+    let drains = |index: usize| backend.roles.get(index).is_some_and(|role| role.drains());
+    let own = backend.endpoints.iter().enumerate();
+    let open: Vec<_> = own.filter(|(index, _)| !drains(*index)).collect();
+    let list = Path::of(&["backends", &backend.name, "endpoints"]);
+    let is_whole = !notes.lost.has(&list) && !notes.left.contains_key(&list);
+    if let ([(_, Target::Address(only))], true, true) =
+        (&*open, backend.leaving.if_unhealthy, is_whole)
+    {
+        notes.warn(
+            &Path::of(&["backends", &backend.name, "close_on"]),
+            format!("{only} is the only place for new connections, so \"unhealthy\" ends none: there is no better one"),
+            "add another endpoint, or leave \"unhealthy\" out",
+        );
+    }
 }
 
 /// Endpoints that are addresses outside the networks of their backend.
@@ -116,6 +130,15 @@ pub(super) fn roles(backend: &Backend, notes: &mut Notes<'_>) {
             &list,
             "every endpoint of this backend drains, so new connections to it end as backend_unavailable".to_owned(),
             "leave state out for one of them, unless you take the backend out of service",
+        );
+    }
+    let are_backups = backend.roles.iter().all(|role| role.is_backup);
+    if is_whole && are_backups && !backend.roles.is_empty() {
+        notes.warn(
+            &list,
+            "every endpoint of this backend is a backup, so none is one: portway dials them all"
+                .to_owned(),
+            "leave backup out for the endpoints that are to be dialled first",
         );
     }
 }
