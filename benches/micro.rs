@@ -166,6 +166,7 @@ fn line(id: u64) -> Line<'static> {
         id: Id(id),
         config: 1,
         client: (Ipv4Addr::new(192, 0, 2, 7), 50_123).into(),
+        proxied_by: None,
         listener: "agents",
         server_name: Some(ClientText(b"fleet.example.com")),
         target: None,

@@ -90,6 +90,8 @@ pub struct Listener {
     pub bind: Vec<SocketAddr>,
     /// The first message of a client.
     pub protocol: wire::ListenerProtocol,
+    /// The networks of balancers, whose connections begin with a PROXY header.
+    pub balancers: routing::NetworkSet,
     /// The clients that may connect.
     pub clients: admission::Networks,
     /// The users of `credentials_file`; nobody if the file was not read. `None` if clients need no password.

@@ -191,11 +191,15 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     } = record;
     // The connection holds the permit until it has ended, also while it is being refused.
     let permit = connection.admit(context.admission.admit()?);
+    front::introduce(client, connection, &context.resources).await?;
     let listener = connection.listener();
     if !listener.clients.admit(connection.client()) {
         return Err(Refusal::client_denied(listener.protocol));
     }
-    permit.identify(connection.client())?;
+    // The limits per client are for those that a balancer names, not for the balancer.
+    if connection.ends().is_some() || !connection.is_from_balancer() {
+        permit.identify(connection.client())?;
+    }
 
     front::open(client, connection, &context.resources).await?;
     let hello = hello::peek(client, connection, &context.resources).await;

@@ -41,6 +41,8 @@ pub enum Outcome {
     NoRoute,
     /// The client's network is not allowed.
     ClientDenied,
+    /// A balancer sent no PROXY header, or a broken one.
+    InvalidProxyHeader,
     /// The client of a proxy sent no CONNECT request, or one that breaks the rules.
     InvalidProxyRequest,
     /// The client of a proxy sent no user and password, or wrong ones.
@@ -112,6 +114,7 @@ impl Outcome {
             | Self::InvalidServerName
             | Self::NoRoute
             | Self::ClientDenied
+            | Self::InvalidProxyHeader
             | Self::InvalidProxyRequest
             | Self::ProxyAuthFailed
             | Self::TargetDenied

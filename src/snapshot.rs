@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::backend::{Checks, NameRules, Pool};
 use crate::credentials::Gate;
-use crate::routing::{Miss, Query, Route, Table};
+use crate::routing::{Miss, NetworkSet, Query, Route, Table};
 use crate::telemetry::{Counter, Endings, ListenerStats};
 use crate::wire::ListenerProtocol;
 use crate::{admission, dial, relay};
@@ -100,6 +100,8 @@ pub struct Listener {
     pub name: Arc<str>,
     /// The first message of a client.
     pub protocol: ListenerProtocol,
+    /// The networks of balancers, whose connections begin with a PROXY header.
+    pub balancers: NetworkSet,
     /// The networks that may connect.
     pub clients: admission::Networks,
     /// The users that may connect; `None` if clients need no password.

@@ -1,8 +1,9 @@
-//! The messages of clients before their hello, at a listener that is a proxy, and those of portway to a proxy of its
-//! site. Pure: bytes in, a value out; no socket, no clock, no allocation that a peer sizes.
+//! The messages before a hello: those of a balancer, those of clients at a listener that is a proxy, and those of portway
+//! to a proxy of its site. Pure: bytes in, a value out; no socket, no clock, no allocation that a peer sizes.
 
 mod http_connect;
 mod login;
+mod proxy_header;
 mod reply;
 mod socks5;
 mod target;
@@ -12,6 +13,9 @@ use strum::{EnumString, VariantNames};
 
 pub use http_connect::{Connect, Head, InvalidRequest, MOST_HEAD, read_connect};
 pub use login::{Authorization, Login, Unauthorized};
+pub use proxy_header::{
+    Ends, InvalidHeader, MOST_HEADER, ProxyHeader, ProxyVersion, read_proxy_header,
+};
 pub use reply::Reply;
 pub use socks5::{
     InvalidSocks, Method, Socks, SocksReply, read_greeting, read_login, read_request,

@@ -45,6 +45,7 @@ mod it {
     mod peers;
     mod ports;
     mod process;
+    mod proxy_protocol;
     mod random;
     mod reload;
     mod resolver;

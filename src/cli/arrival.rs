@@ -66,6 +66,11 @@ fn port_of(
             port => Ok(port),
         };
     }
+    if !listener.balancers.is_empty() && (port.is_some() || matters()) {
+        return port.map(Some).ok_or_else(|| {
+            "some routes are for some ports only: add --port with the destination port of the PROXY header".to_owned()
+        });
+    }
     match (port, ports.as_slice()) {
         (Some(port), _) if is_known && !ports.contains(&port) => Err(format!(
             "the listener {:?} does not listen at port {port}; it listens at {}",

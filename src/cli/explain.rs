@@ -19,7 +19,11 @@ use crate::conn::Refusal;
 use crate::net;
 use crate::outcome::Outcome;
 use crate::routing::{Pattern, Query};
+use crate::telemetry::list;
 use crate::tls::{self, Alpn, Progress, ServerName, Version};
+
+/// The most networks of balancers that are shown; the rest are counted.
+const NETWORKS: usize = 20;
 
 #[derive(Debug, Args)]
 pub(super) struct Explain {
@@ -30,13 +34,13 @@ pub(super) struct Explain {
     /// Explain a connection to this listener; required if the file has several
     #[arg(long, value_name = "NAME")]
     listener: Option<String>,
-    /// Explain a connection to this port; required if the listener has several and a route has `ports`
+    /// Explain a connection to this port, behind a balancer the destination port in its PROXY header; required if the listener has several and a route has `ports`
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
     /// Explain a connection that offers this ALPN protocol; repeat the option to offer several
     #[arg(long, value_name = "PROTOCOL", conflicts_with = "hello", value_parser = alpn)]
     alpn: Vec<String>,
-    /// Explain a connection from this client; set it if routes or listeners admit only some networks
+    /// Explain a connection from this client, behind a balancer the address in its PROXY header; set it if routes or listeners admit only some networks
     /// [default: 127.0.0.1]
     #[arg(long, value_name = "IP")]
     client: Option<IpAddr>,
@@ -93,6 +97,7 @@ impl Explain {
             listener: &listener.name,
             port,
             client: self.client(),
+            client_from: client_from(listener, self.client()),
             target: target.map(|target| target.to_string()),
             hello: None,
             taken: None,
@@ -200,6 +205,24 @@ impl Explain {
             size: None,
         }))
     }
+}
+
+/// Where portway gets the address of the client from, at a listener behind balancers.
+fn client_from(listener: &Listener, client: IpAddr) -> Option<String> {
+    let balancers = &listener.balancers;
+    if balancers.is_empty() {
+        return None;
+    }
+    let networks = list(balancers.iter(), NETWORKS);
+    Some(if balancers.has(client) {
+        format!(
+            "the socket: it is in proxy_protocol.trusted ({networks}), so this is a connection of the balancer itself"
+        )
+    } else {
+        format!(
+            "the PROXY header if the connection comes from proxy_protocol.trusted ({networks}), otherwise the socket"
+        )
+    })
 }
 
 fn bad_usage(message: &str) -> io::Result<ExitCode> {

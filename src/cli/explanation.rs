@@ -32,6 +32,9 @@ pub(super) struct Explanation<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) port: Option<u16>,
     pub(super) client: IpAddr,
+    /// Where portway gets this address from; none without balancers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) client_from: Option<String>,
     /// The address that the client of a proxy asks for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) target: Option<String>,
@@ -306,6 +309,7 @@ const fn why(outcome: Outcome) -> &'static str {
         Outcome::TargetDenied => "no route takes this host and port here",
         Outcome::ClientDenied => "this client is not admitted",
         Outcome::Closed
+        | Outcome::InvalidProxyHeader
         | Outcome::InvalidProxyRequest
         | Outcome::ProxyAuthFailed
         | Outcome::NameMismatch

@@ -48,6 +48,9 @@ fn lines(explanation: &Explanation<'_>) -> Lines {
         lines.line("port", &port.to_string());
     }
     lines.line("client", &explanation.client.to_string());
+    if let Some(from) = &explanation.client_from {
+        lines.line("client from", from);
+    }
     if let Some(target) = &explanation.target {
         lines.line("target", target);
     }

@@ -19,6 +19,7 @@ use super::{Backend, Drain, Listener, Settings};
 use crate::backend::{Allowed, Dialling, NameRules, Target, Via};
 use crate::credentials::Users;
 use crate::net::LegOptions;
+use crate::routing::NetworkSet;
 use crate::snapshot::HelloLimits;
 use crate::wire::ListenerProtocol;
 use crate::{admission, dial, relay};
@@ -133,6 +134,7 @@ fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
             bind: section.list("bind", values::bind),
             protocol,
             users: section.file("credentials_file", Users::parse).map(Arc::new),
+            balancers: balancers(name, section.notes),
             clients: admission::Networks {
                 allow: (section.list("allow_clients", values::network).into_iter()).collect(),
                 deny: (section.list("deny_clients", values::network).into_iter()).collect(),
@@ -140,6 +142,21 @@ fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
         }
     };
     names.into_iter().map(listener).collect()
+}
+
+/// The networks of the balancers before a listener.
+fn balancers(listener: &str, notes: &mut Notes<'_>) -> NetworkSet {
+    let mut section = notes.section(&["listeners", listener, "proxy_protocol"]);
+    if section.table.is_some() {
+        section.require(
+            "trusted",
+            "it trusts no balancer, and so reads no PROXY header",
+        );
+    }
+    section
+        .list("trusted", values::network)
+        .into_iter()
+        .collect()
 }
 
 /// The protocol of a listener, which must have a place for the password that it asks for.

@@ -47,6 +47,7 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     for listener in &settings.listeners {
         networks(listener, notes);
         open_proxy(listener, notes);
+        everybody_trusted(listener, notes);
     }
     for backend in &settings.backends {
         backends::names(backend, notes);
@@ -269,6 +270,20 @@ fn open_proxy(listener: &Listener, notes: &mut Notes<'_>) {
                 .to_owned(),
             "write allow_clients with the networks of the agents, or credentials_file with their users",
         );
+    }
+}
+
+/// A network of balancers that is the whole of a family.
+fn everybody_trusted(listener: &Listener, notes: &mut Notes<'_>) {
+    let list = Path::of(&["listeners", &listener.name, "proxy_protocol", "trusted"]);
+    for (index, network) in listener.balancers.iter().enumerate() {
+        if network.prefix_len() == 0 {
+            notes.warn(
+                &notes.element(&list, index),
+                format!("{network} trusts everybody: each client can say that it has any address"),
+                "write the addresses of the balancers",
+            );
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! Everything that portway knows about a live connection.
 
+mod front;
+
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell};
 use std::io;
@@ -18,6 +20,7 @@ use crate::snapshot::{Listener, ListenerId, RouteId, Routed, Snapshot, Taken};
 use crate::telemetry::{Attempt, ClientText, Id, Line, Millis, Protocols, Time, list};
 use crate::tls::{Alpn, ServerName, Version};
 use crate::wire::Target;
+use front::Front;
 
 /// The most ports that the log shows of a name's routes.
 const PORTS: usize = 20;
@@ -31,16 +34,16 @@ pub struct Connection {
     /// Its place among the connections of the worker.
     key: u32,
     pub(super) id: u64,
-    /// The canonical address of the client. A [`SocketAddr`] is 12 bytes larger.
-    client: IpAddr,
-    client_port: u16,
+    /// The canonical address at the other end of the socket. A [`SocketAddr`] is 12 bytes larger.
+    peer: IpAddr,
+    peer_port: u16,
     /// The snapshot in force when it arrived.
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) listener: ListenerId,
     /// The port at which it arrived.
     port: u16,
-    /// The host and port that the client of a proxy asked for. Boxed, because most connections have none.
-    target: OnceCell<Box<Target>>,
+    /// The messages before its hello. Boxed, because most connections have none.
+    front: OnceCell<Box<Front>>,
     /// Its right to exist, once it is let in.
     permit: OnceCell<Permit>,
     /// The hello, once it is complete.
@@ -110,12 +113,12 @@ impl Connection {
             flow: Flow::new(accepted.at),
             key: key as u32,
             id,
-            client: accepted.client.ip(),
-            client_port: accepted.client.port(),
+            peer: accepted.client.ip(),
+            peer_port: accepted.client.port(),
             snapshot: taken.snapshot,
             listener: taken.listener,
             port: taken.port,
-            target: OnceCell::default(),
+            front: OnceCell::default(),
             permit: OnceCell::default(),
             hello: OnceCell::default(),
             route: Cell::default(),
@@ -130,11 +133,6 @@ impl Connection {
         self.key as usize
     }
 
-    /// The canonical address of the client.
-    pub(super) const fn client(&self) -> IpAddr {
-        self.client
-    }
-
     pub(super) fn listener(&self) -> &Listener {
         self.snapshot.listener(self.listener)
     }
@@ -144,7 +142,7 @@ impl Connection {
         let target = self.target();
         Query {
             listener: &self.listener().name,
-            port: target.map_or(self.port, |target| target.port),
+            port: target.map_or_else(|| self.port(), |target| target.port),
             server_name: match hello {
                 Some(hello) => hello.server_name.as_ref(),
                 None => target.and_then(Target::name),
@@ -171,16 +169,6 @@ impl Connection {
         outcome
     }
 
-    /// It asks for this target.
-    pub(super) fn ask(&self, target: Target) -> &Target {
-        self.target.get_or_init(|| Box::new(target))
-    }
-
-    /// The host and port that it has asked for.
-    pub(super) fn target(&self) -> Option<&Target> {
-        self.target.get().map(|target| &**target)
-    }
-
     /// It is let in.
     pub(super) fn admit(&self, permit: Permit) -> &Permit {
         self.permit.get_or_init(|| permit)
@@ -189,7 +177,9 @@ impl Connection {
     /// The key of its client among the clients, which is an address too.
     pub(super) fn client_key(&self) -> IpAddr {
         let permit = self.permit.get();
-        permit.and_then(Permit::client).unwrap_or(self.client)
+        permit
+            .and_then(Permit::client)
+            .unwrap_or_else(|| self.client())
     }
 
     /// Stores that `have` bytes of a hello have arrived, and that `total` are needed to go on.
@@ -298,6 +288,7 @@ impl Connection {
         let routed = self.routed();
         let hello = self.hello.get();
         let reached = self.reached.get();
+        let (ends, peer) = (self.ends(), SocketAddr::new(self.peer, self.peer_port));
         let hello_after = hello.map(|hello| hello.after.get());
         let connected_after = reached.map(|reached| reached.after.get());
         let between = |since: Option<Duration>, until: Option<Duration>| {
@@ -315,7 +306,8 @@ impl Connection {
             time: Time(SystemTime::now()),
             id: Id(self.id),
             config: self.snapshot.generation,
-            client: SocketAddr::new(self.client, self.client_port),
+            client: ends.map_or(peer, |ends| ends.client),
+            proxied_by: ends.map(|_| peer),
             listener: &self.listener().name,
             target: self.target().map(ToString::to_string),
             server_name: name

@@ -1,11 +1,13 @@
-//! The messages of a client before its hello: none, or those that name the target of a proxy.
+//! The messages before a hello: none, or the PROXY header of a balancer, and those that name the target of a proxy.
 
 mod http_connect;
+mod proxy_header;
 mod socks5;
 
 use std::cell::Cell;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Instant;
 
 use rustix::io::Errno;
 
@@ -17,8 +19,29 @@ use crate::credentials::Gate;
 use crate::net::{Broken, Leg, Readable, TimeIsUp, until};
 use crate::outcome::Outcome;
 use crate::relay::Resources;
-use crate::tls::Rejection;
-use crate::wire::{ListenerProtocol, Login, Target, Unauthorized};
+use crate::tls::{Protocol, Rejection};
+use crate::wire::{ListenerProtocol, Login, ProxyVersion, Target, Unauthorized};
+
+/// Receives the PROXY header, to its last byte and no further, if a balancer has opened the connection. After this the
+/// address of the client is known.
+///
+/// It shares the time limit of the hello.
+pub(super) async fn introduce(
+    client: &Leg,
+    connection: &Connection,
+    resources: &Resources,
+) -> Result<(), Refusal> {
+    if !connection.is_from_balancer() {
+        return Ok(());
+    }
+    let header = proxy_header::open(client, connection, resources);
+    let opened = until(deadline(connection), pin!(header)).await;
+    opened.unwrap_or_else(|TimeIsUp| Err(late(client, "the PROXY header", resources)))
+}
+
+fn deadline(connection: &Connection) -> Instant {
+    connection.flow.accepted_at() + connection.snapshot.hello.timeout
+}
 
 /// Receives the messages of the client before its hello, to their last byte and no further, and answers it. After this the
 /// connection has its target, and the hello comes next.
@@ -30,7 +53,7 @@ pub(super) async fn open(
     resources: &Resources,
 ) -> Result<(), Refusal> {
     let listener = connection.listener();
-    let deadline = connection.flow.accepted_at() + connection.snapshot.hello.timeout;
+    let deadline = deadline(connection);
     let gated = listener.gate.as_ref().map(|gate| Gated {
         gate,
         connection,
@@ -184,6 +207,15 @@ pub(super) fn ended(connection: &Connection, refusal: Refusal) -> Refusal {
 /// would mislead it.
 pub(super) fn no_hello(connection: &Connection, rejection: Rejection) -> Refusal {
     if let Rejection::NotTls(protocol) = rejection
+        && protocol.is_of_a_balancer()
+        && connection.is_from_balancer()
+    {
+        return Refusal::fin(Outcome::NotTls).because(
+            "a second PROXY header came behind the one that portway had read: balancers in a row send one each, so turn \
+             it off at all but one of them",
+        );
+    }
+    if let Rejection::NotTls(protocol) = rejection
         && protocol.is_to_a_proxy()
         && connection.target().is_some()
     {
@@ -192,6 +224,15 @@ pub(super) fn no_hello(connection: &Connection, rejection: Rejection) -> Refusal
         );
     }
     rejection.into()
+}
+
+/// The bytes in place of a request to a proxy, which `refusal` says something about.
+fn no_request(connection: &Connection, peeked: &[u8], refusal: Refusal) -> Refusal {
+    match ProxyVersion::of(peeked) {
+        Some(ProxyVersion::V1) => no_hello(connection, Rejection::NotTls(Protocol::ProxyV1)),
+        Some(ProxyVersion::V2) => no_hello(connection, Rejection::NotTls(Protocol::ProxyV2)),
+        None => refusal,
+    }
 }
 
 /// Refuses a hello that is not for the target.

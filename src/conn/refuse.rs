@@ -13,7 +13,7 @@ use crate::outcome::{ClosedBy, Limit, Outcome};
 use crate::routing::Miss;
 use crate::tls::{AlertDescription, InvalidServerName, Protocol, Rejection, Version};
 use crate::wire::{
-    InvalidRequest, InvalidSocks, ListenerProtocol, Reply, SocksReply, Unauthorized,
+    InvalidHeader, InvalidRequest, InvalidSocks, ListenerProtocol, Reply, SocksReply, Unauthorized,
 };
 pub(super) use send::refuse;
 
@@ -128,6 +128,11 @@ impl Refusal {
         };
         Self::new(Outcome::ClientDenied, answer)
             .because("allow_clients or deny_clients of the listener exclude this client")
+    }
+
+    /// The balancer sent no PROXY header, or a broken one.
+    pub fn invalid_header(InvalidHeader(rule): InvalidHeader) -> Self {
+        Self::new(Outcome::InvalidProxyHeader, Answer::Reset).because(rule)
     }
 
     /// The client of a proxy sent no CONNECT request, or a wrong one.

@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::admission::{Machine, Quotas};
 use crate::net;
-use crate::routing::Table;
+use crate::routing::{NetworkSet, Table};
 use crate::snapshot::{HelloLimits, Listener, ListenerId, Snapshot};
 use crate::telemetry::lines::Lines;
 use crate::telemetry::{Format, Logged};
@@ -25,6 +25,7 @@ pub(crate) fn context() -> (Context, Taken) {
     let listener = Listener {
         name: "agents".into(),
         protocol: ListenerProtocol::Tls,
+        balancers: NetworkSet::default(),
         clients: crate::admission::Networks::default(),
         gate: None,
         stats: registry.listener("agents"),

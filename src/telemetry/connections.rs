@@ -35,6 +35,9 @@ pub struct Line<'a> {
     pub config: u64,
     /// The canonical address of the client.
     pub client: SocketAddr,
+    /// The balancer whose PROXY header has the address of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxied_by: Option<SocketAddr>,
     /// The listener's name.
     pub listener: &'a str,
     /// The host and port that the client of a proxy asked for.

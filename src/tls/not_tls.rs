@@ -53,6 +53,11 @@ impl Protocol {
         matches!(self, Self::HttpToProxy(_) | Self::Socks4 | Self::Socks5)
     }
 
+    /// Whether only a balancer speaks so.
+    pub const fn is_of_a_balancer(self) -> bool {
+        matches!(self, Self::ProxyV1 | Self::ProxyV2)
+    }
+
     /// The protocol of bytes that do not begin a TLS record.
     fn of(peeked: &[u8]) -> Self {
         match peeked {
@@ -94,8 +99,12 @@ impl fmt::Display for Protocol {
                 );
             }
             Self::Http2 => "HTTP/2 without TLS: the client must use TLS",
-            Self::ProxyV1 => "PROXY protocol v1: turn it off at the balancer",
-            Self::ProxyV2 => "PROXY protocol v2: turn it off at the balancer",
+            Self::ProxyV1 => {
+                "PROXY protocol v1: turn it off at the balancer, or trust it in proxy_protocol.trusted"
+            }
+            Self::ProxyV2 => {
+                "PROXY protocol v2: turn it off at the balancer, or trust it in proxy_protocol.trusted"
+            }
             Self::Socks4 => {
                 "SOCKS4: portway speaks SOCKS5 at most; remove proxy_url from the client's settings"
             }

@@ -165,9 +165,9 @@ fn explain_tells_programs_what_it_tells_people() {
     let defaults = taken["defaults"].to_string();
     assert!(defaults.contains("\"keepalive\""), "{defaults}");
     assert_eq!(taken["limits"]["max_client_hello"], "64KiB");
-    // Those of a running portway, and of a proxy listener.
+    // Those of a running portway, of a proxy listener and of one behind balancers.
     seen.extend(set(
-        "generation pid note addresses unresolved addresses_not_shown target",
+        "generation pid note addresses unresolved addresses_not_shown target client_from",
     ));
     assert_eq!(seen, documented("### explain"));
 }

@@ -1,7 +1,7 @@
 //! Stand-ins for clients and backends: plain blocking sockets and threads.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -205,9 +205,15 @@ fn bind(socket: &Socket) {
 /// An address for a relay that cannot use port 0. A socket reserves it, without listening, for as long as this
 /// process lives: the kernel then gives the port only to processes that ask for it.
 pub(crate) fn free() -> SocketAddr {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    free_at(Ipv4Addr::LOCALHOST.into())
+}
+
+/// The same at this address of the machine.
+pub(crate) fn free_at(ip: IpAddr) -> SocketAddr {
+    let address = SocketAddr::new(ip, 0);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
-    bind(&socket);
+    socket.bind(&address.into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     std::mem::forget(socket);
     address

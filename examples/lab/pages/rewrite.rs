@@ -19,6 +19,8 @@ use crate::tunnel::{Login, USERS};
 
 /// The clients that may connect wherever the file admits only some.
 const ADMITTED: &str = "127.0.0.0/8";
+/// Balancers, of which the lab has none.
+const BALANCERS: &str = "127.255.0.0/16";
 const TEMPLATE: &str = "{server_name}";
 const ANY_PORT: &str = "{port}";
 /// The line for the proxy of a site, which accepts every user.
@@ -173,6 +175,13 @@ impl Rewriter<'_> {
         listener.remove("deny_clients");
         if let Some(clients) = listener.get_mut("allow_clients") {
             *clients = vec![ADMITTED].into();
+        }
+        if let Some(header) = listener.get_mut("proxy_protocol") {
+            // The probes do not come from balancers.
+            let networks = header
+                .as_table_mut()
+                .ok_or("proxy_protocol is not a table")?;
+            networks.insert("trusted".to_owned(), vec![BALANCERS].into());
         }
         if listener.contains_key("credentials_file") {
             self.login = Login::Right;

@@ -130,11 +130,14 @@ fn unheard_ports(routes: &[Read], listeners: &[Listener], notes: &mut Notes<'_>)
     }
 }
 
-/// The ports of a listener, if the file shows all of them: with port 0 the kernel chooses one.
+/// The ports of a listener, if the file shows all of them: with port 0 the kernel chooses one, and a balancer may say
+/// another one.
 fn ports(listener: &Listener, notes: &Notes<'_>) -> Option<HashSet<u16>> {
     let bind = Path::of(&["listeners", &listener.name, "bind"]);
     let ports: HashSet<u16> = listener.bind.iter().map(SocketAddr::port).collect();
-    if listener.protocol.is_proxy() {
+    let header = Path::of(&["listeners", &listener.name, "proxy_protocol"]);
+    let is_told = !listener.balancers.is_empty() || !notes.lost.is_whole(&header);
+    if listener.protocol.is_proxy() || is_told {
         return None;
     }
     let is_whole = !notes.lost.has(&bind) && !notes.left.contains_key(&bind);

@@ -80,10 +80,18 @@ const LISTENER: Table = &[
         "The first message of a client: its TLS hello (tls), a CONNECT request as to an HTTP proxy (http_connect), or the messages of SOCKS5 (socks5)."),
     value("credentials_file", Kind::Text(Text::File), Example("agents.htpasswd"),
         "The file of the users that may connect to a proxy, with lines of user:hash as htpasswd -B writes them. Default: everybody, without a password."),
+    key("proxy_protocol", Under::Table(PROXY_PROTOCOL),
+        "The balancers that say by the PROXY protocol whose connection it is. Default: none."),
     value("allow_clients", Texts(Text::Network), Example("10.0.0.0/8"),
         "The networks that may connect. Default: all."),
     value("deny_clients", Texts(Text::Network), Example("10.66.0.0/16"),
         "The networks that may not connect. This key wins over allow_clients."),
+];
+
+#[rustfmt::skip]
+const PROXY_PROTOCOL: Table = &[
+    value("trusted", Texts(Text::Network), Required("10.0.0.8/32"),
+        "The networks of the balancers: each connection from them must begin with a PROXY header, version 1 or 2. From others portway reads none."),
 ];
 
 #[rustfmt::skip]

@@ -1,6 +1,6 @@
 //! A CONNECT request, as clients send it to an HTTP proxy.
 
-use super::{Gated, admit, answer, receive};
+use super::{Gated, admit, answer, no_request, receive};
 use crate::conn::connection::Connection;
 use crate::conn::refuse::Refusal;
 use crate::net::Leg;
@@ -21,7 +21,10 @@ pub(super) async fn open(
             Ok(Some(((connect.target, login), size)))
         }
         Head::Partial => Ok(None),
-        Head::Invalid(invalid) => Err(Refusal::invalid_request(invalid)),
+        Head::Invalid(invalid) => {
+            let refusal = Refusal::invalid_request(invalid);
+            Err(no_request(connection, peeked, refusal))
+        }
     });
     let (target, login) = request.await?;
     // Before the target is compared with the routes, so that strangers learn nothing of them.

@@ -1,6 +1,6 @@
 //! A SOCKS5 greeting and its request, and user and password between them.
 
-use super::{Gated, admit, answer, receive};
+use super::{Gated, admit, answer, no_request, receive};
 use crate::conn::connection::Connection;
 use crate::conn::refuse::Refusal;
 use crate::net::Leg;
@@ -23,7 +23,9 @@ pub(super) async fn open(
                 let protocol = connection.listener().protocol;
                 Err(Refusal::unauthorized(protocol, Unauthorized::Missing))
             }
-            greeting @ (Socks::Partial | Socks::Whole(..) | Socks::Invalid(_)) => message(greeting),
+            greeting @ (Socks::Partial | Socks::Whole(..) | Socks::Invalid(_)) => {
+                message(greeting).map_err(|refusal| no_request(connection, peeked, refusal))
+            }
         }
     });
     greeting.await?;

@@ -52,6 +52,7 @@ mod tests {
             name: "proxy".into(),
             bind: Vec::new(),
             protocol: crate::wire::ListenerProtocol::Socks5,
+            balancers: crate::routing::NetworkSet::default(),
             clients: crate::admission::Networks::default(),
             users: file.map(|file| Arc::new(Users::parse(file).unwrap())),
         }

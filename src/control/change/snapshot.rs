@@ -60,6 +60,7 @@ impl ChangeBuilder {
             backend_endings: endings(&listener.name),
             name: listener.name,
             protocol: listener.protocol,
+            balancers: listener.balancers,
             gate,
             clients: listener.clients,
         });

@@ -21,6 +21,7 @@ fn least(outcome: Outcome) -> Line<'static> {
         id: Id(0x2a),
         config: 1,
         client: "192.0.2.7:50123".parse().unwrap(),
+        proxied_by: None,
         listener: "agents",
         server_name: None,
         target: None,
@@ -52,6 +53,7 @@ fn least(outcome: Outcome) -> Line<'static> {
 
 fn full(attempts: &[Attempt]) -> Line<'_> {
     Line {
+        proxied_by: Some("10.0.0.8:41234".parse().unwrap()),
         server_name: Some(ClientText(b"fleet.example.com")),
         target: Some("fleet.example.com:8220".to_owned()),
         nearest: Some("*.example.com".to_owned()),
@@ -151,7 +153,7 @@ fn written(form: Format, line: &Line<'_>) -> String {
 fn a_json_line_has_the_fields_in_order() {
     let expected = concat!(
         r#"{"time":"2026-01-01T00:00:00.123Z","id":"000000000000002a","config":1,"#,
-        r#""client":"192.0.2.7:50123","listener":"agents","target":"fleet.example.com:8220","server_name":"fleet.example.com","nearest":"*.example.com","#,
+        r#""client":"192.0.2.7:50123","proxied_by":"10.0.0.8:41234","listener":"agents","target":"fleet.example.com:8220","server_name":"fleet.example.com","nearest":"*.example.com","#,
         r#""alpn":["h2","http/1.1"],"tls_offered":"1.3","route":"fleet","backend":"fleet","#,
         r#""endpoint":"fleet-2.internal:8220","via":"http://proxy.corp:3128","backend_local":"[2001:db8::1]:40000","#,
         r#""attempts":[{"endpoint":"fleet-1.internal:8220","address":"10.0.0.1:8220","#,
@@ -182,6 +184,7 @@ fn a_field_without_a_value_is_left_out() {
 fn a_text_line_has_the_same_fields_for_people() {
     let expected = concat!(
         "2026-01-01T00:00:00.123Z id=000000000000002a config=1 client=192.0.2.7:50123 ",
+        "proxied_by=10.0.0.8:41234 ",
         r#"listener=agents target=fleet.example.com:8220 server_name=fleet.example.com nearest=*.example.com alpn="h2, http/1.1" tls_offered=1.3 "#,
         "route=fleet backend=fleet endpoint=fleet-2.internal:8220 ",
         "via=http://proxy.corp:3128 backend_local=[2001:db8::1]:40000 ",

@@ -1,0 +1,145 @@
+//! HAProxy and nginx as balancers before portway, and behind it, over IPv4 and IPv6.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::line_from;
+use crate::it::fixture::{PATIENCE, Portway, hello, route, within};
+use crate::it::peers::{Backend, connect, free_at};
+
+const LOOPBACKS: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::LOCALHOST),
+    IpAddr::V6(Ipv6Addr::LOCALHOST),
+];
+
+/// HAProxy or nginx, in one process.
+struct Other {
+    process: Child,
+    _directory: TempDir,
+}
+
+impl Other {
+    /// Starts it, and waits until it listens there; `None` if the machine does not have it.
+    fn start(
+        program: &str,
+        file: &str,
+        text: impl Fn(&Path) -> String,
+        at: SocketAddr,
+    ) -> Option<Self> {
+        let directory = tempfile::tempdir().unwrap();
+        let conf = directory.path().join("conf");
+        fs::write(&conf, text(directory.path())).unwrap();
+        let mut command = Command::new(program);
+        command.arg(file).arg(conf).stdin(Stdio::null());
+        let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let Ok(process) = started else {
+            return missing(program);
+        };
+        within(PATIENCE, "the other relay listens", || {
+            TcpStream::connect(at).ok()
+        });
+        Some(Self {
+            process,
+            _directory: directory,
+        })
+    }
+
+    /// HAProxy with one listener, of these options, and one server.
+    fn haproxy([at, to]: [SocketAddr; 2], [of_bind, of_server]: [&str; 2]) -> Option<Self> {
+        let text = format!(
+            "global\n nbthread 1\ndefaults\n mode tcp\n timeout connect 30s\n timeout client 60s\n timeout server 60s\n\
+             listen all\n bind {at} {of_bind}\n server one {to} {of_server}\n"
+        );
+        Self::start("haproxy", "-f", |_| text.clone(), at)
+    }
+
+    /// nginx with one server of its stream module, and these further words.
+    fn nginx([at, to]: [SocketAddr; 2], [of_listen, more]: [&str; 2]) -> Option<Self> {
+        let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
+        if !Path::new(module).exists() {
+            return missing("nginx");
+        }
+        let text = |files: &Path| {
+            format!(
+                "load_module {module};\ndaemon off;\nmaster_process off;\npid {};\nerror_log /dev/null;\nevents {{}}\n\
+                 stream {{ server {{ listen {at} {of_listen}; proxy_pass {to}; {more} }} }}\n",
+                files.join("pid").display()
+            )
+        };
+        Self::start("nginx", "-c", text, at)
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
+        _ = kill_process(pid, Signal::TERM);
+        within(PATIENCE, "the other relay ends", || {
+            self.process.try_wait().unwrap()
+        });
+    }
+}
+
+fn missing<T>(program: &str) -> Option<T> {
+    let required = std::env::var_os("PORTWAY_PEERS").is_some_and(|value| value == "required");
+    let remedy = "install haproxy, nginx-light and libnginx-mod-stream of Debian";
+    assert!(!required, "{program} is missing: {remedy}");
+    eprintln!("DID NOT RUN with {program}: {remedy}");
+    None
+}
+
+/// A portway at this loopback address, which trusts it.
+fn behind(loopback: IpAddr, backend: SocketAddr) -> Portway {
+    let bind = SocketAddr::new(loopback, 0);
+    Portway::start(&format!(
+        "admin.bind = \"127.0.0.1:0\"\n[listeners.agents]\nbind = [\"{bind}\"]\n\
+         proxy_protocol = {{ trusted = [\"127.0.0.1/32\", \"::1/128\"] }}\n{}",
+        route("fleet", backend, "")
+    ))
+}
+
+/// Sends a hello to a balancer, gets it back, and returns the address that it came from.
+fn visit(balancer: SocketAddr) -> SocketAddr {
+    let mut client = connect(balancer);
+    client.write_all(&hello()).unwrap();
+    let mut echoed = hello();
+    client.read_exact(&mut echoed).unwrap();
+    assert_eq!(echoed, hello());
+    client.local_addr().unwrap()
+}
+
+#[test]
+fn the_headers_of_haproxy_and_nginx_are_read() {
+    let backend = Backend::echo();
+    for loopback in LOOPBACKS {
+        let portway = behind(loopback, backend.address());
+        let to = portway.address("agents");
+        for kind in [
+            "send-proxy",
+            "send-proxy-v2",
+            "send-proxy-v2 proxy-v2-options crc32c",
+            "nginx",
+        ] {
+            let at = free_at(loopback);
+            let balancer = match kind {
+                "nginx" => Other::nginx([at, to], ["", "proxy_protocol on;"]),
+                options => Other::haproxy([at, to], ["", options]),
+            };
+            let Some(_balancer) = balancer else { continue };
+            let client = visit(at);
+            let line = portway.line_of(client);
+            assert!(line["proxied_by"].is_string(), "{kind}: {line}");
+            assert_eq!(
+                line_from(&portway, client)["outcome"],
+                "closed",
+                "{kind}: {line}"
+            );
+        }
+    }
+}
