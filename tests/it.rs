@@ -37,7 +37,6 @@ mod it {
     mod leaving;
     mod metrics;
     mod names;
-    #[expect(dead_code, reason = "shared with tests/counts.rs, which uses the rest")]
     #[path = "../support/namespace.rs"]
     mod namespace;
     #[path = "../support/ordinary_user.rs"]

@@ -4,9 +4,11 @@
 mod admin;
 mod dials;
 mod drain;
+mod flood;
 mod gone;
 mod limits;
 mod log;
+mod machine;
 mod mtu;
 mod paused;
 mod resources;

@@ -93,7 +93,7 @@ fn a_client_that_resets_while_its_backend_is_dialled_ends_at_once() {
 }
 
 #[test]
-fn with_no_endpoint_answering_the_dial_ends_at_its_limit() {
+fn f02_with_no_endpoint_answering_the_dial_ends_at_its_limit() {
     let silent = [Unanswering::new(), Unanswering::new(), Unanswering::new()];
     let endpoints: Vec<_> = silent.iter().map(Unanswering::address).collect();
     let limits = "connect_timeout = \"2s\"\ndial_timeout = \"2200ms\"";

@@ -31,7 +31,7 @@ fn sleeps(portway: &Portway) -> bool {
 }
 
 #[test]
-fn a_hello_that_was_whole_in_time_is_routed_after_a_pause() {
+fn f33_a_hello_that_was_whole_in_time_is_routed_after_a_pause() {
     let backend = Backend::echo();
     let limits = "client_hello_timeout = \"2s\"";
     let portway = Portway::start(&config(&[backend.address()], limits, ""));
@@ -51,7 +51,7 @@ fn a_hello_that_was_whole_in_time_is_routed_after_a_pause() {
 }
 
 #[test]
-fn a_backend_that_was_connected_in_time_is_used_after_a_pause() {
+fn f33_a_backend_that_was_connected_in_time_is_used_after_a_pause() {
     let listener = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
     listener.bind(&any.into()).unwrap();
@@ -95,7 +95,7 @@ fn is_dialling(address: SocketAddr) -> bool {
 }
 
 #[test]
-fn a_connection_whose_peer_spoke_in_time_is_not_idle_after_a_pause() {
+fn f33_a_connection_whose_peer_spoke_in_time_is_not_idle_after_a_pause() {
     let backend = Backend::echo();
     let keys = "idle_timeout = \"2s\"";
     let portway = Portway::start(&config(&[backend.address()], "", keys));

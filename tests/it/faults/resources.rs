@@ -9,7 +9,8 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use crate::it::fixture::{PATIENCE, Portway, config, hello, message, pause, within};
+use crate::it::fixture::{PATIENCE, Portway, config, hello, message, pause, route, within};
+use crate::it::hello::Builder;
 use crate::it::namespace::in_a_network;
 use crate::it::peers::{Backend, End, connect, read_to_end, reset};
 use crate::it::process;
@@ -114,9 +115,9 @@ fn without_a_descriptor_for_the_dial_the_client_is_told_so() {
 }
 
 #[test]
-fn without_a_local_port_for_the_dial_the_log_says_towards_whom_and_what_helps() {
+fn f16_without_a_local_port_for_the_dial_the_log_says_towards_whom_and_what_helps() {
     in_a_network(|| {
-        let backend = Backend::holding();
+        let (backend, other) = (Backend::holding(), Backend::echo());
         let portway = Portway::start(&config(&[backend.address()], "", ""));
         // From now on there are two ports towards each address.
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 61001").unwrap();
@@ -134,18 +135,30 @@ fn without_a_local_port_for_the_dial_the_log_says_towards_whom_and_what_helps() 
         assert!(detail.contains("net.ipv4.ip_local_port_range"), "{line}");
         assert!(detail.contains("61000 to 61001"), "{line}");
         assert!(detail.contains("source_addresses"), "{line}");
+        // There are two ports towards another server too.
+        let both = config(&[backend.address()], "", "") + &route("other", other.address(), "");
+        portway.reload_with(&both);
+        let hello = Builder::new("other.example").build();
+        let mut client = client_with(50_004, &portway, &hello);
+        let mut echoed = vec![0; hello.len()];
+        client.read_exact(&mut echoed).unwrap();
+        assert_eq!(echoed, hello);
     });
 }
 
 /// A client at this port, which the kernel does not need to choose. It has sent its hello.
 fn client_from(port: u16, portway: &Portway) -> TcpStream {
+    client_with(port, portway, &hello())
+}
+
+fn client_with(port: u16, portway: &Portway, hello: &[u8]) -> TcpStream {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     let own = SocketAddr::from(([127, 0, 0, 1], port));
     socket.bind(&own.into()).unwrap();
     socket.connect(&portway.address("agents").into()).unwrap();
     let mut client = TcpStream::from(socket);
     client.set_read_timeout(Some(PATIENCE)).unwrap();
-    client.write_all(&hello()).unwrap();
+    client.write_all(hello).unwrap();
     client
 }
 
