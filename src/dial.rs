@@ -1,26 +1,20 @@
-//! Connects to a backend: one attempt after the other, a race if the first address is on trial, and
-//! time limits. No byte of the client has been consumed yet, so each retry is safe.
+//! Connects to a backend: one attempt after the other, a race if the first address is on trial or has one of the other family
+//! beside it, and time limits. No byte of the client has been consumed yet, so each retry is safe.
 
 mod asked;
 mod attempt;
+mod race;
 mod ruled_out;
 mod start;
 #[cfg(test)]
 mod tests;
 mod via;
 
-use std::cell::RefCell;
 use std::net::IpAddr;
-use std::panic::resume_unwind;
-use std::pin::pin;
 use std::rc::Rc;
 use std::slice;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use tokio::task::{JoinError, JoinHandle};
-use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use crate::backend::{Candidate, Denied, Endpoint, InUse, Name, Pool, Wish};
 use crate::net::Leg;
@@ -39,10 +33,6 @@ pub struct Timeouts {
     /// All attempts together.
     pub dial_timeout: Duration,
 }
-
-/// Time that an address on trial gets before the next candidate is dialled beside it. Its last dial
-/// failed, so it may well be dead, and the client must not wait until an attempt times out.
-const HEAD_START: Duration = Duration::from_millis(50);
 
 /// Attempts at the addresses of one family of an endpoint in one dial: a name may have more addresses than a client
 /// can wait for.
@@ -115,7 +105,7 @@ pub async fn backend(request: &Request<'_>) -> Result<Dialled, Unreached> {
         Some(names) => Some(Box::pin(asked::find(request, names, began)).await?),
     };
     let missed = request.missed;
-    let mut candidates = candidates(request, name.as_deref(), began)?;
+    let candidates = candidates(request, name.as_deref(), began)?;
     let dial = Dial {
         connect_timeout: request.timeouts.connect_timeout,
         deadline: began + request.timeouts.dial_timeout,
@@ -123,14 +113,7 @@ pub async fn backend(request: &Request<'_>) -> Result<Dialled, Unreached> {
         resources: request.resources,
         wished: asked::behind_proxy(request),
     };
-    let dialled = if begins_with_trial(&candidates) {
-        let trial = candidates.remove(0);
-        // A race is rare and its future is large: boxed, it does not make every other dial larger.
-        Box::pin(dial.race(trial, candidates, missed)).await
-    } else {
-        dial.each(candidates, &RefCell::default(), None, missed)
-            .await
-    };
+    let dialled = dial.one_of(candidates, missed).await;
     if let (Some(names), Some(name)) = (request.pool.names(), name) {
         asked::note(names, &name, dialled.is_ok());
     }
@@ -196,11 +179,6 @@ fn tell_unresolved(missed: Missed<'_>, endpoints: &[Arc<Endpoint>]) -> Unreached
     }
 }
 
-/// Whether the first candidate is on trial, and there are others to dial beside it.
-fn begins_with_trial(candidates: &[Candidate]) -> bool {
-    candidates.len() > 1 && candidates.first().is_some_and(Candidate::on_trial)
-}
-
 /// The addresses of one family of an endpoint.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Family {
@@ -216,112 +194,68 @@ impl Family {
             is_ipv4: candidate.address.at().is_ipv4(),
         }
     }
+
+    fn of_connection(used: &InUse) -> Self {
+        Self {
+            endpoint: Arc::as_ptr(used.endpoint()),
+            is_ipv4: used.address().at().is_ipv4(),
+        }
+    }
+
+    /// Whether the other one is the other family of the same endpoint.
+    fn is_beside(self, other: Self) -> bool {
+        self.endpoint == other.endpoint && self.is_ipv4 != other.is_ipv4
+    }
+}
+
+/// Whether a candidate is not worth an attempt any more, after those that were tried.
+fn is_spent(
+    tried: impl Iterator<Item = Family>,
+    candidate: &Candidate,
+    ruled_out: &[RuledOut],
+) -> bool {
+    let family = Family::of(candidate);
+    let alike = tried.filter(|tried| *tried == family);
+    alike.take(ATTEMPTS_AT_ENDPOINT).count() == ATTEMPTS_AT_ENDPOINT
+        || ruled_out.iter().any(|it| it.concerns(candidate))
 }
 
 impl Dial<'_> {
-    /// Tries the candidates one after the other, beside a trial of this family. Candidates that an attempt has ruled
-    /// out are passed over.
+    /// Reaches one of the candidates.
+    async fn one_of(
+        &self,
+        candidates: Vec<Candidate>,
+        missed: Missed<'_>,
+    ) -> Result<Dialled, Failure> {
+        if race::is_due(&candidates) {
+            // A race is rare and its future is large: boxed, it does not make every other dial larger.
+            Box::pin(self.race(candidates, missed)).await
+        } else {
+            self.each(candidates, missed).await
+        }
+    }
+
+    /// Tries the candidates one after the other. Those that an attempt has ruled out are passed over.
     async fn each(
         &self,
         candidates: Vec<Candidate>,
-        ruled_out: &RefCell<Vec<RuledOut>>,
-        trial: Option<Family>,
         missed: Missed<'_>,
     ) -> Result<Dialled, Failure> {
         let mut worst = Failure::Untried;
+        let mut ruled_out = Vec::new();
         for (position, candidate) in candidates.iter().enumerate() {
-            let family = Family::of(candidate);
             let tried = candidates.iter().take(position).map(Family::of);
-            let alike = tried.chain(trial).filter(|tried| *tried == family);
-            let is_ruled_out = |it: &RuledOut| it.concerns(candidate);
-            if alike.take(ATTEMPTS_AT_ENDPOINT).count() == ATTEMPTS_AT_ENDPOINT
-                || ruled_out.borrow().iter().any(is_ruled_out)
-            {
+            if is_spent(tried, candidate, &ruled_out) {
                 continue;
             }
             match self.attempt(candidate, missed).await {
                 Ok(dialled) => return Ok(dialled),
                 Err(failure) => {
-                    ruled_out
-                        .borrow_mut()
-                        .extend(RuledOut::by(&failure, candidate));
+                    ruled_out.extend(RuledOut::by(&failure, candidate));
                     worst = worst.max(failure);
                 }
             }
         }
         Err(worst)
     }
-
-    /// Tries an address on trial, and soon the others beside it. If another one wins, the trial goes
-    /// on without the client, so that its result is known. Otherwise an address that is merely slower
-    /// would never return to use.
-    async fn race(
-        &self,
-        trial: Candidate,
-        others: Vec<Candidate>,
-        missed: Missed<'_>,
-    ) -> Result<Dialled, Failure> {
-        let family = Family::of(&trial);
-        let ruled_out = RefCell::default();
-        let mut trial = self.on_its_own(trial);
-        let (dialled, late) = {
-            let head_start = CancellationToken::new();
-            let mut rest = pin!(async {
-                _ = timeout(HEAD_START, head_start.cancelled()).await;
-                self.each(others, &ruled_out, Some(family), missed).await
-            });
-            tokio::select! {
-                ended = &mut trial => match result(ended) {
-                    (Err((failure, ruled)), late) => {
-                        ruled_out.borrow_mut().extend(ruled);
-                        head_start.cancel();
-                        late.into_iter().for_each(missed);
-                        (rest.await.map_err(|other| other.max(failure)), Vec::new())
-                    }
-                    (Ok(dialled), late) => (Ok(dialled), late),
-                },
-                dialled = &mut rest => match dialled {
-                    Err(failure) => {
-                        let (dialled, late) = result(trial.await);
-                        (dialled.map_err(|(other, _)| other.max(failure)), late)
-                    }
-                    won => (won, Vec::new()),
-                },
-            }
-        };
-        late.into_iter().for_each(missed);
-        dialled
-    }
-
-    /// An attempt that goes on if nobody waits for it any more.
-    fn on_its_own(&self, trial: Candidate) -> JoinHandle<Trial> {
-        let (endpoints, resources) = (Arc::clone(self.endpoints), Rc::clone(self.resources));
-        let (connect_timeout, deadline) = (self.connect_timeout, self.deadline);
-        let wished = self.wished.clone();
-        tokio::task::spawn_local(async move {
-            let dial = Dial {
-                connect_timeout,
-                deadline,
-                endpoints: &endpoints,
-                resources: &resources,
-                wished,
-            };
-            let late = RefCell::new(Vec::new());
-            let missed = |attempt| late.borrow_mut().push(attempt);
-            let dialled = dial.attempt(&trial, &missed).await;
-            let dialled = dialled.map_err(|failure| {
-                let ruled_out = RuledOut::by(&failure, &trial);
-                (failure, ruled_out)
-            });
-            (dialled, late.into_inner())
-        })
-    }
-}
-
-/// The result of a trial, and the attempts that failed.
-type Trial = (Result<Dialled, (Failure, Option<RuledOut>)>, Vec<Attempt>);
-
-/// The result of a task. A panic in the task is raised again here, so that the connection ends with outcome `error`.
-fn result<T>(ended: Result<T, JoinError>) -> T {
-    ended.unwrap_or_else(|error| resume_unwind(error.into_panic()))
 }

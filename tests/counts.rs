@@ -24,6 +24,7 @@ mod counts {
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../it/metrics.rs"]
     mod metrics;
+    mod names;
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../support/namespace.rs"]
     mod namespace;

@@ -2,8 +2,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 
@@ -19,6 +20,9 @@ pub(super) struct Addresses {
     current: ArcSwap<Vec<Arc<Address>>>,
     /// The addresses that the endpoint no longer has.
     left: Mutex<Left>,
+    /// The family that was faster: whether it is IPv4, and above that bit the end of this preference, in milliseconds
+    /// from the origin; 0 if there is none.
+    faster: AtomicU64,
 }
 
 /// The state of addresses that an endpoint no longer has.
@@ -33,6 +37,9 @@ struct Left {
 /// The most failed addresses that are remembered.
 const MOST_FAILED: usize = 64;
 
+/// How long the family that was faster comes first. RFC 6555 section 4.2 remembers it for some 10 minutes too.
+const PREFERENCE: Duration = Duration::from_mins(10);
+
 impl Addresses {
     pub(super) fn new(first: Option<SocketAddr>, origin: Instant) -> Self {
         let first = first.map(|at| Arc::new(Address::new(at, origin)));
@@ -40,7 +47,34 @@ impl Addresses {
             origin,
             current: ArcSwap::from_pointee(first.into_iter().collect()),
             left: Mutex::default(),
+            faster: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that an address of this family connected while one of the other family had not. Returns whether new
+    /// connections used the other one first until now.
+    pub(super) fn prefer(&self, is_ipv4: bool, now: Instant) -> bool {
+        let before = self.faster(now);
+        let until = self.millis(now + PREFERENCE);
+        self.faster
+            .store(until << 1 | u64::from(is_ipv4), Ordering::Relaxed);
+        before != Some(is_ipv4)
+    }
+
+    /// The families of the current addresses.
+    pub(super) fn families(&self, current: &[Arc<Address>], now: Instant) -> Families {
+        Families::of(current, self.faster(now))
+    }
+
+    /// The family that was faster lately: whether it is IPv4.
+    fn faster(&self, now: Instant) -> Option<bool> {
+        let word = self.faster.load(Ordering::Relaxed);
+        (word >> 1 > self.millis(now)).then_some(word & 1 == 1)
+    }
+
+    fn millis(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.origin);
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX >> 1)
     }
 
     pub(super) fn current(&self) -> Arc<Vec<Arc<Address>>> {
@@ -84,7 +118,7 @@ impl Addresses {
 /// The families of an endpoint's addresses: whether each is IPv4.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Families {
-    /// The family of the resolver's first address.
+    /// The family that was faster lately, if it was noticed; otherwise that of the resolver's first address.
     first: bool,
     /// Whether an address of the first family is healthy.
     is_first_alive: bool,
@@ -95,8 +129,9 @@ pub(super) struct Families {
 impl Families {
     /// Chooses the family in use: the first one as long as one of its addresses is healthy, and also if no
     /// address of either family is healthy.
-    pub(super) fn of(addresses: &[Arc<Address>]) -> Self {
-        let first = addresses.first().is_none_or(|first| first.at().is_ipv4());
+    fn of(addresses: &[Arc<Address>], faster: Option<bool>) -> Self {
+        let of_resolver = || addresses.first().is_none_or(|first| first.at().is_ipv4());
+        let first = faster.unwrap_or_else(of_resolver);
         let is_alive = |is_ipv4| {
             let mut family = addresses.iter().filter(|it| it.at().is_ipv4() == is_ipv4);
             family.any(|address| address.is_healthy())

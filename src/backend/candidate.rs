@@ -82,6 +82,11 @@ impl Candidate {
         }
     }
 
+    /// Whether its last dial failed, or its checks find it unhealthy.
+    pub const fn has_failed(&self) -> bool {
+        matches!(self.turn, Turn::Failed { .. })
+    }
+
     /// Whether the address failed lately and this client tries it again. It may well fail, so do not wait for its
     /// time limit before you dial the next candidate.
     pub const fn on_trial(&self) -> bool {

@@ -1,6 +1,7 @@
 //! One endpoint: its addresses and its connections. It outlives reloads, so that its state is not lost.
 
 mod in_use;
+mod unresolved;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,9 +13,10 @@ use tokio::sync::Notify;
 
 use super::addresses::{Addresses, Families};
 use super::{Address, Asked, Proxy, Target, Via, Way};
-use crate::outcome::{AddressState, ResolveFailure};
+use crate::outcome::AddressState;
 use crate::telemetry::{EndpointFigures, EndpointStats};
 pub use in_use::InUse;
+pub use unresolved::Unresolved;
 
 /// One endpoint of a backend, shared by all workers and by the snapshots before and after a reload.
 #[derive(Debug)]
@@ -62,7 +64,7 @@ impl Endpoint {
     /// another way, as long as they have connections.
     pub fn show(self: &Arc<Self>) {
         let this = Arc::downgrade(self);
-        let figures = move || this.upgrade().map(|it| it.figures());
+        let figures = move || this.upgrade().map(|it| it.figures(Instant::now()));
         self.stats.show(Arc::as_ptr(self).addr(), figures);
     }
 
@@ -175,10 +177,15 @@ impl Endpoint {
         self.addresses.current()
     }
 
+    /// The families of these addresses.
+    pub(super) fn families(&self, addresses: &[Arc<Address>], now: Instant) -> Families {
+        self.addresses.families(addresses, now)
+    }
+
     /// The addresses with their states, in the order of the resolver.
-    pub fn states(&self) -> Vec<(Arc<Address>, AddressState)> {
+    pub fn states(&self, now: Instant) -> Vec<(Arc<Address>, AddressState)> {
         let addresses = self.addresses();
-        let families = Families::of(&addresses);
+        let families = self.families(&addresses, now);
         let states = addresses.iter();
         let states = states.map(|address| (Arc::clone(address), families.state(address)));
         states.collect()
@@ -286,7 +293,7 @@ impl Endpoint {
             .chain(self.written.as_deref())
     }
 
-    fn figures(&self) -> EndpointFigures {
+    fn figures(&self, now: Instant) -> EndpointFigures {
         let mut figures = EndpointFigures {
             connections: self.connections(),
             is_resolved: !matches!(self.dialled(), Target::Address(_)),
@@ -297,8 +304,8 @@ impl Endpoint {
             figures.is_healthy = Some(is_healthy);
         }
         let names = self.names().map(Asked::endpoints).unwrap_or_default();
-        let states = names.iter().flat_map(|endpoint| endpoint.states());
-        for (_, state) in self.states().into_iter().chain(states) {
+        let states = names.iter().flat_map(|endpoint| endpoint.states(now));
+        for (_, state) in self.states(now).into_iter().chain(states) {
             figures.addresses[state] += 1;
         }
         figures
@@ -310,40 +317,5 @@ fn dialled<'e>(way: &'e Way, target: &'e Target) -> &'e Target {
     match way {
         Way::ByName(via) => via.proxy(),
         Way::Direct | Way::ByAddress(_) | Way::ToProxy(_) => target,
-    }
-}
-
-/// Why an endpoint has no address that can be dialled.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unresolved {
-    /// The kind of reason.
-    pub reason: ResolveFailure,
-    /// The address that must not be dialled, if that is the reason.
-    pub address: Option<SocketAddr>,
-    /// The error of the resolver, if that is the reason.
-    pub error: Option<Arc<str>>,
-}
-
-impl Unresolved {
-    /// The look-up failed.
-    pub fn failed(error: Arc<str>) -> Self {
-        Self {
-            reason: ResolveFailure::Unresolved,
-            address: None,
-            error: Some(error),
-        }
-    }
-
-    /// The endpoint leads to an address that must not be dialled.
-    pub const fn excluded(reason: ResolveFailure, address: SocketAddr) -> Self {
-        Self {
-            reason,
-            address: Some(address),
-            error: None,
-        }
-    }
-
-    fn not_yet() -> Self {
-        Self::failed("the name has not been looked up yet".into())
     }
 }

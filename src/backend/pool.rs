@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::address::Address;
-use super::addresses::Families;
 use super::candidate::{Candidate, InCommon, Rank, Turn};
 use super::endpoint::Endpoint;
 use super::{Asked, Balance, Dialling, Endpoints, Proxy, Role, Via, source_hash, weighted};
@@ -134,7 +133,7 @@ impl Pool {
                 continue;
             }
             let addresses = endpoint.addresses();
-            let families = Families::of(&addresses);
+            let families = endpoint.families(&addresses, now);
             let in_common = InCommon {
                 families,
                 is_reserve: role.is_backup && needs_no_backup,

@@ -1,6 +1,7 @@
 //! The addresses of a backend's endpoints in the running process, for `portway explain`.
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
@@ -77,7 +78,7 @@ impl KnownAddresses {
             // It has as many addresses as clients ask for names.
             return;
         }
-        let states = endpoint.states();
+        let states = endpoint.states(Instant::now());
         let room = MOST.saturating_sub(self.addresses.len());
         self.not_shown += states.len().saturating_sub(room);
         let shown = states.iter().take(room);

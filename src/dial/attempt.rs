@@ -1,6 +1,5 @@
 //! One attempt to reach an endpoint, and what it says about other candidates.
 
-use std::cell::RefCell;
 use std::io;
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,7 +11,7 @@ use rustix::io::Errno;
 
 use super::start::finish;
 use super::via::{self, Failed};
-use super::{Dialled, Missed, Unreached, begins_with_trial};
+use super::{Dialled, Missed, Unreached};
 use crate::backend::{Candidate, Endpoints, Proxy, Target, Way};
 use crate::net::{Leg, TimeIsUp, until};
 use crate::outcome::{AttemptFailure, DialFailure, Shortage};
@@ -151,15 +150,8 @@ impl Dial<'_> {
             wished: None,
             ..*self
         };
-        let mut candidates = proxy.candidates(Instant::now());
         // It is a dial in a dial.
-        if begins_with_trial(&candidates) {
-            let trial = candidates.remove(0);
-            Box::pin(dial.race(trial, candidates, missed)).await
-        } else {
-            let ruled_out = RefCell::default();
-            Box::pin(dial.each(candidates, &ruled_out, None, missed)).await
-        }
+        Box::pin(dial.one_of(proxy.candidates(Instant::now()), missed)).await
     }
 
     /// Opens a tunnel, over a connection to the proxy if there is one already.

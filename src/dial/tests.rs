@@ -1,14 +1,17 @@
 //! Tests of what an endpoint learns from a dial.
 
 mod draining;
+mod families;
 mod start;
 mod via;
 
+use std::cell::RefCell;
 use std::net::{SocketAddr, TcpListener};
 
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::yield_now;
+use tokio::time::timeout;
 
 use super::*;
 use crate::backend::{Balance, Endpoint, Target, Unresolved};
@@ -263,9 +266,13 @@ fn a_dial_without_any_address_tells_why_each_endpoint_has_none() {
 
 /// Listens with a full queue: a client that connects gets no answer.
 fn silent() -> ([Socket; 3], SocketAddr) {
+    silent_at("127.0.0.1:0")
+}
+
+fn silent_at(any: &str) -> ([Socket; 3], SocketAddr) {
+    let any: SocketAddr = any.parse().unwrap();
     let [listener, one, other] =
-        [(); 3].map(|()| Socket::new(Domain::IPV4, Type::STREAM, None).unwrap());
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+        [(); 3].map(|()| Socket::new(Domain::for_address(any), Type::STREAM, None).unwrap());
     listener.bind(&any.into()).unwrap();
     listener.listen(0).unwrap();
     let address = listener.local_addr().unwrap();
@@ -307,7 +314,11 @@ fn an_attempt_without_its_time_says_nothing_about_the_address() {
             let dialled = backend(&request).await.map(drop);
             assert_eq!(dialled, Err(Unreached::Unavailable));
             assert_eq!(*attempts.borrow(), 1, "it is logged");
-            assert_eq!(endpoint.states()[0].1, state, "{connect_timeout:?}");
+            assert_eq!(
+                endpoint.states(Instant::now())[0].1,
+                state,
+                "{connect_timeout:?}"
+            );
         }
     });
 }
@@ -320,11 +331,16 @@ fn the_attempts_of_a_trial_are_told_while_the_other_endpoints_are_tried() {
     runtime.unwrap().block_on(async {
         let (_closed, refused) = closed_port();
         let (_queue, silent) = silent();
-        let [trial, other] = [refused, silent].map(|address| {
-            let pool = pool(&[&endpoint(address)]);
-            let mut candidates = pool.candidates("192.0.2.1".parse().unwrap(), Instant::now());
-            candidates.remove(0)
-        });
+        let long_ago = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
+        let trial = Endpoint::new(
+            Target::Address(refused),
+            Registry::new().endpoint("backend", "trial"),
+            long_ago,
+        );
+        trial.failed(&trial.addresses()[0], long_ago);
+        let both = pool(&[&endpoint(silent), &trial]);
+        let candidates = both.candidates("192.0.2.1".parse().unwrap(), Instant::now());
+        assert!(candidates[0].on_trial());
         let hour = Duration::from_hours(1);
         let none = pool(&[]);
         let dial = Dial {
@@ -342,7 +358,7 @@ fn the_attempts_of_a_trial_are_told_while_the_other_endpoints_are_tried() {
             }
         };
         tokio::select! {
-            dialled = dial.race(trial, vec![other], &missed) => panic!("{:?}", dialled.map(drop)),
+            dialled = dial.race(candidates, &missed) => panic!("{:?}", dialled.map(drop)),
             told = timeout(Duration::from_mins(1), told) => told.unwrap(),
         }
         assert_eq!(*attempts.borrow(), [Some(refused)]);

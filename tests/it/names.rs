@@ -1,6 +1,8 @@
 //! Names of endpoints, with a DNS server in a network of the test's own.
 
 mod dns;
+mod families;
+mod resolv_conf;
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};

@@ -170,13 +170,23 @@ pub(crate) struct Unanswering {
 
 impl Unanswering {
     pub(crate) fn new() -> Self {
-        let listener = bound();
+        Self::on(bound())
+    }
+
+    /// The same at an address of a network of one's own.
+    pub(crate) fn at(address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&address.into()).unwrap();
+        Self::on(socket)
+    }
+
+    fn on(listener: Socket) -> Self {
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap();
         let mut queue = Vec::new();
         // Two connections fill it; the third waits in vain.
         for _ in 0..3 {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+            let socket = Socket::new(address.domain(), Type::STREAM, None).unwrap();
             drop(socket.connect_timeout(&address, Duration::from_millis(100)));
             queue.push(socket);
         }

@@ -39,6 +39,19 @@ impl InUse {
         self.address.answered(at);
     }
 
+    /// The address that it counts for.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Notes that the address connected while one of the other family of its endpoint, which was dialled before, had
+    /// not. Returns whether the family in use changes by that.
+    pub fn outran(&self, now: Instant) -> bool {
+        let is_ipv4 = self.address.at().is_ipv4();
+        self.endpoint.stats().resolution().outrun();
+        self.endpoint.addresses.prefer(is_ipv4, now)
+    }
+
     /// Notes that the address failed although it could be connected to.
     pub fn blame(&self, now: Instant) {
         self.endpoint.failed(&self.address, now);

@@ -112,7 +112,7 @@ fn in_turn_all_unhealthy_endpoints_share_the_clients() {
 #[test]
 fn a_check_that_passes_ends_the_failure_of_a_dial() {
     let fixture = fixture(Balance::RoundRobin, &[A, B]);
-    let state = || fixture.pool.endpoints()[0].states()[0].1;
+    let state = || fixture.pool.endpoints()[0].states(Instant::now())[0].1;
     fixture.fail(0, 0.0);
     assert_eq!(state(), AddressState::Failed);
     check(&fixture, 0, true);

@@ -73,7 +73,7 @@ fn a_dial_whose_turn_does_not_come_names_the_key() {
     assert!(told.contains("1 dials of it were in progress (max_dials)"));
     assert!(told.contains(&silent.to_string()), "{told}");
     assert_eq!(words(&attempts), &*told);
-    assert_eq!(endpoint.states()[0].1, AddressState::Healthy);
+    assert_eq!(endpoint.states(Instant::now())[0].1, AddressState::Healthy);
     // Both are gone, and so are their slots.
     assert!(endpoint.addresses()[0].take_slot(1).is_ok());
     assert_eq!(endpoint.connections(), 0);
@@ -153,7 +153,7 @@ fn a_source_address_that_this_host_does_not_have_is_told_and_the_next_one_is_use
     let begin = format!("cannot dial {address} from {foreign}: this host does not have");
     assert_eq!(told.len(), 1, "one of the two began with it");
     assert!(words(&told).starts_with(&begin), "{told:?}");
-    assert_eq!(endpoint.states()[0].1, AddressState::Healthy);
+    assert_eq!(endpoint.states(Instant::now())[0].1, AddressState::Healthy);
 
     let alone = with(pool(&[&endpoint]), 512, &[foreign]);
     let (dialled, attempts) = dial(&alone);

@@ -1,7 +1,8 @@
 //! A DNS server on port 53 of a network of one's own, and a portway that asks it.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -13,22 +14,30 @@ use crate::it::fixture::{PORTWAY, Portway};
 type Zone = HashMap<String, Vec<IpAddr>>;
 
 /// The server; ends with the value. Names that it does not have do not exist.
-pub(super) struct Dns {
+pub(crate) struct Dns {
+    address: SocketAddr,
     zone: Arc<Mutex<Zone>>,
     answering: Option<JoinHandle<()>>,
     /// The files that its clients have in /etc.
     etc: TempDir,
 }
 
-const ADDRESS: (&str, u16) = ("127.0.0.1", 53);
+/// Where the resolver of a portway asks at its start.
+const FIRST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 const A: u16 = 1;
 const AAAA: u16 = 28;
 
 impl Dns {
     /// Starts in the network of this thread.
-    pub(super) fn start() -> Self {
-        let socket = UdpSocket::bind(ADDRESS).unwrap();
+    pub(crate) fn start() -> Self {
+        Self::start_at(FIRST)
+    }
+
+    /// The same at another address.
+    pub(crate) fn start_at(ip: Ipv4Addr) -> Self {
+        let socket = UdpSocket::bind((ip, 53)).unwrap();
+        let address = socket.local_addr().unwrap();
         let zone = Arc::new(Mutex::new(Zone::new()));
         let known = Arc::clone(&zone);
         let answering = thread::spawn(move || {
@@ -41,10 +50,11 @@ impl Dns {
             }
         });
         let etc = tempfile::tempdir().unwrap();
-        let resolv = format!("nameserver {}\noptions timeout:1\n", ADDRESS.0);
+        let resolv = format!("nameserver {FIRST}\noptions timeout:1\n");
         std::fs::write(etc.path().join("resolv.conf"), resolv).unwrap();
         std::fs::write(etc.path().join("nsswitch.conf"), "hosts: files dns\n").unwrap();
         Self {
+            address,
             zone,
             answering: Some(answering),
             etc,
@@ -52,13 +62,18 @@ impl Dns {
     }
 
     /// Gives a name these addresses, from the next query on.
-    pub(super) fn set(&self, name: &str, addresses: &[IpAddr]) {
+    pub(crate) fn set(&self, name: &str, addresses: &[IpAddr]) {
         let mut zone = self.zone.lock().unwrap();
         zone.insert(name.to_owned(), addresses.to_vec());
     }
 
-    /// Starts a portway whose resolver asks this server, and waits until it is ready.
-    pub(super) fn portway(&self, toml: &str) -> Portway {
+    /// The resolv.conf of the portway that [`portway`](Self::portway) starts. It may be written anew.
+    pub(crate) fn resolv_conf(&self) -> PathBuf {
+        self.etc.path().join("resolv.conf")
+    }
+
+    /// Starts a portway whose resolver asks the server at the first address, and waits until it is ready.
+    pub(crate) fn portway(&self, toml: &str) -> Portway {
         let script = "for file in resolv.conf nsswitch.conf; do \
                           [ ! -e /etc/$file ] || mount --bind \"$ETC/$file\" /etc/$file || exit; \
                       done; exec \"$0\" \"$@\"";
@@ -72,7 +87,7 @@ impl Dns {
 impl Drop for Dns {
     fn drop(&mut self) {
         let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
-        drop(UdpSocket::bind(anywhere).and_then(|socket| socket.send_to(&[], ADDRESS)));
+        drop(UdpSocket::bind(anywhere).and_then(|socket| socket.send_to(&[], self.address)));
         if let Some(answering) = self.answering.take() {
             drop(answering.join());
         }

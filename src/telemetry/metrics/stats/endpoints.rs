@@ -148,7 +148,7 @@ impl EndpointStats {
         }
     }
 
-    /// The counters of its look-ups. Only an endpoint that is reached by a name has them.
+    /// The counters of its name. Only an endpoint that is reached by a name has them.
     pub fn resolution(&self) -> &Resolution {
         self.resolution.get_or_init(Resolution::default)
     }
@@ -194,18 +194,21 @@ impl fmt::Debug for EndpointStats {
     }
 }
 
-/// The counters of the look-ups of an endpoint's name, and their series once they are shown.
+/// The counters of an endpoint that only a name has: its look-ups, and the races between the families of its addresses;
+/// and their series once they are shown.
 #[derive(Default)]
 pub struct Resolution {
     /// Seconds since 1970; 0 before the first one that succeeded.
     resolved_at: AtomicU64,
     failures: EnumMap<ResolveFailure, AtomicU64>,
+    outrun: AtomicU64,
     shown: Mutex<Option<Shown>>,
 }
 
 struct Shown {
     resolved_at: Gauge,
     failures: EnumMap<ResolveFailure, metrics::Counter>,
+    outrun: metrics::Counter,
 }
 
 impl Resolution {
@@ -221,6 +224,11 @@ impl Resolution {
         self.failures[reason].fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Counts a dial that was given up, because one of the other family connected first.
+    pub fn outrun(&self) {
+        self.outrun.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn publish(&self, exporter: &Exporter, [backend, endpoint]: [&str; 2]) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         let shown = shown.get_or_insert_with(|| Shown {
@@ -229,19 +237,26 @@ impl Resolution {
                 let labels = [backend, endpoint, reason.name()];
                 exporter.counter(&table::RESOLVE_FAILURES, labels)
             }),
+            outrun: exporter.counter(&table::DIALS_OUTRUN, [backend, endpoint]),
         });
         let seconds = self.resolved_at.load(Ordering::Relaxed);
         shown.resolved_at.set(gauge_value(seconds));
         for (reason, count) in &self.failures {
             shown.failures[reason].absolute(count.load(Ordering::Relaxed));
         }
+        let outrun = self.outrun.load(Ordering::Relaxed);
+        shown.outrun.absolute(outrun);
     }
 
     /// Removes its series until it is published again.
     fn hide(&self, exporter: &Exporter, labels: [&str; 2]) {
         let mut shown = self.shown.lock().unwrap_or_else(PoisonError::into_inner);
         if shown.take().is_some() {
-            let series = [&table::RESOLVED_AT, &table::RESOLVE_FAILURES];
+            let series = [
+                &table::RESOLVED_AT,
+                &table::RESOLVE_FAILURES,
+                &table::DIALS_OUTRUN,
+            ];
             exporter.forget_series(&series, labels);
         }
     }

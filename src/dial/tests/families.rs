@@ -1,0 +1,194 @@
+//! Races between the two families of an endpoint's addresses.
+
+use super::*;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// An endpoint that is a name with these addresses.
+fn named(addresses: &[SocketAddr]) -> Arc<Endpoint> {
+    let target = Target::Name {
+        host: "both.test".into(),
+        port: 443,
+    };
+    let stats = Registry::new().endpoint("backend", "both.test:443");
+    let endpoint = Endpoint::new(target, stats, Instant::now());
+    endpoint.set_addresses(addresses);
+    endpoint
+}
+
+/// Dials with these limits, beside `watch`, which never ends.
+fn race(
+    pool: &Pool,
+    timeouts: Timeouts,
+    watch: impl Future<Output = ()>,
+) -> (Result<SocketAddr, Unreached>, Vec<Attempt>) {
+    let attempts = RefCell::new(Vec::new());
+    let request = Request {
+        target: None,
+        wish: &|| None,
+        resources: &Rc::new(Resources::new(1 << 14)),
+        pool,
+        client: "192.0.2.1".parse().unwrap(),
+        timeouts: &timeouts,
+        missed: &|attempt| attempts.borrow_mut().push(attempt),
+    };
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    let dialled = runtime.unwrap().block_on(async {
+        tokio::select! {
+            dialled = backend(&request) => dialled.map(|it| it.endpoint.address().at()),
+            () = watch => unreachable!(),
+        }
+    });
+    (dialled, attempts.into_inner())
+}
+
+/// The same without limits that matter: an attempt that waits for one would wait for an hour.
+fn patient(pool: &Pool) -> (Result<SocketAddr, Unreached>, Vec<Attempt>) {
+    let timeouts = Timeouts {
+        connect_timeout: HOUR,
+        dial_timeout: HOUR,
+    };
+    race(pool, timeouts, std::future::pending())
+}
+
+fn states(endpoint: &Endpoint) -> Vec<AddressState> {
+    let states = endpoint.states(Instant::now()).into_iter();
+    states.map(|(_, state)| state).collect()
+}
+
+fn listening(at: &str) -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind(at).unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
+#[test]
+fn a_family_that_does_not_answer_is_overtaken_by_the_other_one_and_is_not_blamed() {
+    let (_queue, silent) = silent_at("[::1]:0");
+    let (_listener, good) = listening("127.0.0.1:0");
+    let endpoint = named(&[silent, good]);
+    let pool = pool(&[&endpoint]);
+    let begun = Instant::now();
+    assert_eq!(patient(&pool), (Ok(good), Vec::new()));
+    assert!(begun.elapsed() >= Duration::from_millis(250));
+    assert_eq!(
+        states(&endpoint),
+        [AddressState::Standby, AddressState::Healthy]
+    );
+    let loser = Arc::clone(&endpoint.addresses()[0]);
+    assert!(loser.is_healthy(), "it has not failed");
+    assert_eq!(loser.connections(), 0);
+    assert!(!loser.has_connected(begun), "and has not succeeded");
+    assert!(loser.take_slot(1).is_ok(), "its slot is free");
+    // The next client begins with the family that was faster.
+    let candidates = pool.candidates("192.0.2.1".parse().unwrap(), Instant::now());
+    let order = candidates.iter().map(|it| it.address.at());
+    assert_eq!(order.collect::<Vec<_>>(), [good, silent]);
+}
+
+#[test]
+fn a_family_that_answers_in_time_is_alone() {
+    let (_one, v6) = listening("[::1]:0");
+    let (other, v4) = listening("127.0.0.1:0");
+    let pool = pool(&[&named(&[v6, v4])]);
+    for _ in 0..3 {
+        assert_eq!(patient(&pool), (Ok(v6), Vec::new()));
+    }
+    other.set_nonblocking(true).unwrap();
+    assert!(other.accept().is_err(), "nobody has dialled it");
+}
+
+#[test]
+fn a_family_that_refuses_lets_the_other_one_begin_at_once() {
+    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
+    let any: SocketAddr = "[::1]:0".parse().unwrap();
+    socket.bind(&any.into()).unwrap();
+    let refused = socket.local_addr().unwrap().as_socket().unwrap();
+    let (_listener, good) = listening("127.0.0.1:0");
+    let endpoint = named(&[refused, good]);
+    let (dialled, attempts) = patient(&pool(&[&endpoint]));
+    assert_eq!(dialled, Ok(good));
+    assert_eq!(attempts.len(), 1, "{attempts:?}");
+    assert_eq!(
+        attempts[0].reason,
+        AttemptFailure::Dial(DialFailure::Refused)
+    );
+    // It has failed, and has a trial after its penalty: the preference for a faster family would keep that away.
+    assert_eq!(
+        states(&endpoint),
+        [AddressState::Failed, AddressState::Healthy]
+    );
+}
+
+#[test]
+fn with_both_families_silent_both_are_told_and_two_are_dialled_at_a_time() {
+    let silent: Vec<_> = ["[::1]:0", "[::1]:0", "127.0.0.1:0", "127.0.0.1:0"]
+        .map(silent_at)
+        .into();
+    let addresses: Vec<_> = silent.iter().map(|(_, at)| *at).collect();
+    let endpoint = named(&addresses);
+    let most = RefCell::new(0);
+    let watch = async {
+        loop {
+            let now = endpoint.connections();
+            most.replace_with(|most| now.max(*most));
+            yield_now().await;
+        }
+    };
+    let timeouts = Timeouts {
+        connect_timeout: Duration::from_secs(1),
+        dial_timeout: HOUR,
+    };
+    let (dialled, attempts) = race(&pool(&[&endpoint]), timeouts, watch);
+    assert_eq!(dialled, Err(Unreached::Unavailable));
+    let tried: Vec<_> = attempts.iter().filter_map(|it| it.address).collect();
+    let families: Vec<_> = tried.iter().map(SocketAddr::is_ipv4).collect();
+    assert_eq!(families[..2], [false, true], "{tried:?}");
+    assert!(addresses.iter().all(|it| tried.contains(it)), "{tried:?}");
+    assert_eq!((tried.len(), *most.borrow()), (4, 2));
+}
+
+#[test]
+fn a_dial_that_has_little_time_begins_with_the_other_family_in_half_of_it() {
+    let (_queue, silent) = silent_at("[::1]:0");
+    let (_listener, good) = listening("127.0.0.1:0");
+    let timeouts = Timeouts {
+        connect_timeout: Duration::from_millis(200),
+        dial_timeout: Duration::from_millis(200),
+    };
+    let pool = pool(&[&named(&[silent, good])]);
+    let (dialled, attempts) = race(&pool, timeouts, std::future::pending());
+    assert_eq!((dialled, attempts), (Ok(good), Vec::new()));
+}
+
+/// The other family may be known to be dead: then another endpoint is dialled beside the one that does not answer.
+#[test]
+fn the_endpoint_after_it_is_dialled_beside_a_silent_family_whose_other_one_has_failed() {
+    let (_queue, silent) = silent_at("[::1]:0");
+    let (_closed, refused) = closed_port();
+    let (_listener, good) = listening("127.0.0.1:0");
+    let both = named(&[silent, refused]);
+    both.failed(&both.addresses()[1], Instant::now());
+    let pool = balanced(Balance::RoundRobin, &[&both, &endpoint(good)]);
+    assert_eq!(patient(&pool), (Ok(good), Vec::new()));
+    assert_eq!(
+        states(&both),
+        [AddressState::Healthy, AddressState::Standby]
+    );
+}
+
+#[test]
+fn only_an_endpoint_of_two_families_makes_a_race() {
+    let [one, other, v6] = ["127.0.0.1:1", "127.0.0.2:1", "[::1]:1"].map(|it| it.parse().unwrap());
+    let is_due = |endpoint: &Arc<Endpoint>| {
+        let pool = pool(&[endpoint]);
+        let candidates = pool.candidates("192.0.2.1".parse().unwrap(), Instant::now());
+        race::is_due(&candidates)
+    };
+    assert!(!is_due(&named(&[])));
+    assert!(!is_due(&named(&[one])));
+    assert!(!is_due(&named(&[one, other])));
+    assert!(is_due(&named(&[one, other, v6])));
+}
