@@ -6,6 +6,7 @@ mod dials;
 mod drain;
 mod flood;
 mod gone;
+mod killed;
 mod limits;
 mod log;
 mod machine;

@@ -12,7 +12,7 @@ use hickory_proto::rr::rdata::{A, AAAA, CNAME, SOA};
 use hickory_proto::rr::{Name, RData, Record, RecordType};
 use socket2::SockRef;
 
-use crate::it::fixture::PATIENCE;
+use crate::it::fixture::{PATIENCE, within};
 
 /// The answer to the queries for a name.
 #[derive(Clone)]
@@ -66,6 +66,23 @@ impl Server {
                 break (Arc::new(listener), socket);
             }
         };
+        Self::start_on(listener, socket)
+    }
+
+    /// Starts where another one has ended.
+    pub(in crate::it) fn start_at(address: SocketAddr) -> Self {
+        // A query of somebody else may come from there just now.
+        let both = || {
+            Some((
+                TcpListener::bind(address).ok()?,
+                UdpSocket::bind(address).ok()?,
+            ))
+        };
+        let (listener, socket) = within(PATIENCE, "the port is free", both);
+        Self::start_on(Arc::new(listener), socket)
+    }
+
+    fn start_on(listener: Arc<TcpListener>, socket: UdpSocket) -> Self {
         let state = Arc::new(State::default());
         let (udp, tcp, accepting) = (
             Arc::clone(&state),
