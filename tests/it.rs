@@ -7,6 +7,7 @@
 mod it {
     mod addresses;
     mod asked;
+    mod availability;
     mod bad_inputs;
     #[path = "../support/corpus.rs"]
     mod corpus;
@@ -36,6 +37,7 @@ mod it {
     mod invariants;
     mod leaving;
     mod metrics;
+    mod middleboxes;
     mod names;
     #[path = "../support/namespace.rs"]
     mod namespace;

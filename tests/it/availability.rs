@@ -1,0 +1,300 @@
+//! Two hosts with portway, of which the first is killed: several addresses of one name, and an address that moves.
+//! `docs/high-availability.md` describes them.
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::far::shell;
+use super::fixture::{NAME, PATIENCE, Portway, config, hello, within};
+use super::namespace::{Namespace, granted, in_a_network};
+use super::peers::{Backend, End, free, read_to_end};
+
+const PORT: u16 = 8443;
+/// The address that moves from host to host.
+const FLOATING: &str = "10.0.0.100";
+
+/// A host on the switch of the test's network.
+struct Host {
+    namespace: Namespace,
+    address: String,
+}
+
+impl Host {
+    /// Joins a new host with the address 10.0.0.`number` to the switch.
+    fn start(number: u8) -> Result<Self, String> {
+        let namespace = Namespace::start("")?;
+        let host = Self {
+            address: format!("10.0.0.{number}"),
+            namespace,
+        };
+        let pid = host.namespace.pid();
+        shell(&format!(
+            "ip link add port{number} type veth peer name eth0 netns {pid} && \
+             ip link set port{number} master switch && ip link set port{number} up"
+        ))?;
+        host.run(|| {
+            shell(&format!(
+                "ip address add {}/24 dev eth0 && ip link set eth0 up",
+                host.address
+            ))
+        })?;
+        Ok(host)
+    }
+
+    /// Runs this there; processes that it starts stay there.
+    fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        let there = || {
+            assert_eq!(self.namespace.enter(), Ok(()));
+            what()
+        };
+        thread::scope(|scope| scope.spawn(there).join().unwrap())
+    }
+
+    /// A portway with these further keys of its listener, and its backend, on the host.
+    fn serve(&self, bind: &str, keys: &str) -> (Portway, Backend) {
+        self.run(|| {
+            let backend = Backend::echo();
+            let toml = config(&[backend.address()], "", "");
+            let listener = format!("bind = [\"{bind}:{PORT}\"]\n{keys}");
+            let toml = toml.replace("bind = [\"127.0.0.1:0\"]", &listener);
+            (Portway::start(&toml), backend)
+        })
+    }
+
+    /// Takes it off the switch, as if somebody had pulled its plug.
+    fn unplug(&self) {
+        self.run(|| shell("ip link set eth0 down")).unwrap();
+    }
+}
+
+/// Runs a test with two hosts, in the network of their clients.
+fn with_two_hosts(test: impl FnOnce([&Host; 2]) + Send) {
+    in_a_network(|| {
+        let switch = "ip link add switch type bridge && ip address add 10.0.0.254/24 dev switch && \
+             ip link set switch up";
+        let hosts = shell(switch).and_then(|()| Ok([Host::start(1)?, Host::start(2)?]));
+        if let Some([one, two]) = granted(hosts) {
+            test([&one, &two]);
+        }
+    });
+}
+
+/// A client that tries the addresses one after the other, as an agent does; `None` if none of them is reached.
+fn dial(addresses: &[&str]) -> Option<TcpStream> {
+    addresses.iter().find_map(|address| {
+        let address = SocketAddr::new(address.parse().unwrap(), PORT);
+        let mut client = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+        client.set_read_timeout(Some(PATIENCE)).unwrap();
+        client.write_all(&hello()).unwrap();
+        let mut echoed = hello();
+        client.read_exact(&mut echoed).ok()?;
+        (echoed == hello()).then_some(client)
+    })
+}
+
+#[test]
+fn clients_of_a_name_with_two_addresses_go_to_the_second_when_the_first_host_is_gone() {
+    with_two_hosts(|[one, two]| {
+        let [first, second] = [one, two].map(|host| host.serve(&host.address, ""));
+        let addresses = [one, two].map(|host| &*host.address);
+        let client = dial(&addresses).unwrap();
+        assert_eq!(first.1.accepted(), 1, "{client:?}");
+        // Without portway the host refuses, and without its plug it does not answer.
+        drop(first.0);
+        let client = dial(&addresses).unwrap();
+        assert_eq!(second.1.accepted(), 1, "{client:?}");
+        one.unplug();
+        let client = dial(&addresses).unwrap();
+        assert_eq!(second.1.accepted(), 2, "{client:?}");
+        drop(client);
+        curl(&addresses);
+        let is_curl =
+            |line: &serde_json::Value| line["alpn"].is_array() && line["server_name"] == NAME;
+        second.0.wait_line(is_curl);
+    });
+}
+
+/// Has curl try the addresses. The backend speaks no TLS, so it ends with an error after its hello.
+fn curl(addresses: &[&str]) {
+    let resolve = format!("{NAME}:{PORT}:{}", addresses.join(","));
+    let mut command = Command::new("curl");
+    command.args(["--silent", "--connect-timeout", "10", "--resolve", &resolve]);
+    let status = command.arg(format!("https://{NAME}:{PORT}/")).status();
+    // 35: an error of TLS.
+    assert_eq!(status.unwrap().code(), Some(35));
+}
+
+/// An HAProxy in the network of the clients, which checks both hosts and names its clients to them.
+fn balancer(hosts: [&Host; 2]) -> Option<(Guard, SocketAddr)> {
+    let files = tempfile::tempdir().unwrap();
+    let (conf, address) = (files.path().join("conf"), free());
+    let servers = hosts.map(|host| {
+        let at = &host.address;
+        format!(" server at-{at} {at}:{PORT} check inter 500 fall 2 send-proxy check-send-proxy\n")
+    });
+    let text = format!(
+        "defaults\n mode tcp\n timeout connect 1s\n timeout client 1m\n timeout server 1m\n \
+         option redispatch\nlisten agents\n bind {address}\n balance first\n{}",
+        servers.concat()
+    );
+    fs::write(&conf, text).unwrap();
+    let mut command = Command::new("haproxy");
+    command.arg("-f").arg(&conf).stdin(Stdio::null());
+    let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    let Ok(process) = process else {
+        eprintln!("DID NOT RUN: haproxy is not installed");
+        return None;
+    };
+    let balancer = Guard {
+        process,
+        _files: files,
+    };
+    Some((balancer, address))
+}
+
+#[test]
+fn clients_of_a_balancer_go_to_the_second_host_when_the_first_is_gone() {
+    with_two_hosts(|[one, two]| {
+        let trusted = "proxy_protocol = { trusted = [\"10.0.0.254/32\"] }";
+        let [first, second] = [one, two].map(|host| host.serve(&host.address, trusted));
+        let Some((_balancer, address)) = balancer([one, two]) else {
+            return;
+        };
+        let served = || {
+            let mut client = TcpStream::connect(address).ok()?;
+            client.set_read_timeout(Some(PATIENCE)).unwrap();
+            client.write_all(&hello()).ok()?;
+            client.read_exact(&mut hello()).ok().map(|()| client)
+        };
+        drop(within(PATIENCE, "the balancer has checked", served));
+        assert_eq!((first.1.accepted(), second.1.accepted()), (1, 0));
+        one.unplug();
+        drop(first.0);
+        let client = within(PATIENCE, "the second host serves", served);
+        let own = client.local_addr().unwrap();
+        drop(client);
+        assert_eq!(second.0.line_of(own)["outcome"], "closed");
+    });
+}
+
+/// Waits until clients are served at the floating address by the host of this backend.
+fn is_taken_over(backend: &Backend) -> TcpStream {
+    within(PATIENCE, "the other host serves", || {
+        let client = dial(&[FLOATING])?;
+        (backend.accepted() > 0).then_some(client)
+    })
+}
+
+/// A connection that was open at the host that is gone ends with a RST of the other one.
+fn is_reset(mut client: TcpStream) {
+    client.write_all(b"still there?").unwrap();
+    assert_eq!(read_to_end(&mut client).1, End::Reset);
+}
+
+#[test]
+fn an_address_that_moves_to_the_other_host_takes_new_clients_there() {
+    if Command::new("arping").arg("-V").output().is_err() {
+        eprintln!("DID NOT RUN: arping is not installed");
+        return;
+    }
+    with_two_hosts(|[one, two]| {
+        // Without the wildcard the second host could not bind an address that it does not have.
+        let nonlocal = "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind";
+        two.run(|| shell(nonlocal)).unwrap();
+        let take = |host: &Host| {
+            let take = format!(
+                "ip address add {FLOATING}/24 dev eth0 && arping -c 1 -U -I eth0 {FLOATING} >/dev/null"
+            );
+            host.run(|| shell(&take)).unwrap();
+        };
+        take(one);
+        let [first, second] = [one, two].map(|host| host.serve(FLOATING, ""));
+        let open = dial(&[FLOATING]).unwrap();
+        assert_eq!((first.1.accepted(), second.1.accepted()), (1, 0));
+        one.unplug();
+        drop(first.0);
+        take(two);
+        drop(is_taken_over(&second.1));
+        is_reset(open);
+    });
+}
+
+/// A keepalived of a host, or an HAProxy; it ends with the value.
+struct Guard {
+    process: Child,
+    _files: TempDir,
+}
+
+impl Guard {
+    fn keepalived(host: &Host, priority: u8) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let conf = files.path().join("keepalived.conf");
+        let text = format!(
+            "vrrp_instance portway {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n \
+             priority {priority}\n advert_int 1\n virtual_ipaddress {{\n  {FLOATING}/24\n }}\n}}\n"
+        );
+        fs::write(&conf, text).unwrap();
+        let process = host.run(|| keepalived(files.path(), &conf).spawn().unwrap());
+        Self {
+            process,
+            _files: files,
+        }
+    }
+}
+
+fn keepalived(files: &Path, conf: &Path) -> Command {
+    let mut command = Command::new("keepalived");
+    command.args(["--dont-fork", "--log-console", "--vrrp", "-f"]);
+    command.arg(conf);
+    for (option, name) in [("-p", "pid"), ("-r", "vrrp.pid")] {
+        command.arg(option).arg(files.join(name));
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null());
+    command.stderr(Stdio::null());
+    command
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Its children end only with a signal that it can pass on.
+        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
+        _ = kill_process(pid, Signal::TERM);
+        drop(self.process.wait());
+    }
+}
+
+#[test]
+fn keepalived_moves_the_address_when_the_first_host_is_gone() {
+    if Command::new("keepalived")
+        .arg("--version")
+        .output()
+        .is_err()
+    {
+        eprintln!("DID NOT RUN: keepalived is not installed");
+        return;
+    }
+    with_two_hosts(|[one, two]| {
+        // portway can listen at an address that the host does not have yet.
+        for host in [one, two] {
+            let nonlocal = "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind";
+            host.run(|| shell(nonlocal)).unwrap();
+        }
+        let [first, second] = [one, two].map(|host| host.serve(FLOATING, ""));
+        let master = Guard::keepalived(one, 150);
+        let open = is_taken_over(&first.1);
+        let backup = Guard::keepalived(two, 100);
+        one.unplug();
+        drop((first.0, master));
+        drop(is_taken_over(&second.1));
+        is_reset(open);
+        drop(backup);
+    });
+}
