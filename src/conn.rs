@@ -130,8 +130,8 @@ pub fn serve<L: 'static>(
         let Some((record, legs)) = begun.await else {
             return;
         };
-        let end = record.relay(legs).await;
-        record.relayed(end);
+        let (end, paths) = record.relay(legs).await;
+        record.relayed(end, paths);
         // Count the end of the connection before the load falls: a drain ends when the load is 0.
         drop(record);
         drop(load);

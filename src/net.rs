@@ -19,6 +19,7 @@ pub use leg::{Broken, Leg, Readable};
 pub use listening::{Accepted, Listening, adopt, bind, bind_group, is_busy, listen};
 pub use pipe::{Pipe, PipePool};
 pub use socket::{
-    LegOptions, NotBegun, begin_connect, local_address, local_ports, set_receive_low_water_mark,
+    Keepalive, LegOptions, NotBegun, begin_connect, local_address, local_ports,
+    set_receive_low_water_mark,
 };
-pub use tcp_info::GivenUp;
+pub use tcp_info::{Figures, GivenUp, Path};

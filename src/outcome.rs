@@ -77,6 +77,8 @@ pub enum Outcome {
     HalfCloseTimeout,
     /// A peer took no byte for `stall_timeout` although bytes waited for it.
     Stalled,
+    /// A peer left what was sent to it, bytes or probes, unanswered for `peer_timeout`.
+    PeerTimeout,
     /// A drain cut the connection.
     Drained,
     /// An internal error of portway.
@@ -131,7 +133,8 @@ impl Outcome {
             | Self::BackendReset
             | Self::IdleTimeout
             | Self::HalfCloseTimeout
-            | Self::Stalled => Reach::Always,
+            | Self::Stalled
+            | Self::PeerTimeout => Reach::Always,
             Self::ClientReset | Self::Drained | Self::Error => Reach::Maybe,
         }
     }

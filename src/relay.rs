@@ -3,7 +3,9 @@
 //! One hand-written future serves both directions. Two async pumps under a `select!` make a future
 //! of 1,000 bytes; this one takes a fifth of that, and has one waker.
 
+mod answers;
 mod end;
+mod failed;
 mod flow;
 mod gap;
 mod part;
@@ -15,11 +17,12 @@ mod talk;
 mod terms;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use enum_map::EnumMap;
@@ -32,12 +35,12 @@ pub use flow::Flow;
 use gap::Stage;
 use pump::{Pump, Turn, Way};
 pub use resources::Resources;
-use seen::Seen;
+use seen::{Answer, Seen};
 pub use small::Micros;
 pub use terms::{Terms, Verdict};
 
-use crate::net::{Broken, Leg, LegOptions, any_readable};
-use crate::outcome::{Direction, Outcome};
+use crate::net::{Broken, Leg, LegOptions, Path, any_readable};
+use crate::outcome::Direction;
 
 /// The rules of a relay: its limits, and how it carries bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +51,8 @@ pub struct Rules {
     pub half_close_timeout: Duration,
     /// Longest time in which a peer takes no byte while bytes wait for it, here or in the kernel.
     pub stall_timeout: Duration,
+    /// Longest time in which a peer answers nothing of what was sent to it, neither bytes nor probes.
+    pub peer_timeout: Option<Duration>,
     /// Options of both legs.
     pub leg: LegOptions,
     /// When a direction splices. It is not a key of routes.toml.
@@ -149,7 +154,7 @@ impl<'a> Relay<'a> {
         if let Poll::Ready(Ok(())) = pump.poll(cx, &way, turn)
             && self.ended.direction(direction, self.flow)
         {
-            self.flow.half_close(self.resources.now());
+            self.flow.half_close(direction, self.resources.now());
             to.shut_down_writing();
         }
     }
@@ -187,19 +192,6 @@ impl<'a> Relay<'a> {
         broken.next()
     }
 
-    /// Says what went wrong on the leg of a side, unless its peer reset it.
-    fn given_up(&self, side: Side, broken: Broken) -> Option<Box<str>> {
-        if broken.is_reset() {
-            return None;
-        }
-        let (peer, Broken(error)) = (side.closed_by().name(), broken);
-        let how = self.receiver(side.other().sends()).given_up(broken);
-        Some(match how {
-            Some(how) => format!("the {peer} {how}").into(),
-            None => format!("the connection to the {peer} failed: {error}").into(),
-        })
-    }
-
     /// The leg that receives the bytes of a direction.
     const fn receiver(&self, direction: Direction) -> &Leg {
         match direction {
@@ -214,6 +206,10 @@ impl<'a> Relay<'a> {
         for &direction in Direction::VARIANTS {
             seen.unacknowledged[direction] = self.receiver(direction).unacknowledged();
             seen.held[direction] = self.pumps[direction].is_holding();
+            if self.flow.is_answer_due(direction, self.resources.now()) {
+                let unanswered = self.receiver(direction).unanswered();
+                seen.answer[direction] = unanswered.map_or(Answer::Complete, Answer::Missing);
+            }
         }
         let sides = [(Side::Client, &self.client), (Side::Backend, &self.backend)];
         let read = sides.into_iter();
@@ -248,7 +244,7 @@ impl<'a> Relay<'a> {
         if self.ended.both() {
             self.close()
         } else {
-            End::cut(verdict, seen)
+            End::cut(verdict, seen, self.flow)
         }
     }
 
@@ -287,14 +283,7 @@ impl<'a> Relay<'a> {
             && let Some((side, broken)) = self.broken()
         {
             self.hand_on_rest(side, cx);
-            let said_close = self.pumps[side.sends()].has_said_close();
-            let mut end = self.ended.broken(side, broken, said_close, self.flow);
-            if end.outcome != Outcome::Closed {
-                end.detail = self.given_up(side, broken);
-            }
-            let [broken, other] = [side.other(), side].map(|side| self.receiver(side.sends()));
-            end.unacknowledged = broken.abandoned() + other.unacknowledged();
-            return Poll::Ready(end);
+            return Poll::Ready(self.failed(side, broken));
         }
         if let Some(seen) = seen.or_else(|| self.flow.is_asked().then(|| self.look()))
             && let Some(verdict) = self.flow.judge(&seen, self.resources.now())
@@ -314,12 +303,14 @@ impl<'a> Relay<'a> {
 }
 
 impl Future for Relay<'_> {
-    type Output = End;
+    /// Beside the end, the path to the client and that to the backend. The sockets close with them.
+    type Output = (End, [Path; 2]);
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<End> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         // A turn has its own bound. tokio's budget is 128 reads and writes for each time that a task
         // has the thread; the first direction alone could use it up every time.
-        pin!(unconstrained(poll_fn(|cx| this.turn(cx)))).poll(cx)
+        let end = ready!(pin!(unconstrained(poll_fn(|cx| this.turn(cx)))).poll(cx));
+        Poll::Ready((end, [this.client.path(), this.backend.path()]))
     }
 }

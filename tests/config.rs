@@ -150,6 +150,8 @@ fn leaves(table: keys::Table, prefix: &str) -> Vec<(String, &'static keys::Key)>
             let path = format!("{prefix}{}", key.name);
             let below = if let Kind::Endpoints(table) = kind {
                 leaves(table, &format!("{path}[]."))
+            } else if let Kind::DurationOr(_, table) = kind {
+                leaves(table, &format!("{path}."))
             } else {
                 Vec::new()
             };
@@ -220,6 +222,7 @@ fn range(kind: &Kind) -> Option<String> {
             [range.start(), range.end()].map(i64::to_string)
         }
         Kind::Size(range) => [*range.start(), *range.end()].map(size),
+        Kind::DurationOr(range, _) => [*range.start(), *range.end()].map(time),
         Kind::Duration(range) if *range.end() < year => [*range.start(), *range.end()].map(time),
         Kind::Count(_)
         | Kind::Duration(_)
@@ -251,7 +254,7 @@ fn the_range_of_a_key_is_the_one_that_is_told() {
         let is_number = matches!(kind, Kind::Count(_));
         assert!(is_number || key.about.contains(&range), "{path}: {range}");
     }
-    assert_eq!(seen, 10);
+    assert_eq!(seen, 14);
 }
 
 #[test]

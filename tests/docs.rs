@@ -689,7 +689,11 @@ fn a_file_that_writes_out_the_documented_defaults_changes_nothing() {
     // A cell that is not in backticks depends on the machine, or is not a value.
     let mut endpoint = "{ address = \"fleet-1.internal:8220\"".to_owned();
     let mut values = String::new();
-    for (key, default) in defaults() {
+    // The idle time alone is another way to write a part of the table.
+    for (key, default) in defaults()
+        .into_iter()
+        .filter(|(key, _)| *key != "backends.N.keepalive")
+    {
         let value = default
             .strip_prefix('`')
             .and_then(|it| it.strip_suffix('`'));

@@ -327,6 +327,7 @@ const fn why(outcome: Outcome) -> &'static str {
         | Outcome::IdleTimeout
         | Outcome::HalfCloseTimeout
         | Outcome::Stalled
+        | Outcome::PeerTimeout
         | Outcome::Drained
         | Outcome::Error => "it depends on more than the hello",
     }

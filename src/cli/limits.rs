@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytesize::ByteSize;
 
 use crate::config::{Backend, Settings, keys};
+use crate::net::LegOptions;
 
 /// One limit.
 #[derive(Debug)]
@@ -24,7 +25,7 @@ pub(super) fn limits(settings: &Settings, backend: &Backend) -> Vec<Limit> {
     let time = |path, key, value| Limit::of(path, key, Value::Time(value));
     let size = |path, key, value| Limit::of(path, key, Value::Size(value));
     let (limits, of) = (["limits", ""], ["backends", &backend.name]);
-    vec![
+    let mut all = vec![
         time(limits, "client_hello_timeout", hello.timeout),
         size(limits, "max_client_hello", hello.max_size as u64),
         time(of, "connect_timeout", dial.connect_timeout),
@@ -32,15 +33,26 @@ pub(super) fn limits(settings: &Settings, backend: &Backend) -> Vec<Limit> {
         time(of, "idle_timeout", relay.idle_timeout),
         time(of, "half_close_timeout", relay.half_close_timeout),
         time(of, "stall_timeout", relay.stall_timeout),
-        time(of, "keepalive", relay.leg.keepalive),
-        size(of, "max_unsent", u64::from(relay.leg.max_unsent)),
-    ]
+    ];
+    all.extend((relay.peer_timeout).map(|limit| time(of, "peer_timeout", limit)));
+    let (keepalive, default) = (relay.leg.keepalive, LegOptions::DEFAULT.keepalive);
+    if (keepalive.interval, keepalive.probes) == (default.interval, default.probes) {
+        all.push(time(of, "keepalive", keepalive.idle));
+    } else {
+        let probes = Value::Count(keepalive.probes);
+        all.push(time(of, "keepalive.idle", keepalive.idle));
+        all.push(time(of, "keepalive.interval", keepalive.interval));
+        all.push(Limit::of(of, "keepalive.probes", probes));
+    }
+    all.push(size(of, "max_unsent", u64::from(relay.leg.max_unsent)));
+    all
 }
 
 #[derive(Clone, Copy)]
 enum Value {
     Time(Duration),
     Size(u64),
+    Count(u32),
 }
 
 impl Value {
@@ -49,6 +61,7 @@ impl Value {
         match self {
             Self::Time(time) => humantime::parse_duration(text).as_ref() == Ok(&time),
             Self::Size(size) => text.parse() == Ok(ByteSize(size)),
+            Self::Count(count) => text.parse() == Ok(count),
         }
     }
 
@@ -58,14 +71,16 @@ impl Value {
             Self::Size(size) if size % (1 << 20) == 0 => format!("{}MiB", size >> 20),
             Self::Size(size) if size % (1 << 10) == 0 => format!("{}KiB", size >> 10),
             Self::Size(size) => format!("{size}B"),
+            Self::Count(count) => count.to_string(),
         }
     }
 }
 
 impl Limit {
     fn of([table, name]: [&str; 2], key: &'static str, value: Value) -> Self {
-        let path: Vec<&str> = [table, name, key]
+        let path: Vec<&str> = [table, name]
             .into_iter()
+            .chain(key.split('.'))
             .filter(|part| !part.is_empty())
             .collect();
         let default = keys::default_of(&path);
@@ -85,6 +100,15 @@ impl Limit {
                 value.written()
             },
             is_default,
+        }
+    }
+
+    /// The value as in the file, where only a count has no quotes.
+    pub(super) fn in_file(&self) -> String {
+        if self.value.bytes().all(|byte| byte.is_ascii_digit()) {
+            self.value.clone()
+        } else {
+            format!("{:?}", self.value)
         }
     }
 }

@@ -5,7 +5,6 @@ use std::fmt::{self, Display};
 use super::addresses::{self, Addresses};
 use super::configuration::Origin;
 use super::explanation::{Explanation, Hello, PassedOver, Reason, Refused, Taken};
-use super::limits::Limit;
 use crate::telemetry::list;
 
 /// The most routes shown whose names match and that were passed over; the rest are counted.
@@ -99,8 +98,8 @@ impl Lines {
                 self.line("limit", &format!("[{table}]"));
             }
             let default = if limit.is_default { " # default" } else { "" };
-            let Limit { key, value, .. } = limit;
-            self.line("limit", &format!("{key} = {value:?}{default}"));
+            let (key, value) = (limit.key, limit.in_file());
+            self.line("limit", &format!("{key} = {value}{default}"));
         }
     }
 

@@ -18,7 +18,7 @@ use super::values::{self, Wrong};
 use super::{Backend, Drain, Listener, Settings};
 use crate::backend::{Allowed, Dialling, NameRules, Target, Via};
 use crate::credentials::Users;
-use crate::net::LegOptions;
+use crate::net::{Keepalive, LegOptions};
 use crate::routing::NetworkSet;
 use crate::snapshot::HelloLimits;
 use crate::wire::ListenerProtocol;
@@ -209,8 +209,9 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
             idle_timeout: section.duration("idle_timeout"),
             half_close_timeout: section.duration("half_close_timeout"),
             stall_timeout: section.duration("stall_timeout"),
+            peer_timeout: section.read("peer_timeout", values::duration),
             leg: LegOptions {
-                keepalive: section.duration("keepalive"),
+                keepalive: keepalive(name, section),
                 max_unsent: section.read("max_unsent", values::size).unwrap_or_default(),
             },
             splicing: relay::Splicing::default(),
@@ -264,6 +265,20 @@ fn name_rules(
             [] => Allowed::default(),
             networks => Allowed::Networks(networks.into()),
         },
+    }
+}
+
+/// The probes, which may be a table or the idle time alone.
+fn keepalive(name: &str, section: &mut Section<'_, '_>) -> Keepalive {
+    let idle = section.duration("keepalive");
+    let mut section = section.notes.section(&["backends", name, "keepalive"]);
+    Keepalive {
+        idle: match section.table {
+            Some(_) => section.duration("idle"),
+            None => idle,
+        },
+        interval: section.duration("interval"),
+        probes: section.read("probes", values::count).unwrap_or(1),
     }
 }
 

@@ -41,6 +41,8 @@ pub enum Kind {
     Count(RangeInclusive<i64>),
     /// A string such as `"75m"`.
     Duration(RangeInclusive<Duration>),
+    /// The same, or a table with these keys.
+    DurationOr(RangeInclusive<Duration>, Table),
     /// A string such as `"64KiB"`, in bytes.
     Size(RangeInclusive<u64>),
     /// One of these words.
@@ -111,7 +113,11 @@ pub(super) fn find<'p>(
         let name = path.next()?;
         let key = known.iter().find(|key| key.name == name)?;
         match &key.under {
-            Under::Value(Kind::Endpoints(keys), _) if path.peek().is_some() => known = keys,
+            Under::Value(Kind::Endpoints(keys) | Kind::DurationOr(_, keys), _)
+                if path.peek().is_some() =>
+            {
+                known = keys;
+            }
             Under::Value(kind, absent) => return Some((key.name, kind, absent)),
             Under::Table(keys) => known = keys,
             Under::Named(keys, _) => {
@@ -147,6 +153,7 @@ impl Kind {
             Self::Ports => format!("[{value}]"),
             Self::Texts(_) | Self::Choices(_) | Self::Endpoints(_) => format!("[{value:?}]"),
             Self::Duration(_)
+            | Self::DurationOr(..)
             | Self::Size(_)
             | Self::Choice(_)
             | Self::AddressOrFalse

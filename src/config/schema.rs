@@ -125,6 +125,8 @@ fn property(key: &Key, definitions: &mut Map<String, Value>) -> Value {
                 let one = [text(Text::Endpoint), refer(known, ENDPOINT_TABLE)];
                 let items = json!({ "anyOf": one });
                 json!({ "type": "array", "items": items, "minItems": 1, "uniqueItems": true })
+            } else if let Kind::DurationOr(_, known) = kind {
+                json!({ "anyOf": [value(kind), refer(known, key.about)] })
             } else {
                 value(kind)
             }
@@ -141,7 +143,10 @@ fn value(kind: &Kind) -> Value {
         Kind::Count(range) => {
             json!({ "type": "integer", "minimum": range.start(), "maximum": range.end() })
         }
-        Kind::Duration(_) => json!({ "type": "string", "pattern": DURATION }),
+        // `property` writes the table beside it.
+        Kind::Duration(_) | Kind::DurationOr(..) => {
+            json!({ "type": "string", "pattern": DURATION })
+        }
         Kind::Size(_) => json!({ "type": "string", "pattern": SIZE }),
         Kind::Choice(words) => json!({ "type": "string", "enum": words }),
         Kind::Choices(words) => {

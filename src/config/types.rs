@@ -27,7 +27,10 @@ fn take_from(table: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost
         }
         let path = path.key(key.name);
         match (&key.under, value.get_mut()) {
-            (Under::Table(known), DeValue::Table(under)) => take_from(under, known, &path, lost),
+            (
+                Under::Table(known) | Under::Value(Kind::DurationOr(_, known), _),
+                DeValue::Table(under),
+            ) => take_from(under, known, &path, lost),
             (Under::Named(known, _), DeValue::Table(under)) => {
                 take_from_named(under, known, &path, lost);
             }
@@ -85,6 +88,9 @@ fn type_of(under: &Under) -> Type {
         Under::Value(kind, _) => match kind {
             Kind::Count(_) => ("a whole number", |value| value.is_integer()),
             Kind::Duration(_) => ("a duration in quotes, with its unit", TEXT.1),
+            Kind::DurationOr(..) => ("a duration in quotes or a table", |value| {
+                value.is_str() || value.is_table()
+            }),
             Kind::Size(_) => ("a size in quotes, with its unit", TEXT.1),
             Kind::Choice(_) | Kind::Text(_) => TEXT,
             Kind::Boolean => ("true or false", |value| value.is_bool()),
@@ -188,7 +194,7 @@ fn meant(value: &DeValue<'_>, kind: &Kind) -> Option<String> {
             let number: i64 = text.replace(['_', ','], "").parse().ok()?;
             Some(number.to_string())
         }
-        (Kind::Duration(_) | Kind::Size(_), DeValue::Integer(number)) => {
+        (Kind::Duration(_) | Kind::DurationOr(..) | Kind::Size(_), DeValue::Integer(number)) => {
             let decimal = i64::from_str_radix(number.as_str(), number.radix()).ok()?;
             values::with_unit(&decimal.to_string(), kind)
         }
@@ -197,7 +203,11 @@ fn meant(value: &DeValue<'_>, kind: &Kind) -> Option<String> {
             Some(switch.to_string())
         }
         (
-            Kind::Text(_) | Kind::Choice(_) | Kind::Duration(_) | Kind::Size(_),
+            Kind::Text(_)
+            | Kind::Choice(_)
+            | Kind::Duration(_)
+            | Kind::DurationOr(..)
+            | Kind::Size(_),
             DeValue::Array(list),
         ) => match list.iter().as_slice() {
             [one] => Some(format!("{:?}", one.get_ref().as_str()?)),

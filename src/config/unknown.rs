@@ -54,7 +54,10 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
         let path = path.key(key.as_ref());
         let known = known.iter().find(|known| known.name == key.as_ref());
         match (known.map(|known| &known.under), value.get_mut()) {
-            (Some(Under::Table(keys)), DeValue::Table(table)) => {
+            (
+                Some(Under::Table(keys) | Under::Value(Kind::DurationOr(_, keys), _)),
+                DeValue::Table(table),
+            ) => {
                 take_from(table, keys, &path, lost);
             }
             (Some(Under::Value(Kind::Endpoints(keys), _)), DeValue::Array(all)) => {

@@ -51,7 +51,11 @@ pub(super) fn count<T: TryFrom<i64>>(text: &str, kind: &Kind) -> Result<T, Wrong
 
 pub(super) fn duration(text: &str, kind: &Kind) -> Result<Duration, Wrong> {
     match (humantime::parse_duration(text), kind) {
-        (Ok(duration), Kind::Duration(range)) if range.contains(&duration) => Ok(duration),
+        (Ok(duration), Kind::Duration(range) | Kind::DurationOr(range, _))
+            if range.contains(&duration) =>
+        {
+            Ok(duration)
+        }
         (Ok(_), _) => out_of_range(&format!("{text:?}"), kind),
         (Err(error), _) => {
             let why = match error {
@@ -87,7 +91,7 @@ pub(super) fn with_unit(number: &str, kind: &Kind) -> Option<String> {
         };
         return range.contains(&number).then_some(size);
     }
-    let Kind::Duration(range) = kind else {
+    let (Kind::Duration(range) | Kind::DurationOr(range, _)) = kind else {
         return None;
     };
     let fits = |unit| {
@@ -142,7 +146,7 @@ fn what_to_write(kind: &Kind) -> String {
         Kind::Count(range) => {
             format!("write a number from {} to {}", range.start(), range.end())
         }
-        Kind::Duration(range) => {
+        Kind::Duration(range) | Kind::DurationOr(range, _) => {
             let [least, most] = [*range.start(), *range.end()].map(humantime::format_duration);
             format!("write a duration from \"{least}\" to \"{most}\"")
         }

@@ -8,7 +8,7 @@ use super::refuse::Refusal;
 use super::{Context, Legs};
 use crate::backend::Wish;
 use crate::dial::Dialled;
-use crate::net::{Accepted, Leg, local_address};
+use crate::net::{Accepted, Figures, Leg, Path, local_address};
 use crate::relay::{End, Micros, Parting, Relay, Verdict};
 use crate::snapshot::{Backend, Taken};
 
@@ -93,8 +93,9 @@ impl Record {
         }
     }
 
-    /// Stores how the relay ended.
-    pub(super) fn relayed(&self, end: End) {
+    /// Stores how the relay ended, and logs it if it is to be logged: only then is the kernel asked about the paths to the
+    /// client and to the backend.
+    pub(super) fn relayed(&self, end: End, paths: [Path; 2]) {
         self.connection.note_answer();
         if let Some(detail) = end.detail {
             self.connection.explain(detail);
@@ -110,6 +111,25 @@ impl Record {
             }
         }
         self.connection.close(end.outcome, end.closed_by);
+        let figures = self
+            .is_wanted()
+            .then(|| paths.each_ref().map(Path::figures));
+        // The peers get their FIN or RST before the line is made.
+        drop(paths);
+        if let Some(figures) = figures {
+            self.log(figures);
+        }
+    }
+
+    /// Whether its end is to be logged, and has not been yet.
+    fn is_wanted(&self) -> bool {
+        self.connection.begin_to_tell() && self.context.log.wants(self.connection.outcome())
+    }
+
+    /// Logs it, with the figures of the paths to the client and to the backend.
+    fn log(&self, figures: [Figures; 2]) {
+        let log = &self.context.log;
+        self.connection.tell(figures, |line| log.log(line));
     }
 }
 
@@ -118,10 +138,10 @@ impl Drop for Record {
         let Self {
             context,
             connection,
-        } = self;
+        } = &*self;
         context.connections.borrow_mut().remove(connection.key());
-        if context.log.wants(connection.outcome()) {
-            connection.tell(|line| context.log.log(line));
+        if self.is_wanted() {
+            self.log([Figures::default(); 2]);
         }
         let (listener, route) = (connection.listener, connection.route.get());
         let endings = connection.snapshot.endings(listener, route);

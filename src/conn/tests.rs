@@ -12,7 +12,7 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::admission::{Machine, Quotas};
-use crate::net;
+use crate::net::{self, Figures};
 use crate::routing::{NetworkSet, Table};
 use crate::snapshot::{HelloLimits, Listener, ListenerId, Snapshot};
 use crate::telemetry::lines::Lines;
@@ -203,7 +203,7 @@ async fn told(
         };
         let has_come = |one: &Rc<Connection>| {
             let mut bytes = None;
-            one.tell(|line| bytes = line.hello_bytes);
+            one.tell(<[Figures; 2]>::default(), |line| bytes = line.hello_bytes);
             bytes == Some(words.len())
         };
         if let Some(connection) = connection
@@ -224,7 +224,7 @@ fn the_state_of_a_live_connection_can_be_told_beside_its_task_and_again() {
         let (client, connection, _task) = told(&context, &taken, begun).await;
         let connection = connection.upgrade().unwrap();
         for _ in 0..2 {
-            connection.tell(|line| {
+            connection.tell(<[Figures; 2]>::default(), |line| {
                 assert_eq!(line.client, client.local_addr().unwrap());
                 assert_eq!(line.listener, "agents");
                 assert_eq!(line.hello_expected, Some(9));

@@ -313,6 +313,11 @@ impl Leg {
         self.io.try_io(Interest::PRIORITY, |_| Ok(())).is_ok()
     }
 
+    /// The socket with its registration.
+    pub(super) fn io(&self) -> Rc<AsyncFd<OwnedFd>> {
+        Rc::clone(&self.io)
+    }
+
     fn fd(&self) -> BorrowedFd<'_> {
         self.io.get_ref().as_fd()
     }

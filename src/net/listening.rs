@@ -197,7 +197,7 @@ mod tests {
             assert!(sockopt::tcp_quickack(socket).unwrap());
             assert_eq!(
                 sockopt::tcp_keepidle(socket).unwrap(),
-                LegOptions::DEFAULT.keepalive
+                LegOptions::DEFAULT.keepalive.idle
             );
             assert_eq!(sockopt::tcp_keepcnt(socket).unwrap(), 3);
             let unsent = socket2::SockRef::from(socket).tcp_notsent_lowat().unwrap();

@@ -18,9 +18,8 @@ use tokio::io::unix::AsyncFd;
 /// them: five calls are a few percent of the cost of such a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LegOptions {
-    /// Idle time before TCP probes. Three probes follow, ten seconds apart, so a peer that vanished
-    /// is noticed half a minute after the idle time.
-    pub keepalive: Duration,
+    /// Probes of a silent peer.
+    pub keepalive: Keepalive,
     /// Unsent bytes that may wait in the send queue (TCP_NOTSENT_LOWAT). It bounds the kernel memory,
     /// shared by the whole host, that a peer costs if it does not read.
     pub max_unsent: u32,
@@ -29,20 +28,47 @@ pub struct LegOptions {
 impl LegOptions {
     /// The options of listening sockets, which accepted sockets inherit.
     pub const DEFAULT: Self = Self {
-        keepalive: Duration::from_secs(45),
+        keepalive: Keepalive {
+            idle: Duration::from_secs(45),
+            interval: Duration::from_secs(10),
+            probes: 3,
+        },
         max_unsent: 1 << 20,
     };
-    const PROBES: u32 = 3;
-    const INTERVAL: Duration = Duration::from_secs(10);
 
     /// Sets the options on a socket. An accepted socket has those of its listener.
     pub fn apply(self, socket: impl AsFd) -> io::Result<()> {
         let socket = socket.as_fd();
-        sockopt::set_tcp_keepidle(socket, self.keepalive)?;
-        sockopt::set_tcp_keepintvl(socket, Self::INTERVAL)?;
-        sockopt::set_tcp_keepcnt(socket, Self::PROBES)?;
+        sockopt::set_tcp_keepidle(socket, self.keepalive.idle)?;
+        sockopt::set_tcp_keepintvl(socket, self.keepalive.interval)?;
+        sockopt::set_tcp_keepcnt(socket, self.keepalive.probes)?;
         sockopt::set_socket_keepalive(socket, true)?;
         SockRef::from(&socket).set_tcp_notsent_lowat(self.max_unsent)
+    }
+}
+
+/// The probes of TCP to a peer from which nothing comes while all that was sent to it is acknowledged. The kernel gives the
+/// peer up once `probes` of them in a row have no answer: `idle` and `probes` intervals after the last packet. Times are
+/// whole seconds, rounded up, from 1 to 32,767 s; there are 1 to 127 probes (tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// The silence before the first probe (`TCP_KEEPIDLE`).
+    pub idle: Duration,
+    /// The time from one probe to the next (`TCP_KEEPINTVL`).
+    pub interval: Duration,
+    /// The number of probes (`TCP_KEEPCNT`).
+    pub probes: u32,
+}
+
+impl Keepalive {
+    /// The same with no more probes than it takes until the first one has been without an answer for `limit`.
+    #[must_use]
+    pub fn within(self, limit: Duration) -> Self {
+        let mut probes = 1;
+        while probes < self.probes && self.interval * probes < limit {
+            probes += 1;
+        }
+        Self { probes, ..self }
     }
 }
 

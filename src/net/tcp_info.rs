@@ -1,15 +1,30 @@
 //! Asks the kernel about a TCP connection (TCP_INFO, tcp(7)), only when it has failed or is about to end.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt;
 use std::io;
 use std::mem::zeroed;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tokio::io::unix::AsyncFd;
 
 use super::socket::send_queue;
 use super::{Broken, Leg};
+
+/// The kernel waits no longer before it repeats a packet or a window probe (`TCP_RTO_MAX`), and no shorter
+/// (`TCP_RTO_MIN`).
+const LONGEST_WAIT: Duration = Duration::from_mins(2);
+const SHORTEST_WAIT: Duration = Duration::from_millis(200);
+/// A wait of [`SHORTEST_WAIT`] that has doubled so often is longer than [`LONGEST_WAIT`].
+const MOST_DOUBLED: u32 = 10;
+
+/// A kind of packets without an answer.
+const KEEPALIVE: &str = "keepalive probes";
 
 impl Leg {
     /// The smoothed time from a packet to its acknowledgement.
@@ -22,6 +37,18 @@ impl Leg {
     /// Linux 5.4).
     pub fn out_of_order(&self) -> u32 {
         tcp_info(self).map_or(0, |info| info.tcpi_rcv_ooopack)
+    }
+
+    /// For how long the peer has left something unanswered: bytes or a FIN that it has not acknowledged, or probes of its
+    /// closed window. `None` if nothing is, or if the kernel does not say. A peer that answers with packets of its own is
+    /// alive, whatever it has acknowledged: each of them begins the time anew.
+    pub fn unanswered(&self) -> Option<Duration> {
+        unanswered(&tcp_info(self).ok()?)
+    }
+
+    /// Its socket, which stays open as long as this lives.
+    pub fn path(&self) -> Path {
+        Path(self.io())
     }
 
     /// How this machine gave the connection up; `None` if the peer reset it, or for another error.
@@ -38,17 +65,65 @@ impl Leg {
             (0, 0) => return None,
             // If bytes wait behind a closed window, these are window probes; otherwise they are keepalive probes.
             (0, probes) if send_queue(self).unwrap_or(0) > 0 => ("window probes", probes),
-            (0, probes) => ("keepalive probes", probes),
+            (0, probes) => (KEEPALIVE, probes),
             (retransmits, _) => ("retransmissions", retransmits),
         };
-        let silent = info.tcpi_last_data_recv.min(info.tcpi_last_ack_recv);
         Some(GivenUp::Unanswered {
             kind,
             count,
-            silent: Duration::from_millis(silent.into()),
+            silent: silence(&info),
             error,
         })
     }
+}
+
+/// The socket of a leg at the end of its connection, with the figures of its path.
+#[derive(Debug)]
+pub struct Path(Rc<AsyncFd<OwnedFd>>);
+
+impl Path {
+    /// The figures up to now; a connection that has failed still has them.
+    pub fn figures(&self) -> Figures {
+        let Ok(info) = tcp_info(self.0.get_ref()) else {
+            return Figures::default();
+        };
+        let micros = u64::from(info.tcpi_rtt);
+        Figures {
+            round_trip: (micros > 0).then(|| Duration::from_micros(micros)),
+            retransmits: Some(info.tcpi_total_retrans),
+        }
+    }
+}
+
+/// How well the path to a peer carries packets, as far as the kernel says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Figures {
+    /// The smoothed time from a packet to its acknowledgement.
+    pub round_trip: Option<Duration>,
+    /// Packets that were sent again.
+    pub retransmits: Option<u32>,
+}
+
+/// The time since the last packet of the peer.
+fn silence(info: &libc::tcp_info) -> Duration {
+    let silent = info.tcpi_last_data_recv.min(info.tcpi_last_ack_recv);
+    Duration::from_millis(silent.into())
+}
+
+fn unanswered(info: &libc::tcp_info) -> Option<Duration> {
+    let silent = silence(info);
+    if info.tcpi_unacked > 0 {
+        return Some(silent);
+    }
+    if info.tcpi_notsent_bytes == 0 || info.tcpi_probes == 0 {
+        // Everything is acknowledged, or the peer has answered the last probe of its closed window.
+        return None;
+    }
+    // Each probe doubles the wait for the next one, answered or not. The first of those without an answer came after
+    // such a wait, in which there was nothing to answer.
+    let doubled = u32::from(info.tcpi_backoff.saturating_sub(info.tcpi_probes)).min(MOST_DOUBLED);
+    let wait = Duration::from_micros(info.tcpi_rto.into()).max(SHORTEST_WAIT) * (1 << doubled);
+    Some(silent.saturating_sub(wait.min(LONGEST_WAIT)))
 }
 
 /// How this machine gave a connection up, in words that follow the name of the peer.
@@ -67,6 +142,17 @@ pub enum GivenUp {
     },
     /// A program on this machine destroyed the socket.
     Destroyed,
+}
+
+impl GivenUp {
+    /// Whether the peer has left something unanswered for so long. The first probe of keepalive comes after `idle`.
+    pub fn is_after(&self, limit: Duration, idle: Duration) -> bool {
+        match *self {
+            Self::Unanswered { kind, silent, .. } if kind == KEEPALIVE => silent >= idle + limit,
+            Self::Unanswered { silent, .. } => silent >= limit,
+            Self::Destroyed => false,
+        }
+    }
 }
 
 impl fmt::Display for GivenUp {

@@ -3,6 +3,7 @@
 use super::Flow;
 use super::seen::Seen;
 use super::terms::Verdict;
+use super::words;
 use crate::net::Broken;
 use crate::outcome::{ClosedBy, Direction, Outcome};
 
@@ -24,7 +25,7 @@ impl Side {
         }
     }
 
-    const fn of(direction: Direction) -> Self {
+    pub(super) const fn of(direction: Direction) -> Self {
         match direction {
             Direction::ClientToBackend => Self::Client,
             Direction::BackendToClient => Self::Backend,
@@ -85,11 +86,16 @@ pub enum Parting {
 
 impl End {
     /// The end by a limit or by the drain.
-    pub(super) fn cut(verdict: Verdict, seen: &Seen) -> Self {
+    pub(super) fn cut(verdict: Verdict, seen: &Seen, flow: &Flow) -> Self {
+        let unacknowledged = || words::unacknowledged(&seen.unacknowledged, flow);
         Self {
             outcome: verdict.outcome(),
             closed_by: ClosedBy::Portway,
-            detail: None,
+            detail: match verdict {
+                Verdict::PeerTimeout => words::joined([words::unanswered(seen), unacknowledged()]),
+                Verdict::Idle | Verdict::HalfClose | Verdict::Stalled => unacknowledged(),
+                Verdict::Gap | Verdict::Drained => None,
+            },
             unacknowledged: seen.unacknowledged.values().sum(),
             parting: None,
         }

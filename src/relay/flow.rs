@@ -4,6 +4,8 @@
 //! therefore asks the relay, which looks at its sockets: there may be bytes that the peer has not
 //! acknowledged yet, or bytes that have arrived and that nobody has read.
 
+mod judge;
+
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
 use std::pin::Pin;
@@ -14,10 +16,10 @@ use std::time::{Duration, Instant};
 use enum_map::EnumMap;
 use strum::VariantArray;
 
+use super::answers::Answers;
 use super::gap::{Gap, Stage};
-use super::seen::Seen;
 use super::small::{Mark, Marks, Micros, Since, low_byte};
-use super::terms::{Seconds, Terms, Verdict};
+use super::terms::{Terms, Verdict};
 use crate::net::LegOptions;
 use crate::outcome::Direction;
 
@@ -36,9 +38,9 @@ pub struct Flow {
     waiting: EnumMap<Direction, Since>,
     /// The bytes of a direction that its receiver had acknowledged at the last look, modulo 2^32.
     acknowledged: EnumMap<Direction, Cell<u32>>,
+    answers: Answers,
     /// The low byte of the second since which a direction has held the same pipe.
     lent: EnumMap<Direction, Cell<Option<u8>>>,
-    half_closed: Since,
     marks: Marks,
     pub(super) gap: Gap,
     verdict: Cell<Option<Verdict>>,
@@ -64,8 +66,8 @@ impl Flow {
             moved_at: Cell::default(),
             waiting: EnumMap::default(),
             acknowledged: EnumMap::default(),
+            answers: Answers::default(),
             lent: EnumMap::default(),
-            half_closed: Since::default(),
             marks: Marks::default(),
             gap: Gap::default(),
             verdict: Cell::default(),
@@ -116,6 +118,7 @@ impl Flow {
         }
         moved.set(moved.get() + bytes);
         self.moved_at.set(now);
+        self.answers.expect(direction, now);
         self.waiting[direction].end();
         self.show_stalled(direction, false);
         if let Some(terms) = self.terms.get() {
@@ -131,8 +134,7 @@ impl Flow {
         {
             self.marks.replace(Mark::Answered, true);
         }
-        let silence = now.saturating_sub(self.moved_at.get());
-        self.gap.pass(direction, bytes, silence);
+        self.gap.pass(direction, bytes, self.silence(now));
     }
 
     /// Notes that bytes wait here for the receiver of a direction.
@@ -159,94 +161,11 @@ impl Flow {
         since.is_some_and(|since| u32::from(low_byte(now).wrapping_sub(since)) >= Self::LONG)
     }
 
-    /// Notes that one direction has ended.
-    pub(super) fn half_close(&self, now: u32) {
-        self.half_closed.begin(now);
-    }
-
-    /// Shows the directions that have stalled, and wakes the relay if a pipe is overdue. Asks the relay
-    /// to look at its sockets if a limit seems to have passed or bytes wait. A limit never strikes early,
-    /// and at most two seconds late: `moved_at` is a coarse time, and this is called once a second.
-    pub fn review(&self, now: u32) {
-        let Some(Terms { seconds, .. }) = self.terms.get().map(|terms| &**terms) else {
-            return;
-        };
-        let mut asks = self.overstayed(seconds, now).is_some();
-        let mut overdue = false;
-        for &direction in Direction::VARIANTS {
-            if let Some(since) = self.waiting[direction].get() {
-                self.show_stalled(direction, now.saturating_sub(since) >= Self::LONG);
-                asks = true;
-            }
-            overdue |= self.is_overdue(direction, now);
-        }
-        if asks {
-            self.marks.replace(Mark::Asked, true);
-        }
-        if !self.marks.replace(Mark::Settled, true) || asks || overdue {
-            self.wake();
-        }
-    }
-
-    /// The limit that has passed as far as portway's own calls show, except the stall limit.
-    fn overstayed(&self, seconds: &Seconds, now: u32) -> Option<Verdict> {
-        let moved_at = self.moved_at.get();
-        let still = now.saturating_sub(moved_at);
-        let half_closed = self.half_closed.get().map(|at| at.max(moved_at));
-        if half_closed.is_some_and(|since| now.saturating_sub(since) > seconds.half_close) {
-            Some(Verdict::HalfClose)
-        } else if still > seconds.idle {
-            Some(Verdict::Idle)
-        } else {
-            let limit = match self.gap.stage() {
-                Stage::Not | Stage::InGap => return None,
-                Stage::Idle => Self::LONG,
-                Stage::Parting => Self::PARTING,
-            };
-            (still >= limit).then_some(Verdict::Drained)
-        }
-    }
-
-    /// Whether the relay has been asked to look. Asking resets it.
-    pub(super) fn is_asked(&self) -> bool {
-        self.marks.replace(Mark::Asked, false)
-    }
-
-    /// Decides by what the relay has seen at its sockets. While a receiver goes on taking bytes that
-    /// wait for it, the connection is neither idle nor stalled, however slow the receiver is: each
-    /// limit starts again from the last byte that it took.
-    pub(super) fn judge(&self, seen: &Seen, now: u32) -> Option<Verdict> {
-        let Terms { seconds, .. } = &**self.terms.get()?;
-        let mut on_their_way = false;
-        let mut stalled = false;
-        for &direction in Direction::VARIANTS {
-            let waiting = &self.waiting[direction];
-            let unacknowledged = seen.unacknowledged[direction];
-            #[expect(clippy::cast_possible_truncation, reason = "modulo 2^32 is meant")]
-            let acknowledged = self.moved(direction).wrapping_sub(unacknowledged) as u32;
-            let took = self.acknowledged[direction].replace(acknowledged) != acknowledged;
-            let waits = unacknowledged > 0 || seen.held[direction];
-            on_their_way |= waits;
-            if waiting.get().is_some() && (took || !waits) {
-                self.moved_at.set(now);
-                waiting.end();
-                self.show_stalled(direction, false);
-            }
-            if waits {
-                waiting.begin(now);
-            }
-            let since = waiting.get();
-            stalled |= since.is_some_and(|since| now.saturating_sub(since) > seconds.stall);
-        }
-        if stalled {
-            Some(Verdict::Stalled)
-        } else if on_their_way || seen.arrived {
-            None
-        } else if seen.is_in_gap {
-            Some(Verdict::Gap)
-        } else {
-            self.overstayed(seconds, now)
-        }
+    /// Notes that a direction has ended first. The FIN for its receiver counts as movement.
+    pub(super) fn half_close(&self, direction: Direction, now: u32) {
+        self.marks.replace(Mark::HalfClosed, true);
+        self.moved_at.set(now);
+        self.answers.expect(direction, now);
     }
 
     /// Shows in the metrics whether a direction is stalled.

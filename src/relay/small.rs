@@ -74,6 +74,8 @@ pub(super) enum Mark {
     StalledToClient = 8,
     /// The backend has begun to answer with a TLS handshake, and nobody has been told yet.
     Answered = 16,
+    /// One direction has ended.
+    HalfClosed = 32,
 }
 
 impl Mark {

@@ -16,6 +16,8 @@ pub enum Verdict {
     HalfClose,
     /// `stall_timeout`.
     Stalled,
+    /// `peer_timeout`.
+    PeerTimeout,
     /// A gap in a drain.
     Gap,
     /// The end of a drain.
@@ -29,6 +31,7 @@ impl Verdict {
             Self::Idle => Outcome::IdleTimeout,
             Self::HalfClose => Outcome::HalfCloseTimeout,
             Self::Stalled => Outcome::Stalled,
+            Self::PeerTimeout => Outcome::PeerTimeout,
             Self::Gap | Self::Drained => Outcome::Drained,
         }
     }
@@ -40,6 +43,7 @@ pub(super) struct Seconds {
     pub(super) idle: u32,
     pub(super) half_close: u32,
     pub(super) stall: u32,
+    pub(super) peer: Option<u32>,
 }
 
 impl Seconds {
@@ -52,6 +56,7 @@ impl Seconds {
             idle: seconds(rules.idle_timeout),
             half_close: seconds(rules.half_close_timeout),
             stall: seconds(rules.stall_timeout),
+            peer: rules.peer_timeout.map(seconds),
         }
     }
 }
@@ -67,8 +72,12 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Joins rules and the counters of the backend.
-    pub fn new(rules: Rules, stats: Arc<BackendStats>) -> Self {
+    /// Joins rules and the counters of the backend. The kernel counts `peer_timeout` for connections on which nothing is
+    /// sent: by the number of its probes, so that nobody has to look at them.
+    pub fn new(mut rules: Rules, stats: Arc<BackendStats>) -> Self {
+        if let Some(limit) = rules.peer_timeout {
+            rules.leg.keepalive = rules.leg.keepalive.within(limit);
+        }
         Self {
             seconds: Seconds::new(&rules),
             rules,

@@ -23,6 +23,7 @@ fn limits(splicing: Splicing) -> Rules {
         idle_timeout: hour,
         half_close_timeout: hour,
         stall_timeout: hour,
+        peer_timeout: None,
         leg: LegOptions::DEFAULT,
         splicing,
     }
@@ -60,9 +61,7 @@ fn relay<T: Send + 'static>(
     let end = block_on(async {
         let means = means(splicing);
         let relay = joined(client_leg, backend_leg, &means);
-        tokio::time::timeout(PATIENCE, relay)
-            .await
-            .expect("the relay ends")
+        relayed(relay).await
     });
     (end, script.join().unwrap())
 }
@@ -96,6 +95,12 @@ pub(super) fn joined(client: TcpStream, backend: TcpStream, means: &Means) -> Re
         &means.resources,
         terms,
     )
+}
+
+/// The end of a relay, whose sockets are then closed.
+pub(super) async fn relayed(relay: Relay<'_>) -> End {
+    let relayed = tokio::time::timeout(PATIENCE, relay).await;
+    relayed.expect("the relay ends").0
 }
 
 pub(super) fn block_on<T>(future: impl Future<Output = T>) -> T {
@@ -316,8 +321,7 @@ fn given_up(last: &'static [u8], sent: usize, fin: bool) -> End {
     let end = block_on(async {
         let means = means(Splicing::Never);
         let relay = joined(client_leg, backend_leg, &means);
-        let relayed = tokio::time::timeout(PATIENCE, relay).await;
-        relayed.expect("the relay ends")
+        relayed(relay).await
     });
     script.join().unwrap();
     end
@@ -394,7 +398,7 @@ fn a_verdict_resets_both_sides() {
             tokio::task::spawn_local(async move { joined(client_leg, backend_leg, &means).await });
         yield_now().await;
         flow.end(Verdict::Drained);
-        relay.await.unwrap()
+        relay.await.unwrap().0
     });
     assert_eq!(ended, end(Outcome::Drained, ClosedBy::Portway));
     assert_eq!(
@@ -424,10 +428,7 @@ fn bytes_that_came_before_a_reset_are_all_handed_on() {
         backend.write_all(b"x").unwrap();
         let means = means(splicing);
         let flow = Rc::clone(&means.flow);
-        let ended = block_on(async {
-            let relay = joined(client_leg, backend_leg, &means);
-            tokio::time::timeout(PATIENCE, relay).await.unwrap()
-        });
+        let ended = block_on(async { relayed(joined(client_leg, backend_leg, &means)).await });
         assert_eq!(ended.outcome, Outcome::ClientReset);
         assert_eq!(flow.moved(Direction::ClientToBackend), queued);
     }
@@ -539,11 +540,11 @@ fn a_flow_is_idle_after_its_limit_and_never_before() {
 
 #[test]
 fn a_half_closed_flow_has_its_own_limit_from_the_close_on() {
-    let silent_before = |flow: &Flow| flow.half_close(150);
+    let silent_before = |flow: &Flow| flow.half_close(UP, 150);
     assert_eq!(verdict(silent_before, 160), None);
     assert_eq!(verdict(silent_before, 161), Some(Verdict::HalfClose));
     let moved_since = |flow: &Flow| {
-        flow.half_close(110);
+        flow.half_close(UP, 110);
         flow.add(UP, 1, 115);
     };
     assert_eq!(verdict(moved_since, 125), None);
@@ -570,7 +571,7 @@ fn a_client_that_ignores_the_fin_of_a_gap_is_let_go_after_five_seconds() {
 fn nothing_ends_a_flow_while_its_receiver_goes_on_taking_what_is_on_its_way() {
     for prepare in [
         |_: &Flow| {},
-        |flow: &Flow| flow.half_close(100),
+        |flow: &Flow| flow.half_close(UP, 100),
         |flow: &Flow| flow.drain(),
     ] {
         let flow = flow();
@@ -607,6 +608,89 @@ fn bytes_on_their_way_to_a_receiver_that_takes_nothing_stall() {
     assert_eq!(reviewed(&flow, &stuck, 161), None);
     assert_eq!(reviewed(&flow, &stuck, 163), None);
     assert_eq!(reviewed(&flow, &stuck, 164), Some(Verdict::Stalled));
+}
+
+/// A flow whose relay began at second 100 and has no other limit than 30 s for the answers of its peers.
+fn expecting() -> Flow {
+    let flow = Flow::new(std::time::Instant::now());
+    let limits = Rules {
+        peer_timeout: Some(Duration::from_millis(29_500)),
+        ..limits(Splicing::Never)
+    };
+    flow.begin(terms(limits), 100);
+    flow
+}
+
+/// The view of a relay whose kernel says this about the receiver of a direction.
+fn answered(direction: Direction, unanswered: Option<u64>, unacknowledged: u64) -> Seen {
+    let mut seen = on_their_way(direction, unacknowledged);
+    let missing = |seconds| Answer::Missing(Duration::from_secs(seconds));
+    seen.answer[direction] = unanswered.map_or(Answer::Complete, missing);
+    seen
+}
+
+/// The seconds at which a flow asks its relay to look.
+fn asks(flow: &Flow, seconds: std::ops::Range<u32>) -> Vec<u32> {
+    let asks = |second: &u32| {
+        flow.review(*second);
+        flow.is_asked()
+    };
+    seconds.filter(asks).collect()
+}
+
+#[test]
+fn a_peer_that_answers_nothing_is_let_go_after_peer_timeout_and_never_before() {
+    for direction in [UP, DOWN] {
+        let flow = expecting();
+        flow.add(direction, 10, 110);
+        flow.add(direction, 10, 130);
+        assert_eq!(asks(&flow, 110..141), Vec::<u32>::new());
+        // It was silent for long before something was sent to it.
+        let seen = answered(direction, Some(500), 20);
+        let ended = reviewed(&flow, &seen, 141);
+        assert_eq!(ended, Some(Verdict::PeerTimeout));
+    }
+}
+
+#[test]
+fn a_fin_that_is_not_acknowledged_is_unanswered_too() {
+    let flow = expecting();
+    flow.half_close(UP, 110);
+    assert_eq!(asks(&flow, 110..141), Vec::<u32>::new());
+    let ended = reviewed(&flow, &answered(UP, Some(31), 0), 141);
+    assert_eq!(ended, Some(Verdict::PeerTimeout));
+}
+
+#[test]
+fn nobody_asks_about_a_peer_that_has_answered_until_something_is_sent_to_it() {
+    let flow = expecting();
+    flow.add(UP, 10, 110);
+    assert_eq!(reviewed(&flow, &answered(UP, None, 0), 141), None);
+    assert_eq!(asks(&flow, 142..3000), Vec::<u32>::new());
+    flow.add(UP, 10, 3000);
+    assert_eq!(asks(&flow, 3000..3032), [3031]);
+}
+
+#[test]
+fn invariant_11_a_peer_that_answers_is_not_let_go_whatever_it_has_not_acknowledged() {
+    let flow = expecting();
+    let mut left = 100_000;
+    for second in 100..1000 {
+        flow.add(UP, 10, second);
+        left -= 1;
+        flow.review(second);
+        if !flow.is_asked() {
+            continue;
+        }
+        // A packet of it came ten seconds ago, or it has answered the last probe of its closed window.
+        let asked = flow.is_answer_due(UP, second);
+        let unanswered = Some(10).filter(|_| second % 2 == 0);
+        let mut seen = answered(UP, unanswered, left);
+        if !asked {
+            seen.answer[UP] = Answer::Unknown;
+        }
+        assert_eq!(flow.judge(&seen, second), None, "{second}");
+    }
 }
 
 #[test]

@@ -94,6 +94,18 @@ pub struct Line<'a> {
     /// them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_unacknowledged: Option<u64>,
+    /// The smoothed time from a packet to the client to its acknowledgement.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_rtt_ms: Option<Millis>,
+    /// Packets that were sent to the client again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_retransmits: Option<u32>,
+    /// The same of the backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_rtt_ms: Option<Millis>,
+    /// The same of the backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_retransmits: Option<u32>,
     /// How it ended.
     pub outcome: Outcome,
     /// The side that ended it.

@@ -54,7 +54,9 @@ fn collect<'s>(
             (Some(to), _) => collect(root, at(root, to), &format!("{prefix}{key}."), found),
             (_, Some(to)) => collect(root, at(root, to), &format!("{prefix}{key}.N."), found),
             (None, None) => {
-                if let Some(to) = reference("/items/anyOf/1/$ref") {
+                if let Some(to) = reference("/anyOf/1/$ref") {
+                    collect(root, at(root, to), &format!("{prefix}{key}."), found);
+                } else if let Some(to) = reference("/items/anyOf/1/$ref") {
                     collect(root, at(root, to), &format!("{prefix}{key}[]."), found);
                 }
                 found.insert(format!("{prefix}{key}"), value);
@@ -75,6 +77,8 @@ fn keys(table: Table, prefix: &str, found: &mut BTreeSet<String>) {
             Under::Value(kind, _) => {
                 if let Kind::Endpoints(table) = kind {
                     keys(table, &format!("{prefix}{name}[]."), found);
+                } else if let Kind::DurationOr(_, table) = kind {
+                    keys(table, &format!("{prefix}{name}."), found);
                 }
                 found.insert(format!("{prefix}{name}"));
             }

@@ -26,6 +26,11 @@ const BUDGET: &[(&str, f64, &str)] = &[
     ("futex", 1.0, "wakes the thread of the log"),
     ("getsockname", 1.0, "backend_local of the log"),
     (
+        "getsockopt",
+        2.0,
+        "round-trip time and retransmits of both paths, only for a line of the log",
+    ),
+    (
         "recvfrom",
         7.0,
         "a peek too early, a peek at the hello, the hello, 1 KiB each way, both ends",

@@ -13,3 +13,4 @@ mod machine;
 mod mtu;
 mod paused;
 mod resources;
+mod unanswered;

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
 use portway::app::{self, Output, Running};
-use portway::relay::Splicing;
+use portway::relay::{Rules, Splicing};
 use portway::telemetry::Format;
 use serde_json::Value;
 
-use super::fixture::get;
+use super::fixture::{PATIENCE, get, within};
 use super::metrics::Metrics;
 
 /// A running portway. Dropping it stops it.
@@ -22,11 +22,16 @@ pub(crate) struct InProcess {
 impl InProcess {
     /// Starts on `toml`, with `splicing` for every backend.
     pub(crate) fn start(toml: &str, splicing: Splicing) -> Self {
+        Self::start_with(toml, |rules| rules.splicing = splicing)
+    }
+
+    /// Starts on `toml`, with these changes of the rules of every backend.
+    pub(crate) fn start_with(toml: &str, change: impl Fn(&mut Rules)) -> Self {
         let mut settings = portway::config::parse(toml, "routes.toml")
             .unwrap()
             .settings;
         for backend in &mut settings.backends {
-            backend.relay.splicing = splicing;
+            change(&mut backend.relay);
         }
         let log = Log::default();
         let output = Output {
@@ -45,6 +50,14 @@ impl InProcess {
     /// The metrics now.
     pub(crate) fn metrics(&self) -> Metrics {
         Metrics::parse(&get(self.running().admin().unwrap(), "/metrics").unwrap().1)
+    }
+
+    /// The line of the connection from this address.
+    pub(crate) fn line_of(&self, client: SocketAddr) -> Value {
+        let client = client.to_string();
+        within(PATIENCE, "the line of a connection", || {
+            self.find_line(&client, |_| true)
+        })
     }
 
     /// A line of a connection from this address, if it has come. An address may occur more than once.

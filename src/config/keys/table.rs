@@ -128,8 +128,10 @@ const BACKEND: Table = &[
         "The longest time without a byte in the open direction after the other has closed."),
     value("stall_timeout", TIMEOUT, Default("10m"),
         "The longest time in which a peer takes no byte while bytes wait for it."),
-    value("keepalive", KEEPALIVE, Default("45s"),
-        "The idle time before TCP keepalive probes on both legs, 1 s to 9 h."),
+    value("peer_timeout", PEER, Example("2m"),
+        "The longest time in which a peer answers nothing of what was sent to it, neither bytes nor probes, 30 s to 1 h. Default: none."),
+    value("keepalive", Kind::DurationOr(KEPT, KEEPALIVE), Default("45s"),
+        "The idle time before TCP keepalive probes on both legs, 1 s to 9 h, or a table with it and with the probes that follow."),
     value("max_unsent", Size(UNSENT), Default("1MiB"),
         "The most unsent bytes that wait in the kernel for one peer, 16 KiB to 1 GiB."),
 ];
@@ -144,6 +146,16 @@ const ENDPOINT: Table = &[
         "With drain it gets no new connections and keeps those that it has."),
     value("backup", Boolean, Default("false"),
         "Uses it only if no other endpoint is available."),
+];
+
+#[rustfmt::skip]
+const KEEPALIVE: Table = &[
+    value("idle", Kind::Duration(KEPT), Default("45s"),
+        "The idle time before the first probe, 1 s to 9 h."),
+    value("interval", Kind::Duration(KEPT), Default("10s"),
+        "The time from one probe to the next, 1 s to 9 h."),
+    value("probes", Count(PROBES), Default("3"),
+        "The number of probes without an answer after which a peer is gone, 1 to 127."),
 ];
 
 #[rustfmt::skip]
@@ -210,8 +222,13 @@ const AGE: Kind = Kind::Duration(Duration::from_secs(1)..=YEAR);
 const TIMEOUT: Kind = Kind::Duration(Duration::from_millis(1)..=YEAR);
 /// Zero means at once.
 const DRAIN: Kind = Kind::Duration(Duration::ZERO..=YEAR);
-/// The kernel takes whole seconds up to 32,767 for `TCP_KEEPIDLE`.
-const KEEPALIVE: Kind = Kind::Duration(Duration::from_secs(1)..=Duration::from_hours(9));
+/// The kernel takes whole seconds up to 32,767 for `TCP_KEEPIDLE` and `TCP_KEEPINTVL` (`MAX_TCP_KEEPIDLE`).
+const KEPT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(32_767);
+/// The kernel's range of `TCP_KEEPCNT` (`MAX_TCP_KEEPCNT`).
+const PROBES: RangeInclusive<i64> = 1..=127;
+/// A path may be bad for some seconds, and TCP repeats a packet after pauses that double: below half a minute a peer
+/// would be cut that comes back. After a quarter of an hour the kernel itself gives up.
+const PEER: Kind = Kind::Duration(Duration::from_secs(30)..=Duration::from_hours(1));
 const YEAR: Duration = Duration::from_hours(8766);
 
 const fn value(name: &'static str, kind: Kind, absent: Absent, about: &'static str) -> Key {

@@ -90,11 +90,13 @@ fn nothing_more(cursor: &mut Cursor<'_>, wanted: &Wanted<'_>, start: usize) -> R
             let digits: String = line.chars().filter(char::is_ascii_digit).collect();
             broken(at, "a number has no commas", format!("write {digits}"))
         }
-        (Some(Kind::Duration(_) | Kind::Size(_)), Some(TokenKind::Atom)) => broken(
-            start..start + line.len(),
-            format!("{line} is not in quotes"),
-            format!("write {line:?}"),
-        ),
+        (Some(Kind::Duration(_) | Kind::DurationOr(..) | Kind::Size(_)), Some(TokenKind::Atom)) => {
+            broken(
+                start..start + line.len(),
+                format!("{line} is not in quotes"),
+                format!("write {line:?}"),
+            )
+        }
         (_, Some(TokenKind::RightSquareBracket | TokenKind::RightCurlyBracket)) => {
             broken(at, format!("there is one {next} too many"), "leave it out")
         }

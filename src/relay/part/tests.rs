@@ -8,7 +8,7 @@ use std::thread;
 use tokio::sync::oneshot;
 use tokio::task::yield_now;
 
-use super::super::tests::{PATIENCE, block_on, end, joined, means, pair};
+use super::super::tests::{block_on, end, joined, means, pair, relayed};
 use crate::outcome::{ClosedBy, Direction, Outcome};
 use crate::relay::{End, Flow, Parting, Splicing};
 
@@ -41,9 +41,7 @@ fn parted<T: Send + 'static>(
         let means = means(Splicing::Bulk);
         let relay = joined(client_leg, backend_leg, &means);
         find_a_gap(&means.flow);
-        tokio::time::timeout(PATIENCE, relay)
-            .await
-            .expect("the relay ends")
+        relayed(relay).await
     });
     (end, script.join().unwrap())
 }
@@ -113,9 +111,7 @@ fn a_half_closed_connection_has_no_gap_and_loses_nothing() {
             }
             looked.send(()).unwrap();
         };
-        let both = async { tokio::join!(relay, drain).0 };
-        let both = tokio::time::timeout(PATIENCE, both);
-        both.await.expect("the relay ends")
+        tokio::join!(relayed(relay), drain).0
     });
     assert_eq!(script.join().unwrap(), data(100));
     assert_eq!(end_of_relay, end(Outcome::Closed, ClosedBy::Client));

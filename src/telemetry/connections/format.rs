@@ -2,6 +2,7 @@
 //! escaped, so that a name cannot forge a line or send commands to a terminal.
 
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -22,28 +23,34 @@ const TEXT_MAX: usize = 256;
 const ALPN_MAX: usize = 8;
 const PROTOCOL_MAX: usize = 32;
 
-/// The whole line with its newline.
-pub(super) fn line<T: Serialize>(format: Format, line: &T) -> Vec<u8> {
-    let mut json = json(line);
-    match format {
-        Format::Json => {}
-        Format::Text => {
-            // This JSON was written here, so it can be read. If it cannot, the line as JSON is better than no line.
-            if let Ok(text) = text(&json) {
-                json = text.into_bytes();
-            }
-        }
-    }
-    json.push(b'\n');
-    json
+thread_local! {
+    /// The line that this thread writes, so that one which waits in the queue takes no more bytes than it has.
+    static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-fn json<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut json = Vec::with_capacity(512);
-    let mut serializer = serde_json::Serializer::with_formatter(&mut json, Ascii);
+/// The whole line with its newline.
+pub(super) fn line<T: Serialize>(format: Format, line: &T) -> Vec<u8> {
+    WRITTEN.with_borrow_mut(|json| {
+        json.clear();
+        write_json(json, line);
+        match format {
+            Format::Json => {}
+            Format::Text => {
+                // This JSON was written here, so it can be read. If it cannot, the line as JSON is better than no line.
+                if let Ok(text) = text(json) {
+                    *json = text.into_bytes();
+                }
+            }
+        }
+        json.push(b'\n');
+        json.clone()
+    })
+}
+
+fn write_json<T: Serialize>(json: &mut Vec<u8>, value: &T) {
+    let mut serializer = serde_json::Serializer::with_formatter(json, Ascii);
     // Neither the lines nor a `Vec` can fail. If they did, only the end of the line would be missing.
     drop(value.serialize(&mut serializer));
-    json
 }
 
 /// JSON in which everything except printable ASCII is `\u` and four digits.
@@ -82,7 +89,8 @@ fn text(json: &[u8]) -> serde_json::Result<String> {
             "time" => write!(text, "{value}"),
             _ if !value.is_empty() && value.bytes().all(is_plain) => write!(text, " {key}={value}"),
             _ => {
-                let quoted = self::json(&value);
+                let mut quoted = Vec::new();
+                write_json(&mut quoted, &value);
                 write!(text, " {key}={}", String::from_utf8_lossy(&quoted))
             }
         };
