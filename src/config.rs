@@ -94,6 +94,8 @@ pub struct Listener {
     pub balancers: routing::NetworkSet,
     /// The clients that may connect.
     pub clients: admission::Networks,
+    /// Its addresses are bound also while the host does not have them.
+    pub freebind: bool,
     /// The users of `credentials_file`; nobody if the file was not read. `None` if clients need no password.
     pub users: Option<Arc<credentials::Users>>,
 }

@@ -133,6 +133,7 @@ fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {
             name: Arc::from(name),
             bind: section.list("bind", values::bind),
             protocol,
+            freebind: (section.read("freebind", values::boolean)).unwrap_or_default(),
             users: section.file("credentials_file", Users::parse).map(Arc::new),
             balancers: balancers(name, section.notes),
             clients: admission::Networks {

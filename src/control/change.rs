@@ -173,9 +173,9 @@ impl ChangeBuilder {
         let wanted = (0..).map(ListenerId).zip(&settings.listeners);
         let wanted = wanted.flat_map(|(id, listener)| {
             let addresses = listener.bind.iter();
-            addresses.map(move |bind| (id, &listener.name, *bind))
+            addresses.map(move |bind| (id, listener, *bind))
         });
-        let wanted: Vec<(ListenerId, &Arc<str>, SocketAddr)> = wanted.collect();
+        let wanted: Vec<(ListenerId, &config::Listener, SocketAddr)> = wanted.collect();
         // A successor may have closed an address: then it is bound again.
         let known = self.bound.iter();
         let known = known.filter(|known| known.in_force && known.is_open());
@@ -194,7 +194,7 @@ impl ChangeBuilder {
                 self.bound.iter().find(|known| known.id == kept)
             } else {
                 let open = self.bind(listener, bind, (&going, inherited));
-                opened.push(open.map_err(|source| failed(listener, bind, source))?);
+                opened.push(open.map_err(|source| failed(&listener.name, bind, source))?);
                 opened.last().map(|(_, known)| known)
             };
             addresses.extend(at.map(|at| (at.id, (listener_id, at.address.port()))));
@@ -251,7 +251,7 @@ impl ChangeBuilder {
     /// about to close (`going`) may still have its port.
     fn bind(
         &mut self,
-        listener: &Arc<str>,
+        listener: &config::Listener,
         configured: SocketAddr,
         (going, inherited): (&HashSet<u16>, &mut Inherited),
     ) -> io::Result<(OpenAddress, Known)> {
@@ -259,7 +259,7 @@ impl ChangeBuilder {
         if sockets.is_empty() {
             let port = configured.port();
             let beside_own = going.contains(&port) || inherited.has_port(port);
-            sockets = net::bind_group(configured, self.workers, beside_own)?;
+            sockets = net::bind_group(configured, self.workers, listener.freebind, beside_own)?;
         }
         let address = sockets.first().map_or(Ok(configured), net::local_address)?;
         self.addresses += 1;
@@ -275,7 +275,7 @@ impl ChangeBuilder {
         };
         let open = OpenAddress {
             id,
-            listener: Arc::clone(listener),
+            listener: Arc::clone(&listener.name),
             address,
             sockets,
         };

@@ -124,7 +124,8 @@ pub fn remedy(error: &io::Error) -> &'static str {
              (`ss -ltnp` shows who has it)"
         }
         Some(libc::EADDRNOTAVAIL) => {
-            "this host does not have the address; write one of its own, or [::] for all"
+            "this host does not have the address; write one of its own, or [::] for all. If this is a \
+             floating address that comes later, set freebind = true in the table of its listener"
         }
         Some(libc::EACCES) => {
             "an ordinary user may not bind a port below 1024. Either give the process the ambient \

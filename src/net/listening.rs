@@ -73,7 +73,7 @@ impl Listening {
 
 /// Binds one listening socket. `[::]` takes IPv4 too; if the host has no IPv6, it becomes `0.0.0.0`.
 pub fn bind(address: SocketAddr) -> io::Result<Socket> {
-    let socket = open(address, false)?;
+    let socket = open(address, Bind::default())?;
     listen(&socket)?;
     Ok(socket)
 }
@@ -83,19 +83,35 @@ pub fn bind(address: SocketAddr) -> io::Result<Socket> {
 ///
 /// SO_REUSEPORT alone would silently share the address with any other process of the same user. So the
 /// address is first bound once without it, which fails if any process uses it. `beside_own` skips that,
-/// because a socket of our own that is about to close still has the port.
-pub fn bind_group(address: SocketAddr, count: usize, beside_own: bool) -> io::Result<Vec<Socket>> {
+/// because a socket of our own that is about to close still has the port. With `is_free` the host need not have the
+/// address yet.
+pub fn bind_group(
+    address: SocketAddr,
+    count: usize,
+    is_free: bool,
+    beside_own: bool,
+) -> io::Result<Vec<Socket>> {
+    let bind = |is_shared| Bind { is_shared, is_free };
     let bound = if beside_own {
         address
     } else {
-        local_address(&open(address, false)?)?
+        local_address(&open(address, bind(false))?)?
     };
-    (0..count).map(|_| open(bound, true)).collect()
+    (0..count).map(|_| open(bound, bind(true))).collect()
+}
+
+/// How an address is bound.
+#[derive(Clone, Copy, Default)]
+struct Bind {
+    /// Other sockets of the same user may have it too (SO_REUSEPORT).
+    is_shared: bool,
+    /// The host need not have it (IP_FREEBIND, ip(7)). Connections come once it does.
+    is_free: bool,
 }
 
 /// Whether another socket has an address that we want to bind.
 pub fn is_busy(address: SocketAddr) -> bool {
-    try_open(address, false).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
+    try_open(address, Bind::default()).is_err_and(|error| error.kind() == io::ErrorKind::AddrInUse)
 }
 
 /// Adopts a listening socket that another process has opened: sets the options of our own sockets.
@@ -117,8 +133,8 @@ pub fn listen(socket: &Socket) -> io::Result<()> {
     socket.listen(BACKLOG)
 }
 
-fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
-    match try_open(address, shared) {
+fn open(address: SocketAddr, bind: Bind) -> io::Result<Socket> {
+    match try_open(address, bind) {
         Err(error)
             if error.raw_os_error() == Some(libc::EAFNOSUPPORT)
                 && address.is_ipv6()
@@ -126,13 +142,13 @@ fn open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
         {
             tracing::warn!(%address, "this host has no IPv6: listening on 0.0.0.0 instead");
             let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), address.port());
-            try_open(any, shared)
+            try_open(any, bind)
         }
         result => result,
     }
 }
 
-fn try_open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+fn try_open(address: SocketAddr, bind: Bind) -> io::Result<Socket> {
     let socket = Socket::new(
         Domain::for_address(address),
         Type::STREAM,
@@ -144,8 +160,13 @@ fn try_open(address: SocketAddr, shared: bool) -> io::Result<Socket> {
     if address.is_ipv6() {
         socket.set_only_v6(false)?;
     }
-    if shared {
+    if bind.is_shared {
         socket.set_reuse_port(true)?;
+    }
+    if bind.is_free && address.is_ipv6() {
+        socket.set_freebind_v6(true)?;
+    } else if bind.is_free {
+        socket.set_freebind_v4(true)?;
     }
     set_stream_options(socket.as_fd())?;
     LegOptions::DEFAULT.apply(&socket)?;
@@ -164,13 +185,13 @@ mod tests {
 
     #[test]
     fn an_address_in_use_is_an_error_also_when_its_user_would_share_it() {
-        let group = bind_group("127.0.0.1:0".parse().unwrap(), 2, false).unwrap();
+        let group = bind_group("127.0.0.1:0".parse().unwrap(), 2, false, false).unwrap();
         for socket in &group {
             listen(socket).unwrap();
         }
         let address = local_address(&group[0]).unwrap();
         assert_eq!(local_address(&group[1]).unwrap(), address);
-        let taken = bind_group(address, 1, false).unwrap_err();
+        let taken = bind_group(address, 1, false, false).unwrap_err();
         assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
     }
 

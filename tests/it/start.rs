@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -10,6 +10,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
+use super::far::shell;
 use super::fixture::{PATIENCE, PORTWAY, Portway, config, message, route, within};
 use super::namespace::in_a_network;
 use super::peers::Backend;
@@ -288,4 +289,37 @@ fn both_logs_have_the_time_under_one_name_and_in_one_form() {
         );
         assert_eq!(line.get("timestamp"), None, "{line}");
     }
+}
+
+/// A floating address may come later.
+#[test]
+fn an_address_that_the_host_does_not_have_yet_is_bound_with_freebind_alone() {
+    in_a_network(|| {
+        let backend = Backend::echo();
+        let toml = config(&[backend.address()], "", "");
+        for floating in ["192.0.2.80", "[2001:db8::80]"] {
+            let bind = format!("bind = [\"{floating}:0\"]");
+            let without = toml.replace("bind = [\"127.0.0.1:0\"]", &bind);
+            let mut refused = Portway::spawn(&without, Stdio::null());
+            assert_eq!(refused.wait_exit().code(), Some(1));
+            let says = |line: &Value| line.to_string().contains("set freebind = true");
+            refused.program.wait(PATIENCE, says);
+
+            let with = without.replace(&bind, &format!("{bind}\nfreebind = true"));
+            let portway = Portway::start(&with);
+            shell(&format!(
+                "ip address add {} dev lo nodad",
+                floating.trim_matches(['[', ']'])
+            ))
+            .unwrap();
+            // The kernel makes the route to an address of IPv6 a little later.
+            within(PATIENCE, "the address can be reached", || {
+                TcpStream::connect(portway.address("agents")).ok()
+            });
+            drop(portway.relayed());
+            // The address has not changed, so its sockets stay.
+            portway.reload_with(&without);
+            drop(portway.relayed());
+        }
+    });
 }

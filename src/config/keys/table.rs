@@ -82,6 +82,8 @@ const LISTENER: Table = &[
         "The file of the users that may connect to a proxy, with lines of user:hash as htpasswd -B writes them. Default: everybody, without a password."),
     key("proxy_protocol", Under::Table(PROXY_PROTOCOL),
         "The balancers that say by the PROXY protocol whose connection it is. Default: none."),
+    value("freebind", Boolean, Default("false"),
+        "Binds addresses that this machine does not have yet, such as a floating address."),
     value("allow_clients", Texts(Text::Network), Example("10.0.0.0/8"),
         "The networks that may connect. Default: all."),
     value("deny_clients", Texts(Text::Network), Example("10.66.0.0/16"),

@@ -54,6 +54,7 @@ mod tests {
             protocol: crate::wire::ListenerProtocol::Socks5,
             balancers: crate::routing::NetworkSet::default(),
             clients: crate::admission::Networks::default(),
+            freebind: false,
             users: file.map(|file| Arc::new(Users::parse(file).unwrap())),
         }
     }
