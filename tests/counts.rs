@@ -6,6 +6,7 @@
 
 #[cfg(test)]
 mod counts {
+    mod accepts;
     mod budget;
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../it/fixture.rs"]
