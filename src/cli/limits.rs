@@ -123,7 +123,8 @@ mod tests {
     fn limits_can_be_copied_into_the_file() {
         let file = "[listeners.agents]\nbind = [\"[::]:8443\"]\n[limits]\nmax_client_hello = \"1025B\"\n\
                     [backends.\"fleet.internal\"]\nendpoints = [\"fleet.internal:8220\"]\n\
-                    idle_timeout = \"90m 30s\"\nmax_unsent = \"2MiB\"\n[routes.fleet]\n\
+                    idle_timeout = \"90m 30s\"\npeer_timeout = \"2m\"\nkeepalive.probes = 9\n\
+                    max_unsent = \"2MiB\"\n[routes.fleet]\n\
                     no_server_name = true\nbackend = \"fleet.internal\"\n";
         let shown = |text: &str| {
             let settings = config::parse(text, "routes.toml").unwrap().settings;
@@ -132,7 +133,14 @@ mod tests {
         let limits = shown(file);
         let written = |limit: &&Limit| !limit.is_default;
         let written: Vec<_> = limits.iter().filter(written).map(|it| it.key).collect();
-        assert_eq!(written, ["max_client_hello", "idle_timeout", "max_unsent"]);
+        let keys = [
+            "max_client_hello",
+            "idle_timeout",
+            "peer_timeout",
+            "keepalive.probes",
+            "max_unsent",
+        ];
+        assert_eq!(written, keys);
         let mut copied = file.to_owned();
         for key in written {
             let lines = copied.lines().filter(|line| !line.starts_with(key));
@@ -140,7 +148,7 @@ mod tests {
         }
         for limit in &limits {
             let header = format!("[{}]\n", limit.table);
-            let line = format!("{header}{} = {:?} # default\n", limit.key, limit.value);
+            let line = format!("{header}{} = {} # default\n", limit.key, limit.in_file());
             assert!(copied.contains(&header), "{header}");
             copied = copied.replace(&header, &line);
         }
