@@ -155,6 +155,7 @@ impl Worker {
             Message::Spread { over } => {
                 self.context.resources.set_draining(true);
                 let spread = drain::spread(Rc::clone(&self.context), over);
+                let spread = self.context.registry.vital_task("drain", spread);
                 let spread = tokio::task::spawn_local(spread).abort_handle();
                 if let Some(before) = self.spread.replace(Some(spread)) {
                     before.abort();

@@ -82,3 +82,21 @@ fn a_tick_that_panics_is_told() {
         assert_eq!(fixture.registry.vital().loss().await, "tick");
     });
 }
+
+#[test]
+#[expect(
+    clippy::await_holding_refcell_ref,
+    reason = "holding it makes the drain panic"
+)]
+fn a_drain_that_panics_is_told() {
+    local(async {
+        let fixture = Fixture::start().await;
+        let over = Duration::from_mins(10);
+        // The first tick passes before, and time passes only up to the next event: the first step of the drain.
+        tokio::time::pause();
+        tokio::time::sleep(TICK / 2).await;
+        let _held = fixture.worker.context.connections.borrow_mut();
+        fixture.worker.follow(Message::Spread { over });
+        assert_eq!(fixture.registry.vital().loss().await, "drain");
+    });
+}
