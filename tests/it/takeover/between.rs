@@ -263,6 +263,8 @@ fn if_two_accept_at_the_same_addresses_the_one_with_the_control_socket_goes_on()
     let limits = "drain_delay = \"600s\"\ndrain_timeout = \"365d\"";
     let mut portway = Portway::start(&with_ports(backend.address(), limits));
     let admin = portway.admin();
+    // Without a connection the old process ends as soon as it is taken over, and does not come back.
+    let mut held = Held::new(&portway, NAME);
     let after = Successor::of(&portway).ready();
     // The test also plays the process that took over, and has the name.
     let name = name(portway.file());
@@ -273,6 +275,7 @@ fn if_two_accept_at_the_same_addresses_the_one_with_the_control_socket_goes_on()
     drop(after);
     tells(&portway, "accepting again");
     tells(&portway, "another portway serves this file");
+    held.finish();
     assert_eq!(portway.wait_exit().code(), Some(0));
     is_ours(&listener);
 }
