@@ -22,6 +22,15 @@ use crate::{Result, Shape, tls};
 const CHECK_IN: (u32, u32) = (1 << 10, 2 << 10);
 /// Bytes of a batch of documents and of its answer.
 const BATCH: (u32, u32) = (64 << 10, 4 << 10);
+/// Bytes of the request and of the file of a download.
+const DOWNLOAD: (u32, u32) = (100, 16 << 20);
+/// Bytes that a download reads between two pauses, and the longest pause.
+const PIECE: usize = 1 << 20;
+const READING_PAUSE: f64 = 2.0;
+/// Bytes of a batch of a sender, and of its acknowledgement.
+const EVENTS: (u32, u32) = (16 << 10, 6);
+/// Batches on one connection of a sender.
+const BATCHES: usize = 10;
 /// The pause of an agent between two check-ins.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -56,6 +65,12 @@ impl Fleet {
         for _ in 0..self.shape.agents {
             tokio::spawn(self.clone().check_in());
             tokio::spawn(self.clone().send_data());
+        }
+        for _ in 0..self.shape.downloads {
+            tokio::spawn(self.clone().download());
+        }
+        for _ in 0..self.shape.beats {
+            tokio::spawn(self.clone().send_events());
         }
     }
 
@@ -143,6 +158,54 @@ impl Fleet {
         }
     }
 
+    /// Downloads one file after the other, each with pauses, and checks every byte.
+    async fn download(self) {
+        sleep(part_of(self.shape.within)).await;
+        loop {
+            let (_, during) = self.counts.kills();
+            let Ok(mut stream) = self.connect(1, during).await else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            match slowly(&mut stream, request(DOWNLOAD, Duration::ZERO)).await {
+                Ok(()) => {
+                    self.counts.downloads.fetch_add(1, Ordering::Relaxed);
+                    drop(stream.shutdown().await);
+                }
+                Err(error) => self
+                    .counts
+                    .failed(&format!("download: {error}"), during, false),
+            }
+        }
+    }
+
+    /// Sends one batch per second and waits for its acknowledgement, on a connection that it renews after some.
+    async fn send_events(self) {
+        sleep(part_of(self.shape.within)).await;
+        loop {
+            let (_, during) = self.counts.kills();
+            let Ok(mut stream) = self.connect(1, during).await else {
+                sleep(PAUSE).await;
+                continue;
+            };
+            for _ in 0..BATCHES {
+                let request = request(EVENTS, Duration::ZERO);
+                let sent = async {
+                    ask(&mut stream, request, 1).await?;
+                    receive(&mut stream, request).await
+                };
+                if let Err(error) = sent.await {
+                    self.counts
+                        .failed(&format!("events: {error}"), during, false);
+                    break;
+                }
+                self.counts.beats.fetch_add(1, Ordering::Relaxed);
+                sleep(PAUSE).await;
+            }
+            drop(stream.shutdown().await);
+        }
+    }
+
     async fn batch(&self, stream: &mut TlsStream<TcpStream>) -> io::Result<()> {
         let request = request(BATCH, Duration::ZERO);
         ask(stream, request, 1).await?;
@@ -207,6 +270,21 @@ async fn ask(stream: &mut TlsStream<TcpStream>, request: Request, server: u32) -
     } else {
         Err(io::Error::other("the answer of another request or server"))
     }
+}
+
+/// A download whose reader pauses.
+async fn slowly(stream: &mut TlsStream<TcpStream>, request: Request) -> io::Result<()> {
+    ask(stream, request, 1).await?;
+    let filler = request.token.to_be_bytes()[7];
+    let mut piece = vec![0; PIECE];
+    for _ in 0..request.answer as usize / PIECE {
+        stream.read_exact(&mut piece).await?;
+        if piece.iter().any(|byte| *byte != filler) {
+            return Err(io::Error::other("changed bytes"));
+        }
+        sleep(part_of(READING_PAUSE)).await;
+    }
+    Ok(())
 }
 
 async fn receive(stream: &mut TlsStream<TcpStream>, request: Request) -> io::Result<()> {

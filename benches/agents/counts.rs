@@ -33,6 +33,10 @@ pub struct Counts {
     pub batches: AtomicU64,
     /// Connections that were closed between two check-ins.
     pub moved: AtomicU64,
+    /// Downloads that came to their end, with the right bytes.
+    pub downloads: AtomicU64,
+    /// Batches of senders that keep their connection.
+    pub beats: AtomicU64,
     cut: AtomicU64,
     refused: AtomicU64,
     lost: Mutex<BTreeMap<String, u64>>,
@@ -96,6 +100,16 @@ impl Counts {
     /// The connections so far.
     pub fn connections(&self) -> u64 {
         self.connections.load(Ordering::Relaxed)
+    }
+
+    /// Downloads that came to their end.
+    pub fn whole(&self) -> u64 {
+        self.downloads.load(Ordering::Relaxed)
+    }
+
+    /// Batches of senders that keep their connection.
+    pub fn acknowledged(&self) -> u64 {
+        self.beats.load(Ordering::Relaxed)
     }
 
     /// Requests that the kill has cut.

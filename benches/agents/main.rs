@@ -5,6 +5,9 @@
 //! agents come back. Each answer names its server and repeats the token of its request, so a lost, mixed up or
 //! changed answer is counted.
 //!
+//! With `--upgrades COUNT` there is no takeover and no kill: portway is upgraded again and again (`portway upgrade`), beside
+//! `--downloads` that pause and `--beats`, senders on connections of their own.
+//!
 //! Agents, servers and portway are three processes, so that their memory and CPU time can be told apart.
 
 #![expect(
@@ -26,6 +29,7 @@ mod counts;
 mod portway;
 mod server;
 mod tls;
+mod upgrades;
 
 use std::error::Error;
 use std::process::ExitCode;
@@ -55,6 +59,12 @@ struct Options {
     /// How often another portway takes over, before the kill
     #[arg(long, value_name = "COUNT", default_value_t = 2)]
     takeovers: usize,
+    /// How often portway is upgraded, in place of takeovers and kill
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    upgrades: usize,
+    /// The pause after each upgrade
+    #[arg(long, value_name = "SECONDS", default_value_t = 20.0)]
+    pause: f64,
     /// How long the fleet is watched between its start and the kill
     #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
     seconds: f64,
@@ -87,6 +97,12 @@ struct Shape {
     /// The part of the check-ins that the agent gives up
     #[arg(long, value_name = "PART", default_value_t = 0.05)]
     cancel: f64,
+    /// How many downloads of 16 MiB run all the time, each with pauses
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    downloads: usize,
+    /// How many senders send a batch each second, as Beats do to Logstash, on a connection that they renew
+    #[arg(long, value_name = "COUNT", default_value_t = 0)]
+    beats: usize,
     /// The time within which all agents connect, at first and after the kill
     #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
     within: f64,
@@ -147,16 +163,38 @@ async fn watch(options: &Options, mut portway: Portway, servers: &Servers) -> Re
         memory as f64 / agents as f64,
     );
 
+    if options.upgrades > 0 {
+        let pause = Duration::from_secs_f64(options.pause);
+        let times = (options.upgrades, pause);
+        upgrades::run(&mut portway, times, &options.shape, &counts).await?;
+        println!(
+            "{} downloads whole, {} batches of beats",
+            counts.whole(),
+            counts.acknowledged()
+        );
+        drop(portway);
+        return counts.verdict();
+    }
     for _ in 0..options.takeovers {
         portway = succeed(portway, &counts).await?;
     }
 
+    killed(portway, servers, &counts, &options.shape).await
+}
+
+/// Kills portway, starts it again, and waits until all agents are back.
+async fn killed(
+    portway: Portway,
+    servers: &Servers,
+    counts: &Counts,
+    &Shape { agents, within, .. }: &Shape,
+) -> Result<()> {
     println!(
         "portway is killed, and started again at once; the agents come back within {within} s"
     );
     counts.enter(Phase::Killed);
     let begun = Instant::now();
-    portway = portway.restart(servers.addresses())?;
+    let portway = portway.restart(servers.addresses())?;
     counts.until_none_is_left_of_the_killed(agents).await?;
     println!(
         "all check-ins are held again after {:.1} s; {} were cut, {} connects failed meanwhile",
@@ -167,7 +205,7 @@ async fn watch(options: &Options, mut portway: Portway, servers: &Servers) -> Re
     counts.enter(Phase::Whole);
     sleep(Duration::from_secs(5)).await;
     println!("local ports of this machine: {}", portway::local_ports()?);
-    portway.stop()?;
+    drop(portway);
     counts.verdict()
 }
 

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -16,9 +17,58 @@ use tokio::time::sleep;
 
 use crate::{Result, tls};
 
+/// A process of portway.
+#[derive(Debug)]
+pub enum Process {
+    /// One that this program has started.
+    Own(Child),
+    /// One that an upgrade has started.
+    Other(u32),
+}
+
+impl Process {
+    fn id(&self) -> u32 {
+        match self {
+            Self::Own(child) => child.id(),
+            Self::Other(pid) => *pid,
+        }
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        match self {
+            Self::Own(child) => !matches!(child.try_wait(), Ok(None)),
+            Self::Other(pid) => {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat"));
+                // A zombie that nobody reaps has ended too.
+                stat.map_or(true, |stat| stat.contains(") Z "))
+            }
+        }
+    }
+
+    /// Its open descriptors.
+    pub fn descriptors(&self) -> Result<usize> {
+        Ok(fs::read_dir(format!("/proc/{}/fd", self.id()))?.count())
+    }
+
+    /// Ends it at once.
+    pub fn kill(&mut self) {
+        match self {
+            Self::Own(child) => {
+                drop(child.kill());
+                drop(child.wait());
+            }
+            Self::Other(pid) => {
+                let pid = Pid::from_raw(pid.cast_signed());
+                _ = pid.map(|pid| kill_process(pid, Signal::KILL));
+            }
+        }
+    }
+}
+
 /// A running portway.
 pub struct Portway {
-    child: Child,
+    process: Process,
     address: SocketAddr,
     admin: SocketAddr,
     file: NamedTempFile,
@@ -71,7 +121,7 @@ impl Portway {
         // Further lines must not fill the pipe.
         thread::spawn(move || lines.for_each(drop));
         Ok(Self {
-            child,
+            process: Process::Own(child),
             address: address.ok_or("portway does not listen")?,
             admin: admin.ok_or("portway has no admin pages")?,
             file,
@@ -85,8 +135,7 @@ impl Portway {
 
     /// Kills it, and starts another at the same address.
     pub fn restart(mut self, servers: &[SocketAddr]) -> Result<Self> {
-        self.child.kill()?;
-        self.child.wait()?;
+        self.process.kill();
         Self::start(servers, Some(self.address))
     }
 
@@ -96,7 +145,7 @@ impl Portway {
         let file = mem::replace(&mut self.file, file);
         let next = Self::run(file, &["--takeover"])?;
         let begun = Instant::now();
-        while self.child.try_wait()?.is_none() {
+        while !self.process.has_ended() {
             if begun.elapsed() > Duration::from_mins(10) {
                 return Err("the old portway does not end".into());
             }
@@ -105,16 +154,26 @@ impl Portway {
         Ok(next)
     }
 
-    /// Ends it in order.
-    pub fn stop(mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child.wait()?;
-        Ok(())
+    /// The process that accepts.
+    pub const fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// Upgrades it, and returns the old process.
+    pub async fn upgrade(&mut self) -> Result<Process> {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_portway"));
+        command.args(["upgrade", "--output", "json", "--config"]);
+        let output = command.arg(self.file.path()).output().await?;
+        let said: Value = serde_json::from_slice(&output.stdout)?;
+        let pid = said.get("new_pid").and_then(Value::as_u64);
+        let pid = pid.ok_or_else(|| format!("no upgrade: {said}"))?;
+        let new = Process::Other(u32::try_from(pid)?);
+        Ok(mem::replace(&mut self.process, new))
     }
 
     /// Seconds of CPU time so far.
     pub fn cpu(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
         let (_, fields) = stat.rsplit_once(')').ok_or("no process")?;
         let fields: Vec<&str> = fields.split_whitespace().collect();
         let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
@@ -125,7 +184,7 @@ impl Portway {
 
     /// Bytes of memory.
     pub fn memory(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
         let line = status.lines().find(|line| line.starts_with("VmRSS:"));
         let kib = line.and_then(|line| line.split_whitespace().nth(1));
         Ok(kib.ok_or("no memory")?.parse::<u64>()? << 10)
@@ -146,8 +205,7 @@ impl Portway {
 
 impl Drop for Portway {
     fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        self.process.kill();
     }
 }
 
