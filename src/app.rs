@@ -27,6 +27,7 @@ use crate::admission::Machine;
 use crate::config::{self, Faults, Loaded, Settings};
 pub use crate::control::StartError;
 use crate::control::inherited::Inherited;
+use crate::control::upgrade::Program;
 use crate::control::{self, Request, Requests, Stopped, socket, takeover};
 use crate::telemetry::lines::{self, Lines};
 use crate::telemetry::{ConnectionLog, Format, Registry, program};
@@ -257,6 +258,7 @@ async fn relay(
     // This raises the soft limit of descriptors, so it comes before the sockets.
     let machine = Machine::read();
     let mut inherited = Inherited::from_systemd().map_err(StartError::Inherited)?;
+    let program = Program::own(&inherited).map(Arc::new);
     let mut giver = None;
     if options.take_over {
         let taken = takeover::take_over(&options.file, &loaded.settings, &mut inherited);
@@ -268,6 +270,8 @@ async fn relay(
             tracing::info!("no portway runs with this file here: there is nothing to take over");
         }
     }
+    let to_say_why = giver.as_ref().and_then(|giver| giver.again().ok());
+    let file = options.file.clone();
     let setup = build(Parts {
         settings: loaded.settings,
         source: loaded.source,
@@ -275,12 +279,18 @@ async fn relay(
             path: options.file,
             watch: options.watch,
             giver,
+            program,
         }),
         inherited,
         machine,
         registry,
         log,
         requests: early.finish(),
+    });
+    let setup = setup.inspect_err(|error| {
+        if let Some(predecessor) = to_say_why {
+            predecessor.say_why(&error.with_cause(&file));
+        }
     })?;
     let stopped = control::run(setup).await;
     stopped.map_err(StartError::at("begin to serve"))

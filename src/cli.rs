@@ -33,6 +33,7 @@ mod output;
 mod reload;
 mod report;
 mod tips;
+mod upgrade;
 
 const BAD_USAGE: u8 = 2;
 const BAD_CONFIGURATION: u8 = 78;
@@ -107,6 +108,19 @@ reload shows the warnings of the file too, as check does.
 Exit status: 0 the new configuration is in force; 78 the file is rejected and the old configuration \
 stays in force; 1 no running portway uses this file, or it does not answer.")]
     Reload(reload::Reload),
+    /// Make the running portway start its successor from the program that is at its own path now, and wait until
+    /// that one accepts.
+    #[command(after_help = "\
+Examples:
+  portway upgrade
+  portway upgrade /etc/portway/routes.toml
+
+Install the new program at the path of the running one first. No connection is refused, and open ones stay \
+with the old process until they end. If the new process does not start, the old one goes on.
+
+Exit status: 0 the new process accepts connections; 1 it does not, and the old one goes on; 69 no running \
+portway uses this file, or its version knows no upgrade: restart it instead.")]
+    Upgrade(upgrade::Upgrade),
     /// Report everything that is wrong with a routes.toml, without opening sockets or querying DNS.
     #[command(after_help = "\
 Examples:
@@ -231,6 +245,7 @@ fn run(command: Command) -> io::Result<ExitCode> {
         Command::Explain(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Upgrade(command) => command.run(),
         Command::Healthcheck(command) => command.run(),
         Command::Schema => generate::schema(),
         Command::Completions(command) => command.run(),

@@ -5,12 +5,14 @@ mod drain;
 mod ending;
 mod entering;
 pub mod error;
+mod giving;
 mod health;
 mod in_force;
 pub mod inherited;
 mod known;
 pub mod names;
 pub mod probe;
+mod reached;
 mod reload;
 mod request;
 mod service;
@@ -21,6 +23,7 @@ mod succession;
 pub mod takeover;
 #[cfg(test)]
 mod tests;
+pub mod upgrade;
 mod watch;
 
 use std::cell::Cell;
@@ -38,7 +41,7 @@ use tokio::task::{AbortHandle, JoinSet, spawn_local};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::admin::{self, Stage, State};
+use crate::admin::State;
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::{Loads, Mailbox};
 use drain::{Begun, Stops};
@@ -49,10 +52,12 @@ pub use known::{KnownAddress, KnownAddresses, Unaddressed};
 use names::Names;
 use reload::{Reload, Settled};
 pub use request::{Configuration, NotReloaded, Reloaded, Request, Requests, Takeover};
+use service::Service;
 pub use setup::{File, Setup};
-use socket::{Before, Successor};
+use socket::Successor;
 use steps::Steps;
 use succession::Predecessor;
+use upgrade::{Heir, Upgrade};
 use watch::Content;
 
 /// How often the log's sums are written and the histograms' samples folded. Both accumulate until then.
@@ -115,6 +120,13 @@ struct Control {
     takeover: Weak<()>,
     /// A successor that waits for the sockets until the change is in force.
     waiting: Option<oneshot::Sender<Takeover>>,
+    service: Rc<Service>,
+    /// The successor that this process starts.
+    heir: Rc<Heir>,
+    /// The last upgrade.
+    upgrade: Option<Upgrade>,
+    /// The predecessor that has started this process, if this one must end after it.
+    parent: Option<i32>,
     mailboxes: Arc<[Mailbox]>,
     workers: Workers,
     registry: Arc<Registry>,
@@ -146,14 +158,16 @@ impl Control {
         let registry = Arc::clone(&setup.registry);
         let upkeep = upkeep(Arc::clone(&registry), setup.log);
         spawn_local(registry.vital_task("upkeep", upkeep));
-        let watchdog = service::watchdog(Arc::clone(&registry));
-        spawn_local(registry.vital_task("watchdog", watchdog));
         let first = setup.first;
         // The predecessor answers at the admin address until we accept.
         let mut file = setup.file;
         let path = file.as_ref().map_or(Path::new(""), |file| &file.path);
         let steps = Steps::new(path, setup.builder);
         let given = file.as_mut().and_then(|file| file.giver.take());
+        let parent = given.as_ref().and_then(socket::Giver::parent);
+        let service = Rc::new(Service::new(parent.is_none()));
+        let watchdog = service::watchdog(Rc::clone(&service), Arc::clone(&registry));
+        spawn_local(registry.vital_task("watchdog", watchdog));
         if given.is_some() {
             setup.state.await_predecessor();
         }
@@ -177,6 +191,10 @@ impl Control {
             loads: setup.loads,
             takeover: Weak::new(),
             waiting: None,
+            heir: Rc::new(Heir::new(Rc::clone(&service))),
+            service,
+            upgrade: None,
+            parent: parent.filter(|_| Service::is_there()),
             mailboxes: setup.mailboxes,
             workers: setup.workers.into_iter().collect(),
             registry,
@@ -194,47 +212,19 @@ impl Control {
     }
 
     async fn run(&mut self) -> io::Result<Stopped> {
-        loop {
+        let stopped = loop {
             match self.serve().await? {
-                Ended::Lost(what) => return Ok(Stopped::Lost(what)),
-                Ended::Stop => return Ok(self.stop().await),
+                Ended::Lost(what) => break Stopped::Lost(what),
+                Ended::Stop => break self.stop().await,
                 Ended::TakenOver(successor) => {
                     if let Some(stopped) = self.yield_to(successor).await {
-                        return Ok(stopped);
+                        break stopped;
                     }
                 }
             }
-        }
-    }
-
-    /// Begins to answer at the admin address, unless this process does already.
-    fn serve_admin(&mut self) {
-        if let (Some(admin), None) = (&self.admin, &self.leave_admin) {
-            let address = admin.local_addr().ok().map(tracing::field::display);
-            tracing::info!(address, "admin listening");
-            let leave = CancellationToken::new();
-            self.leave_admin = Some(leave.clone());
-            let (admin, state) = (Arc::clone(admin), Arc::clone(&self.state));
-            let serve = admin::serve(admin, state, leave);
-            spawn_local(self.registry.vital_task("admin", serve));
-        }
-    }
-
-    /// Shows that the listeners accept: in the probes, at the admin address and on the control socket.
-    fn begin_to_serve(&mut self, before: Before) {
-        self.state.enter(Stage::Ready);
-        self.serve_admin();
-        self.take_socket(before);
-    }
-
-    /// Starts the task of the control socket.
-    fn take_socket(&mut self, before: Before) {
-        if let Some((file, requests)) = &self.file {
-            let (file, requests) = (file.path.clone(), requests.clone());
-            let serve = socket::serve(file, before, requests, Arc::clone(&self.registry));
-            let serve = self.registry.vital_task("control socket", serve);
-            self.socket = Some(spawn_local(serve).abort_handle());
-        }
+        };
+        self.answer_upgrade().await;
+        Ok(stopped)
     }
 
     /// Starts watching the file for changes, if that is wanted.
@@ -257,6 +247,7 @@ impl Control {
                 Event::Request(Request::Stop) => return Ok(Ended::Stop),
                 Event::Request(Request::TakenOver(by)) => return Ok(Ended::TakenOver(by)),
                 Event::Request(Request::Succeeds(link)) => self.succeed(link),
+                Event::Request(Request::Upgrade(asker)) => self.upgrade(asker),
                 Event::Request(Request::Sockets(answer)) => self.give(answer),
                 Event::Request(Request::Reload(asker)) => self.reload(asker),
                 Event::Request(Request::Configuration(asker)) => self.show(asker),
@@ -283,14 +274,6 @@ impl Control {
         }
     }
 
-    /// Stops answering at the admin address, which another process has now. Requests that have arrived are
-    /// still answered.
-    fn leave_admin(&mut self) {
-        if let Some(leave) = self.leave_admin.take() {
-            leave.cancel();
-        }
-    }
-
     /// Tells which configuration is in force.
     fn show(&self, asker: oneshot::Sender<Configuration>) {
         // The process that asked may be gone.
@@ -301,14 +284,6 @@ impl Control {
     fn show_addresses(&self, backend: &str, asker: oneshot::Sender<KnownAddresses>) {
         // The same.
         drop(asker.send(self.in_force.addresses(backend)));
-    }
-
-    /// Leaves the control socket to another process.
-    fn leave_socket(&mut self) {
-        if let Some(socket) = self.socket.take() {
-            socket.abort();
-            self.registry.config().control_socket(false);
-        }
     }
 }
 

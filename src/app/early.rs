@@ -37,6 +37,7 @@ impl EarlyRequests {
                     Some(
                         Request::Configuration(_)
                         | Request::Addresses(..)
+                        | Request::Upgrade(_)
                         | Request::Sockets(_)
                         | Request::TakenOver(_)
                         | Request::Succeeds(_),

@@ -69,7 +69,7 @@ impl Reload {
 }
 
 /// The words for a file that no running portway has. Processes are matched by its absolute path.
-fn nobody(file: &Path) -> String {
+pub(super) fn nobody(file: &Path) -> String {
     let path = path::absolute(file).unwrap_or_else(|_| file.to_owned());
     let path = path.display();
     if file.exists() {

@@ -30,7 +30,7 @@ const COMMANDS: [(&[&str], &str); 10] = [
     ),
     (
         &["restart", "upgrade"],
-        "use `portway reload` for a new file, or `portway run --takeover` for a new version",
+        "use `portway reload` for a new file, or `portway upgrade` for a new version",
     ),
     (&["diagnose", "probe", "verify"], "use `portway doctor`"),
     (

@@ -10,6 +10,7 @@ use super::drain::{CUT_TIME, CUT_TIME_AT_ONCE, DRAINING, cut, ended, tell};
 use super::entering::refuse;
 use super::socket::{Asked, Before, Link};
 use super::succession::{LOOK, Predecessor};
+use super::upgrade::STOPPING;
 use super::{Control, Request, Stopped, Workers};
 use crate::config::Drain;
 use crate::worker::Message;
@@ -41,6 +42,7 @@ impl Control {
             ..
         } = self.in_force.drain;
         let closes = Instant::now() + delay;
+        self.give_up_upgrade();
         self.stop_coming_back();
         self.begin_to_drain("stop", delay, over);
         match self.until_closing(closes).await {
@@ -55,7 +57,29 @@ impl Control {
             // Nothing is left to take over: the next process to start may have the name.
             self.leave_socket();
         }
-        self.end(over).await
+        let limit = Instant::now() + over;
+        let stopped = self.end(over).await;
+        if stopped == Stopped::Drained {
+            return self.outlive_parent(limit).await;
+        }
+        stopped
+    }
+
+    /// If this process was asked to stop, waits for the end of the predecessor that has started it, until `limit` at
+    /// most. systemd sends both a signal to stop, and a second one to those that are left when the main process has
+    /// ended.
+    pub(super) async fn outlive_parent(&mut self, limit: Instant) -> Stopped {
+        let lives = |parent: &i32| {
+            let now = rustix::process::getppid();
+            now.is_some_and(|now| now.as_raw_nonzero().get() == *parent)
+        };
+        let parent = self.parent.filter(|_| self.stops.has_come());
+        while parent.as_ref().is_some_and(lives) && Instant::now() < limit {
+            if let Ok(Heard::Stop) = timeout(LOOK, self.hear()).await {
+                return self.stop_at_once().await;
+            }
+        }
+        Stopped::Drained
     }
 
     /// Waits until the last connection has ended, for at most `over`.
@@ -183,6 +207,7 @@ impl Control {
                 Some(Request::Reload(None)) => tracing::warn!("{DRAINING}"),
                 Some(Request::Configuration(asker)) => self.show(asker),
                 Some(Request::Addresses(of, asker)) => self.show_addresses(&of, asker),
+                Some(Request::Upgrade(asker)) => asker.refuse(STOPPING),
                 Some(Request::Sockets(answer)) => self.hand_over(answer),
                 Some(Request::TakenOver(successor)) => {
                     tracing::info!("a successor has taken the listeners over");

@@ -14,7 +14,7 @@ use super::socket::{Before, Successor};
 use super::steps::Rejected;
 use super::watch::Content;
 use super::watch::RETRY;
-use super::{Control, NotReloaded, TAKING_OVER, service};
+use super::{Control, NotReloaded, TAKING_OVER};
 
 /// The generation of the configuration at the start.
 const FIRST_GENERATION: u64 = 1;
@@ -59,7 +59,7 @@ impl Control {
             return;
         }
         if self.reload.is_idle() {
-            service::reloading();
+            self.service.reloading();
         }
         self.reload.ask(asker);
     }
@@ -92,7 +92,7 @@ impl Control {
         } else {
             self.again = None;
         }
-        service::ready();
+        self.service.ready();
         self.give_to_waiting();
     }
 
@@ -159,6 +159,7 @@ impl Control {
                 tell_deaf(result);
                 self.bind_admin_again();
                 self.begin_to_serve(Before::Successor);
+                self.service.take_back();
                 tracing::info!("accepting again");
                 if let Some(successor) = successor {
                     spawn_local(successor.tell_back());
@@ -171,7 +172,7 @@ impl Control {
         for asker in askers {
             drop(asker.send(Ok(generation)));
         }
-        service::ready();
+        self.service.ready();
         self.give_to_waiting();
         Ok(())
     }

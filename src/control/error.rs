@@ -90,6 +90,13 @@ impl StartError {
         }
     }
 
+    /// The same with the cause.
+    pub fn with_cause(&self, file: &Path) -> String {
+        let cause = std::error::Error::source(self);
+        let cause = cause.map(|cause| format!(" ({cause})"));
+        format!("{}{}", self.in_file(file), cause.unwrap_or_default())
+    }
+
     /// The address that another socket has, if that is the cause.
     pub fn taken_address(&self) -> Option<SocketAddr> {
         match self {

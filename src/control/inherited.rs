@@ -1,5 +1,6 @@
 //! Listening sockets that systemd or the predecessor has opened.
 
+use std::env;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
@@ -9,6 +10,9 @@ use socket2::Socket;
 
 use super::StartError;
 use crate::net;
+
+/// The variable with the addresses of those sockets of the predecessor that systemd has too. An upgrade sets it.
+pub(super) const SYSTEMD_SOCKETS: &str = "PORTWAY_SYSTEMD_SOCKETS";
 
 /// Passed sockets until the configuration takes them, by their addresses.
 #[derive(Default)]
@@ -39,14 +43,26 @@ impl Inherited {
 
     /// Adds the sockets of the predecessor.
     pub(super) fn add(&mut self, sockets: Vec<OwnedFd>) -> io::Result<()> {
+        let of_systemd = env::var(SYSTEMD_SOCKETS).unwrap_or_default();
+        let of_systemd: Vec<SocketAddr> = of_systemd
+            .split(',')
+            .filter_map(|address| address.parse().ok())
+            .collect();
         for socket in sockets {
+            let address = net::local_address(&socket)?;
             self.0.push(One {
-                address: net::local_address(&socket)?,
+                address,
                 socket: socket.into(),
-                from_systemd: false,
+                from_systemd: of_systemd.contains(&address),
             });
         }
         Ok(())
+    }
+
+    /// The addresses of the sockets that systemd has too.
+    pub(super) fn of_systemd(&self) -> Vec<SocketAddr> {
+        let of_systemd = self.0.iter().filter(|one| one.from_systemd);
+        of_systemd.map(|one| one.address).collect()
     }
 
     /// Takes all sockets that listen at an address, and tells whether systemd has them too. If the host has

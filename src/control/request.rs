@@ -7,7 +7,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 
 use super::known::KnownAddresses;
-use super::socket::{Link, Successor};
+use super::socket::{Link, Successor, Upgrading};
 
 /// A request to control.
 #[derive(Debug)]
@@ -20,6 +20,8 @@ pub enum Request {
     Configuration(oneshot::Sender<Configuration>),
     /// Tell what is known of the addresses of this backend.
     Addresses(String, oneshot::Sender<KnownAddresses>),
+    /// Start the successor from the program at our own path. The asker gets the result.
+    Upgrade(Upgrading),
     /// A successor wants the listening sockets. It gets no answer while another one has them.
     Sockets(oneshot::Sender<Takeover>),
     /// A successor accepts at the sockets now: drain, and leave new connections to it at once. `None` if

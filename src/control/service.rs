@@ -1,7 +1,11 @@
 //! Notifies systemd, if systemd has started portway: see sd_notify(3). Otherwise it does nothing.
 
+use std::cell::Cell;
 use std::convert::Infallible;
+use std::env;
 use std::future::pending;
+use std::process;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,29 +17,82 @@ use crate::telemetry::Registry;
 /// Time that the end of the program may take beyond the limits of the drain.
 const SPARE: Duration = Duration::from_secs(5);
 
-/// Notifies that the listeners accept: at the start, and after each reload.
-pub(super) fn ready() {
-    tell(&[NotifyState::Ready]);
+/// The messages to systemd. Only the main process of the unit sends any, and an upgrade makes its successor that
+/// process: see `MAINPID=` in sd_notify(3).
+#[derive(Debug)]
+pub(super) struct Service {
+    is_main: Cell<bool>,
 }
 
-/// Notifies that a reload begins; [`ready`] ends it.
-pub(super) fn reloading() {
-    // Without the time, systemd from version 253 on treats the reload as failed.
-    match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now]),
-        Err(error) => tracing::warn!(%error, "cannot read the monotonic clock for systemd"),
+impl Service {
+    /// A process that its predecessor has started is not the main process before that one says so.
+    pub(super) const fn new(is_main: bool) -> Self {
+        Self {
+            is_main: Cell::new(is_main),
+        }
+    }
+
+    /// Whether systemd has started this process, or its predecessor.
+    pub(super) fn is_there() -> bool {
+        env::var_os("NOTIFY_SOCKET").is_some()
+    }
+
+    /// Notifies that the listeners accept: at the start, and after each reload.
+    pub(super) fn ready(&self) {
+        self.tell(&[NotifyState::Ready]);
+    }
+
+    /// Notifies that a reload begins; [`Self::ready`] ends it.
+    pub(super) fn reloading(&self) {
+        // Without the time, systemd from version 253 on treats the reload as failed.
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => self.tell(&[NotifyState::Reloading, now]),
+            Err(error) => tracing::warn!(%error, "cannot read the monotonic clock for systemd"),
+        }
+    }
+
+    /// Notifies that the drain begins, and how long it takes at most. If a predecessor may accept again, the unit
+    /// does not end with this process, so systemd only gets the time.
+    pub(super) fn stopping(&self, limit: Duration, may_return: bool) {
+        // The crate's own variant for this cannot express more than 71 minutes.
+        let extend = format!("EXTEND_TIMEOUT_USEC={}", (limit + SPARE).as_micros());
+        let state = [NotifyState::Stopping, NotifyState::Custom(&extend)];
+        self.tell(state.get(usize::from(may_return)..).unwrap_or_default());
+    }
+
+    /// Makes the successor, which accepts, the main process.
+    pub(super) fn pass_on(&self, successor: u32) {
+        self.tell(&[NotifyState::MainPid(successor)]);
+        self.is_main.set(false);
+    }
+
+    /// Begins as the main process, which the predecessor has made this one.
+    pub(super) fn begin(&self) {
+        if !self.is_main.replace(true) {
+            // The predecessor no longer feeds the watchdog.
+            self.tell(&[NotifyState::Ready, NotifyState::Watchdog]);
+        }
+    }
+
+    /// Becomes the main process again, because the successor has ended.
+    pub(super) fn take_back(&self) {
+        if !self.is_main.replace(true) {
+            self.tell(&[NotifyState::MainPid(process::id()), NotifyState::Watchdog]);
+        }
+    }
+
+    fn tell(&self, state: &[NotifyState<'_>]) {
+        if !self.is_main.get() {
+            return;
+        }
+        if let Err(error) = sd_notify::notify(state) {
+            tracing::warn!(%error, "cannot notify systemd");
+        }
     }
 }
 
-/// Notifies that the drain begins, and how long it takes at most.
-pub(super) fn stopping(limit: Duration) {
-    // The crate's own variant for this cannot express more than 71 minutes.
-    let extend = format!("EXTEND_TIMEOUT_USEC={}", (limit + SPARE).as_micros());
-    tell(&[NotifyState::Stopping, NotifyState::Custom(&extend)]);
-}
-
 /// Feeds the watchdog, if there is one, while all workers tick. If a worker is stuck, systemd restarts portway.
-pub(super) async fn watchdog(registry: Arc<Registry>) -> Infallible {
+pub(super) async fn watchdog(service: Rc<Service>, registry: Arc<Registry>) -> Infallible {
     let limit = sd_notify::watchdog_enabled().map(|limit| limit / 2);
     let Some(pause) = limit.filter(|pause| !pause.is_zero()) else {
         return pending().await;
@@ -47,13 +104,7 @@ pub(super) async fn watchdog(registry: Arc<Registry>) -> Infallible {
             .late_workers(Instant::now(), admin::LATE)
             .is_empty()
         {
-            tell(&[NotifyState::Watchdog]);
+            service.tell(&[NotifyState::Watchdog]);
         }
-    }
-}
-
-fn tell(state: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(state) {
-        tracing::warn!(%error, "cannot notify systemd");
     }
 }

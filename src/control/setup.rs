@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::change::{Change, ChangeBuilder};
+use super::upgrade::Program;
 use super::{Request, Requests, socket};
 use crate::admin::State;
 use crate::telemetry::{ConnectionLog, Registry};
@@ -50,4 +51,6 @@ pub struct File {
     pub watch: bool,
     /// The predecessor, whose listening sockets were taken over.
     pub giver: Option<socket::Giver>,
+    /// The program that an upgrade starts; `None` if it is not known.
+    pub program: Option<Arc<Program>>,
 }

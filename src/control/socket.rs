@@ -1,4 +1,4 @@
-//! The control socket: how `portway reload`, `explain` and `run --takeover` reach the process that runs.
+//! The control socket: how `portway reload`, `upgrade`, `explain` and `run --takeover` reach the process that runs.
 //!
 //! `place::Place` says where it is. It answers only processes of the same user, and root. A request is one
 //! line.
@@ -22,7 +22,8 @@ mod server;
 pub(super) use link::{Asked, Word};
 pub use link::{Link, Successor};
 use place::Place;
-pub(super) use server::{Before, serve};
+pub use server::Upgrading;
+pub(super) use server::{Before, serve, until_served_by};
 
 /// The request to read the file again. The answer is an exit status on its own line, and a text.
 const RELOAD: &str = "reload";
@@ -37,6 +38,13 @@ const ADDRESSES: &str = "addresses ";
 /// socket too. Without that, the one that gets the control socket goes on, and the other one does not.
 const TAKE_OVER: &str = "takeover";
 const READY: &str = "ready";
+/// A successor that does not start says why, in one line.
+const NOT_STARTED: &str = "failed ";
+/// The request to start a successor. The answer is [`FINE`] on its own line and an [`Upgraded`] as JSON, or why there
+/// is none.
+const UPGRADE: &str = "upgrade";
+/// The beginning of the answer to a request that a process does not know.
+const KNOWN: &str = "known requests: ";
 /// Accompanies descriptors.
 const SOCKETS: u8 = b's';
 /// Follows the last descriptors.
@@ -50,10 +58,14 @@ const SOCKETS_TIMEOUT: Duration = Duration::from_secs(5);
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// The configuration and the addresses are at hand.
 const CONFIGURATION_TIMEOUT: Duration = Duration::from_secs(3);
+/// An upgrade runs the new program three times, each with a limit of its own.
+const UPGRADE_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest answer in bytes: the faults of one file, or its text.
 const LONGEST_ANSWER: u64 = 4 << 20;
 /// Characters of an answer that is not what was asked for, of which people read the reason.
 const LONGEST_REFUSAL: usize = 1000;
+/// The same in bytes, for the reason why a successor does not start.
+const LONGEST_REASON: u64 = 2048;
 
 /// Before the generation in the answer to a reload that succeeded.
 const RELOADED: &str = "reloaded: generation ";
@@ -67,6 +79,31 @@ pub const BAD_CONFIGURATION: u8 = 78;
 
 /// The predecessor, whose listening sockets this process has.
 pub struct Giver(UnixStream);
+
+impl Giver {
+    /// The predecessor, if it has started this process.
+    pub(super) fn parent(&self) -> Option<i32> {
+        let parent = rustix::process::getppid()?.as_raw_nonzero().get();
+        let giver = net::peer(&self.0).ok()?;
+        (giver.pid == parent).then_some(parent)
+    }
+
+    /// The same connection, for the case that this process does not start.
+    pub fn again(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
+    }
+
+    /// Says why this process does not start.
+    pub fn say_why(mut self, why: &str) {
+        let why: String = why
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(LONGEST_REFUSAL)
+            .collect();
+        // It may have ended, and the log has the reason too.
+        drop(writeln!(self.0, "{NOT_STARTED}{why}"));
+    }
+}
 
 /// The result of an attempt to take over.
 pub enum Answer {
@@ -112,6 +149,11 @@ impl Answered {
         self.user != geteuid().as_raw()
     }
 
+    /// Whether the process is of a version that does not know the request.
+    pub fn is_of_old_version(&self) -> bool {
+        self.status == FAILED && self.text.starts_with(KNOWN)
+    }
+
     /// The error for an answer that is not what was asked for.
     fn refusal(&self) -> io::Error {
         let text: String = self.printable().chars().take(LONGEST_REFUSAL).collect();
@@ -133,6 +175,12 @@ pub fn printable(text: &str) -> String {
 /// Asks the process that runs with this file to read it again. None if there is no such process.
 pub fn reload(file: &Path) -> io::Result<Option<Answered>> {
     ask(file, RELOAD, RELOAD_TIMEOUT)
+}
+
+/// Asks the process that runs with this file to start its successor, and waits until that one accepts. None if there
+/// is no such process.
+pub fn upgrade(file: &Path) -> io::Result<Option<Answered>> {
+    ask(file, UPGRADE, UPGRADE_TIMEOUT)
 }
 
 /// Asks the process that runs with this file which configuration is in force. None if there is no such process.

@@ -99,9 +99,7 @@ impl Rejected {
 
     /// For content without faults that cannot be put in force.
     fn unfit(file: &Path, hash: u32, error: &StartError) -> Self {
-        let cause = std::error::Error::source(error);
-        let cause = cause.map(|cause| format!(" ({cause})"));
-        let text = format!("{}{}", error.in_file(file), cause.unwrap_or_default());
+        let text = error.with_cause(file);
         // The address may be free later, and so may what the system has too little of.
         let may_pass = matches!(error, StartError::Listen { .. } | StartError::System { .. });
         Self {

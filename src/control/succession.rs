@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use humantime::format_duration;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tracing::field::display;
 
 use super::drain::{Begun, CUT_TIME, DRAINING, ended, tell};
 use super::entering::{Entering, Kind, Step, refuse};
 use super::socket::{Before, Link, Successor, Word};
-use super::{Control, FIRST, Request, Stopped, TAKING_OVER, Takeover, lost, service};
+use super::upgrade::SUCCEEDED as UPGRADED;
+use super::{Control, FIRST, Request, Stopped, lost};
 use crate::admin::Stage;
 use crate::net;
 use crate::worker::Message;
@@ -66,6 +66,7 @@ impl Control {
     pub(super) fn succeed(&mut self, link: Option<Link>) {
         let before = mem::replace(&mut self.predecessor, Predecessor::None);
         self.state.succeed(link.as_ref().map(Link::questions));
+        self.service.begin();
         if let (Some(link), Predecessor::Awaited(closed)) = (link, before) {
             link.tell_closed(&closed);
             self.predecessor = Predecessor::Linked(link);
@@ -114,9 +115,14 @@ impl Control {
         }
         self.let_go();
         drop(successor);
+        Some(self.end_workers(limit.at).await)
+    }
+
+    /// Ends the workers, which have no connection any more.
+    async fn end_workers(&mut self, limit: Instant) -> Stopped {
         tell(&self.mailboxes, || Message::Close);
         _ = timeout(CUT_TIME, ended(&mut self.workers)).await;
-        Some(Stopped::Drained)
+        self.outlive_parent(limit).await
     }
 
     /// Whether the process may end once it has drained.
@@ -132,6 +138,7 @@ impl Control {
     /// Makes the workers stop accepting, and begins to drain. Returns the limit of the drain.
     fn begin_to_yield(&mut self) -> Limit {
         tracing::info!("a successor has taken the listeners over");
+        self.settle_upgrade();
         self.say_farewell();
         let limit = Limit::new("takeover_timeout", self.in_force.drain.takeover_timeout);
         self.begin_to_drain("takeover", Duration::ZERO, limit.over);
@@ -166,6 +173,7 @@ impl Control {
             Request::Reload(None) => tracing::warn!("{SUCCEEDED}"),
             Request::Configuration(asker) => self.show(asker),
             Request::Addresses(of, asker) => self.show_addresses(&of, asker),
+            Request::Upgrade(asker) => asker.refuse(UPGRADED),
             Request::Sockets(_) | Request::TakenOver(_) | Request::Succeeds(_) => {}
         }
         false
@@ -256,48 +264,6 @@ impl Control {
         self.admin = None;
     }
 
-    /// Gives a successor the sockets, once no change is under way. While another process has them, the
-    /// successor gets no answer and asks again.
-    pub(super) fn give(&mut self, answer: oneshot::Sender<Takeover>) {
-        if self.takeover.upgrade().is_some() {
-            return;
-        }
-        let was_reloading = !self.reload.is_idle();
-        for asker in self.reload.give_up() {
-            refuse(asker, TAKING_OVER);
-        }
-        if self.entering.is_some() || self.reload.is_preparing() {
-            self.waiting = Some(answer);
-            return;
-        }
-        if was_reloading {
-            service::ready();
-        }
-        self.hand_over(answer);
-    }
-
-    /// Whether a successor has the sockets and does not accept yet, or waits for them.
-    pub(super) fn is_taken_over(&self) -> bool {
-        let waits = |answer: &oneshot::Sender<_>| !answer.is_closed();
-        self.takeover.upgrade().is_some() || self.waiting.as_ref().is_some_and(waits)
-    }
-
-    /// Gives a successor the sockets that are open. While another process has them, the successor gets no
-    /// answer and asks again.
-    pub(super) fn hand_over(&mut self, answer: oneshot::Sender<Takeover>) {
-        if self.takeover.upgrade().is_some() {
-            return;
-        }
-        let under_way = Arc::new(());
-        self.takeover = Arc::downgrade(&under_way);
-        // The asker may be gone.
-        drop(answer.send(Takeover {
-            listening: self.in_force.sockets(),
-            admin: self.admin.clone(),
-            under_way,
-        }));
-    }
-
     /// Begins to drain, because of this cause.
     pub(super) fn begin_to_drain(
         &mut self,
@@ -317,7 +283,8 @@ impl Control {
         let shown = (!delay.is_zero()).then(|| display(format_duration(delay)));
         let connections = self.loads.connections();
         tracing::info!(cause, connections, delay = shown, timeout = %format_duration(timeout), "draining");
-        service::stopping(delay + timeout);
+        let may_return = matches!(self.predecessor, Predecessor::Linked(_));
+        self.service.stopping(delay + timeout, may_return);
     }
 
     /// Logs the end of the drain, once.

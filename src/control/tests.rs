@@ -149,6 +149,7 @@ impl Fixture {
             first: first.unwrap(),
             builder,
             file: Some(File {
+                program: None,
                 path: directory.path().join("routes.toml"),
                 watch: false,
                 giver: None,

@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener};
 use std::path::Path;
+use std::thread;
 
 use serde_json::Value;
 
@@ -190,4 +194,53 @@ fn reload_and_healthcheck_tell_programs_how_it_went() {
     // Those of an address that can be asked.
     healthcheck.extend(set("address address_from"));
     assert_eq!(healthcheck, documented("### healthcheck"));
+}
+
+/// Answers one request as the portway that runs with this file.
+fn answering(file: &Path, answer: &'static str) -> thread::JoinHandle<String> {
+    let name = SocketAddr::from_abstract_name(format!("portway:{}", file.display())).unwrap();
+    let listener = UnixListener::bind_addr(&name).unwrap();
+    thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let mut request = String::new();
+        BufReader::new(&stream).read_line(&mut request).unwrap();
+        (&stream).write_all(answer.as_bytes()).unwrap();
+        request
+    })
+}
+
+#[test]
+fn upgrade_tells_programs_how_it_went() {
+    let directory = directory();
+    let file = directory.path().join("routes.toml");
+    let line = format!("upgrade {}", file.display());
+    let upgrade = |answer, status| {
+        let answering = answering(&file, answer);
+        let object = object(directory.path(), &line, status);
+        assert_eq!(answering.join().unwrap(), "upgrade\n");
+        object
+    };
+    let nobody = object(directory.path(), &line, 69);
+    assert_eq!(nobody["result"], "unavailable");
+    let old = upgrade("1\nknown requests: reload, configuration, takeover\n", 69);
+    assert_eq!(old["result"], "unavailable");
+    let failed = upgrade("1\nthe upgrade has failed: \u{1b}[31mbroken\n", 1);
+    assert_eq!(failed["message"], "the upgrade has failed: [31mbroken");
+    let processes = r#"{"old_version":"1","old_pid":12,"new_version":"2","new_pid":13}"#;
+    let answer = format!("0\n{processes}\n").leak();
+    let upgraded = upgrade(answer, 0);
+    assert_eq!(
+        (&upgraded["old_pid"], &upgraded["new_pid"]),
+        (&12.into(), &13.into())
+    );
+    assert_eq!(
+        fields([&nobody, &old, &failed, &upgraded]),
+        documented("### upgrade")
+    );
+    let answering = answering(&file, answer);
+    let output = portway(directory.path(), &line);
+    answering.join().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let words = "process 13 (version 2) accepts new connections. Process 12 (version 1) keeps";
+    assert!(said.contains(words), "{said}");
 }

@@ -5,6 +5,7 @@ mod control_socket;
 mod figures;
 pub(super) mod gap;
 mod succession;
+mod upgrade;
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpListener};

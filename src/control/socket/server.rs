@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,13 +11,14 @@ use rustix::process::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::oneshot;
-use tokio::task::{JoinSet, spawn_blocking};
-use tokio::time::{sleep, timeout};
+use tokio::task::{JoinSet, spawn_blocking, spawn_local};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::{
-    ADDRESSES, BAD_CONFIGURATION, CONFIGURATION, END, FAILED, FINE, Giver, Link, READY, RELOAD,
-    RELOADED, SOCKETS, Successor, TAKE_OVER, YOURS,
+    ADDRESSES, BAD_CONFIGURATION, CONFIGURATION, END, FAILED, FINE, Giver, KNOWN, LONGEST_REASON,
+    Link, NOT_STARTED, READY, RELOAD, RELOADED, SOCKETS, Successor, TAKE_OVER, UPGRADE, YOURS,
 };
+use crate::control::upgrade::Heir;
 use crate::control::{Configuration, NotReloaded, Request, Requests, Takeover};
 use crate::net;
 use crate::telemetry::Registry;
@@ -35,6 +37,9 @@ const YIELD_TIMEOUT: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(500);
 /// Longest time until the name of a process that has ended is free.
 const NAME_TIMEOUT: Duration = Duration::from_secs(2);
+/// Longest time until a successor that accepts has the control socket, and the time between two looks.
+const LONGEST_TURN: Duration = Duration::from_secs(5);
+const TURN_RETRY: Duration = Duration::from_millis(20);
 /// The pause after an accept that failed because a resource ran out.
 const BACKOFF: Duration = Duration::from_millis(100);
 
@@ -58,6 +63,7 @@ pub(in crate::control) async fn serve(
     before: Before,
     requests: Requests,
     registry: Arc<Registry>,
+    heir: Rc<Heir>,
 ) {
     let is_alone = match before {
         Before::Nobody => true,
@@ -90,9 +96,12 @@ pub(in crate::control) async fn serve(
     let Ready {
         mut stream,
         under_way,
-    } = answer_all(&listener, &requests).await;
+    } = answer_all(&listener, &requests, &heir).await;
     drop(listener);
     registry.config().control_socket(false);
+    if let Ok(successor) = net::peer(&stream) {
+        heir.succeeds(successor.pid);
+    }
     // If the successor has just ended, the end of the connection will show it.
     drop(stream.write_all(&[YOURS]).await);
     let successor = Successor::new(stream, registry);
@@ -107,6 +116,36 @@ async fn is_served(file: &Path) -> bool {
     running.is_ok_and(|running| running.is_some())
 }
 
+/// Waits until this process has the control socket, for [`LONGEST_TURN`] at most.
+pub(in crate::control) async fn until_served_by(file: &Path, pid: i32) {
+    let end = Instant::now() + LONGEST_TURN;
+    while Instant::now() < end {
+        let file = file.to_owned();
+        let running = spawn_blocking(move || super::running(&file)).await;
+        if running.is_ok_and(|running| running == Some(pid)) {
+            return;
+        }
+        sleep(TURN_RETRY).await;
+    }
+}
+
+/// A process that asks for an upgrade. It gets the answer even if the control socket has a new owner by then.
+#[derive(Debug)]
+pub struct Upgrading(BufReader<UnixStream>);
+
+impl Upgrading {
+    /// Answers with an exit status and a text.
+    pub(in crate::control) async fn answer(mut self, status: u8, text: &str) {
+        // It may be gone.
+        drop(say(&mut self.0, status, text).await);
+    }
+
+    /// Says why there is no upgrade now.
+    pub(in crate::control) fn refuse(self, why: &'static str) {
+        spawn_local(self.answer(FAILED, why));
+    }
+}
+
 /// A process that accepts at our sockets.
 struct Ready {
     stream: UnixStream,
@@ -115,14 +154,14 @@ struct Ready {
 }
 
 /// Answers requests until a successor has taken over.
-async fn answer_all(listener: &UnixListener, requests: &Requests) -> Ready {
+async fn answer_all(listener: &UnixListener, requests: &Requests, heir: &Rc<Heir>) -> Ready {
     let mut connections = JoinSet::new();
     loop {
         let is_full = connections.len() >= CONNECTIONS;
         tokio::select! {
             accepted = listener.accept(), if !is_full => match accepted {
                 // Checked before a byte is read, so that other users take no place.
-                Ok((stream, _)) if is_known(&stream) => { connections.spawn_local(answer(stream, requests.clone())); }
+                Ok((stream, _)) if is_known(&stream) => { connections.spawn_local(answer(stream, requests.clone(), Rc::clone(heir))); }
                 Ok(_) => {}
                 Err(_) => sleep(BACKOFF).await,
             },
@@ -168,10 +207,14 @@ async fn listen(file: &Path, registry: &Registry) -> UnixListener {
 }
 
 /// Answers one request. Returns the other process if it has taken over.
-async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<Ready>> {
+async fn answer(
+    stream: UnixStream,
+    requests: Requests,
+    heir: Rc<Heir>,
+) -> io::Result<Option<Ready>> {
     let (user, own) = (net::peer(&stream)?.user, geteuid().as_raw());
     let mut stream = BufReader::new(stream);
-    let request = timeout(REQUEST_TIMEOUT, line(&mut stream)).await??;
+    let request = timeout(REQUEST_TIMEOUT, line(&mut stream, LONGEST_REQUEST)).await??;
     match request.as_str() {
         RELOAD => reload(&mut stream, &requests).await,
         CONFIGURATION => tell_configuration(&mut stream, &requests).await,
@@ -179,15 +222,15 @@ async fn answer(stream: UnixStream, requests: Requests) -> io::Result<Option<Rea
             let backend = request.strip_prefix(ADDRESSES).unwrap_or_default();
             tell_addresses(&mut stream, backend, &requests).await
         }
-        TAKE_OVER if user == own => return hand_over(stream, &requests).await,
+        UPGRADE => {
+            drop(requests.send(Request::Upgrade(Upgrading(stream))));
+            return Ok(None);
+        }
+        TAKE_OVER if user == own => return hand_over(stream, &requests, &heir).await,
         TAKE_OVER => say(&mut stream, FAILED, "only portway's own user may ask that").await,
         _ => {
-            say(
-                &mut stream,
-                FAILED,
-                "known requests: reload, configuration, addresses, takeover",
-            )
-            .await
+            let known = format!("{KNOWN}reload, configuration, addresses, upgrade, takeover");
+            say(&mut stream, FAILED, &known).await
         }
     }?;
     Ok(None)
@@ -240,6 +283,7 @@ async fn tell_addresses(
 async fn hand_over(
     mut stream: BufReader<UnixStream>,
     requests: &Requests,
+    heir: &Heir,
 ) -> io::Result<Option<Ready>> {
     let (answer, takeover) = oneshot::channel();
     drop(requests.send(Request::Sockets(answer)));
@@ -256,12 +300,20 @@ async fn hand_over(
     give(stream.get_ref(), &sockets).await?;
     // A socket that is closed meanwhile must not stay open here.
     drop((listening, admin));
-    let ready = timeout(START_TIMEOUT, line(&mut stream)).await;
-    if matches!(&ready, Ok(Ok(line)) if line == READY) {
+    let said = timeout(START_TIMEOUT, line(&mut stream, LONGEST_REASON)).await;
+    let said = said.ok().and_then(Result::ok).unwrap_or_default();
+    if said == READY {
         let stream = stream.into_inner();
         return Ok(Some(Ready { stream, under_way }));
     }
-    tracing::warn!("another portway wanted to take over and did not start: this one goes on");
+    let reason = said.strip_prefix(NOT_STARTED);
+    if let (Some(reason), Ok(successor)) = (reason, net::peer(stream.get_ref())) {
+        heir.fails(successor.pid, reason);
+    }
+    tracing::warn!(
+        reason,
+        "another portway wanted to take over and did not start: this one goes on"
+    );
     Ok(None)
 }
 
@@ -286,9 +338,9 @@ async fn succeed(Giver(stream): Giver) -> io::Result<Link> {
     }
 }
 
-/// Reads a line, and returns it without its end.
-async fn line(stream: &mut BufReader<UnixStream>) -> io::Result<String> {
+/// Reads a line of at most so many bytes, and returns it without its end.
+async fn line(stream: &mut BufReader<UnixStream>, most: u64) -> io::Result<String> {
     let mut line = String::new();
-    stream.take(LONGEST_REQUEST).read_line(&mut line).await?;
+    stream.take(most).read_line(&mut line).await?;
     Ok(line.trim_end().to_owned())
 }

@@ -1,0 +1,295 @@
+//! The upgrade: this process starts its successor, from the file that is at its own path now. The successor takes over
+//! as any other, and becomes the main process of the unit. If it does not start, this process goes on.
+
+use std::cell::{Cell, RefCell};
+use std::path::PathBuf;
+use std::process;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde::{Deserialize, Serialize};
+use tokio::process::Child;
+use tokio::sync::oneshot;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+use super::service::Service;
+use super::socket::{self, FAILED, FINE, Upgrading};
+use super::{Control, FIRST, TAKING_OVER};
+pub use program::Program;
+
+mod program;
+
+/// Longest time from the start of the successor until it accepts.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// Longest time that the end of this process waits for the answer to the request.
+const LAST_ANSWER: Duration = Duration::from_secs(6);
+
+const OWN_VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Why there is no upgrade now.
+const UNDER_WAY: &str = "another upgrade is under way: wait for its end";
+const RELOADING: &str = "a reload is under way: run `portway upgrade` again when it has ended";
+const FIRST_PROCESS: &str = "portway is the first process of its container, which ends with it: start a new container \
+                             instead";
+const UNKNOWN_PROGRAM: &str =
+    "portway did not find its own program at its start: is /proc mounted?";
+pub(super) const STOPPING: &str = "portway stops";
+pub(super) const SUCCEEDED: &str = "another process has taken over already";
+
+/// An upgrade that has come to its end: the processes, and their versions.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Upgraded {
+    /// The version of the process that has handed over.
+    pub old_version: String,
+    /// That process.
+    pub old_pid: u32,
+    /// The version of the process that accepts now.
+    pub new_version: String,
+    /// That process.
+    pub new_pid: u32,
+}
+
+/// The successor that this process starts, as the control socket sees it.
+#[derive(Debug)]
+pub(super) struct Heir {
+    service: Rc<Service>,
+    pid: Cell<Option<i32>>,
+    accepts: Cell<bool>,
+    /// Why it does not start, in its own words.
+    failure: RefCell<Option<String>>,
+}
+
+impl Heir {
+    /// There is none yet.
+    pub(super) const fn new(service: Rc<Service>) -> Self {
+        Self {
+            service,
+            pid: Cell::new(None),
+            accepts: Cell::new(false),
+            failure: RefCell::new(None),
+        }
+    }
+
+    /// Makes it the main process, if this process, which accepts now, is the heir. The process must not know of its
+    /// success before, or its own messages could overtake this one.
+    pub(super) fn succeeds(&self, pid: i32) {
+        if self.pid.get() == Some(pid) {
+            self.service.pass_on(pid.unsigned_abs());
+            self.accepts.set(true);
+        }
+    }
+
+    /// Keeps the words of this process, if it is the heir.
+    pub(super) fn fails(&self, pid: i32, why: &str) {
+        if self.pid.get() == Some(pid) {
+            self.failure.replace(Some(why.to_owned()));
+        }
+    }
+
+    fn expect(&self, pid: Option<u32>) {
+        self.pid.set(pid.map(u32::cast_signed));
+        self.accepts.set(false);
+        self.failure.take();
+    }
+}
+
+/// An upgrade that has begun.
+pub(super) struct Upgrade {
+    /// Present until its result is known.
+    verdict: Option<oneshot::Sender<Verdict>>,
+    /// Closed once the request has its answer.
+    answered: oneshot::Receiver<()>,
+}
+
+/// The result of an upgrade whose successor has not failed.
+enum Verdict {
+    Accepts,
+    /// This process does not need the successor any more.
+    Needless(&'static str),
+}
+
+impl Control {
+    /// Begins an upgrade, or says why not.
+    pub(super) fn upgrade(&mut self, asker: Upgrading) {
+        let program = self.file.as_ref().and_then(|(file, _)| {
+            let program = Arc::clone(file.program.as_ref()?);
+            Some((program, file.path.clone()))
+        });
+        let (program, file) = match (self.why_no_upgrade(), program) {
+            (None, Some(program)) => program,
+            (why, _) => return asker.refuse(why.unwrap_or(UNKNOWN_PROGRAM)),
+        };
+        tracing::info!(program = %program.path().display(), "upgrading: starting the successor");
+        let (verdict, decided) = oneshot::channel();
+        let (answering, answered) = oneshot::channel();
+        self.upgrade = Some(Upgrade {
+            verdict: Some(verdict),
+            answered,
+        });
+        let attempt = Attempt {
+            program,
+            file,
+            heir: Rc::clone(&self.heir),
+            child: None,
+            version: String::new(),
+        };
+        spawn_local(attempt.run(asker, decided, answering));
+    }
+
+    fn why_no_upgrade(&self) -> Option<&'static str> {
+        if process::id() == FIRST {
+            Some(FIRST_PROCESS)
+        } else if self.is_upgrading() {
+            Some(UNDER_WAY)
+        } else if self.is_taken_over() {
+            Some(TAKING_OVER)
+        } else if self.entering.is_some() || !self.reload.is_idle() {
+            Some(RELOADING)
+        } else {
+            None
+        }
+    }
+
+    /// Whether a successor that this process starts does not accept yet.
+    pub(super) fn is_upgrading(&self) -> bool {
+        let verdict = self.upgrade.as_ref().and_then(|it| it.verdict.as_ref());
+        verdict.is_some_and(|verdict| !verdict.is_closed())
+    }
+
+    /// Ends the upgrade, if one is under way, because a successor accepts.
+    pub(super) fn settle_upgrade(&mut self) {
+        self.decide_upgrade(if self.heir.accepts.get() {
+            Verdict::Accepts
+        } else {
+            Verdict::Needless(SUCCEEDED)
+        });
+    }
+
+    /// Ends the successor that does not accept yet, because this process stops.
+    pub(super) fn give_up_upgrade(&mut self) {
+        self.decide_upgrade(Verdict::Needless(STOPPING));
+    }
+
+    fn decide_upgrade(&mut self, is: Verdict) {
+        let upgrade = self.upgrade.as_mut();
+        if let Some(verdict) = upgrade.and_then(|upgrade| upgrade.verdict.take()) {
+            // The upgrade may have failed by itself.
+            drop(verdict.send(is));
+        }
+    }
+
+    /// Waits until the request for the upgrade has its answer, so that this process does not end before.
+    pub(super) async fn answer_upgrade(&mut self) {
+        if let Some(upgrade) = self.upgrade.take() {
+            _ = timeout(LAST_ANSWER, upgrade.answered).await;
+        }
+    }
+}
+
+/// The task of an upgrade. It lives as long as the successor, and reaps it.
+struct Attempt {
+    program: Arc<Program>,
+    file: PathBuf,
+    heir: Rc<Heir>,
+    child: Option<Child>,
+    version: String,
+}
+
+impl Attempt {
+    async fn run(
+        mut self,
+        asker: Upgrading,
+        mut decided: oneshot::Receiver<Verdict>,
+        answering: oneshot::Sender<()>,
+    ) {
+        let verdict = tokio::select! {
+            biased;
+            verdict = &mut decided => verdict.unwrap_or(Verdict::Needless(STOPPING)),
+            why = self.fail() => {
+                tracing::warn!(reason = %why, "the upgrade has failed: this process goes on");
+                // From now on another one may begin.
+                drop(decided);
+                let why = format!("the upgrade has failed, and process {} goes on: {why}", process::id());
+                return asker.answer(FAILED, &why).await;
+            }
+        };
+        match verdict {
+            Verdict::Accepts => self.tell_success(asker).await,
+            Verdict::Needless(why) => {
+                self.end_child();
+                asker.answer(FAILED, why).await;
+            }
+        }
+        drop(answering);
+        if let Some(child) = &mut self.child {
+            let status = child.wait().await;
+            tracing::debug!(?status, "the successor has ended, and is reaped");
+        }
+    }
+
+    /// Starts the successor, and returns why it does not accept. While it may still come to accept, this waits.
+    async fn fail(&mut self) -> String {
+        let child = match self.start().await {
+            Ok(child) => self.child.insert(child),
+            Err(why) => return why,
+        };
+        let program = self.program.path().display();
+        let why = match timeout(START_TIMEOUT, child.wait()).await {
+            Ok(Ok(status)) => {
+                let said = self.heir.failure.take();
+                let said = said.as_deref().unwrap_or("the log has its last lines");
+                program::failed(&format!("`{program} run --takeover`"), status, said)
+            }
+            Ok(Err(error)) => format!("cannot wait for {program}: {error}"),
+            Err(_) => {
+                let limit = START_TIMEOUT.as_secs();
+                // If this fails, it has ended.
+                drop(child.kill().await);
+                format!("{program} did not accept within {limit} s, and was killed")
+            }
+        };
+        self.heir.expect(None);
+        why
+    }
+
+    async fn start(&mut self) -> Result<Child, String> {
+        self.version = self.program.version().await?;
+        self.program.check(&self.file).await?;
+        // Another task must not see the successor before this one knows its number. The file has just been read, so
+        // no disk makes this wait.
+        let started = self.program.start();
+        let child = started.map_err(|error| format!("cannot start the successor: {error}"))?;
+        self.heir.expect(child.id());
+        Ok(child)
+    }
+
+    /// Answers once the successor has the control socket, so that the next request reaches it.
+    async fn tell_success(&self, asker: Upgrading) {
+        let new_pid = self.child.as_ref().and_then(Child::id).unwrap_or_default();
+        socket::until_served_by(&self.file, new_pid.cast_signed()).await;
+        tracing::info!(version = self.version, pid = new_pid, "upgraded");
+        let upgraded = Upgraded {
+            old_version: OWN_VERSION.to_owned(),
+            old_pid: process::id(),
+            new_version: self.version.clone(),
+            new_pid,
+        };
+        match serde_json::to_string(&upgraded) {
+            Ok(text) => asker.answer(FINE, &text).await,
+            Err(error) => asker.answer(FAILED, &error.to_string()).await,
+        }
+    }
+
+    /// Asks the successor to end: while it starts, one signal is enough.
+    fn end_child(&self) {
+        self.heir.expect(None);
+        let pid = self.child.as_ref().and_then(Child::id);
+        if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())) {
+            // It is not reaped yet, so no other process can have its number.
+            _ = kill_process(pid, Signal::TERM);
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Upgrades that fail or come at a bad time: the old process goes on, and says why.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::Stdio;
+use std::thread;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use super::{Program, Successor, children, told, upgrade};
+use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, within};
+use crate::it::held::Held;
+use crate::it::peers::Backend;
+use crate::it::takeover::{SLOW_DRAIN, with_ports};
+
+/// Checks that an upgrade fails with these words, and that the old process goes on alone.
+fn fails(portway: &Portway, words: &[&str]) {
+    let output = upgrade(portway);
+    let said = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert_eq!(said["result"], "failed", "{said}");
+    let message = said["message"].as_str().unwrap();
+    for word in words {
+        assert!(message.contains(word), "no {word:?} in {message}");
+    }
+    assert!(
+        !message.contains(|c: char| c.is_control() && c != '\n'),
+        "{message:?}"
+    );
+    // The log has the same words, without anything that controls a terminal.
+    let is_it = |reason: &str| !reason.is_empty() && message.ends_with(reason.trim_end());
+    let line = |line: &Value| line["fields"]["reason"].as_str().is_some_and(is_it);
+    portway.program.wait(PATIENCE, line);
+    assert!(message.len() < 9000, "{} bytes", message.len());
+    within(PATIENCE, "nothing is left", || {
+        children(portway.pid()).is_empty().then_some(())
+    });
+    drop(portway.relayed());
+}
+
+#[test]
+fn if_the_successor_does_not_start_the_old_process_goes_on_and_says_why() {
+    let (backend, program) = (Backend::echo(), Program::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let portway = Portway::start_by(program.command(), &toml, Stdio::piped());
+    let mut held = Held::new(&portway, NAME);
+    fs::remove_file(&program.path).unwrap();
+    fails(&portway, &["cannot start", "No such file"]);
+    program.script("printf '\\033[31mbroken\\a' >&2; exit 3");
+    fails(&portway, &["`", "broken", "exit status: 3"]);
+    program.script("yes broken | head -c 1000000 >&2; exit 3");
+    fails(&portway, &["broken", "exit status: 3"]);
+    program.script("echo hello 1.0");
+    fails(&portway, &["is not portway"]);
+    program.script("kill -SEGV $$");
+    fails(&portway, &["signal: 11"]);
+    program.script(&format!("[ $1 = run ] && exit 7; exec {PORTWAY} \"$@\""));
+    fails(&portway, &["run --takeover", "exit status: 7"]);
+    program.install(Path::new(PORTWAY));
+    portway.write(&format!("{toml}nonsense = 1\n"));
+    fails(&portway, &["check", "exit status: 78", "nonsense"]);
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    portway.write(&format!("{toml}[listeners.other]\nbind = [\"{taken}\"]\n"));
+    fails(
+        &portway,
+        &["exit status: 1", "cannot listen on", &taken.to_string()],
+    );
+    // It works as soon as nothing is wrong any more.
+    portway.write(&toml);
+    let _new = Successor::of(&portway, portway.pid());
+    held.finish();
+    drop(portway.relayed());
+}
+
+#[test]
+fn while_an_upgrade_is_under_way_there_is_no_other_one_and_no_reload() {
+    let (backend, program) = (Backend::echo(), Program::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let portway = Portway::start_by(program.command(), &toml, Stdio::piped());
+    program.script("exec sleep 600");
+    thread::scope(|scope| {
+        let first = scope.spawn(|| upgrade(&portway));
+        within(PATIENCE, "the upgrade is under way", || {
+            (!children(portway.pid()).is_empty()).then_some(())
+        });
+        let second = upgrade(&portway);
+        assert_eq!(second.status.code(), Some(1));
+        assert_eq!(
+            told(&second)["message"],
+            "another upgrade is under way: wait for its end"
+        );
+        let reload = portway.reload();
+        assert_eq!(reload.status.code(), Some(1), "{reload:?}");
+        // A signal takes effect when the upgrade has failed.
+        portway.signal(Signal::HUP);
+        drop(portway.relayed());
+        let first = first.join().unwrap();
+        assert_eq!(first.status.code(), Some(1));
+        let said = told(&first);
+        assert!(
+            said["message"]
+                .as_str()
+                .unwrap()
+                .contains("did not end within 10 s"),
+            "{said}"
+        );
+    });
+    super::tells(&portway, "reloaded");
+    within(PATIENCE, "nothing is left", || {
+        children(portway.pid()).is_empty().then_some(())
+    });
+    assert!(portway.reload().status.success());
+}
+
+#[test]
+fn a_process_that_stops_ends_the_successor_that_does_not_accept_yet() {
+    let (backend, program) = (Backend::echo(), Program::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let mut portway = Portway::start_by(program.command(), &toml, Stdio::piped());
+    program.script(&format!(
+        "[ $1 = run ] && exec sleep 600; exec {PORTWAY} \"$@\""
+    ));
+    let (child, said) = thread::scope(|scope| {
+        let asking = scope.spawn(|| upgrade(&portway));
+        let child = within(PATIENCE, "the successor starts", || {
+            children(portway.pid()).into_iter().find(|child| {
+                let line = fs::read(format!("/proc/{child}/cmdline"));
+                line.is_ok_and(|line| line == b"sleep\x00600\x00")
+            })
+        });
+        portway.signal(Signal::TERM);
+        (Successor(child), asking.join().unwrap())
+    });
+    assert_eq!(said.status.code(), Some(1));
+    assert_eq!(told(&said)["message"], "portway stops");
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    within(PATIENCE, "the successor ends", || {
+        child.has_ended().then_some(())
+    });
+}
+
+#[test]
+fn a_process_that_drains_does_not_upgrade() {
+    let backend = Backend::echo();
+    let toml = with_ports(backend.address(), "drain_delay = \"600s\"");
+    let portway = Portway::start(&toml);
+    portway.signal(Signal::TERM);
+    super::tells(&portway, "draining");
+    let output = upgrade(&portway);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(told(&output)["message"], "portway stops");
+}

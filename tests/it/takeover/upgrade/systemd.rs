@@ -1,0 +1,154 @@
+//! The unit keeps one main process over an upgrade: the messages of sd_notify(3), and the sockets of systemd.
+
+use std::io::IoSliceMut;
+use std::mem::MaybeUninit;
+use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
+use std::process::{Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::Duration;
+
+use rustix::net::sockopt::set_socket_passcred;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+use super::{Program, Successor, told, upgrade};
+use crate::it::fixture::{NAME, PATIENCE, Portway, pause, within};
+use crate::it::held::Held;
+use crate::it::peers::Backend;
+use crate::it::takeover::{SLOW_DRAIN, activated, with_ports};
+
+/// The test as systemd, which receives all the time: a process waits until its message has a place.
+struct Manager {
+    messages: Receiver<(u32, String)>,
+    directory: TempDir,
+}
+
+impl Manager {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(directory.path().join("notify")).unwrap();
+        set_socket_passcred(&socket, true).unwrap();
+        let (received, messages) = channel();
+        // It ends when the test does not want any more messages, or with the test.
+        thread::spawn(move || while received.send(receive(&socket)).is_ok() {});
+        Self {
+            messages,
+            directory,
+        }
+    }
+
+    /// Receives until this process says this, and checks that all until then come from `main`.
+    fn until(&self, from: u32, what: &str, main: u32) {
+        loop {
+            let (sender, text) = self.messages.recv_timeout(PATIENCE).unwrap();
+            if (sender, text.lines().any(|line| line == what)) == (from, true) {
+                return;
+            }
+            assert_eq!(sender, main, "{text}");
+            assert!(
+                !text.contains("MAINPID") && !text.contains("STOPPING"),
+                "{sender}: {text}"
+            );
+        }
+    }
+}
+
+/// Receives a message, and the process that has sent it.
+fn receive(socket: &UnixDatagram) -> (u32, String) {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmCredentials(1))];
+    let mut control = RecvAncillaryBuffer::new(&mut space);
+    let mut text = [0; 4096];
+    let mut into = [IoSliceMut::new(&mut text)];
+    let received = recvmsg(socket, &mut into, &mut control, RecvFlags::empty()).unwrap();
+    let from = control.drain().find_map(|message| {
+        let RecvAncillaryMessage::ScmCredentials(from) = message else {
+            return None;
+        };
+        Some(from.pid.as_raw_nonzero().get())
+    });
+    let text = String::from_utf8_lossy(&text[..received.bytes]).into_owned();
+    (from.unwrap().cast_unsigned(), text)
+}
+
+/// Starts the program as systemd does, with the variables that are for this process alone.
+fn started_by(manager: &Manager, program: &Program) -> Command {
+    let mut command = Command::new("sh");
+    let script = "export WATCHDOG_PID=$$; exec \"$0\" \"$@\"";
+    command.args(["-c", script]).arg(&program.path);
+    let path = manager.directory.path().join("notify");
+    command
+        .env("NOTIFY_SOCKET", path)
+        .env("WATCHDOG_USEC", "400000");
+    command.stdin(Stdio::null());
+    command
+}
+
+#[test]
+fn systemd_gets_the_new_main_process_before_any_message_of_it() {
+    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let old = portway.pid();
+    let mut held = Held::new(&portway, NAME);
+    manager.until(old, "READY=1", old);
+    let new = Successor::of(&portway, old);
+    manager.until(old, &format!("MAINPID={}", new.0), old);
+    manager.until(new.0, "READY=1", new.0);
+    // The old process no longer feeds the watchdog.
+    for _ in 0..5 {
+        manager.until(new.0, "WATCHDOG=1", new.0);
+    }
+    // If the new process ends, the old one is the main process again.
+    new.signal(Signal::KILL);
+    manager.until(old, &format!("MAINPID={old}"), new.0);
+    manager.until(old, "READY=1", old);
+    manager.until(old, "WATCHDOG=1", old);
+    within(PATIENCE, "the old process has the control socket", || {
+        portway.reload().status.success().then_some(())
+    });
+    // systemd stops both, and the main process ends last.
+    let new = Successor::of(&portway, old);
+    new.signal(Signal::TERM);
+    portway.signal(Signal::TERM);
+    pause(Duration::from_millis(500));
+    assert!(!new.has_ended() && portway.has_exited().is_none());
+    held.finish();
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    within(PATIENCE, "the new process ends", || {
+        new.has_ended().then_some(())
+    });
+}
+
+#[test]
+fn the_successor_knows_which_sockets_systemd_has_too() {
+    let backend = Backend::echo();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let lines = toml.lines().map(|line| {
+        if line.starts_with("bind = ") {
+            format!("bind = [\"{address}\"]\n")
+        } else {
+            format!("{line}\n")
+        }
+    });
+    let bound: String = lines.collect();
+    let portway = Portway::start_by(activated(&listener), &bound, Stdio::piped());
+    let _new = Successor::of(&portway, portway.pid());
+    drop(portway.relayed());
+    portway.write(&toml);
+    let reload = portway.reload();
+    assert_eq!(reload.status.code(), Some(78), "{reload:?}");
+    assert!(String::from_utf8_lossy(&reload.stderr).contains(&address.to_string()));
+    let output = upgrade(&portway);
+    assert_eq!(output.status.code(), Some(1));
+    let said = told(&output)["message"].to_string();
+    assert!(
+        said.contains(&format!("systemd has opened {address}")),
+        "{said}"
+    );
+    drop(portway.relayed());
+}
