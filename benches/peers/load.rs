@@ -133,7 +133,7 @@ impl Run<'_> {
     /// Opens connections, and waits until their commands have reached the backend.
     fn open(&self, command: Command, count: usize) -> Result<Vec<OwnedFd>, String> {
         let deadline = Instant::now() + OPENING;
-        let bytes = self.classic(command);
+        let mut bytes = self.classic(command);
         let before = self.counts.opened.load(Ordering::Relaxed);
         let reached = |least: usize| {
             let left = deadline.saturating_duration_since(Instant::now());
@@ -143,6 +143,7 @@ impl Run<'_> {
         };
         let mut sockets = Vec::with_capacity(count);
         for number in 0..count {
+            hello::renew(&mut bytes);
             let socket = socket::connect(self.address)
                 .and_then(|socket| socket::finish(&socket, &bytes, deadline).map(|()| socket))
                 .map_err(|error| told(&format!("connection {number} of {count}"))(error))?;

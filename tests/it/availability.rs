@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::far::shell;
-use super::fixture::{NAME, PATIENCE, Portway, config, hello, within};
+use super::fixture::{NAME, PATIENCE, Portway, alike, config, hello, within};
 use super::namespace::{Namespace, granted, in_a_network};
 use super::peers::{Backend, End, free, read_to_end};
 
@@ -96,7 +96,7 @@ fn dial(addresses: &[&str]) -> Option<TcpStream> {
         client.write_all(&hello()).unwrap();
         let mut echoed = hello();
         client.read_exact(&mut echoed).ok()?;
-        (echoed == hello()).then_some(client)
+        alike(&echoed, &hello()).then_some(client)
     })
 }
 

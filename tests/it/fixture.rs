@@ -209,7 +209,7 @@ impl Portway {
         let mut client = self.client();
         let mut echoed = hello();
         client.read_exact(&mut echoed).unwrap();
-        assert_eq!(echoed, hello());
+        assert!(alike(&echoed, &hello()));
         client
     }
 
@@ -318,6 +318,14 @@ impl Drop for Portway {
 /// The hello for the route of [`config`].
 pub(crate) fn hello() -> Vec<u8> {
     Builder::new(NAME).build()
+}
+
+/// Whether two hellos, or beginnings of them of the same length, differ at most in their random.
+pub(crate) fn alike(one: &[u8], other: &[u8]) -> bool {
+    // Behind the headers of the record and of the message, and the version.
+    let is_random = |at: usize| (11..43).contains(&at);
+    let mut pairs = one.iter().zip(other).enumerate();
+    one.len() == other.len() && pairs.all(|(at, (one, other))| is_random(at) || one == other)
 }
 
 /// The message of a line of the program log.

@@ -11,7 +11,7 @@ use std::process::Command;
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use super::fixture::{NAME, PATIENCE, PORTWAY, Portway, hello, route, within};
+use super::fixture::{NAME, PATIENCE, PORTWAY, Portway, alike, hello, route, within};
 use super::hello::Builder;
 use super::peers::{Backend, End, connect, read_to_end};
 
@@ -61,7 +61,7 @@ fn relayed(portway: &Portway, header: &[u8], size: usize) -> Value {
     send(&mut client, &[header, &hello()].concat(), size);
     let mut echoed = hello();
     client.read_exact(&mut echoed).unwrap();
-    assert_eq!(echoed, hello());
+    assert!(alike(&echoed, &hello()));
     client.shutdown(Shutdown::Write).unwrap();
     assert_eq!(read_to_end(&mut client), (Vec::new(), End::Fin));
     line_from(portway, balancer)
@@ -118,7 +118,7 @@ fn b94_a_header_is_taken_to_its_last_byte_whatever_its_parts_are() {
     client.write_all(&hello()).unwrap();
     let mut echoed = hello();
     client.read_exact(&mut echoed).unwrap();
-    assert_eq!(echoed, hello());
+    assert!(alike(&echoed, &hello()));
     let own = client.local_addr().unwrap();
     drop(client);
     let line = line_from(&portway, own);

@@ -154,9 +154,10 @@ fn f07_after_the_end_of_the_backend_the_client_may_send_16_mb() {
         tell.send(read_to_end(&mut stream)).unwrap();
     });
     let portway = Portway::start(&config(&[backend.address()], "", ""));
-    let mut client = portway.client();
-    assert_eq!(read_to_end(&mut client), (b"bye".to_vec(), End::Fin));
+    let mut client = connect(portway.address("agents"));
     let mut sent = hello();
+    client.write_all(&sent).unwrap();
+    assert_eq!(read_to_end(&mut client), (b"bye".to_vec(), End::Fin));
     while sent.len() < SIZE {
         let piece = content.at(u64::try_from(sent.len()).unwrap(), SLICE);
         client.write_all(piece).unwrap();

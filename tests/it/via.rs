@@ -166,8 +166,10 @@ fn an_http_proxy_gets_the_name_and_the_endpoint_may_speak_first() {
     );
     let via = http(proxy.address());
     let portway = Portway::start(&toml(&via, &[FAR], ""));
-    let mut client = portway.client();
-    let wanted = [&b"first words"[..], &hello()].concat();
+    let mut client = connect(portway.address("agents"));
+    let sent = hello();
+    client.write_all(&sent).unwrap();
+    let wanted = [&b"first words"[..], &sent].concat();
     let mut got = wanted.clone();
     client.read_exact(&mut got).unwrap();
     assert_eq!(got, wanted);

@@ -4,6 +4,8 @@
 //! let bytes = hello::Builder::new("fleet.example.com").records(&[7, 1]).build();
 //! ```
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 /// Extension types by their IANA numbers.
 pub(crate) mod extension {
     pub(crate) const SERVER_NAME: u16 = 0;
@@ -20,12 +22,22 @@ pub(crate) mod extension {
 /// Most bytes that a record may carry.
 pub(crate) const MAX_RECORD: usize = 1 << 14;
 
+/// The random of a hello of its own: portway takes a few equal ones that wait for their backend for a loop.
+fn own_random() -> [u8; 32] {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let mut random = [5; 32];
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    random[..8].copy_from_slice(&number.to_be_bytes());
+    random
+}
+
 /// Builds a hello. Without further calls it offers TLS 1.3 and 1.2, fits one record, and any TLS
 /// server accepts it.
 #[derive(Clone, Debug)]
 pub(crate) struct Builder {
     record_version: u16,
     version: u16,
+    random: [u8; 32],
     session_id: Vec<u8>,
     ciphers: Vec<u8>,
     compression: Vec<u8>,
@@ -53,6 +65,7 @@ impl Builder {
         Self {
             record_version: 0x0301,
             version: 0x0303,
+            random: own_random(),
             session_id: vec![7; 32],
             // TLS_AES_128_GCM_SHA256 and TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256.
             ciphers: vec![0x13, 0x01, 0xc0, 0x2b],
@@ -165,7 +178,7 @@ impl Builder {
     /// The hello without the header of the handshake message.
     pub(crate) fn body(&self) -> Vec<u8> {
         let mut body = self.version.to_be_bytes().to_vec();
-        body.extend([5; 32]);
+        body.extend(self.random);
         put8(&mut body, &self.session_id);
         put16(&mut body, &self.ciphers);
         put8(&mut body, &self.compression);

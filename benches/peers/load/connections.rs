@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::io::Errno;
 use rustix::net::RecvFlags;
 
-use super::hello::{FIRST_SEGMENT, Mode};
+use super::hello::{FIRST_SEGMENT, Mode, renew};
 use super::socket::{EventFlags, Poll, Ready, connect, send_whole};
 use super::{Run, Value, WARM_UP, float, percentiles, told};
 use crate::results::Figure;
@@ -175,6 +175,7 @@ impl<'a> Clients<'a> {
         };
         match slot.state {
             State::Connects if event.writable() => {
+                renew(&mut self.first);
                 send_whole(&slot.socket, &self.first)?;
                 if self.rest.is_empty() {
                     slot.state = State::IsAnswered;

@@ -149,9 +149,9 @@ fn b79_a_client_that_reads_nothing_costs_no_memory_and_ends_as_stalled() {
     let before = process::resident(portway.pid());
     // More than ten a second would share a line.
     let mut clients: Vec<_> = (0..8).map(|_| connect(portway.address("agents"))).collect();
-    let hello = Builder::new("chatty.example").build();
     let begin = Instant::now();
     for client in &mut clients {
+        let hello = Builder::new("chatty.example").build();
         client.write_all(&hello).unwrap();
     }
     let down = || {

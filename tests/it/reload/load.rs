@@ -150,10 +150,11 @@ async fn echo(mut stream: TcpStream) {
 async fn relayed(relay: SocketAddr) -> std::io::Result<TcpStream> {
     let mut stream = TcpStream::connect(relay).await?;
     stream.set_nodelay(true)?;
-    stream.write_all(&hello()).await?;
+    let sent = hello();
+    stream.write_all(&sent).await?;
     let mut echoed = hello();
     stream.read_exact(&mut echoed).await?;
-    if echoed == hello() {
+    if echoed == sent {
         Ok(stream)
     } else {
         Err(std::io::Error::other("another hello came back"))
