@@ -4,6 +4,7 @@
 mod admin;
 mod dials;
 mod drain;
+mod flaps;
 mod flood;
 mod gone;
 mod killed;

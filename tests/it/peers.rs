@@ -42,11 +42,7 @@ impl Backend {
         address: SocketAddr,
         serve: impl Fn(TcpStream) + Send + Sync + 'static,
     ) -> Self {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-        // There may have been one before.
-        socket.set_reuse_address(true).unwrap();
-        socket.bind(&address.into()).unwrap();
-        Self::start_on(socket, serve)
+        Self::start_on(bound_again(address), serve)
     }
 
     /// The same on a bound socket.
@@ -173,11 +169,9 @@ impl Unanswering {
         Self::on(bound())
     }
 
-    /// The same at an address of a network of one's own.
+    /// The same at this address, which [`free`] may have reserved.
     pub(crate) fn at(address: SocketAddr) -> Self {
-        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
-        socket.bind(&address.into()).unwrap();
-        Self::on(socket)
+        Self::on(bound_again(address))
     }
 
     fn on(listener: Socket) -> Self {
@@ -199,6 +193,14 @@ impl Unanswering {
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap().as_socket().unwrap()
     }
+}
+
+/// A socket at an address at which there may have been one before.
+fn bound_again(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
 }
 
 fn bound() -> Socket {

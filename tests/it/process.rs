@@ -36,6 +36,11 @@ impl Socket {
         self.state == 10
     }
 
+    /// Whether it dials and has no answer yet.
+    pub(crate) fn is_dialling(&self) -> bool {
+        self.state == 2
+    }
+
     /// Parses a row of the kernel's table.
     fn parse(row: &str) -> Option<Self> {
         let fields: Vec<&str> = row.split_whitespace().collect();
