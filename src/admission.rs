@@ -1,24 +1,27 @@
-//! Decides whether a connection may exist: limits, permits, per-client counts.
+//! Decides whether a connection may exist: limits, rates, permits, per-client counts.
 
 mod bounds;
 mod clients;
 mod machine;
 mod networks;
+mod rate;
 #[cfg(test)]
 mod tests;
 
 use std::cell::Cell;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use arc_swap::{ArcSwap, Guard};
 
 use crate::outcome::Limit;
 pub use bounds::{Bounds, Quotas};
-use clients::Clients;
+use clients::{Arrival, Clients};
 pub use machine::Machine;
 pub use networks::Networks;
+use rate::Clock;
 
 /// The counts and limits of connections, shared by all workers. It has nothing to do with sockets.
 #[derive(Debug)]
@@ -26,6 +29,9 @@ pub struct Admission {
     bounds: ArcSwap<Bounds>,
     connections: AtomicUsize,
     pending: AtomicUsize,
+    clock: Clock,
+    /// The time up to which `accept_rate` is used up.
+    used: AtomicU64,
     clients: Clients,
 }
 
@@ -36,6 +42,8 @@ impl Admission {
             bounds: ArcSwap::from_pointee(Bounds::new(quotas, machine)),
             connections: AtomicUsize::new(0),
             pending: AtomicUsize::new(0),
+            clock: Clock::start(),
+            used: AtomicU64::new(0),
             clients: Clients::new(),
         }
     }
@@ -89,6 +97,21 @@ impl Admission {
             pending: Cell::new(true),
         })
     }
+
+    /// Takes one connection out of `accept_rate`.
+    fn take_turn(&self, bounds: &Bounds, at: u64) -> Result<(), Limit> {
+        let Some(rate) = bounds.accept_rate else {
+            return Ok(());
+        };
+        let take = |used| rate.take(used, at);
+        let taken = (self.used).fetch_update(Ordering::Relaxed, Ordering::Relaxed, take);
+        taken.map(drop).or(Err(Limit::AcceptRate))
+    }
+
+    /// Forgets clients of which nothing needs to be known any more; call it once a second.
+    pub fn tidy(&self, now: Instant) {
+        self.clients.tidy(self.clock.at(now));
+    }
 }
 
 /// The permission for one connection to exist. Dropping it frees everything that it holds.
@@ -101,17 +124,21 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Applies the limits per client, once the client's real address is known. After a refusal the
-    /// connection still counts in the totals, until the permit is dropped.
-    pub fn identify(&self, client: IpAddr) -> Result<(), Limit> {
+    /// Applies the limits per client and the rates, once the client's real address is known; the connection has arrived
+    /// at `at`. After a refusal it still counts in the totals, until the permit is dropped.
+    pub fn identify(&self, client: IpAddr, at: Instant) -> Result<(), Limit> {
         self.leave_client();
-        let bounds = self.admission.bounds();
-        let client = bounds.key(client);
-        let share = bounds.pending_share(self.admission.pending());
-        self.admission
-            .clients
-            .enter(client, self.pending.get(), share, &bounds)?;
-        self.client.set(Some(client));
+        let admission = &*self.admission;
+        let bounds = admission.bounds();
+        let arrival = Arrival {
+            key: bounds.key(client),
+            at: admission.clock.at(at),
+            pending: self.pending.get(),
+            most_pending: bounds.pending_share(admission.pending()),
+        };
+        let all = || admission.take_turn(&bounds, arrival.at);
+        admission.clients.enter(&arrival, &bounds, all)?;
+        self.client.set(Some(arrival.key));
         Ok(())
     }
 

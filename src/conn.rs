@@ -70,6 +70,7 @@ impl Context {
             }
         }
         // Give the memory of a flood back.
+        self.admission.tidy(Instant::now());
         if connections.len() < connections.capacity() / 4 {
             connections.shrink_to_fit();
         }
@@ -198,7 +199,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     }
     // The limits per client are for those that a balancer names, not for the balancer.
     if connection.ends().is_some() || !connection.is_from_balancer() {
-        permit.identify(connection.client())?;
+        permit.identify(connection.client(), connection.flow.accepted_at())?;
     }
 
     front::open(client, connection, &context.resources).await?;

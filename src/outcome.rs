@@ -55,13 +55,14 @@ pub enum Outcome {
     Overloaded,
     /// Every attempt to reach the backend failed.
     BackendUnavailable,
-    /// No endpoint of the backend has an address.
+    /// No endpoint of the backend has an address, or the way to one leads back to portway.
     BackendUnresolved,
     /// The endpoints of the backend lead only to addresses that it must not be dialled at.
     ForbiddenAddress,
     /// The proxy in `via` refused to open a tunnel to every endpoint that was tried.
     ViaRefused,
-    /// The name that the client asked for is not known, and the client's share of look-ups is used up.
+    /// The connection exceeds an accept rate; or the name that the client asked for is not known, and the client's share
+    /// of look-ups is used up.
     RateLimited,
     /// The relay itself ran out of ports, descriptors or memory.
     LocalExhausted,
@@ -92,7 +93,8 @@ pub enum Reach {
     Never,
     /// A backend was chosen.
     Always,
-    /// Both happen: a reset by the client, a drain or an internal error can come at any time.
+    /// Both happen: a reset by the client, a drain or an internal error can come at any time, and a client has rates of
+    /// connections and of look-ups.
     Maybe,
 }
 
@@ -127,7 +129,6 @@ impl Outcome {
             | Self::BackendUnresolved
             | Self::ForbiddenAddress
             | Self::ViaRefused
-            | Self::RateLimited
             | Self::LocalExhausted
             | Self::BackendClosedEarly
             | Self::BackendReset
@@ -135,7 +136,7 @@ impl Outcome {
             | Self::HalfCloseTimeout
             | Self::Stalled
             | Self::PeerTimeout => Reach::Always,
-            Self::ClientReset | Self::Drained | Self::Error => Reach::Maybe,
+            Self::RateLimited | Self::ClientReset | Self::Drained | Self::Error => Reach::Maybe,
         }
     }
 }
@@ -278,6 +279,10 @@ pub enum Limit {
     MaxPendingPerClient,
     /// `max_connections_per_client`.
     MaxConnectionsPerClient,
+    /// `accept_rate`.
+    AcceptRate,
+    /// `accept_rate_per_client`.
+    AcceptRatePerClient,
 }
 
 impl Limit {

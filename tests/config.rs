@@ -254,7 +254,7 @@ fn the_range_of_a_key_is_the_one_that_is_told() {
         let is_number = matches!(kind, Kind::Count(_));
         assert!(is_number || key.about.contains(&range), "{path}: {range}");
     }
-    assert_eq!(seen, 14);
+    assert_eq!(seen, 16);
 }
 
 #[test]
@@ -355,6 +355,28 @@ backend = "fleet"
 "#;
     let loaded = parse_shown(text, "routes.toml");
     assert_snapshot("warnings", &loaded.warnings.render(false));
+}
+
+#[test]
+fn a_rate_at_which_a_fleet_needs_longer_than_a_check_in_to_come_back_is_a_warning() {
+    let file = |limits: &str| {
+        format!(
+            "[limits]\n{limits}\n[listeners.agents]\nbind = [\"[::]:443\"]\n\
+             [backends.fleet]\nendpoints = [\"fleet-1.internal:8220\"]\n\
+             [routes.fleet]\nserver_names = [\"fleet.example.com\"]\nbackend = \"fleet\"\n"
+        )
+    };
+    let slow = "accept_rate = 10\nmax_connections = 3010\n\
+                accept_rate_per_client = 2\nmax_connections_per_client = 602";
+    let warnings = parse_shown(&file(slow), "routes.toml").warnings;
+    assert_snapshot("slow_rates", &warnings.render(false));
+    for fine in [
+        "accept_rate = 10\nmax_connections = 3009",
+        "accept_rate_per_client = 2\nmax_connections_per_client = 600",
+        "accept_rate = 1\naccept_rate_per_client = 1",
+    ] {
+        assert_eq!(warned(&file(fine)), [""; 0], "{fine}");
+    }
 }
 
 /// A file with so many listeners and as many backends, each of which has a route with these further keys.

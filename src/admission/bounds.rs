@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use super::Machine;
+use super::rate::Rate;
 use crate::outcome::Limit;
 
 /// Descriptors for everything except connections: listeners, admin, epoll, the log, pipes in use.
@@ -26,6 +27,10 @@ pub struct Quotas {
     pub max_pending_per_client: Option<usize>,
     /// `max_connections_per_client`; `None` means no limit.
     pub max_connections_per_client: Option<usize>,
+    /// `accept_rate`: new connections per second; `None` means no limit.
+    pub accept_rate: Option<usize>,
+    /// `accept_rate_per_client`; `None` means no limit.
+    pub accept_rate_per_client: Option<usize>,
     /// The prefix that makes IPv6 addresses one client.
     pub client_ipv6_prefix: u8,
 }
@@ -50,6 +55,10 @@ pub struct Bounds {
     pub pending_share_above: usize,
     /// Connections of one client; `None` means no limit.
     pub max_connections_per_client: Option<usize>,
+    /// New connections in total; `None` means no limit.
+    pub(super) accept_rate: Option<Rate>,
+    /// New connections of one client; `None` means no limit.
+    pub(super) accept_rate_per_client: Option<Rate>,
     client_ipv6_prefix: u8,
 }
 
@@ -77,6 +86,8 @@ impl Bounds {
                 None => max_pending_connections / 2,
             },
             max_connections_per_client: limits.max_connections_per_client.map(|max| max.max(1)),
+            accept_rate: limits.accept_rate.map(Rate::new),
+            accept_rate_per_client: limits.accept_rate_per_client.map(Rate::new),
             client_ipv6_prefix: limits.client_ipv6_prefix,
         }
     }
@@ -101,13 +112,16 @@ impl Bounds {
     }
 
     /// The limit's value; `None` means no limit.
-    pub const fn get(&self, limit: Limit) -> Option<usize> {
-        match limit {
-            Limit::MaxConnections => Some(self.max_connections),
-            Limit::MaxPendingConnections => Some(self.max_pending_connections),
-            Limit::MaxPendingPerClient => Some(self.max_pending_per_client),
-            Limit::MaxConnectionsPerClient => self.max_connections_per_client,
-        }
+    pub fn get(&self, limit: Limit) -> Option<u64> {
+        let count = match limit {
+            Limit::MaxConnections => self.max_connections,
+            Limit::MaxPendingConnections => self.max_pending_connections,
+            Limit::MaxPendingPerClient => self.max_pending_per_client,
+            Limit::MaxConnectionsPerClient => self.max_connections_per_client?,
+            Limit::AcceptRate => return self.accept_rate.map(Rate::per_second),
+            Limit::AcceptRatePerClient => return self.accept_rate_per_client.map(Rate::per_second),
+        };
+        Some(count as u64)
     }
 }
 

@@ -3,6 +3,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Barrier};
 use std::thread;
+use std::time::Duration;
 
 use proptest::prelude::*;
 
@@ -13,6 +14,8 @@ const NO_LIMITS: Quotas = Quotas {
     max_pending_connections: None,
     max_pending_per_client: None,
     max_connections_per_client: None,
+    accept_rate: None,
+    accept_rate_per_client: None,
     client_ipv6_prefix: 64,
 };
 const MACHINE: Machine = Machine {
@@ -128,14 +131,17 @@ fn a_client_over_its_pending_limit_is_refused_and_others_are_not() {
     });
     let (one, other) = (ip("192.0.2.1"), ip("192.0.2.2"));
     let first = admission.admit().unwrap();
-    first.identify(one).unwrap();
+    first.identify(one, Instant::now()).unwrap();
     let second = admission.admit().unwrap();
-    assert_eq!(second.identify(one), Err(Limit::MaxPendingPerClient));
-    assert_eq!(second.identify(other), Ok(()));
+    assert_eq!(
+        second.identify(one, Instant::now()),
+        Err(Limit::MaxPendingPerClient)
+    );
+    assert_eq!(second.identify(other, Instant::now()), Ok(()));
 
     first.hello_done();
     let third = admission.admit().unwrap();
-    assert_eq!(third.identify(one), Ok(()));
+    assert_eq!(third.identify(one, Instant::now()), Ok(()));
     assert_eq!(admission.counts(one), (2, 1));
 }
 
@@ -144,7 +150,7 @@ fn pending_of(admission: &Arc<Admission>, client: &str) -> Vec<Permit> {
     let mut held = Vec::new();
     loop {
         let permit = admission.admit().unwrap();
-        match permit.identify(ip(client)) {
+        match permit.identify(ip(client), Instant::now()) {
             Ok(()) => held.push(permit),
             Err(limit) => {
                 assert_eq!(limit, Limit::MaxPendingPerClient);
@@ -168,7 +174,7 @@ fn by_default_one_client_has_half_of_the_pending_places_and_under_pressure_its_s
     // A client above its share gets more once there is room again.
     one[0].hello_done();
     let again = admission.admit().unwrap();
-    assert!(again.identify(ip("192.0.2.1")).is_err());
+    assert!(again.identify(ip("192.0.2.1"), Instant::now()).is_err());
     drop((other, again));
     assert_eq!(pending_of(&admission, "192.0.2.1").len(), 1);
     drop(one);
@@ -192,11 +198,11 @@ fn a_client_over_its_connection_limit_is_refused_and_leaves_no_trace() {
         ..NO_LIMITS
     });
     let first = admission.admit().unwrap();
-    first.identify(ip("192.0.2.1")).unwrap();
+    first.identify(ip("192.0.2.1"), Instant::now()).unwrap();
     first.hello_done();
     let second = admission.admit().unwrap();
     assert_eq!(
-        second.identify(ip("192.0.2.1")),
+        second.identify(ip("192.0.2.1"), Instant::now()),
         Err(Limit::MaxConnectionsPerClient)
     );
     drop(second);
@@ -231,7 +237,7 @@ fn three_thousand_connections_from_one_address_fit_the_defaults() {
     let permits: Vec<_> = (0..3_000)
         .map(|_| {
             let permit = admission.admit().unwrap();
-            permit.identify(client).unwrap();
+            permit.identify(client, Instant::now()).unwrap();
             permit.hello_done();
             permit
         })
@@ -253,7 +259,9 @@ fn the_table_gives_its_memory_back_after_a_flood() {
     let mut permits: Vec<_> = (0..50_000_u32)
         .map(|client| {
             let permit = admission.admit().unwrap();
-            permit.identify(Ipv4Addr::from_bits(client).into()).unwrap();
+            permit
+                .identify(Ipv4Addr::from_bits(client).into(), Instant::now())
+                .unwrap();
             permit
         })
         .collect();
@@ -294,7 +302,7 @@ fn threads_never_pass_a_limit_and_all_counts_return_to_zero() {
                     assert!(held.fetch_add(1, Ordering::SeqCst) < MAX);
                     assert!(admission.pending() <= PENDING);
                     let client = Ipv4Addr::new(192, 0, 2, thread % 3).into();
-                    if permit.identify(client).is_err() {
+                    if permit.identify(client, Instant::now()).is_err() {
                         refused.fetch_add(1, Ordering::SeqCst);
                     }
                     if round % 2 == 0 {
@@ -315,6 +323,142 @@ fn threads_never_pass_a_limit_and_all_counts_return_to_zero() {
     );
     assert_eq!((admission.connections(), admission.pending()), (0, 0));
     assert_eq!(admission.clients.size().0, 0);
+}
+
+/// A connection of a client that arrives so many milliseconds after the start, and ends at once.
+fn arrive(admission: &Arc<Admission>, client: &str, after: u64) -> Result<(), Limit> {
+    let at = admission.clock.after(Duration::from_millis(after));
+    let permit = admission.admit().unwrap();
+    permit.identify(ip(client), at)
+}
+
+const RATES: Quotas = Quotas {
+    accept_rate: Some(4),
+    accept_rate_per_client: Some(2),
+    ..NO_LIMITS
+};
+
+#[test]
+fn a_client_over_its_rate_is_refused_and_uses_up_nothing_of_the_rate_of_all() {
+    let admission = admission(&RATES);
+    for _ in 0..2 {
+        assert_eq!(arrive(&admission, "192.0.2.1", 0), Ok(()));
+    }
+    for _ in 0..100 {
+        let over = arrive(&admission, "192.0.2.1", 0);
+        assert_eq!(over, Err(Limit::AcceptRatePerClient));
+    }
+    for client in ["192.0.2.2", "192.0.2.3"] {
+        assert_eq!(arrive(&admission, client, 0), Ok(()));
+    }
+    let over = Err(Limit::AcceptRate);
+    assert_eq!(arrive(&admission, "192.0.2.4", 0), over);
+    // A quarter of a second later there is one for all, and half a second later one for the first client.
+    assert_eq!(arrive(&admission, "192.0.2.4", 250), Ok(()));
+    assert_eq!(arrive(&admission, "192.0.2.5", 250), over);
+    assert_eq!(arrive(&admission, "192.0.2.1", 500), Ok(()));
+    let over = Err(Limit::AcceptRatePerClient);
+    assert_eq!(arrive(&admission, "192.0.2.1", 500), over);
+}
+
+#[test]
+fn a_client_that_is_refused_by_the_rate_of_all_keeps_its_own_share() {
+    let admission = admission(&Quotas {
+        accept_rate: Some(1),
+        accept_rate_per_client: Some(1),
+        ..NO_LIMITS
+    });
+    assert_eq!(arrive(&admission, "192.0.2.1", 0), Ok(()));
+    let over = Err(Limit::AcceptRate);
+    assert_eq!(arrive(&admission, "192.0.2.2", 999), over);
+    assert_eq!(arrive(&admission, "192.0.2.2", 1000), Ok(()));
+}
+
+#[test]
+fn a_reload_changes_the_rates_and_forgets_no_share() {
+    let admission = admission(&RATES);
+    for _ in 0..2 {
+        assert_eq!(arrive(&admission, "192.0.2.1", 0), Ok(()));
+    }
+    let faster = Quotas {
+        accept_rate: Some(40),
+        accept_rate_per_client: Some(20),
+        ..NO_LIMITS
+    };
+    admission.adopt(&faster, MACHINE);
+    let over = Err(Limit::AcceptRatePerClient);
+    assert_eq!(arrive(&admission, "192.0.2.1", 49), over);
+    assert_eq!(arrive(&admission, "192.0.2.1", 50), Ok(()));
+    admission.adopt(&NO_LIMITS, MACHINE);
+    for _ in 0..100 {
+        assert_eq!(arrive(&admission, "192.0.2.1", 50), Ok(()));
+    }
+}
+
+#[test]
+fn a_client_without_a_connection_is_kept_until_it_has_its_whole_rate_again() {
+    let admission = admission(&RATES);
+    assert_eq!(arrive(&admission, "192.0.2.1", 0), Ok(()));
+    let clock = admission.clock;
+    admission.tidy(clock.after(Duration::from_millis(499)));
+    assert_eq!(admission.clients.size().0, 1);
+    admission.tidy(clock.after(Duration::from_millis(500)));
+    assert_eq!(admission.clients.size().0, 0);
+    // One that has come back meanwhile stays.
+    assert_eq!(arrive(&admission, "192.0.2.1", 600), Ok(()));
+    let permit = admission.admit().unwrap();
+    let back = permit.identify(ip("192.0.2.1"), clock.after(Duration::from_millis(700)));
+    assert_eq!(back, Ok(()));
+    admission.tidy(clock.after(Duration::from_hours(1)));
+    assert_eq!(admission.counts(ip("192.0.2.1")), (1, 1));
+    drop(permit);
+    admission.tidy(clock.after(Duration::from_hours(1)));
+    assert_eq!(admission.clients.size().0, 0);
+}
+
+#[test]
+fn the_table_is_bounded_and_gives_its_memory_back_although_clients_are_kept() {
+    let admission = admission(&Quotas {
+        accept_rate_per_client: Some(1),
+        ..NO_LIMITS
+    });
+    for client in 0..200_000_u32 {
+        let permit = admission.admit().unwrap();
+        let at = admission.clock.after(Duration::ZERO);
+        let client = Ipv4Addr::from_bits(client).into();
+        permit.identify(client, at).unwrap();
+    }
+    let (clients, _) = admission.clients.size();
+    assert_eq!(clients, 65_536, "the rest is forgotten");
+    admission.tidy(admission.clock.after(Duration::from_secs(1)));
+    let (clients, room) = admission.clients.size();
+    assert_eq!(clients, 0);
+    assert!(room < 2_000, "room for {room} clients is kept for none");
+}
+
+#[test]
+fn the_rate_of_all_holds_over_all_threads() {
+    const THREADS: usize = 8;
+    let admission = admission(&Quotas {
+        accept_rate: Some(1000),
+        max_connections: Some(50_000),
+        max_pending_connections: Some(50_000),
+        ..NO_LIMITS
+    });
+    let (let_in, start) = (AtomicUsize::new(0), Barrier::new(THREADS));
+    thread::scope(|scope| {
+        for _ in 0..THREADS {
+            scope.spawn(|| {
+                start.wait();
+                for _ in 0..1000 {
+                    if arrive(&admission, "192.0.2.1", 0).is_ok() {
+                        let_in.fetch_add(1, Ordering::SeqCst);
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(let_in.into_inner(), 1000);
 }
 
 #[derive(Clone, Debug)]
@@ -359,7 +503,7 @@ proptest! {
             max_pending_connections: Some(4),
             max_pending_per_client: written.then_some(2),
             max_connections_per_client: Some(3),
-            client_ipv6_prefix: 64,
+            ..NO_LIMITS
         };
         // The default is a quarter, which applies while more than half are pending.
         let (share, above) = if written { (2, 0) } else { (1, 2) };
@@ -396,7 +540,8 @@ proptest! {
                         permits[permit].1.0 = Some(client);
                         Ok(())
                     };
-                    prop_assert_eq!(permits[permit].0.identify(address(client, number)), expected);
+                    let identified = permits[permit].0.identify(address(client, number), Instant::now());
+                    prop_assert_eq!(identified, expected);
                 }
                 Step::HelloDone { permit } if permit < permits.len() => {
                     permits[permit].0.hello_done();

@@ -78,6 +78,8 @@ fn admission_limits(section: &mut Section<'_, '_>) -> admission::Quotas {
         max_pending_connections: count("max_pending_connections"),
         max_pending_per_client: count("max_pending_per_client"),
         max_connections_per_client: count("max_connections_per_client"),
+        accept_rate: count("accept_rate"),
+        accept_rate_per_client: count("accept_rate_per_client"),
         client_ipv6_prefix: section
             .read("client_ipv6_prefix", values::count)
             .unwrap_or_default(),
@@ -100,9 +102,12 @@ fn admission_limits(section: &mut Section<'_, '_>) -> admission::Quotas {
         "max_connections_per_client",
         limits.max_connections_per_client,
     );
+    let rate = ("accept_rate", limits.accept_rate);
+    let rate_each = ("accept_rate_per_client", limits.accept_rate_per_client);
     within([pending, all]);
     within([pending_each, pending]);
     within([each, all]);
+    within([rate_each, rate]);
     limits
 }
 

@@ -2,6 +2,7 @@
 
 mod asked;
 mod backends;
+mod rates;
 mod routes;
 
 use std::collections::{HashMap, HashSet};
@@ -57,6 +58,7 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
         backends::checks(backend, notes);
     }
     unwise(settings, notes);
+    rates::come_back(&settings.limits, notes);
 }
 
 fn series(settings: &Settings, notes: &mut Notes<'_>) {

@@ -250,7 +250,7 @@ impl From<Limit> for Refusal {
     fn from(limit: Limit) -> Self {
         Self {
             limit: Some(limit),
-            ..Self::new(Outcome::Overloaded, Answer::Reset)
+            ..Self::new(outcome, Answer::Reset)
         }
     }
 }
@@ -258,6 +258,13 @@ impl From<Limit> for Refusal {
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
         match rejection {
+        let outcome = match limit {
+            Limit::MaxConnections
+            | Limit::MaxPendingConnections
+            | Limit::MaxPendingPerClient
+            | Limit::MaxConnectionsPerClient => Outcome::Overloaded,
+            Limit::AcceptRate | Limit::AcceptRatePerClient => Outcome::RateLimited,
+        };
             Rejection::NotTls(protocol) => {
                 let answer = match protocol {
                     Protocol::Http(_) => Answer::UseHttps,

@@ -49,6 +49,8 @@ pub(crate) fn context() -> (Context, Taken) {
         max_pending_connections: None,
         max_pending_per_client: None,
         max_connections_per_client: None,
+        accept_rate: None,
+        accept_rate_per_client: None,
         client_ipv6_prefix: 64,
     };
     let machine = Machine {

@@ -290,8 +290,7 @@ impl ChangeBuilder {
         self.admission.adopt(quotas, machine);
         let bounds = self.admission.bounds();
         for &limit in Limit::VARIANTS {
-            let value = bounds.get(limit).map(|value| value as u64);
-            self.registry.limits().set(limit, value);
+            self.registry.limits().set(limit, bounds.get(limit));
         }
         tracing::info!(
             max_connections = bounds.max_connections,

@@ -52,6 +52,10 @@ const LIMITS: Table = &[
          write always applies."),
     value("max_connections_per_client", Count(CONNECTIONS), Example("2000"),
         "The most connections of one client address. Default: no limit."),
+    value("accept_rate", Count(RATE), Example("500"),
+        "The most new connections per second, with a burst of the same number. Default: no limit."),
+    value("accept_rate_per_client", Count(RATE), Example("100"),
+        "The most new connections per second of one client address, with a burst of the same number. Default: no limit."),
     value("client_ipv6_prefix", Count(PREFIX), Default("64"),
         "IPv6 addresses with the same prefix of this length count as one client."),
     value("client_hello_timeout", TIMEOUT, Default("10s"),
@@ -204,6 +208,8 @@ const ROUTE: Table = &[
 const WORKERS: RangeInclusive<i64> = 1..=1024;
 /// Far more connections than one machine has descriptors for.
 const CONNECTIONS: RangeInclusive<i64> = 1..=100_000_000;
+/// Far more than one machine accepts.
+const RATE: RangeInclusive<i64> = 1..=1_000_000;
 /// As in HAProxy, without 0: `state` has a word for that.
 const WEIGHT: RangeInclusive<i64> = 1..=256;
 /// More would not hold anything back.
