@@ -3,6 +3,7 @@
 mod connection;
 mod front;
 mod hello;
+mod looped;
 mod record;
 mod refuse;
 mod review;
@@ -69,8 +70,8 @@ impl Context {
                 leaving.push(Rc::downgrade(connection));
             }
         }
-        // Give the memory of a flood back.
         self.admission.tidy(Instant::now());
+        // Give the memory of a flood back.
         if connections.len() < connections.capacity() / 4 {
             connections.shrink_to_fit();
         }
@@ -204,7 +205,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
 
     front::open(client, connection, &context.resources).await?;
     let hello = hello::peek(client, connection, &context.resources).await;
-    let hello = hello.map_err(|refusal| front::ended(connection, refusal))?;
+    let (hello, digest) = hello.map_err(|refusal| front::ended(connection, refusal))?;
     permit.hello_done();
     let hello = record.hello(hello);
     front::agree(connection, hello)?;
@@ -216,6 +217,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     connection.take(routed.id);
 
     let backend = routed.backend;
+    looped::notice(record, digest, &backend.pool)?;
     let request = dial::Request {
         pool: &backend.pool,
         client: connection.client(),
@@ -230,6 +232,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
         dialled = dial::backend(&request) => dialled?,
         broken = client.failed() => return Err(Refusal::client_lost(client, broken)),
     };
+    looped::note(record, &backend.pool, &dialled.endpoint);
     let leg = record.dialled(dialled, hello, backend);
     Ok((leg, Arc::clone(&backend.relay)))
 }

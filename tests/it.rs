@@ -54,6 +54,7 @@ mod it {
     mod self_tests;
     mod socks5;
     mod start;
+    mod storms;
     mod takeover;
     mod transfers;
     mod via;

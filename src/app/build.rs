@@ -20,7 +20,7 @@ use crate::control::error::remedy;
 use crate::control::inherited::Inherited;
 use crate::control::{self, Request, Requests, StartError};
 use crate::net;
-use crate::relay::Resources;
+use crate::relay::{Hellos, Resources};
 use crate::telemetry::{ConnectionLog, Registry};
 use crate::worker::{self, Loads, Mailbox};
 
@@ -77,6 +77,7 @@ pub(super) fn build(parts: Parts) -> Result<control::Setup, StartError> {
     let crew = Crew {
         max_client_hello: first.snapshot.hello.max_size,
         admission,
+        hellos: Arc::default(),
         registry: Arc::clone(&registry),
         log: Arc::clone(&log),
     };
@@ -120,6 +121,7 @@ type Ends = Vec<oneshot::Receiver<()>>;
 struct Crew {
     max_client_hello: usize,
     admission: Arc<Admission>,
+    hellos: Arc<Hellos>,
     registry: Arc<Registry>,
     log: Arc<ConnectionLog>,
 }
@@ -158,10 +160,11 @@ impl Crew {
     fn context(&self, position: usize) -> Box<dyn FnOnce() -> Context + Send> {
         let max_client_hello = self.max_client_hello;
         let admission = Arc::clone(&self.admission);
+        let hellos = Arc::clone(&self.hellos);
         let registry = Arc::clone(&self.registry);
         let log = Arc::clone(&self.log);
         Box::new(move || Context {
-            resources: Rc::new(Resources::new(max_client_hello)),
+            resources: Rc::new(Resources::new(max_client_hello, hellos)),
             admission,
             registry,
             log,

@@ -9,17 +9,15 @@ use super::front;
 use super::refuse::Refusal;
 use crate::net::{Broken, Leg, Readable, TimeIsUp, set_receive_low_water_mark, until};
 use crate::outcome::Outcome;
-use crate::relay::{Micros, Resources};
+use crate::relay::{Digest, Micros, Resources};
 use crate::tls::{Progress, ServerName, read_hello};
 
 /// The result of one look at the received bytes.
 enum Look {
-    Hello(Hello),
+    /// With the digest of its bytes.
+    Hello(Hello, Digest),
     /// `have` bytes have arrived, and `total` are needed to go on.
-    Partial {
-        have: usize,
-        total: usize,
-    },
+    Partial { have: usize, total: usize },
 }
 
 /// Waits for a whole hello, within its time limit.
@@ -30,7 +28,7 @@ pub(super) async fn peek(
     client: &Leg,
     connection: &Connection,
     resources: &Resources,
-) -> Result<Hello, Refusal> {
+) -> Result<(Hello, Digest), Refusal> {
     let limits = &connection.snapshot.hello;
     let deadline = connection.flow.accepted_at() + limits.timeout;
     let hello = until(deadline, pin!(whole(client, connection, resources))).await;
@@ -52,17 +50,17 @@ async fn whole(
     client: &Leg,
     connection: &Connection,
     resources: &Resources,
-) -> Result<Hello, Refusal> {
+) -> Result<(Hello, Digest), Refusal> {
     let mut low_water_mark = 1;
     let mut readable: Option<Readable<'_>> = None;
     loop {
         match look(client, connection, resources)? {
-            Look::Hello(hello) => {
+            Look::Hello(hello, digest) => {
                 // If it stayed above 1, the last bytes of a relay would never wake it.
                 if low_water_mark > 1 {
                     set_receive_low_water_mark(client, 1)?;
                 }
-                return Ok(hello);
+                return Ok((hello, digest));
             }
             Look::Partial { have, total } => {
                 connection.partial_hello(have, total);
@@ -106,12 +104,16 @@ fn look(client: &Leg, connection: &Connection, resources: &Resources) -> Result<
         Some(name) => Some(ServerName::parse(name).map_err(|e| Refusal::invalid_name(name, e))?),
         None => None,
     };
-    Ok(Look::Hello(Hello {
+    let digest = resources
+        .hellos
+        .digest(peeked.get(..hello.size).unwrap_or(peeked));
+    let hello = Hello {
         server_name,
         alpn: hello.alpn.head().into(),
         version: hello.version,
         after: Micros::new(connection.flow.accepted_at().elapsed()),
-    }))
+    };
+    Ok(Look::Hello(hello, digest))
 }
 
 /// The client is gone and has sent so many bytes of a hello: it has closed or reset, or no longer answers.

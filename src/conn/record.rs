@@ -140,6 +140,7 @@ impl Drop for Record {
             connection,
         } = &*self;
         context.connections.borrow_mut().remove(connection.key());
+        context.resources.hellos.answered(&connection.flow);
         if self.is_wanted() {
             self.log([Figures::default(); 2]);
         }

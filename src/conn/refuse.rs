@@ -217,6 +217,16 @@ impl Refusal {
         refusal
     }
 
+    /// The hello has come back while so many connections with it wait for their backend.
+    pub(super) fn looped(waiting: u8) -> Self {
+        let answer = Answer::Alert(AlertDescription::InternalError);
+        Self::new(Outcome::BackendUnresolved, answer).because(format!(
+            "this client hello has come back to portway, and {waiting} connections with the same hello wait for an answer: \
+             the way to the endpoint leads to portway itself. Look for a DNAT rule, a balancer or a Service that sends \
+             the address of the endpoint to portway, and for another relay whose backend is portway"
+        ))
+    }
+
     /// The number of the alert that the client gets.
     pub const fn alert(&self) -> Option<u8> {
         match self.answer {
@@ -248,6 +258,13 @@ impl fmt::Display for Refusal {
 
 impl From<Limit> for Refusal {
     fn from(limit: Limit) -> Self {
+        let outcome = match limit {
+            Limit::MaxConnections
+            | Limit::MaxPendingConnections
+            | Limit::MaxPendingPerClient
+            | Limit::MaxConnectionsPerClient => Outcome::Overloaded,
+            Limit::AcceptRate | Limit::AcceptRatePerClient => Outcome::RateLimited,
+        };
         Self {
             limit: Some(limit),
             ..Self::new(outcome, Answer::Reset)
@@ -258,13 +275,6 @@ impl From<Limit> for Refusal {
 impl From<Rejection> for Refusal {
     fn from(rejection: Rejection) -> Self {
         match rejection {
-        let outcome = match limit {
-            Limit::MaxConnections
-            | Limit::MaxPendingConnections
-            | Limit::MaxPendingPerClient
-            | Limit::MaxConnectionsPerClient => Outcome::Overloaded,
-            Limit::AcceptRate | Limit::AcceptRatePerClient => Outcome::RateLimited,
-        };
             Rejection::NotTls(protocol) => {
                 let answer = match protocol {
                     Protocol::Http(_) => Answer::UseHttps,

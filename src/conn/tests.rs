@@ -73,7 +73,7 @@ pub(crate) fn context() -> (Context, Taken) {
             Arc::clone(&registry),
         )),
         registry,
-        resources: Rc::new(Resources::new(1 << 16)),
+        resources: Rc::new(Resources::new(1 << 16, Arc::default())),
         connections: RefCell::new(Slab::new()),
         leaving: RefCell::default(),
         ids: Cell::new(0),

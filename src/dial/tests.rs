@@ -48,7 +48,7 @@ fn dial_for(pool: &Pool, asked: Option<&str>) -> (Result<(), Unreached>, Vec<Att
     let request = Request {
         target: target.as_ref(),
         wish: &|| None,
-        resources: &Rc::new(Resources::new(1 << 14)),
+        resources: &Rc::new(Resources::new(1 << 14, Arc::default())),
         pool,
         client: "192.0.2.1".parse().unwrap(),
         timeouts: &Timeouts {
@@ -302,7 +302,7 @@ fn an_attempt_without_its_time_says_nothing_about_the_address() {
             let request = Request {
                 target: None,
                 wish: &|| None,
-                resources: &Rc::new(Resources::new(1 << 14)),
+                resources: &Rc::new(Resources::new(1 << 14, Arc::default())),
                 pool: &pool,
                 client: "192.0.2.1".parse().unwrap(),
                 timeouts: &Timeouts {
@@ -348,7 +348,7 @@ fn the_attempts_of_a_trial_are_told_while_the_other_endpoints_are_tried() {
             connect_timeout: hour,
             deadline: Instant::now() + hour,
             endpoints: none.shared(),
-            resources: &Rc::new(Resources::new(1 << 14)),
+            resources: &Rc::new(Resources::new(1 << 14, Arc::default())),
         };
         let attempts = RefCell::new(Vec::new());
         let missed = |attempt: Attempt| attempts.borrow_mut().push(attempt.address);

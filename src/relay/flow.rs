@@ -18,6 +18,7 @@ use strum::VariantArray;
 
 use super::answers::Answers;
 use super::gap::{Gap, Stage};
+use super::hellos::Place;
 use super::small::{Mark, Marks, Micros, Since, low_byte};
 use super::terms::{Terms, Verdict};
 use crate::net::LegOptions;
@@ -40,7 +41,9 @@ pub struct Flow {
     acknowledged: EnumMap<Direction, Cell<u32>>,
     answers: Answers,
     /// The low byte of the second since which a direction has held the same pipe.
-    lent: EnumMap<Direction, Cell<Option<u8>>>,
+    lent: EnumMap<Direction, Cell<u8>>,
+    /// The place of the hello, while it waits.
+    pub(super) place: Cell<Option<Place>>,
     marks: Marks,
     pub(super) gap: Gap,
     verdict: Cell<Option<Verdict>>,
@@ -68,6 +71,7 @@ impl Flow {
             acknowledged: EnumMap::default(),
             answers: Answers::default(),
             lent: EnumMap::default(),
+            place: Cell::default(),
             marks: Marks::default(),
             gap: Gap::default(),
             verdict: Cell::default(),
@@ -144,21 +148,22 @@ impl Flow {
 
     /// Notes that a direction holds a pipe.
     pub(super) fn lend(&self, direction: Direction, now: u32) {
-        let lent = &self.lent[direction];
-        lent.set(lent.get().or(Some(low_byte(now))));
+        if !self.marks.replace(Mark::lent(direction), true) {
+            self.lent[direction].set(low_byte(now));
+        }
         self.gap.lose(direction);
     }
 
     /// Notes that a direction no longer holds a pipe.
     pub(super) fn give_back(&self, direction: Direction) {
-        self.lent[direction].set(None);
+        self.marks.replace(Mark::lent(direction), false);
     }
 
     /// Whether a direction has held its pipe for too long.
     pub(super) fn is_overdue(&self, direction: Direction, now: u32) -> bool {
         // A pipe goes back long before 256 s, because a review wakes the relay each second from then on.
-        let since = self.lent[direction].get();
-        since.is_some_and(|since| u32::from(low_byte(now).wrapping_sub(since)) >= Self::LONG)
+        let held = low_byte(now).wrapping_sub(self.lent[direction].get());
+        self.marks.get(Mark::lent(direction)) && u32::from(held) >= Self::LONG
     }
 
     /// Notes that a direction has ended first. The FIN for its receiver counts as movement.
@@ -178,7 +183,7 @@ impl Flow {
     }
 
     /// Wakes the relay to look at its sockets.
-    fn ask(&self) {
+    pub(super) fn ask(&self) {
         self.marks.replace(Mark::Asked, true);
         self.wake();
     }
@@ -187,34 +192,6 @@ impl Flow {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
-    }
-
-    /// Whether it looks for its end already.
-    pub fn is_draining(&self) -> bool {
-        self.gap.stage() != Stage::Not
-    }
-
-    /// Drains this connection: it ends in its next gap.
-    pub fn drain_in_gap(&self) {
-        self.gap.enter(Stage::InGap);
-    }
-
-    /// A step of the drain, every 100 ms: asks the relay to look if a gap seems to have come.
-    pub fn step(&self) {
-        if self.gap.step() {
-            self.ask();
-        }
-    }
-
-    /// Drains this connection: it ends as soon as no byte passes or is on its way.
-    pub fn drain(&self) {
-        self.gap.enter(Stage::Idle);
-        self.ask();
-    }
-
-    /// Ends the drain: the connection goes on, unless its client has a FIN.
-    pub fn resume(&self) {
-        self.gap.resume();
     }
 
     /// Notes that the client gets a FIN, in a gap.

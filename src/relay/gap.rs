@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ops::Range;
 use std::time::Duration;
 
+use super::Flow;
 use super::talk::Talk;
 use crate::outcome::Direction;
 
@@ -96,6 +97,36 @@ impl Gap {
     /// How long it has been quiet in a drain.
     pub(super) fn quiet(&self) -> Duration {
         Duration::from_millis(100) * u32::from(self.quiet.get())
+    }
+}
+
+impl Flow {
+    /// Whether it looks for its end already.
+    pub fn is_draining(&self) -> bool {
+        self.gap.stage() != Stage::Not
+    }
+
+    /// Drains this connection: it ends in its next gap.
+    pub fn drain_in_gap(&self) {
+        self.gap.enter(Stage::InGap);
+    }
+
+    /// A step of the drain, every 100 ms: asks the relay to look if a gap seems to have come.
+    pub fn step(&self) {
+        if self.gap.step() {
+            self.ask();
+        }
+    }
+
+    /// Drains this connection: it ends as soon as no byte passes or is on its way.
+    pub fn drain(&self) {
+        self.gap.enter(Stage::Idle);
+        self.ask();
+    }
+
+    /// Ends the drain: the connection goes on, unless its client has a FIN.
+    pub fn resume(&self) {
+        self.gap.resume();
     }
 }
 

@@ -67,6 +67,9 @@ impl Way<'_> {
     fn moved(&self, bytes: usize) {
         self.flow
             .add(self.direction, bytes as u64, self.resources.now());
+        if self.direction == Direction::BackendToClient {
+            self.resources.hellos.answered(self.flow);
+        }
     }
 }
 
@@ -267,11 +270,13 @@ impl Pump {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     #[test]
     fn a_relay_alone_has_long_turns_and_one_among_others_short_ones() {
-        let resources = Resources::new(1024);
+        let resources = Resources::new(1024, Arc::default());
         let mut mine = 0;
         let mut turn = || Turn::among(resources.take_turn(&mut mine)).0;
         let first = turn();

@@ -2,7 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
+use super::Hellos;
 use crate::net::PipePool;
 
 /// Resources that the connections of a worker use one after the other.
@@ -12,6 +14,8 @@ pub struct Resources {
     pub buffer: RefCell<Box<[u8]>>,
     /// For the joined message of a hello that came in several records.
     pub scratch: RefCell<Box<[u8]>>,
+    /// The hellos that wait for their backends, shared with the other workers.
+    pub hellos: Arc<Hellos>,
     /// Pipes for bulk flows.
     pub pipes: Rc<PipePool>,
     /// Seconds since the worker began, as of its last tick.
@@ -29,11 +33,12 @@ impl Resources {
     const RECORD_HEADER: usize = 5;
 
     /// Allocates the buffers, for hellos up to `max_client_hello`; pipes are made when needed.
-    pub fn new(max_client_hello: usize) -> Self {
+    pub fn new(max_client_hello: usize, hellos: Arc<Hellos>) -> Self {
         let largest = Self::READ.max(max_client_hello + Self::RECORD_HEADER);
         Self {
             buffer: RefCell::new(vec![0; largest].into()),
             scratch: RefCell::new(vec![0; max_client_hello].into()),
+            hellos,
             pipes: Rc::default(),
             clock: Cell::new(0),
             turns: Cell::new(0),

@@ -76,6 +76,10 @@ pub(super) enum Mark {
     Answered = 16,
     /// One direction has ended.
     HalfClosed = 32,
+    /// The direction to the backend holds a pipe.
+    LentToBackend = 64,
+    /// The direction to the client holds a pipe.
+    LentToClient = 128,
 }
 
 impl Mark {
@@ -83,6 +87,13 @@ impl Mark {
         match direction {
             Direction::ClientToBackend => Self::StalledToBackend,
             Direction::BackendToClient => Self::StalledToClient,
+        }
+    }
+
+    pub(super) const fn lent(direction: Direction) -> Self {
+        match direction {
+            Direction::ClientToBackend => Self::LentToBackend,
+            Direction::BackendToClient => Self::LentToClient,
         }
     }
 }

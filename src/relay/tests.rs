@@ -76,7 +76,7 @@ pub(super) struct Means {
 pub(super) fn means(splicing: Splicing) -> Means {
     Means {
         flow: Rc::new(Flow::new(std::time::Instant::now())),
-        resources: Rc::new(Resources::new(1 << 16)),
+        resources: Rc::new(Resources::new(1 << 16, Arc::default())),
         terms: terms(limits(splicing)),
     }
 }

@@ -98,7 +98,7 @@ pub(crate) fn granted<T>(given: Result<T, String>) -> Option<T> {
         Err(fault) => {
             let required = std::env::var_os("PORTWAY_NAMESPACES");
             let required = required.is_some_and(|value| value == "required");
-            let remedy = "run it as root, with unshare (util-linux) and ip (iproute2)";
+            let remedy = "run it as root, with unshare (util-linux), ip (iproute2) and iptables";
             assert!(!required, "{remedy}: {fault}");
             eprintln!("DID NOT RUN: {remedy}: {fault}");
             None

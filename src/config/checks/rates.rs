@@ -35,7 +35,7 @@ pub(super) fn come_back(limits: &Quotas, notes: &mut Notes<'_>) {
             let least = (count as u64).div_ceil(CHECK_IN.as_secs());
             notes.warn(
                 &Path::of(&["limits", rate_key]),
-                format!("at {rate} per second, {count_key} = {count} connections come back in {needed}"),
+                format!("at {rate} per second, {count_key} = {count} connections need {needed} to come back"),
                 format!("write at least {least}, so that they are back in {check_in}, the time between two check-ins"),
             );
         }

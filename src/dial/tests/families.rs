@@ -26,7 +26,7 @@ fn race(
     let request = Request {
         target: None,
         wish: &|| None,
-        resources: &Rc::new(Resources::new(1 << 14)),
+        resources: &Rc::new(Resources::new(1 << 14, Arc::default())),
         pool,
         client: "192.0.2.1".parse().unwrap(),
         timeouts: &timeouts,

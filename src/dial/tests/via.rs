@@ -135,7 +135,7 @@ fn a_refusal_of_a_trial_is_not_asked_for_again_beside_it() {
             connect_timeout: hour,
             deadline: Instant::now() + hour,
             endpoints: pool.shared(),
-            resources: &Rc::new(Resources::new(1 << 14)),
+            resources: &Rc::new(Resources::new(1 << 14, Arc::default())),
         };
         dial.race(candidates(), &|_| *attempts.borrow_mut() += 1)
             .await

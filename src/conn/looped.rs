@@ -1,0 +1,46 @@
+//! Notices a hello that comes back, because the way to its endpoint leads to portway itself: by a DNAT rule, or by another
+//! relay. routes.toml and DNS do not show that.
+
+use std::sync::Arc;
+
+use super::record::Record;
+use super::refuse::Refusal;
+use crate::backend::{InUse, Pool};
+use crate::outcome::{AttemptFailure, ResolveFailure};
+use crate::relay::{Back, Digest};
+use crate::telemetry::Attempt;
+
+/// Lets the hello wait for the backend, unless it is one that has come back.
+pub(super) fn notice(record: &Record, hello: Digest, pool: &Pool) -> Result<(), Refusal> {
+    let Record {
+        context,
+        connection,
+    } = record;
+    let hellos = &context.resources.hellos;
+    let Err(Back { waiting, endpoint }) = hellos.wait(&connection.flow, hello) else {
+        return Ok(());
+    };
+    let endpoints = pool.endpoints();
+    let only = endpoints.first().filter(|_| endpoints.len() == 1);
+    let reached = endpoint.and_then(|position| endpoints.get(position));
+    if let Some(endpoint) = reached.or(only) {
+        connection.missed(Attempt {
+            endpoint: Arc::clone(endpoint.name()),
+            via: endpoint.via().map(|via| (**via.name()).into()),
+            address: None,
+            reason: AttemptFailure::Resolve(ResolveFailure::Loop),
+            error: None,
+            took: None,
+        });
+    }
+    Err(Refusal::looped(waiting))
+}
+
+/// Stores which endpoint the hello goes to, so that it can be named if the hello comes back.
+pub(super) fn note(record: &Record, pool: &Pool, reached: &InUse) {
+    let is_it = |endpoint| Arc::ptr_eq(endpoint, reached.endpoint());
+    if let Some(position) = pool.endpoints().iter().position(is_it) {
+        let hellos = &record.context.resources.hellos;
+        hellos.reached(&record.connection.flow, position);
+    }
+}
