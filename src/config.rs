@@ -113,6 +113,8 @@ pub struct Backend {
     pub names: backend::NameRules,
     /// The proxy through which they are reached.
     pub via: Option<backend::Via>,
+    /// The version of the PROXY header that they get; `None` if they get none.
+    pub send_proxy_protocol: Option<wire::ProxyVersion>,
     /// The choice among them.
     pub balance: backend::Balance,
     /// How they are checked; `None` if they are not.

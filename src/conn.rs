@@ -234,5 +234,9 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     };
     looped::note(record, &backend.pool, &dialled.endpoint);
     let leg = record.dialled(dialled, hello, backend);
+    if let Some(header) = record.header(client, backend) {
+        // Boxed, because it is rare.
+        Box::pin(dial::introduce(&leg, &header, backend.dial.connect_timeout)).await?;
+    }
     Ok((leg, Arc::clone(&backend.relay)))
 }

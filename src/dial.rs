@@ -3,6 +3,7 @@
 
 mod asked;
 mod attempt;
+mod header;
 mod race;
 mod ruled_out;
 mod start;
@@ -23,6 +24,7 @@ use crate::relay::Resources;
 use crate::telemetry::Attempt;
 use crate::wire::Target;
 use attempt::{Dial, Failure};
+pub use header::introduce;
 use ruled_out::RuledOut;
 
 /// The time limits of a dial.

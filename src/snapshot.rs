@@ -12,7 +12,7 @@ use crate::backend::{Checks, NameRules, Pool};
 use crate::credentials::Gate;
 use crate::routing::{Miss, NetworkSet, Query, Route, Table};
 use crate::telemetry::{Counter, Endings, ListenerStats};
-use crate::wire::ListenerProtocol;
+use crate::wire::{ListenerProtocol, ProxyVersion};
 use crate::{admission, dial, relay};
 pub use difference::Difference;
 pub use leaving::{CloseOn, Leaving};
@@ -126,6 +126,8 @@ pub struct Backend {
     pub checks: Option<Arc<Checks>>,
     /// When connections to it end in a gap.
     pub leaving: Leaving,
+    /// The version of the PROXY header that servers get; `None` if they get none.
+    pub send_proxy_protocol: Option<ProxyVersion>,
     /// Timeouts of a dial.
     pub dial: dial::Timeouts,
     /// Rules of the relay, and the backend's counters.

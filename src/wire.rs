@@ -14,7 +14,7 @@ use strum::{EnumString, VariantNames};
 pub use http_connect::{Connect, Head, InvalidRequest, MOST_HEAD, read_connect};
 pub use login::{Authorization, Login, Unauthorized};
 pub use proxy_header::{
-    Ends, InvalidHeader, MOST_HEADER, ProxyHeader, ProxyVersion, read_proxy_header,
+    Ends, Introduction, InvalidHeader, MOST_HEADER, ProxyHeader, ProxyVersion, read_proxy_header,
 };
 pub use reply::Reply;
 pub use socks5::{

@@ -6,6 +6,7 @@ use std::time::Duration;
 use strum::{EnumString, VariantNames};
 
 use crate::tls::ServerName;
+use crate::wire::ProxyVersion;
 
 /// `backends.N.health`: how endpoints are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub struct Checks {
     pub healthy_after: u16,
     /// The server name in the hello of a `tls` check; `None` takes the host of the endpoint, if that is a name.
     pub server_name: Option<ServerName>,
+    /// The version of the PROXY header before the hello of a `tls` check: `backends.N.send_proxy_protocol`.
+    pub header: Option<ProxyVersion>,
 }
 
 /// The thing that a check asks of an endpoint.
@@ -114,6 +117,7 @@ mod tests {
             unhealthy_after,
             healthy_after,
             server_name: None,
+            header: None,
         }
     }
 

@@ -195,7 +195,8 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
     let via = via(section);
     let balance = section.read("balance", values::choice);
     let names = name_rules((name, via.is_some()), &endpoints, section);
-    let checks = health::checks(name, section.notes);
+    let send_proxy_protocol = section.read("send_proxy_protocol", values::choice);
+    let checks = health::checks((name, send_proxy_protocol), section.notes);
     let leaving = health::leaving(section);
     Backend {
         name: Arc::from(name),
@@ -203,6 +204,7 @@ fn backend(name: &str, section: &mut Section<'_, '_>) -> Backend {
         roles,
         names,
         via,
+        send_proxy_protocol,
         balance: balance.unwrap_or_default(),
         checks,
         leaving,

@@ -55,6 +55,7 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
         backends::networks_behind_a_proxy(backend, notes);
         backends::roles(backend, notes);
         backends::sources(backend, notes);
+        backends::header(backend, notes);
         backends::checks(backend, notes);
     }
     unwise(settings, notes);

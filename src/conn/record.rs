@@ -11,6 +11,8 @@ use crate::dial::Dialled;
 use crate::net::{Accepted, Figures, Leg, Path, local_address};
 use crate::relay::{End, Micros, Parting, Relay, Verdict};
 use crate::snapshot::{Backend, Taken};
+use crate::tls::ServerName;
+use crate::wire::{Ends, Introduction};
 
 /// The entry of one connection in metrics and log. It opens at accept and closes once, in Drop, so that
 /// a task that panics or is dropped is counted too.
@@ -55,6 +57,21 @@ impl Record {
             port: query.port,
             client: self.context.admission.key(query.client),
         })
+    }
+
+    /// The PROXY header for the backend, if it wants one: the ends that a balancer has named, or else those of the
+    /// client's socket.
+    pub(super) fn header(&self, client: &Leg, backend: &Backend) -> Option<Vec<u8>> {
+        let version = backend.send_proxy_protocol?;
+        let connection = &self.connection;
+        let hello = connection.hello.get();
+        let own = || Some(Ends::new(connection.peer(), local_address(client).ok()?));
+        let name = hello.and_then(|hello| hello.server_name.as_ref());
+        Some(version.header(&Introduction {
+            ends: connection.ends().or_else(own),
+            server_name: name.map(ServerName::as_str),
+            alpn: hello.map_or(&[], |hello| &hello.alpn),
+        }))
     }
 
     /// Stores the backend that was reached, and returns its leg.

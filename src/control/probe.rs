@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 
 use crate::tls::{Answer, MOST_ANSWER, alert_name, read_answer};
+use crate::wire::{Introduction, ProxyVersion};
 pub use way::{Unreached, Way, dial_proxy};
 
 /// Time between the two segments of a hello: more than a delayed ACK takes (40 ms), so that a server reads the first
@@ -111,6 +112,16 @@ pub async fn ask(
         first_byte,
         said,
     })
+}
+
+/// The parts with the PROXY header of a check before them, if the server expects one.
+pub fn introduced(header: Option<ProxyVersion>, parts: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
+    let Some(version) = header else { return parts };
+    let mut parts = parts;
+    if let Some(first) = parts.first_mut() {
+        first.splice(..0, version.header(&Introduction::CHECK));
+    }
+    parts
 }
 
 /// Connects, and ends the connection at once.

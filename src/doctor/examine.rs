@@ -16,6 +16,7 @@ use crate::control::names::look_up;
 use crate::control::probe::{self, Exchange, Said, Unreached, Way, dial_proxy};
 use crate::tls::Answer;
 use crate::tls::offer::{self, Kind, Shape};
+use crate::wire::ProxyVersion;
 
 /// Connections at once: beside a live portway, at servers that count them.
 const CONNECTIONS: u8 = 6;
@@ -124,12 +125,13 @@ impl Examiner {
     /// Asks everything in one way; the first question comes first.
     pub(super) async fn address(
         self: Arc<Self>,
-        way: Way,
+        (way, header): (Way, Option<ProxyVersion>),
         callers: Arc<[Caller]>,
         connect_timeout: Duration,
     ) -> Vec<Asked> {
         let of = |question| Asking {
             way: way.clone(),
+            header,
             callers: Arc::clone(&callers),
             connect_timeout,
             question,
@@ -187,6 +189,8 @@ impl Examiner {
 /// The parts that a task needs to ask one question.
 struct Asking {
     way: Way,
+    /// The version of the PROXY header that the server expects.
+    header: Option<ProxyVersion>,
     callers: Arc<[Caller]>,
     connect_timeout: Duration,
     question: Question,
@@ -209,9 +213,11 @@ impl Asking {
         let name = caller.and_then(|caller| caller.server_name.as_ref());
         let message = offer::message(self.question.kind, name, alpn);
         let parts = offer::parts(&message, self.question.shape);
+        let bytes = parts.iter().map(Vec::len).sum();
+        let parts = probe::introduced(self.header, parts);
         Asked {
             question: self.question,
-            bytes: parts.iter().map(Vec::len).sum(),
+            bytes,
             result: probe::ask(&self.way, &parts, self.connect_timeout, ANSWER_TIMEOUT).await,
         }
     }

@@ -16,6 +16,7 @@ use crate::backend::{NameRules, Target, Via};
 use crate::control::names::{Own, canonical};
 use crate::control::probe::{Unreached, Way};
 use crate::telemetry::Millis;
+use crate::wire::ProxyVersion;
 
 /// The most addresses of one endpoint that are tried.
 const MOST_ADDRESSES: usize = 64;
@@ -43,6 +44,8 @@ struct Task {
     rules: NameRules,
     callers: Arc<[Caller]>,
     connect_timeout: Duration,
+    /// The version of the PROXY header that the server expects.
+    header: Option<ProxyVersion>,
     own: Arc<Own>,
 }
 
@@ -62,6 +65,7 @@ impl Backend {
             rules: rules.clone(),
             callers,
             connect_timeout: backend.dial.connect_timeout,
+            header: backend.send_proxy_protocol,
             own: Arc::clone(own),
         };
         let targets = plan.targets().into_iter();
@@ -121,7 +125,7 @@ impl Task {
         let (ways, mut findings) = self.ways(&examiner, behind, &mut endpoint).await;
         let answers = ways.into_iter().take(MOST_ADDRESSES).map(|(address, way)| {
             let (examiner, callers) = (Arc::clone(&examiner), Arc::clone(&self.callers));
-            let timeout = self.connect_timeout;
+            let (timeout, way) = (self.connect_timeout, (way, self.header));
             async move { (address, examiner.address(way, callers, timeout).await) }
         });
         for (address, asked) in in_order(answers).await {

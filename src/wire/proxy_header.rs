@@ -1,15 +1,18 @@
 //! The header of the PROXY protocol (proxy-protocol.txt of HAProxy, 2020): a balancer sends it before the first byte of
-//! a client, and says whose connection it is.
+//! a client, and says whose connection it is. portway reads it, and sends one itself.
 
 mod crc32c;
 #[cfg(test)]
 mod tests;
 mod v1;
 mod v2;
+mod write;
 
 use std::net::SocketAddr;
 
 use strum::{EnumString, VariantNames};
+
+pub use write::Introduction;
 
 /// The most bytes of a header that portway takes. A balancer needs less than 1 KiB; the protocol would allow 64 KiB.
 pub const MOST_HEADER: usize = 4 << 10;
@@ -83,7 +86,8 @@ pub fn read_proxy_header(peeked: &[u8]) -> ProxyHeader {
 }
 
 impl Ends {
-    fn new(client: SocketAddr, destination: SocketAddr) -> Self {
+    /// The ends with these addresses, in whatever form those are.
+    pub fn new(client: SocketAddr, destination: SocketAddr) -> Self {
         Self {
             client: canonical(client),
             destination: canonical(destination),

@@ -2,6 +2,7 @@
 //!
 //! The balancer of these tests is 127.0.0.1, and a client that portway does not trust is 127.0.0.2.
 
+mod out;
 mod peers;
 
 use std::io::{Read, Write};
@@ -38,9 +39,13 @@ fn v2_from(port: u16) -> Vec<u8> {
 
 /// portway with one listener `agents`, which has these further keys, and these further tables.
 fn start(listener: &str, tables: &str) -> Portway {
-    Portway::start(&format!(
+    Portway::start(&file(listener, tables))
+}
+
+fn file(listener: &str, tables: &str) -> String {
+    format!(
         "admin.bind = \"127.0.0.1:0\"\n[listeners.agents]\nbind = [\"127.0.0.1:0\"]\n{listener}\n{tables}"
-    ))
+    )
 }
 
 fn to(backend: &Backend) -> String {

@@ -203,6 +203,8 @@ impl Rewriter<'_> {
     }
 
     fn backend(&mut self, name: &str, backend: &mut Table) -> Result<()> {
+        // The servers here expect none.
+        backend.remove("send_proxy_protocol");
         let is_via = backend.contains_key("via");
         let mut has_resolver = backend.contains_key("resolver");
         let mut is_template = false;

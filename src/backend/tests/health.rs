@@ -11,6 +11,7 @@ fn checks() -> Checks {
         unhealthy_after: 1,
         healthy_after: 1,
         server_name: None,
+        header: None,
     }
 }
 

@@ -5,9 +5,13 @@ use crate::config::notes::Notes;
 use crate::config::section::Section;
 use crate::config::values;
 use crate::snapshot::{CloseOn, Leaving};
+use crate::wire::ProxyVersion;
 
 /// The checks of a backend, if it has any.
-pub(super) fn checks(backend: &str, notes: &mut Notes<'_>) -> Option<Checks> {
+pub(super) fn checks(
+    (backend, header): (&str, Option<ProxyVersion>),
+    notes: &mut Notes<'_>,
+) -> Option<Checks> {
     let mut section = notes.section(&["backends", backend, "health"]);
     section.table?;
     section.require("check", "it has no check, and checks nothing");
@@ -49,6 +53,7 @@ pub(super) fn checks(backend: &str, notes: &mut Notes<'_>) -> Option<Checks> {
         unhealthy_after,
         healthy_after,
         server_name,
+        header,
     })
 }
 

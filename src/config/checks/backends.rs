@@ -180,3 +180,16 @@ pub(super) fn sources(backend: &Backend, notes: &mut Notes<'_>) {
         );
     }
 }
+
+/// A PROXY header, which most servers take for a broken hello.
+pub(super) fn header(backend: &Backend, notes: &mut Notes<'_>) {
+    if backend.send_proxy_protocol.is_some() {
+        notes.warn(
+            &Path::of(&["backends", &backend.name, "send_proxy_protocol"]),
+            "Fleet Server and Elasticsearch do not accept a PROXY header: a server that does not expect it ends every \
+             connection"
+                .to_owned(),
+            "leave it out, unless the endpoints are HAProxy, nginx, another portway or a server that you have told to expect it",
+        );
+    }
+}

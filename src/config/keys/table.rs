@@ -11,7 +11,7 @@ use super::{Key, Table, Text, Under};
 use crate::backend::{Balance, Check, EndpointState};
 use crate::snapshot::CloseOn;
 use crate::telemetry::Logged;
-use crate::wire::ListenerProtocol;
+use crate::wire::{ListenerProtocol, ProxyVersion};
 
 /// The keys outside tables, and the tables.
 #[rustfmt::skip]
@@ -114,6 +114,8 @@ const BACKEND: Table = &[
         "The proxy of your site through which portway reaches the endpoints: http:// (CONNECT) or socks5://, with its port. Default: none."),
     value("via_credentials_file", Kind::Text(Text::File), Example("proxy.login"),
         "The file with the user and the password for the proxy in via, in one line of user:password. Default: none."),
+    value("send_proxy_protocol", Choice(ProxyVersion::VARIANTS), Example("v2"),
+        "The version of the PROXY header that portway sends before the client's hello. Fleet Server and Elasticsearch do not accept one. Default: none."),
     value("max_dials", Count(DIALS), Default("512"),
         "The most dials of one address that are in progress at the same time. The rest wait for their turn until dial_timeout."),
     value("source_addresses", Texts(Text::Source), Example("10.0.0.11"),

@@ -1,7 +1,7 @@
 //! The messages of a connection before its hello: the header of a balancer, and the target of a proxy's client.
 
 use std::cell::OnceCell;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use super::Connection;
 use crate::wire::{Ends, Target};
@@ -16,6 +16,11 @@ pub(super) struct Front {
 }
 
 impl Connection {
+    /// The canonical address and the port at the other end of the socket.
+    pub(in crate::conn) const fn peer(&self) -> SocketAddr {
+        SocketAddr::new(self.peer, self.peer_port)
+    }
+
     /// The canonical address of the client: that of a PROXY header, or else of the socket.
     pub(in crate::conn) fn client(&self) -> IpAddr {
         self.ends().map_or(self.peer, |ends| ends.client.ip())

@@ -1,7 +1,6 @@
 //! The line of a connection in the log.
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::{Connection, Hello, PORTS, Trouble};
@@ -71,7 +70,7 @@ impl Connection {
         let routed = self.routed();
         let hello = self.hello.get();
         let reached = self.reached.get();
-        let (ends, peer) = (self.ends(), SocketAddr::new(self.peer, self.peer_port));
+        let (ends, peer) = (self.ends(), self.peer());
         let hello_after = hello.map(|hello| hello.after.get());
         let connected_after = reached.map(|reached| reached.after.get());
         let between = |since: Option<Duration>, until: Option<Duration>| {

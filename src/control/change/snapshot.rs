@@ -36,6 +36,7 @@ impl ChangeBuilder {
         let registry = &self.registry;
         let backend = |settings: config::Backend| Backend {
             dial: settings.dial,
+            send_proxy_protocol: settings.send_proxy_protocol,
             relay: Arc::new(Terms::new(settings.relay, registry.backend(&settings.name))),
             pool: known.pool(&settings),
             names: settings.names,

@@ -71,6 +71,7 @@ async fn ask(
             let name = checks.server_name.as_ref().or(own.as_ref());
             // TLS 1.2, so that the server says in clear whether it is content.
             let parts = offer::parts(&offer::message(Kind::Tls12, name, &[]), Shape::Whole);
+            let parts = probe::introduced(checks.header, parts);
             let exchange = probe::ask(way, &parts, timeout, timeout).await?;
             Ok(Some(exchange.said))
         }

@@ -38,7 +38,9 @@ async fn findings(losing: usize) -> (Vec<Finding>, usize) {
     let examiner = Examiner::new();
     let second = Duration::from_secs(1);
     let way = Way::Direct(address);
-    let asked = examiner.address(way, Arc::new([caller]), second).await;
+    let asked = examiner
+        .address((way, None), Arc::new([caller]), second)
+        .await;
     let findings = hellos::lost(&Place::default(), &asked);
     (findings, connections.load(Ordering::SeqCst))
 }

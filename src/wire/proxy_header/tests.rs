@@ -254,6 +254,55 @@ fn the_signature_alone_says_the_version() {
     }
 }
 
+fn introduction<'i>(client: &str, destination: &str) -> Introduction<'i> {
+    Introduction {
+        ends: Some(ends(client, destination)),
+        ..Introduction::CHECK
+    }
+}
+
+#[test]
+fn b99_a_header_of_one_family_has_exactly_these_bytes() {
+    let v4 = introduction("192.0.2.1:49153", "198.51.100.2:443");
+    let line = b"PROXY TCP4 192.0.2.1 198.51.100.2 49153 443\r\n";
+    assert_eq!(ProxyVersion::V1.header(&v4), line);
+    assert_eq!(ProxyVersion::V2.header(&v4), of_v4(&[]));
+    let with_fields = Introduction {
+        server_name: Some("fleet.example.com"),
+        alpn: b"\x02h2",
+        ..v4
+    };
+    assert_eq!(ProxyVersion::V1.header(&with_fields), line);
+    let fields = [field(2, b"fleet.example.com"), field(1, b"\0\x03\x02h2")].concat();
+    assert_eq!(ProxyVersion::V2.header(&with_fields), of_v4(&fields));
+}
+
+#[test]
+fn b99_an_ipv4_address_beside_an_ipv6_one_is_written_in_ipv6_form() {
+    let mixed = introduction("192.0.2.1:7", "[2001:db8::2]:8");
+    let line = b"PROXY TCP6 ::ffff:192.0.2.1 2001:db8::2 7 8\r\n";
+    assert_eq!(ProxyVersion::V1.header(&mixed), line);
+    let client = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 192, 0, 2, 1];
+    let destination = [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2];
+    let block = [&client[..], &destination, &[0, 7, 0, 8]].concat();
+    assert_eq!(ProxyVersion::V2.header(&mixed), v2(0x21, 0x21, &block));
+    let other_way = introduction("[2001:db8::2]:8", "192.0.2.1:7");
+    let line = b"PROXY TCP6 2001:db8::2 ::ffff:192.0.2.1 8 7\r\n";
+    assert_eq!(ProxyVersion::V1.header(&other_way), line);
+}
+
+#[test]
+fn a_check_speaks_for_nobody_else() {
+    assert_eq!(
+        ProxyVersion::V1.header(&Introduction::CHECK),
+        b"PROXY UNKNOWN\r\n"
+    );
+    assert_eq!(
+        ProxyVersion::V2.header(&Introduction::CHECK),
+        v2(0x20, 0, &[])
+    );
+}
+
 const BEGINNINGS: &[&[u8]] = &[
     b"",
     b"PROXY TCP4 ",
@@ -279,6 +328,26 @@ proptest! {
                 ProxyHeader::Partial => {}
                 early @ (ProxyHeader::Whole(..) | ProxyHeader::Invalid(_)) => prop_assert_eq!(early, whole, "after {} bytes", end),
             }
+        }
+    }
+    #[test]
+    fn a_header_that_is_written_says_the_same_ends_when_it_is_read(
+        client in any::<(std::net::IpAddr, u16)>(),
+        destination in any::<(std::net::IpAddr, u16)>(),
+        name in prop::option::of("[a-z0-9.-]{1,253}"),
+        alpn in prop::collection::vec(any::<u8>(), 0..255),
+    ) {
+        let ends = Ends::new(client.into(), destination.into());
+        let introduction = Introduction {
+            ends: Some(ends),
+            server_name: name.as_deref(),
+            alpn: &alpn,
+        };
+        for version in [ProxyVersion::V1, ProxyVersion::V2] {
+            let header = version.header(&introduction);
+            prop_assert!(header.len() < 600);
+            prop_assert_eq!(ProxyVersion::of(&header), Some(version));
+            prop_assert_eq!(read(&header), ProxyHeader::Whole(Some(ends), header.len()));
         }
     }
 }

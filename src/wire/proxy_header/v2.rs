@@ -11,16 +11,21 @@ pub(super) const SIGNATURE: &[u8] = b"\r\n\r\n\0\r\nQUIT\n";
 const FIXED: usize = 16;
 
 /// Version and command, in one byte.
-const LOCAL: u8 = 0x20;
-const PROXY: u8 = 0x21;
+pub(super) const LOCAL: u8 = 0x20;
+pub(super) const PROXY: u8 = 0x21;
 
 /// Family and transport, in one byte.
-const TCP4: u8 = 0x11;
-const TCP6: u8 = 0x21;
+pub(super) const UNSPECIFIED: u8 = 0;
+pub(super) const TCP4: u8 = 0x11;
+pub(super) const TCP6: u8 = 0x21;
 const UNIX: u8 = 0x31;
 
 /// The bytes of the two addresses of a Unix socket.
 const UNIX_ADDRESSES: usize = 216;
+
+/// The types of fields with the list of protocols and with the server name (sections 2.2.1 and 2.2.2).
+pub(super) const ALPN: u8 = 1;
+pub(super) const AUTHORITY: u8 = 2;
 
 /// The type of the field with a checksum (section 2.2.4).
 const CHECKSUM: u8 = 3;

@@ -1,10 +1,11 @@
 //! HAProxy and nginx as balancers before portway, and behind it, over IPv4 and IPv6.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, channel};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -68,7 +69,7 @@ impl Other {
         let text = |files: &Path| {
             format!(
                 "load_module {module};\ndaemon off;\nmaster_process off;\npid {};\nerror_log /dev/null;\nevents {{}}\n\
-                 stream {{ server {{ listen {at} {of_listen}; proxy_pass {to}; {more} }} }}\n",
+                 stream {{ log_format who '$proxy_protocol_addr $proxy_protocol_port'; server {{ listen {at} {of_listen}; proxy_pass {to}; {more} }} }}\n",
                 files.join("pid").display()
             )
         };
@@ -140,6 +141,80 @@ fn the_headers_of_haproxy_and_nginx_are_read() {
                 "closed",
                 "{kind}: {line}"
             );
+        }
+    }
+}
+
+/// A backend that takes a line, hands it to the test, and then echoes.
+fn taking_a_line() -> (Backend, Receiver<String>) {
+    let (sender, receiver) = channel();
+    let backend = Backend::start(move |stream| {
+        let mut reader = BufReader::new(stream);
+        let mut line = String::new();
+        if !matches!(reader.read_line(&mut line), Ok(1..)) {
+            return;
+        }
+        drop(sender.send(line));
+        while let Ok(bytes @ [_, ..]) = reader.fill_buf() {
+            let bytes = bytes.to_vec();
+            reader.consume(bytes.len());
+            if reader.get_mut().write_all(&bytes).is_err() {
+                return;
+            }
+        }
+    });
+    (backend, receiver)
+}
+
+/// A portway at this loopback address that sends headers there.
+fn before(loopback: IpAddr, to: SocketAddr, version: &str) -> Portway {
+    let bind = SocketAddr::new(loopback, 0);
+    let keys = format!("send_proxy_protocol = \"{version}\"");
+    Portway::start(&format!(
+        "admin.bind = \"127.0.0.1:0\"\n[listeners.agents]\nbind = [\"{bind}\"]\n{}",
+        route("fleet", to, &keys)
+    ))
+}
+
+#[test]
+fn haproxy_reads_the_headers_that_portway_sends() {
+    let (backend, lines) = taking_a_line();
+    for loopback in LOOPBACKS {
+        for version in ["v1", "v2"] {
+            let at = free_at(loopback);
+            let both = [at, backend.address()];
+            let Some(_haproxy) = Other::haproxy(both, ["accept-proxy", "send-proxy"]) else {
+                return;
+            };
+            let portway = before(loopback, at, version);
+            let client = visit(portway.address("agents"));
+            let family = if loopback.is_ipv4() { "TCP4" } else { "TCP6" };
+            let (from, to) = (client.port(), portway.address("agents").port());
+            let wanted = format!("PROXY {family} {loopback} {loopback} {from} {to}\r\n");
+            assert_eq!(lines.recv_timeout(PATIENCE).unwrap(), wanted, "{version}");
+        }
+    }
+}
+
+#[test]
+fn nginx_reads_the_headers_that_portway_sends() {
+    let backend = Backend::echo();
+    for loopback in LOOPBACKS {
+        for version in ["v1", "v2"] {
+            let at = free_at(loopback);
+            let log = tempfile::NamedTempFile::new().unwrap();
+            let more = format!("access_log {} who;", log.path().display());
+            let Some(_nginx) = Other::nginx([at, backend.address()], ["proxy_protocol", &more])
+            else {
+                return;
+            };
+            let portway = before(loopback, at, version);
+            let client = visit(portway.address("agents"));
+            let wanted = format!("{loopback} {}", client.port());
+            within(PATIENCE, "the line of nginx", || {
+                let told = fs::read_to_string(log.path()).unwrap();
+                told.lines().any(|line| line == wanted).then_some(())
+            });
         }
     }
 }
