@@ -197,9 +197,9 @@ fn a_successor_that_ends_is_reaped_and_the_old_process_accepts_again() {
             .success()
             .then(|| Successor::of(&portway, portway.pid()))
     });
+    assert_eq!(children(portway.pid()), [next.0]);
     held.finish();
     drop(portway.relayed());
-    assert_eq!(children(portway.pid()), [next.0]);
 }
 
 #[test]
