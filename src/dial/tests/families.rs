@@ -180,6 +180,58 @@ fn the_endpoint_after_it_is_dialled_beside_a_silent_family_whose_other_one_has_f
 }
 
 #[test]
+fn a_family_that_refuses_beside_a_silent_one_lets_the_next_endpoint_begin_at_once() {
+    let (_queue, silent) = silent_at("[::1]:0");
+    let (_closed, refused) = closed_port();
+    let (_listener, good) = listening("127.0.0.1:0");
+    let both = named(&[silent, refused]);
+    let pool = balanced(Balance::RoundRobin, &[&both, &endpoint(good)]);
+    // Both endpoints take turns, and one of the two begins with the silent address.
+    let dials = [(); 2].map(|()| patient(&pool));
+    assert!(dials.iter().all(|(dialled, _)| *dialled == Ok(good)));
+    let attempts: Vec<_> = dials.iter().flat_map(|(_, attempts)| attempts).collect();
+    assert_eq!(attempts.len(), 1, "{attempts:?}");
+    assert_eq!(attempts[0].address, Some(refused));
+}
+
+/// Its result is still to come, and says more than a race.
+#[test]
+fn a_family_on_trial_that_is_overtaken_keeps_its_failure() {
+    let (_queue, silent) = silent_at("[::1]:0");
+    let (_listener, good) = listening("127.0.0.1:0");
+    let long_ago = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
+    let stats = Registry::new().endpoint("backend", "both.test:443");
+    let both = Endpoint::new(Target::Address(silent), stats, long_ago);
+    both.set_addresses(&[silent, good]);
+    both.failed(&both.addresses()[0], long_ago);
+    assert_eq!(patient(&pool(&[&both])), (Ok(good), Vec::new()));
+    assert_eq!(states(&both), [AddressState::Failed, AddressState::Healthy]);
+}
+
+/// A proxy that is connected may wait for the endpoint before it answers.
+#[test]
+fn the_families_of_a_proxy_that_gets_names_have_no_race() {
+    let proxies = ["[::1]:0", "127.0.0.1:0"].map(listening);
+    let endpoints = via::behind(&proxies.each_ref().map(|(_, at)| *at), &["es.test"]);
+    let most = RefCell::new(0);
+    let watch = async {
+        loop {
+            let now = endpoints[0].connections();
+            most.replace_with(|most| now.max(*most));
+            yield_now().await;
+        }
+    };
+    let timeouts = Timeouts {
+        connect_timeout: Duration::from_millis(700),
+        dial_timeout: HOUR,
+    };
+    let endpoints: Vec<_> = endpoints.iter().collect();
+    let (dialled, attempts) = race(&pool(&endpoints), timeouts, watch);
+    assert_eq!(dialled, Err(Unreached::Unavailable));
+    assert_eq!((attempts.len(), *most.borrow()), (2, 1));
+}
+
+#[test]
 fn only_an_endpoint_of_two_families_makes_a_race() {
     let [one, other, v6] = ["127.0.0.1:1", "127.0.0.2:1", "[::1]:1"].map(|it| it.parse().unwrap());
     let is_due = |endpoint: &Arc<Endpoint>| {

@@ -28,7 +28,7 @@ const OPEN: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 const REFUSED: &[u8] = b"HTTP/1.1 403 Forbidden\r\n\r\n";
 
 /// Endpoints behind a proxy with these addresses.
-fn behind(addresses: &[SocketAddr], names: &[&str]) -> Vec<Arc<Endpoint>> {
+pub(super) fn behind(addresses: &[SocketAddr], names: &[&str]) -> Vec<Arc<Endpoint>> {
     let host = "proxy.test".into();
     let name = Target::Name { host, port: 3128 };
     let via = Arc::new(Via::new(TunnelProtocol::Http, name));
