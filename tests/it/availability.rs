@@ -206,9 +206,6 @@ fn an_address_that_moves_to_the_other_host_takes_new_clients_there() {
         return;
     }
     with_two_hosts(|[one, two]| {
-        // Without the wildcard the second host could not bind an address that it does not have.
-        let nonlocal = "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind";
-        two.run(|| shell(nonlocal)).unwrap();
         let take = |host: &Host| {
             let take = format!(
                 "ip address add {FLOATING}/24 dev eth0 && arping -c 1 -U -I eth0 {FLOATING} >/dev/null"
@@ -216,7 +213,7 @@ fn an_address_that_moves_to_the_other_host_takes_new_clients_there() {
             host.run(|| shell(&take)).unwrap();
         };
         take(one);
-        let [first, second] = [one, two].map(|host| host.serve(FLOATING, ""));
+        let [first, second] = [one, two].map(|host| host.serve(FLOATING, "freebind = true"));
         let open = dial(&[FLOATING]).unwrap();
         assert_eq!((first.1.accepted(), second.1.accepted()), (1, 0));
         one.unplug();
@@ -282,12 +279,7 @@ fn keepalived_moves_the_address_when_the_first_host_is_gone() {
         return;
     }
     with_two_hosts(|[one, two]| {
-        // portway can listen at an address that the host does not have yet.
-        for host in [one, two] {
-            let nonlocal = "echo 1 >/proc/sys/net/ipv4/ip_nonlocal_bind";
-            host.run(|| shell(nonlocal)).unwrap();
-        }
-        let [first, second] = [one, two].map(|host| host.serve(FLOATING, ""));
+        let [first, second] = [one, two].map(|host| host.serve(FLOATING, "freebind = true"));
         let master = Guard::keepalived(one, 150);
         let open = is_taken_over(&first.1);
         let backup = Guard::keepalived(two, 100);
