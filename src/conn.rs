@@ -218,25 +218,31 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
 
     let backend = routed.backend;
     looped::notice(record, digest, &backend.pool)?;
-    let request = dial::Request {
-        pool: &backend.pool,
-        client: connection.client(),
-        target: connection.target(),
-        wish: &|| record.wish(),
-        timeouts: &backend.dial,
-        resources: &context.resources,
-        missed: &|attempt| connection.missed(attempt),
-    };
-    let dialled = tokio::select! {
-        biased;
-        dialled = dial::backend(&request) => dialled?,
-        broken = client.failed() => return Err(Refusal::client_lost(client, broken)),
+    // In a block, so that the request takes no place beside what follows.
+    let dialled = {
+        let request = dial::Request {
+            pool: &backend.pool,
+            client: connection.client(),
+            target: connection.target(),
+            wish: &|| record.wish(),
+            timeouts: &backend.dial,
+            resources: &context.resources,
+            missed: &|attempt| connection.missed(attempt),
+        };
+        tokio::select! {
+            biased;
+            dialled = dial::backend(&request) => dialled?,
+            broken = client.failed() => return Err(Refusal::client_lost(client, broken)),
+        }
     };
     looped::note(record, &backend.pool, &dialled.endpoint);
     let leg = record.dialled(dialled, hello, backend);
-    if let Some(header) = record.header(client, backend) {
+    let leg = match record.header(client, backend) {
+        None => leg,
         // Boxed, because it is rare.
-        Box::pin(dial::introduce(&leg, &header, backend.dial.connect_timeout)).await?;
-    }
+        Some(header) => {
+            Box::pin(dial::introduce(leg, header, backend.dial.connect_timeout)).await?
+        }
+    };
     Ok((leg, Arc::clone(&backend.relay)))
 }
