@@ -1,0 +1,149 @@
+//! Clients that misbehave, each kind in its own way.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::task::spawn_local;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::{Kind, Result, hello};
+
+/// A crowd with a thread of its own; it goes on until it is stopped.
+pub struct Crowd {
+    size: usize,
+    counts: Arc<Counts>,
+    stop: CancellationToken,
+    thread: JoinHandle<std::io::Result<()>>,
+}
+
+/// The connections of a crowd.
+#[derive(Default)]
+struct Counts {
+    /// All that have begun: the number of a client decides its address and its name.
+    begun: AtomicU32,
+    ended: AtomicU64,
+    open: AtomicUsize,
+}
+
+impl Crowd {
+    /// Starts so many clients, each of which begins anew when its connection has ended.
+    pub fn start(kind: Kind, size: usize, portway: SocketAddr) -> Self {
+        let (counts, stop) = (Arc::<Counts>::default(), CancellationToken::new());
+        let (shared, stopped) = (Arc::clone(&counts), stop.clone());
+        let thread = thread::spawn(move || {
+            let runtime = Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())?;
+            runtime.block_on(async {
+                for _ in 0..size {
+                    spawn_local(member(kind, portway, Arc::clone(&shared)));
+                }
+                stopped.cancelled().await;
+            });
+            Ok(())
+        });
+        Self {
+            size,
+            counts,
+            stop,
+            thread,
+        }
+    }
+
+    /// Waits until nearly all are connected.
+    pub async fn until_there(&self) {
+        while self.counts.open.load(Ordering::Relaxed) * 10 < self.size * 9 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The connections that have ended.
+    pub fn ended(&self) -> u64 {
+        self.counts.ended.load(Ordering::Relaxed)
+    }
+
+    /// Cuts all of them.
+    pub fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        Ok(self
+            .thread
+            .join()
+            .map_err(|_panic| "the crowd has panicked")??)
+    }
+}
+
+async fn member(kind: Kind, portway: SocketAddr, counts: Arc<Counts>) {
+    let name = match kind {
+        Kind::SlowReaders => "endless.example",
+        Kind::HalfHellos | Kind::Strangers | Kind::Row => "echo.example",
+    };
+    let hello = hello::Builder::new(name).build();
+    loop {
+        let number = counts.begun.fetch_add(1, Ordering::Relaxed);
+        // A connection that fails is one that has ended.
+        if let Ok(stream) = connect(number, portway).await {
+            counts.open.fetch_add(1, Ordering::Relaxed);
+            drop(misbehave(kind, number, stream, &hello).await);
+            counts.open.fetch_sub(1, Ordering::Relaxed);
+        }
+        counts.ended.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+/// Connects from one of 65,000 addresses of this machine.
+async fn connect(number: u32, portway: SocketAddr) -> std::io::Result<TcpStream> {
+    let [_, _, high, low] = number.to_be_bytes();
+    let socket = TcpSocket::new_v4()?;
+    let own = Ipv4Addr::new(127, 1, high, low.clamp(1, 254));
+    socket.bind(SocketAddr::from((own, 0)))?;
+    socket.connect(portway).await
+}
+
+async fn misbehave(
+    kind: Kind,
+    number: u32,
+    mut stream: TcpStream,
+    hello: &[u8],
+) -> std::io::Result<()> {
+    match kind {
+        Kind::HalfHellos => {
+            let (half, _) = hello.split_at(hello.len() / 2);
+            stream.write_all(half).await?;
+            read_to_end(stream, Duration::ZERO).await
+        }
+        Kind::SlowReaders => {
+            stream.write_all(hello).await?;
+            read_to_end(stream, Duration::from_secs(1)).await
+        }
+        Kind::Strangers => {
+            let name = format!("n{number}.invalid.example");
+            stream.write_all(&hello::Builder::new(name).build()).await?;
+            read_to_end(stream, Duration::ZERO).await
+        }
+        Kind::Row => {
+            stream.write_all(hello).await?;
+            let mut echoed = vec![0; hello.len()];
+            stream.read_exact(&mut echoed).await?;
+            stream.shutdown().await?;
+            read_to_end(stream, Duration::ZERO).await
+        }
+    }
+}
+
+/// Reads a kilobyte at a time, with a pause behind each.
+async fn read_to_end(mut stream: TcpStream, pause: Duration) -> std::io::Result<()> {
+    let mut buffer = [0; 1024];
+    while stream.read(&mut buffer).await? > 0 {
+        if !pause.is_zero() {
+            sleep(pause).await;
+        }
+    }
+    Ok(())
+}

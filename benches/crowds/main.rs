@@ -1,0 +1,157 @@
+//! Crowds that misbehave, beside one client that does not: `cargo bench --bench crowds`.
+//!
+//! Half hellos, slow readers, clients without a route, and a row of short connections (loads L5, L6, L10, L11 and L13).
+//! For each crowd a table shows how long the neighbour's connections take with and without it, and the memory of portway.
+//! Clients and backends are one process, portway another one.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a table is what it is for"
+)]
+#![expect(
+    clippy::cast_precision_loss,
+    reason = "figures for people have few digits"
+)]
+#![expect(
+    unreachable_pub,
+    reason = "nothing is reachable from outside of a program"
+)]
+
+mod backend;
+mod crowd;
+#[expect(dead_code, reason = "shared with tests, which use the rest")]
+#[path = "../../tests/support/hello.rs"]
+mod hello;
+mod neighbour;
+mod portway;
+
+use std::error::Error;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::runtime::{Builder, LocalOptions};
+
+use crate::crowd::Crowd;
+use crate::neighbour::{Neighbour, Times};
+use crate::portway::{Portway, Size};
+
+type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Measure portway and a neighbour beside crowds that misbehave
+#[derive(Debug, Parser)]
+#[command(name = "crowds", max_term_width = 100)]
+struct Options {
+    /// Only this crowd
+    #[arg(long)]
+    only: Option<Kind>,
+    /// How long the neighbour is measured, alone and beside each crowd
+    #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+    seconds: u64,
+    /// How many half hellos there are at a time
+    #[arg(long, value_name = "COUNT", default_value_t = 5000)]
+    half_hellos: usize,
+    /// How many clients read slowly
+    #[arg(long, value_name = "COUNT", default_value_t = 2000)]
+    slow_readers: usize,
+    /// How many short connections follow each other
+    #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
+    row: u64,
+    /// Comes from cargo
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+/// A kind of crowd.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Kind {
+    /// Each sends half a hello and waits; those that end are replaced
+    HalfHellos,
+    /// Each reads a kilobyte a second of an endless answer
+    SlowReaders,
+    /// Each asks for a name of its own that has no route, from one of 65,000 addresses
+    Strangers,
+    /// Short connections, 64 at a time
+    Row,
+}
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
+    let kinds = Kind::value_variants().iter().copied();
+    for kind in kinds.filter(|kind| options.only.is_none_or(|only| only == *kind)) {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default())?;
+        runtime.block_on(measure(kind, options))?;
+    }
+    Ok(())
+}
+
+/// Measures the neighbour alone, beside the crowd, and what is left of the crowd behind it.
+async fn measure(kind: Kind, options: &Options) -> Result<()> {
+    let (echo, endless) = backend::start()?;
+    let portway = Portway::start(echo, endless)?;
+    let window = Duration::from_secs(options.seconds);
+    let neighbour = Neighbour::new(portway.address());
+    // The first connections warm caches up.
+    neighbour.connect(Duration::from_secs(1)).await;
+    let alone = neighbour.connect(window).await;
+    let before = portway.size().await?;
+
+    let count = match kind {
+        Kind::HalfHellos => options.half_hellos,
+        Kind::SlowReaders => options.slow_readers,
+        Kind::Strangers | Kind::Row => 64,
+    };
+    let crowd = Crowd::start(kind, count, portway.address());
+    crowd.until_there().await;
+    let begun = (crowd.ended(), portway.cpu()?, portway.lines());
+    let beside = match kind {
+        Kind::Row => {
+            neighbour
+                .connect_until(|| crowd.ended() >= options.row)
+                .await
+        }
+        Kind::HalfHellos | Kind::SlowReaders | Kind::Strangers => neighbour.connect(window).await,
+    };
+    let with = portway.size().await?;
+    let (ended, cpu, lines) = (
+        crowd.ended() - begun.0,
+        portway.cpu()? - begun.1,
+        portway.lines() - begun.2,
+    );
+    crowd.stop()?;
+    let after = portway.quiet().await?;
+
+    println!("{kind:?}: {count} at a time");
+    let seconds = beside.seconds;
+    println!(
+        "  {:.0} connections of the crowd end per second, with {:.0} lines per second in the log; CPU {:.1} % of a core",
+        ended as f64 / seconds,
+        lines as f64 / seconds,
+        100.0 * cpu / seconds,
+    );
+    let neighbours: [(&str, &Times); 2] = [("alone", &alone), ("beside", &beside)];
+    for (when, times) in neighbours {
+        println!("  the neighbour {when}: {times}");
+    }
+    let sizes: [(&str, &Size); 3] = [("before", &before), ("beside", &with), ("after", &after)];
+    for (when, size) in sizes {
+        println!("  portway {when}: {size}");
+    }
+    Ok(())
+}
