@@ -101,16 +101,16 @@ impl Addresses {
         let failed = gone().filter(|(_, address)| !address.is_healthy());
         let failed = failed.map(|(_, address)| Arc::clone(address));
         left.failed = failed.take(MOST_FAILED).collect();
-        for (at, address) in &known {
-            address.listed(stay.contains(at));
-        }
     }
 
-    /// Notes that another answer has changed nothing: those that left are still missing.
-    pub(super) fn confirm(&self) {
+    /// Notes that an answer of the resolver has led to these addresses: those that left are missing in it.
+    pub(super) fn answered(&self) {
         let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
         for address in left.all.iter().filter_map(Weak::upgrade) {
             address.listed(false);
+        }
+        for address in self.current().iter() {
+            address.listed(true);
         }
     }
 }

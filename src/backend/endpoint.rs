@@ -225,9 +225,9 @@ impl Endpoint {
         }
     }
 
-    /// Notes an answer of the resolver with the addresses that it has.
-    pub fn confirm_addresses(&self) {
-        self.addresses.confirm();
+    /// Notes that its addresses are those of another answer of the resolver, and not what a reload has left of one.
+    pub fn note_answer(&self) {
+        self.addresses.answered();
     }
 
     /// Why it has no address, if it has none.

@@ -4,8 +4,9 @@
 use std::io::{Read, Write};
 use std::sync::Arc;
 
-use super::fixture::{PATIENCE, Portway, config, message, pause};
+use super::fixture::{PATIENCE, Portway, config, message, pause, within};
 use super::peers::Backend;
+use super::resolver::server::Server;
 use super::takeover::gap::{
     AT_ONCE, Client, EVERY, HELD, Holding, REQUEST, read_answer_and_end, request,
 };
@@ -113,4 +114,24 @@ fn a_connection_of_age_keeps_a_held_check_in_and_ends_behind_the_answer() {
         .program
         .find(|line| message(line) == "the drain has ended");
     assert!(end.is_none(), "the process has not drained");
+}
+
+#[test]
+fn an_address_that_three_answers_of_dns_do_not_have_loses_its_connections_behind_an_answer() {
+    let (dns, holding) = (Server::start(), Arc::new(Holding::default()));
+    dns.lead("es.test", &["127.0.0.1"]);
+    let (backend, tls) = holding.start(EVERY[0]);
+    let keys = format!("close_on = [\"removed\"]\n{}", dns.resolver());
+    let endpoint = format!("endpoints = [\"es.test:{}\"]", backend.address().port());
+    let portway = Portway::start(&config(&[], "", &keys).replace("endpoints = []", &endpoint));
+    let client = request(&portway, &tls);
+    holding.wait_held(1);
+    let asked = dns.asked("es.test").len();
+    dns.lead("es.test", &["127.0.0.2"]);
+    // Each look-up asks for both families.
+    within(PATIENCE, "three look-ups", || {
+        (dns.asked("es.test").len() >= asked + 6).then_some(())
+    });
+    let words = "the endpoint is gone from routes.toml or DNS (close_on)";
+    ends_behind_the_answer(&portway, client, &holding, words);
 }

@@ -161,6 +161,7 @@ fn publish(bearer: &Bearer, port: u16, found: &Found, resolver: &Resolver) -> Du
     let judge = |address| bearer.excludes(address, &own, true);
     let (usable, excluded) = sort_out(&found.addresses, port, judge);
     resolver::put(&bearer.endpoint, &usable, excluded.first().copied());
+    bearer.endpoint.note_answer();
     let resolution = bearer.endpoint.stats().resolution();
     match excluded.first() {
         Some((_, reason)) if usable.is_empty() => {

@@ -178,6 +178,7 @@ impl Name {
                 Some(_) | None => resolution.resolved(),
             }
             resolver::put(endpoint, &usable, excluded.first().copied());
+            endpoint.note_answer();
         }
         self.excluded = still;
     }

@@ -175,9 +175,7 @@ fn set_if_changed(endpoint: &Endpoint, new: &[SocketAddr]) {
     let same = before.len() == new.len()
         && first(&before) == first(new)
         && before.iter().collect::<HashSet<_>>() == new.iter().collect();
-    if same {
-        endpoint.confirm_addresses();
-    } else {
+    if !same {
         endpoint.set_addresses(new);
     }
 }
