@@ -22,4 +22,4 @@ pub use socket::{
     Keepalive, LegOptions, NotBegun, begin_connect, local_address, local_ports,
     set_receive_low_water_mark,
 };
-pub use tcp_info::{Figures, GivenUp, Path};
+pub use tcp_info::{Figures, GivenUp, Path, Unanswered};

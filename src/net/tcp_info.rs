@@ -16,12 +16,10 @@ use tokio::io::unix::AsyncFd;
 use super::socket::send_queue;
 use super::{Broken, Leg};
 
-/// The kernel waits no longer before it repeats a packet or a window probe (`TCP_RTO_MAX`), and no shorter
-/// (`TCP_RTO_MIN`).
+/// The kernel waits no longer before it repeats a packet or a window probe (`TCP_RTO_MAX`).
 const LONGEST_WAIT: Duration = Duration::from_mins(2);
-const SHORTEST_WAIT: Duration = Duration::from_millis(200);
-/// A wait of [`SHORTEST_WAIT`] that has doubled so often is longer than [`LONGEST_WAIT`].
-const MOST_DOUBLED: u32 = 10;
+/// The shortest wait, of some milliseconds, is longer than [`LONGEST_WAIT`] once it has doubled so often.
+const MOST_DOUBLED: u32 = 16;
 
 /// A kind of packets without an answer.
 const KEEPALIVE: &str = "keepalive probes";
@@ -39,10 +37,10 @@ impl Leg {
         tcp_info(self).map_or(0, |info| info.tcpi_rcv_ooopack)
     }
 
-    /// For how long the peer has left something unanswered: bytes or a FIN that it has not acknowledged, or probes of its
-    /// closed window. `None` if nothing is, or if the kernel does not say. A peer that answers with packets of its own is
-    /// alive, whatever it has acknowledged: each of them begins the time anew.
-    pub fn unanswered(&self) -> Option<Duration> {
+    /// Whether the peer has left something unanswered: bytes or a FIN that it has not acknowledged, or probes of its
+    /// closed window. `None` if nothing is, or if the kernel does not say. A peer whose packets still come is alive,
+    /// whatever it has acknowledged.
+    pub fn unanswered(&self) -> Option<Unanswered> {
         unanswered(&tcp_info(self).ok()?)
     }
 
@@ -110,20 +108,53 @@ fn silence(info: &libc::tcp_info) -> Duration {
     Duration::from_millis(silent.into())
 }
 
-fn unanswered(info: &libc::tcp_info) -> Option<Duration> {
+/// Something that a peer has left unanswered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unanswered {
+    /// It has been for so long at least. The kernel does not say exactly.
+    pub at_least: Duration,
+    /// Nothing has come from the peer for so long.
+    pub silent: Duration,
+}
+
+fn unanswered(info: &libc::tcp_info) -> Option<Unanswered> {
     let silent = silence(info);
-    if info.tcpi_unacked > 0 {
-        return Some(silent);
-    }
-    if info.tcpi_notsent_bytes == 0 || info.tcpi_probes == 0 {
+    let at_least = if info.tcpi_unacked > 0 {
+        in_flight(info, silent)?
+    } else if info.tcpi_notsent_bytes > 0 && info.tcpi_probes > 0 {
+        // Each probe doubles the wait for the next one, answered or not. The first of those without an answer came after
+        // no longer wait than the next one will.
+        silent.saturating_sub(wait(info.tcpi_rto, info.tcpi_backoff.into()))
+    } else {
         // Everything is acknowledged, or the peer has answered the last probe of its closed window.
         return None;
+    };
+    Some(Unanswered { at_least, silent })
+}
+
+/// For how long packets in flight have been unanswered at least; `None` if something has come since the last one.
+fn in_flight(info: &libc::tcp_info, silent: Duration) -> Option<Duration> {
+    let sent = Duration::from_millis(info.tcpi_last_data_sent.into());
+    if sent >= silent {
+        return None;
     }
-    // Each probe doubles the wait for the next one, answered or not. The first of those without an answer came after
-    // such a wait, in which there was nothing to answer.
-    let doubled = u32::from(info.tcpi_backoff.saturating_sub(info.tcpi_probes)).min(MOST_DOUBLED);
-    let wait = Duration::from_micros(info.tcpi_rto.into()).max(SHORTEST_WAIT) * (1 << doubled);
-    Some(silent.saturating_sub(wait.min(LONGEST_WAIT)))
+    if info.tcpi_snd_wnd == 0 {
+        // The peer has taken its window back, so packets that are sent again are probes of it, and it answers them without
+        // an acknowledgement. The kernels that do not know the window (before Linux 5.4) are here too.
+        return Some(sent);
+    }
+    // A packet is sent again after waits that double.
+    let backoff = u32::from(info.tcpi_backoff);
+    let first = info.tcpi_rto.checked_shr(backoff).unwrap_or(0);
+    let waited: Duration = (0..backoff).map(|doubled| wait(first, doubled)).sum();
+    Some(silent.min(waited + sent))
+}
+
+/// A wait of so many microseconds that has doubled so often, as far as the kernel lets it.
+fn wait(micros: u32, doubled: u32) -> Duration {
+    let doubled = 1 << doubled.min(MOST_DOUBLED);
+    let wait = Duration::from_micros(micros.into()) * doubled;
+    wait.min(LONGEST_WAIT)
 }
 
 /// How this machine gave a connection up, in words that follow the name of the peer.

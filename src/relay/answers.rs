@@ -1,19 +1,20 @@
 //! Which peers may have left something unanswered, and since when (`peer_timeout`).
 //!
-//! Only the kernel knows what a peer has answered. It is asked once the limit has passed since something was sent, so a
-//! connection on which bytes pass costs two system calls in that time, and one on which nothing is sent costs none.
+//! Only the kernel knows what a peer has answered, and it does not say since when. So portway asks once the limit has passed
+//! since something was sent, and again once it has passed since the first look that found something unanswered. A
+//! connection on which bytes pass is looked at once in that time, and one on which nothing is sent never.
 
 use std::cell::Cell;
+use std::time::Duration;
 
 use enum_map::EnumMap;
 
 use super::seen::{Answer, Seen};
 use crate::outcome::Direction;
 
-/// For the receiver of each direction, since when it may have left something unanswered: the first bytes that were sent
-/// to it after the kernel said for the last time that all was answered.
+/// For the receiver of each direction, since when it may have left something unanswered.
 #[derive(Debug, Default)]
-pub(super) struct Answers(EnumMap<Direction, Sent>);
+pub(super) struct Answers(EnumMap<Direction, Since>);
 
 impl Answers {
     /// Notes that bytes or a FIN of a direction are sent.
@@ -21,7 +22,7 @@ impl Answers {
         self.0[direction].begin(now);
     }
 
-    /// Whether the limit has passed since something was sent, so that the kernel has to be asked.
+    /// Whether the limit has passed, so that the kernel has to be asked.
     pub(super) fn is_due(&self, direction: Direction, limit: u32, now: u32) -> bool {
         self.0[direction].elapsed(now) > Some(limit)
     }
@@ -29,16 +30,19 @@ impl Answers {
     /// Takes what the kernel says about the receiver of a direction, if it was asked. Returns whether the receiver has left
     /// something unanswered for longer than the limit.
     pub(super) fn judge(&self, direction: Direction, seen: &Seen, limit: u32, now: u32) -> bool {
-        let sent = &self.0[direction];
+        let since = &self.0[direction];
         match seen.answer[direction] {
             Answer::Unknown => return false,
-            // The peer has answered all probes of its closed window.
-            Answer::Complete if seen.unacknowledged[direction] > 0 => sent.restart(now),
-            Answer::Complete => sent.end(),
-            Answer::Missing(time) => {
-                let seconds = u32::try_from(time.as_secs()).unwrap_or(u32::MAX);
-                if sent.elapsed(now) > Some(seconds) {
-                    sent.restart(now.saturating_sub(seconds));
+            // The peer has answered what was sent last, such as the probes of its closed window.
+            Answer::Complete if seen.unacknowledged[direction] > 0 => since.may_be(now),
+            Answer::Complete => since.end(),
+            Answer::Missing(missing) => {
+                let seconds = |time: Duration| u32::try_from(time.as_secs());
+                let [at_least, silent] = [missing.at_least, missing.silent]
+                    .map(|time| seconds(time).unwrap_or(u32::MAX));
+                // If nothing has come since a look that found something unanswered, that still is.
+                if !since.is_certain() || since.elapsed(now) > Some(silent) {
+                    since.is(now.saturating_sub(at_least));
                 }
             }
         }
@@ -46,40 +50,53 @@ impl Answers {
     }
 }
 
-/// The second at which something was sent, modulo 2^15 (nine hours), or none.
+/// The second since which something may be unanswered, or is, modulo 2^14 (four hours and a half); or none.
 #[derive(Debug, Default)]
-struct Sent(Cell<u16>);
+struct Since(Cell<u16>);
 
-impl Sent {
+impl Since {
     /// The bit of a second that is there. Without it there is none.
     const THERE: u16 = 1 << 15;
+    /// The bit of a second since which the kernel knows of something unanswered.
+    const CERTAIN: u16 = 1 << 14;
+    /// The bits of the second.
+    const SECOND: u16 = Self::CERTAIN - 1;
 
     /// The seconds since then.
     const fn elapsed(&self, now: u32) -> Option<u32> {
         match self.0.get() {
             0 => None,
-            second => Some((Self::stamp(now).wrapping_sub(second) & !Self::THERE) as u32),
+            since => Some((Self::second(now).wrapping_sub(since) & Self::SECOND) as u32),
         }
     }
 
-    /// Notes the second, unless there is one.
+    const fn is_certain(&self) -> bool {
+        self.0.get() & Self::CERTAIN != 0
+    }
+
+    /// Notes the second of what is sent, unless there is one.
     fn begin(&self, now: u32) {
         if self.0.get() == 0 {
-            self.restart(now);
+            self.may_be(now);
         }
     }
 
-    fn restart(&self, now: u32) {
-        self.0.set(Self::stamp(now));
+    fn may_be(&self, since: u32) {
+        self.0.set(Self::second(since) | Self::THERE);
+    }
+
+    fn is(&self, since: u32) {
+        self.0
+            .set(Self::second(since) | Self::THERE | Self::CERTAIN);
     }
 
     fn end(&self) {
         self.0.set(0);
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^15 is meant")]
-    const fn stamp(second: u32) -> u16 {
-        second as u16 | Self::THERE
+    #[expect(clippy::cast_possible_truncation, reason = "modulo 2^14 is meant")]
+    const fn second(second: u32) -> u16 {
+        second as u16 & Self::SECOND
     }
 }
 
@@ -89,14 +106,16 @@ mod tests {
 
     #[test]
     fn a_second_is_remembered_across_the_end_of_its_range() {
-        let sent = Sent::default();
-        assert_eq!(sent.elapsed(5), None);
-        sent.begin((1 << 15) - 10);
-        sent.begin(1 << 15);
-        assert_eq!(sent.elapsed((1 << 15) + 90), Some(100));
-        sent.restart((1 << 15) + 90);
-        assert_eq!(sent.elapsed((1 << 15) + 90), Some(0));
-        sent.end();
-        assert_eq!(sent.elapsed((1 << 15) + 90), None);
+        let since = Since::default();
+        assert_eq!(since.elapsed(5), None);
+        since.begin((1 << 14) - 10);
+        since.begin(1 << 14);
+        assert_eq!(since.elapsed((1 << 14) + 90), Some(100));
+        assert!(!since.is_certain());
+        since.is((1 << 14) + 90);
+        assert_eq!(since.elapsed((1 << 14) + 90), Some(0));
+        assert!(since.is_certain());
+        since.end();
+        assert_eq!(since.elapsed((1 << 14) + 90), None);
     }
 }

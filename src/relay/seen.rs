@@ -1,9 +1,8 @@
 //! The result of a relay's look at its sockets.
 
-use std::time::Duration;
-
 use enum_map::EnumMap;
 
+use crate::net::Unanswered;
 use crate::outcome::Direction;
 
 /// The state of a relay's two sockets and of its own buffers.
@@ -29,8 +28,8 @@ pub(super) enum Answer {
     Unknown,
     /// The peer has answered all that was sent to it.
     Complete,
-    /// The peer has left something unanswered for so long.
-    Missing(Duration),
+    /// The peer has left something unanswered.
+    Missing(Unanswered),
 }
 
 impl Seen {

@@ -11,6 +11,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use tokio::runtime::{Builder, LocalOptions};
 
 use super::*;
+use crate::net::Unanswered;
 use crate::outcome::{ClosedBy, Outcome};
 use crate::telemetry::Registry;
 
@@ -621,10 +622,14 @@ fn expecting() -> Flow {
     flow
 }
 
-/// The view of a relay whose kernel says this about the receiver of a direction.
-fn answered(direction: Direction, unanswered: Option<u64>, unacknowledged: u64) -> Seen {
+/// The view of a relay whose kernel says this about the receiver of a direction: for how many seconds something has been
+/// unanswered at least, and for how many nothing has come.
+fn answered(direction: Direction, unanswered: Option<[u64; 2]>, unacknowledged: u64) -> Seen {
     let mut seen = on_their_way(direction, unacknowledged);
-    let missing = |seconds| Answer::Missing(Duration::from_secs(seconds));
+    let missing = |seconds: [u64; 2]| {
+        let [at_least, silent] = seconds.map(Duration::from_secs);
+        Answer::Missing(Unanswered { at_least, silent })
+    };
     seen.answer[direction] = unanswered.map_or(Answer::Complete, missing);
     seen
 }
@@ -646,10 +651,35 @@ fn a_peer_that_answers_nothing_is_let_go_after_peer_timeout_and_never_before() {
         flow.add(direction, 10, 130);
         assert_eq!(asks(&flow, 110..141), Vec::<u32>::new());
         // It was silent for long before something was sent to it.
-        let seen = answered(direction, Some(500), 20);
+        let seen = answered(direction, Some([31, 500]), 20);
         let ended = reviewed(&flow, &seen, 141);
         assert_eq!(ended, Some(Verdict::PeerTimeout));
     }
+}
+
+#[test]
+fn a_message_that_is_lost_after_a_quiet_time_has_the_whole_peer_timeout_for_its_answer() {
+    let flow = expecting();
+    // An exchange, all of which is acknowledged; nobody has asked the kernel.
+    flow.add(UP, 10, 100);
+    flow.add(UP, 10, 130);
+    assert_eq!(reviewed(&flow, &answered(UP, Some([1, 31]), 10), 131), None);
+    // The kernel knows no better a little later.
+    assert!((132..161).all(|second| !flow.is_answer_due(UP, second)));
+    let seen = answered(UP, Some([2, 61]), 10);
+    assert_eq!(reviewed(&flow, &seen, 161), Some(Verdict::PeerTimeout));
+}
+
+#[test]
+fn a_peer_that_has_been_heard_since_the_last_look_has_the_whole_peer_timeout_again() {
+    let flow = expecting();
+    flow.add(UP, 10, 100);
+    assert_eq!(reviewed(&flow, &answered(UP, Some([1, 31]), 10), 131), None);
+    // It spoke at 150, and something that was sent at 155 is unanswered.
+    assert_eq!(reviewed(&flow, &answered(UP, Some([6, 11]), 10), 161), None);
+    assert!((162..186).all(|second| !flow.is_answer_due(UP, second)));
+    let seen = answered(UP, Some([1, 36]), 10);
+    assert_eq!(reviewed(&flow, &seen, 186), Some(Verdict::PeerTimeout));
 }
 
 #[test]
@@ -657,7 +687,7 @@ fn a_fin_that_is_not_acknowledged_is_unanswered_too() {
     let flow = expecting();
     flow.half_close(UP, 110);
     assert_eq!(asks(&flow, 110..141), Vec::<u32>::new());
-    let ended = reviewed(&flow, &answered(UP, Some(31), 0), 141);
+    let ended = reviewed(&flow, &answered(UP, Some([31; 2]), 0), 141);
     assert_eq!(ended, Some(Verdict::PeerTimeout));
 }
 
@@ -684,7 +714,7 @@ fn invariant_11_a_peer_that_answers_is_not_let_go_whatever_it_has_not_acknowledg
         }
         // A packet of it came ten seconds ago, or it has answered the last probe of its closed window.
         let asked = flow.is_answer_due(UP, second);
-        let unanswered = Some(10).filter(|_| second % 2 == 0);
+        let unanswered = Some([10; 2]).filter(|_| second % 2 == 0);
         let mut seen = answered(UP, unanswered, left);
         if !asked {
             seen.answer[UP] = Answer::Unknown;

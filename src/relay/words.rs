@@ -20,7 +20,7 @@ pub(super) fn unanswered(seen: &Seen) -> Option<Box<str>> {
         Direction::VARIANTS
             .iter()
             .filter_map(|&direction| match seen.answer[direction] {
-                Answer::Missing(time) => Some((time, direction)),
+                Answer::Missing(missing) => Some((missing.silent, direction)),
                 Answer::Unknown | Answer::Complete => None,
             });
     let (time, direction) = missing.max_by_key(|(time, _)| *time)?;

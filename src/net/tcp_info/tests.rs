@@ -11,18 +11,42 @@ fn silent_for(seconds: u32) -> libc::tcp_info {
     info
 }
 
+/// The least time for which something is unanswered, in milliseconds.
+fn at_least(info: &libc::tcp_info) -> Option<u128> {
+    let unanswered = unanswered(info)?;
+    assert_eq!(unanswered.silent, silence(info));
+    Some(unanswered.at_least.as_millis())
+}
+
 #[test]
-fn packets_in_flight_are_unanswered_since_the_last_packet_of_the_peer() {
+fn packets_in_flight_are_unanswered_since_they_were_sent_and_not_since_the_peer_fell_silent() {
     let mut info = silent_for(90);
-    assert_eq!(unanswered(&info), None, "everything is acknowledged");
+    info.tcpi_snd_wnd = 1000;
+    info.tcpi_last_data_sent = 500;
+    assert_eq!(at_least(&info), None, "everything is acknowledged");
     info.tcpi_unacked = 1;
-    assert_eq!(unanswered(&info), Some(Duration::from_secs(90)));
-    info.tcpi_last_data_recv = 1000;
-    assert_eq!(
-        unanswered(&info),
-        Some(Duration::from_secs(1)),
-        "it sends, so it is alive"
-    );
+    assert_eq!(at_least(&info), Some(500), "it was quiet for long before");
+    // Sent again after 204, 408, 816 and 1,632 ms.
+    info.tcpi_rto = 204_000 << 4;
+    info.tcpi_backoff = 4;
+    assert_eq!(at_least(&info), Some(15 * 204 + 500));
+    // Never longer than the peer is silent.
+    info.tcpi_last_ack_recv = 2000;
+    assert_eq!(at_least(&info), Some(2000));
+    info.tcpi_last_data_recv = 400;
+    assert_eq!(at_least(&info), None, "it sends, so it is alive");
+}
+
+#[test]
+fn packets_that_are_sent_again_to_a_closed_window_are_probes_of_it() {
+    let mut info = silent_for(120);
+    info.tcpi_unacked = 1;
+    info.tcpi_rto = 120_000_000;
+    info.tcpi_backoff = 12;
+    info.tcpi_last_data_sent = 120_050;
+    assert_eq!(at_least(&info), None, "it has answered the last one");
+    info.tcpi_last_data_sent = 40;
+    assert_eq!(at_least(&info), Some(40), "the next one is on its way");
 }
 
 #[test]
@@ -30,19 +54,19 @@ fn a_closed_window_is_unanswered_from_the_first_probe_without_an_answer_on() {
     let mut info = silent_for(119);
     info.tcpi_notsent_bytes = 1000;
     info.tcpi_backoff = 10;
-    assert_eq!(unanswered(&info), None, "the next probe is not due yet");
+    assert_eq!(at_least(&info), None, "the next probe is not due yet");
     // The wait before it was the longest.
     let mut info = silent_for(150);
     info.tcpi_notsent_bytes = 1000;
     info.tcpi_backoff = 11;
     info.tcpi_probes = 1;
-    assert_eq!(unanswered(&info), Some(Duration::from_secs(30)));
-    // Seven probes without an answer, of which the first came at once.
+    assert_eq!(at_least(&info), Some(30_000));
+    // Seven probes without an answer, of which the first came at once: at least since the last of them.
     let mut info = silent_for(60);
     info.tcpi_notsent_bytes = 1000;
     info.tcpi_backoff = 7;
     info.tcpi_probes = 7;
-    assert_eq!(unanswered(&info), Some(Duration::from_millis(59_796)));
+    assert_eq!(at_least(&info), Some(60_000 - 204 * 128));
 }
 
 #[test]
