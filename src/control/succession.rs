@@ -229,6 +229,7 @@ impl Control {
             Some(Kind::Back(None)) => {
                 self.bind_admin_again();
                 self.begin_to_serve(Before::Successor);
+                self.service.take_back();
             }
             Some(Kind::First | Kind::Reload) | None => {}
         }

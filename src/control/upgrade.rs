@@ -2,6 +2,8 @@
 //! as any other, and becomes the main process of the unit. If it does not start, this process goes on.
 
 use std::cell::{Cell, RefCell};
+use std::env;
+use std::future::pending;
 use std::path::PathBuf;
 use std::process;
 use std::rc::Rc;
@@ -34,6 +36,9 @@ const UNDER_WAY: &str = "another upgrade is under way: wait for its end";
 const RELOADING: &str = "a reload is under way: run `portway upgrade` again when it has ended";
 const FIRST_PROCESS: &str = "portway is the first process of its container, which ends with it: start a new container \
                              instead";
+const NO_NOTIFY: &str = "the unit does not let portway tell systemd its new main process, so systemd would end the \
+                         service with this one: write Type=notify, NotifyAccess=all and KillMode=control-group in \
+                         the unit, and restart it once";
 const UNKNOWN_PROGRAM: &str =
     "portway did not find its own program at its start: is /proc mounted?";
 pub(super) const STOPPING: &str = "portway stops";
@@ -122,6 +127,8 @@ impl Control {
             (None, Some(program)) => program,
             (why, _) => return asker.refuse(why.unwrap_or(UNKNOWN_PROGRAM)),
         };
+        // That of an earlier upgrade has ended.
+        self.heir.expect(None);
         tracing::info!(program = %program.path().display(), "upgrading: starting the successor");
         let (verdict, decided) = oneshot::channel();
         let (answering, answered) = oneshot::channel();
@@ -142,6 +149,8 @@ impl Control {
     fn why_no_upgrade(&self) -> Option<&'static str> {
         if process::id() == FIRST {
             Some(FIRST_PROCESS)
+        } else if is_main_process_without_notify() {
+            Some(NO_NOTIFY)
         } else if self.is_upgrading() {
             Some(UNDER_WAY)
         } else if self.is_taken_over() {
@@ -183,10 +192,19 @@ impl Control {
 
     /// Waits until the request for the upgrade has its answer, so that this process does not end before.
     pub(super) async fn answer_upgrade(&mut self) {
+        // It may have lost a worker meanwhile. A result that is known stays.
+        self.give_up_upgrade();
         if let Some(upgrade) = self.upgrade.take() {
             _ = timeout(LAST_ANSWER, upgrade.answered).await;
         }
     }
+}
+
+/// Whether systemd has started this process and does not listen to it (`$SYSTEMD_EXEC_PID` of systemd.exec(5), which
+/// successors inherit with the number of another process).
+fn is_main_process_without_notify() -> bool {
+    let started = env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == process::id().to_string());
+    started && env::var_os("NOTIFY_SOCKET").is_none()
 }
 
 /// The task of an upgrade. It lives as long as the successor, and reaps it.
@@ -267,9 +285,25 @@ impl Attempt {
     }
 
     /// Answers once the successor has the control socket, so that the next request reaches it.
-    async fn tell_success(&self, asker: Upgrading) {
+    async fn tell_success(&mut self, asker: Upgrading) {
         let new_pid = self.child.as_ref().and_then(Child::id).unwrap_or_default();
-        socket::until_served_by(&self.file, new_pid.cast_signed()).await;
+        let Self { child, file, .. } = self;
+        let served = socket::until_served_by(file, new_pid.cast_signed());
+        let ended = async {
+            match child {
+                Some(child) => child.wait().await,
+                None => pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            ended = ended => {
+                let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
+                let why = format!("process {new_pid} accepted, and then ended ({how}): the log has its last lines");
+                return asker.answer(FAILED, &why).await;
+            }
+            _ = served => {}
+        }
         tracing::info!(version = self.version, pid = new_pid, "upgraded");
         let upgraded = Upgraded {
             old_version: OWN_VERSION.to_owned(),

@@ -61,14 +61,20 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// The same with no more probes than it takes until the first one has been without an answer for `limit`.
+    /// The same with no more probes than it takes until the first one has been without an answer for `limit`, and with
+    /// no longer interval than that.
     #[must_use]
     pub fn within(self, limit: Duration) -> Self {
+        let interval = self.interval.min(limit);
         let mut probes = 1;
-        while probes < self.probes && self.interval * probes < limit {
+        while probes < self.probes && interval * probes < limit {
             probes += 1;
         }
-        Self { probes, ..self }
+        Self {
+            probes,
+            interval,
+            ..self
+        }
     }
 }
 
