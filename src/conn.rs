@@ -185,6 +185,16 @@ async fn begin(context: Rc<Context>, accepted: Accepted, taken: Taken) -> Option
     }
 }
 
+/// Refuses clients that the networks of the listener exclude.
+fn admit(connection: &Connection) -> Result<(), Refusal> {
+    let listener = connection.listener();
+    if listener.clients.admit(connection.client()) {
+        Ok(())
+    } else {
+        Err(Refusal::client_denied(listener.protocol))
+    }
+}
+
 /// From a permit to a connected backend. Not a byte of the TLS stream is consumed.
 async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refusal> {
     let Record {
@@ -194,18 +204,24 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     // The connection holds the permit until it has ended, also while it is being refused.
     let permit = connection.admit(context.admission.admit()?);
     front::introduce(client, connection, &context.resources).await?;
-    let listener = connection.listener();
-    if !listener.clients.admit(connection.client()) {
-        return Err(Refusal::client_denied(listener.protocol));
+    // The limits per client are for those that a balancer names, not for the balancer. That may ask whether portway is
+    // there without being a client.
+    let is_balancer = connection.is_from_balancer() && connection.ends().is_none();
+    let protocol = connection.listener().protocol;
+    if !is_balancer || protocol.is_proxy() {
+        admit(connection)?;
     }
-    // The limits per client are for those that a balancer names, not for the balancer.
-    if connection.ends().is_some() || !connection.is_from_balancer() {
-        permit.identify(connection.client(), connection.flow.accepted_at())?;
+    if !is_balancer {
+        // The header of a balancer may come long after the connection.
+        permit.identify(connection.client(), Instant::now())?;
     }
 
     front::open(client, connection, &context.resources).await?;
     let hello = hello::peek(client, connection, &context.resources).await;
     let (hello, digest) = hello.map_err(|refusal| front::ended(connection, refusal))?;
+    if is_balancer {
+        admit(connection)?;
+    }
     permit.hello_done();
     let hello = record.hello(hello);
     front::agree(connection, hello)?;

@@ -216,7 +216,8 @@ fn client_from(listener: &Listener, client: IpAddr) -> Option<String> {
     let networks = list(balancers.iter(), NETWORKS);
     Some(if balancers.has(client) {
         format!(
-            "the socket: it is in proxy_protocol.trusted ({networks}), so this is a connection of the balancer itself"
+            "the socket, which is that of a balancer itself: it is in proxy_protocol.trusted ({networks}); or the PROXY \
+             header, if that has this address"
         )
     } else {
         format!(

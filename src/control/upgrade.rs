@@ -302,7 +302,7 @@ impl Attempt {
                 let why = format!("process {new_pid} accepted, and then ended ({how}): the log has its last lines");
                 return asker.answer(FAILED, &why).await;
             }
-            _ = served => {}
+            () = served => {}
         }
         tracing::info!(version = self.version, pid = new_pid, "upgraded");
         let upgraded = Upgraded {

@@ -71,8 +71,8 @@ impl Keepalive {
             probes += 1;
         }
         Self {
-            probes,
             interval,
+            probes,
             ..self
         }
     }

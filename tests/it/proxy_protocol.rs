@@ -150,7 +150,9 @@ fn b88_b89_without_an_address_in_the_header_that_of_the_socket_holds() {
 #[test]
 fn b89_a_balancer_that_closes_behind_its_header_is_a_probe() {
     let backend = Backend::echo();
-    let portway = start(TRUSTED, &to(&backend));
+    // The balancer is none of these, and does not ask as a client.
+    let listener = format!("{TRUSTED}allow_clients = [\"192.0.2.0/24\"]\n");
+    let portway = start(&listener, &to(&backend));
     for header in [&[][..], V2_LOCAL, V1_UNKNOWN, V1] {
         let mut client = connect(portway.address("agents"));
         client.write_all(header).unwrap();
@@ -162,6 +164,9 @@ fn b89_a_balancer_that_closes_behind_its_header_is_a_probe() {
     within(PATIENCE, "four probes", || {
         (portway.count(probes) == 4).then_some(())
     });
+    let asking = [V2_LOCAL, &hello()].concat();
+    let (_, _, line) = refused(&portway, connect(portway.address("agents")), &asking);
+    assert_eq!(line["outcome"], "client_denied", "{line}");
     let mut client = connect(portway.address("agents"));
     client.write_all(&V1[..20]).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
@@ -257,7 +262,7 @@ fn b98_a_second_header_is_not_tls() {
 #[test]
 fn a_header_shares_the_time_limit_of_the_hello() {
     let backend = Backend::echo();
-    let limits = "[limits]\nclient_hello_timeout = \"200ms\"\n";
+    let limits = "[limits]\nclient_hello_timeout = \"1s\"\n";
     let portway = start(TRUSTED, &(to(&backend) + limits));
     let (answer, end, line) = refused(&portway, connect(portway.address("agents")), &V1[..9]);
     assert_eq!((answer, end), (Vec::new(), End::Fin));

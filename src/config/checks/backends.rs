@@ -181,9 +181,13 @@ pub(super) fn sources(backend: &Backend, notes: &mut Notes<'_>) {
     }
 }
 
-/// A PROXY header, which most servers take for a broken hello.
+/// The usual ports of Fleet Server, Elasticsearch and Logstash.
+const ELASTIC: [u16; 3] = [8220, 9200, 5044];
+
+/// A PROXY header, which servers of Elastic take for a broken hello.
 pub(super) fn header(backend: &Backend, notes: &mut Notes<'_>) {
-    if backend.send_proxy_protocol.is_some() {
+    let mut ports = backend.endpoints.iter().filter_map(Target::port);
+    if backend.send_proxy_protocol.is_some() && ports.any(|port| ELASTIC.contains(&port)) {
         notes.warn(
             &Path::of(&["backends", &backend.name, "send_proxy_protocol"]),
             "Fleet Server and Elasticsearch do not accept a PROXY header: a server that does not expect it ends every \

@@ -152,8 +152,8 @@ fn b90_the_addresses_of_another_family_are_passed_over() {
         (0x00, IPV4),
         (0x12, IPV4),
         (0x31, &unix),
-        (0xf1, IPV4),
-        (0x1f, &[]),
+        (0x20, &[]),
+        (0x32, &unix),
     ] {
         let header = v2(0x21, family, block);
         assert_eq!(
@@ -161,6 +161,13 @@ fn b90_the_addresses_of_another_family_are_passed_over() {
             ProxyHeader::Whole(None, header.len()),
             "{family}"
         );
+    }
+}
+
+#[test]
+fn b90_a_family_or_transport_that_the_protocol_does_not_define_is_refused() {
+    for family in [0x41, 0xf1, 0x13, 0x1f, 0xff] {
+        assert!(is_invalid(&v2(0x21, family, IPV4)), "{family}");
     }
 }
 

@@ -20,6 +20,10 @@ pub(super) const TCP4: u8 = 0x11;
 pub(super) const TCP6: u8 = 0x21;
 const UNIX: u8 = 0x31;
 
+/// The last family and the last transport that the protocol defines. A receiver must refuse all behind them.
+const LAST: u8 = 3;
+const LAST_TRANSPORT: u8 = 2;
+
 /// The bytes of the two addresses of a Unix socket.
 const UNIX_ADDRESSES: usize = 216;
 
@@ -72,6 +76,7 @@ fn ends(family: u8, header: &[u8]) -> Result<Option<Ends>, InvalidHeader> {
         TCP4 => told(addressed::<4>(block))?,
         TCP6 => told(addressed::<16>(block))?,
         UNIX => (None, block.get(UNIX_ADDRESSES..).ok_or(TOO_SHORT)?),
+        _ if family >> 4 > LAST || family & 0xf > LAST_TRANSPORT => return Err(UNDEFINED),
         _ => return Ok(None),
     };
     check(header, fields)?;
@@ -118,6 +123,9 @@ fn check(header: &[u8], fields: &[u8]) -> Result<(), InvalidHeader> {
     Ok(())
 }
 
+const UNDEFINED: InvalidHeader = InvalidHeader(
+    "the PROXY v2 header has a family or a transport that the protocol does not define",
+);
 const TOO_SHORT: InvalidHeader =
     InvalidHeader("the PROXY v2 header is shorter than the addresses of its family");
 const TOO_LONG: InvalidHeader =
