@@ -170,21 +170,34 @@ fn invariant_11_a_client_with_a_closed_window_that_answers_probes_is_not_cut_by_
     client.read_exact(&mut vec![0; 1 << 20]).unwrap();
 }
 
-/// The path from portway to the backend loses large packets in silence.
-#[test]
-fn f39_a_backend_behind_a_path_that_loses_large_packets_is_told_by_the_hello() {
+/// Sends a hello of 1800 bytes over a path from portway to the backend that loses large packets in silence, after these
+/// commands in the network of portway.
+fn over_a_path_that_loses_large_packets(
+    commands: &str,
+    rules: fn(&mut Rules),
+    judge: impl FnOnce(TcpStream, &InProcess) + Send,
+) {
     beside_a_far_network(|far| {
         let address = format!("{}:0", far::NEAR).parse().unwrap();
         let backend = Backend::echo_at(address);
         let end = far.behind_a_hop(1280);
-        let hello = Builder::new(NAME).padded_to(1800 - 5).build();
-        let portway = end.run(|| impatient("127.0.0.1", backend.address(), ""));
-        let (mut client, address) = end.run(|| {
-            let client = connect(portway.address());
-            let address = client.local_addr().unwrap();
-            (client, address)
-        });
-        client.write_all(&hello).unwrap();
+        end.run(|| far::shell(commands)).unwrap();
+        let toml = config(&[backend.address()], "", "");
+        let portway = end.run(|| InProcess::start_with(&toml, rules));
+        let mut client = end.run(|| connect(portway.address()));
+        client.write_all(&large_hello()).unwrap();
+        judge(client, &portway);
+    });
+}
+
+fn large_hello() -> Vec<u8> {
+    Builder::new(NAME).padded_to(1800 - 5).build()
+}
+
+#[test]
+fn f39_a_backend_behind_a_path_that_loses_large_packets_is_told_by_the_hello() {
+    over_a_path_that_loses_large_packets("true", impatiently, |mut client, portway| {
+        let address = client.local_addr().unwrap();
         assert_eq!(read_to_end(&mut client).1, End::Reset);
         let line = portway.line_of(address);
         let told = detail(&line);
@@ -195,6 +208,20 @@ fn f39_a_backend_behind_a_path_that_loses_large_packets_is_told_by_the_hello() {
         assert!(told.ends_with(rest), "{line}");
         assert_eq!(line["bytes_unacknowledged"], 1800, "{line}");
     });
+}
+
+#[test]
+fn f39_a_kernel_that_probes_for_the_mtu_gets_a_large_hello_to_the_backend() {
+    let probe = "echo 1 >/proc/sys/net/ipv4/tcp_mtu_probing";
+    over_a_path_that_loses_large_packets(
+        probe,
+        |_| {},
+        |mut client, _| {
+            let mut echoed = large_hello();
+            client.read_exact(&mut echoed).unwrap();
+            assert_eq!(echoed, large_hello());
+        },
+    );
 }
 
 #[test]
