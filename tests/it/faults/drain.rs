@@ -183,9 +183,6 @@ fn an_address_in_use_is_an_error_of_the_start() {
     let mut second = Portway::spawn(&toml, std::process::Stdio::piped());
     let status = second.wait_exit();
     assert_eq!(status.code(), Some(1), "{}", second.program.tail());
-    assert!(
-        second.program.tail().contains(&taken),
-        "{}",
-        second.program.tail()
-    );
+    let says = |line: &Value| line.to_string().contains(&taken);
+    second.program.wait(PATIENCE, says);
 }
