@@ -33,7 +33,7 @@ fn serve(is_endless: bool) -> Result<SocketAddr> {
                     .map_err(std::io::Error::other)?;
                 loop {
                     let (stream, _) = listener.accept().await?;
-                    // A client that goes away is no fault.
+                    // A client may go away.
                     spawn_local(async move { drop(answer(stream, is_endless).await) });
                 }
                 #[expect(unreachable_code, reason = "it names the type")]

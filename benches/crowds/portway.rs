@@ -27,7 +27,7 @@ pub struct Portway {
     _file: NamedTempFile,
 }
 
-/// What portway takes of the machine, and what it tells of itself.
+/// The resources that portway takes, and its series and connections.
 pub struct Size {
     memory: u64,
     descriptors: usize,

@@ -332,7 +332,7 @@ fn an_address_is_gone_once_three_answers_in_a_row_have_not_had_it() {
     let other = endpoint.enter(&fixture.address(V4[1]));
     answer(&V4[1..2]);
     answer(&V4[1..2]);
-    // A reload judges the addresses anew, and is no answer.
+    // A reload judges the addresses anew: that is not an answer.
     set(endpoint, &V4[1..2]);
     set(endpoint, &V4[1..3]);
     assert!(!connection.is_gone());
