@@ -443,7 +443,7 @@ fn explain_takes_the_address_and_the_port_in_the_header() {
     );
     let told = explain(&["--client", "127.0.0.1", "--port", "8220"]);
     assert!(
-        told.contains("client from  the socket: it is in proxy_protocol.trusted"),
+        told.contains("client from  the socket, which is that of a balancer itself: it is in proxy_protocol.trusted"),
         "{told}"
     );
     let told = explain(&["--client", "192.0.2.7"]);
