@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::chaos::{balanced, end_somewhere, unreliable};
 use crate::it::fixture::{NAME, Portway, config, message, pause, route, within};
-use crate::it::peers::{Backend, Refusing};
+use crate::it::peers::{Backend, Refusing, free};
 use crate::it::process::{kinds, raise_descriptors, resident};
 use crate::it::random::{Random, count, seed};
 use crate::it::transfers::arena::Arena;
@@ -83,7 +83,8 @@ fn serve(portway: &Portway, load: &Load, files: &[String; 2], time: Duration) ->
     memory
 }
 
-/// Two files to reload in turn, with the ports that are bound already: they stay the same in each process.
+/// Two files to reload in turn, with these addresses: no reload may close a listener, which loses the clients that
+/// connect at that moment, and they stay the same in each process.
 fn files(file: String, bound: &[SocketAddr], refusing: &Refusing) -> [String; 2] {
     let fix =
         |file: String, address: &SocketAddr| file.replacen("127.0.0.1:0", &address.to_string(), 1);
@@ -146,7 +147,8 @@ fn invariant_3_and_5_a_soak_with_reloads_and_takeovers_leaves_nothing_behind() {
              [routes.arena]\nserver_names = [\"{NAME}\"]\nbackend = \"arena\"\nlisteners = [\"transfers\"]\n",
             arena.backend.address()
         );
-    let portway = Portway::start(&file);
+    let files = files(file, &[free(), free(), free()], &refusing);
+    let portway = Portway::start(&files[0]);
     let begun_with = kinds(portway.pid());
     let load = Load {
         address: portway.address("agents"),
@@ -156,11 +158,6 @@ fn invariant_3_and_5_a_soak_with_reloads_and_takeovers_leaves_nothing_behind() {
         churned: AtomicU64::new(0),
         reloads: AtomicU64::new(0),
     };
-    let files = files(
-        file,
-        &[portway.admin(), load.address, load.transfers],
-        &refusing,
-    );
     let (mut old, portway, memory) = run(portway, &load, &files, &arena, time);
     for predecessor in &mut old {
         let ended = |line: &serde_json::Value| message(line) == "the drain has ended";
