@@ -112,6 +112,11 @@ impl Endpoint {
         self.names.as_deref()
     }
 
+    /// Whether routes.toml has it, and not a client asked for its name.
+    pub const fn is_written(&self) -> bool {
+        self.written.is_none()
+    }
+
     /// The endpoint as written in routes.toml.
     pub const fn target(&self) -> &Target {
         &self.target

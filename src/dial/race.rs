@@ -17,7 +17,7 @@ use tracing::info;
 use super::attempt::{Dial, Failure};
 use super::ruled_out::RuledOut;
 use super::{Dialled, Family, Missed, is_spent};
-use crate::backend::Candidate;
+use crate::backend::{Address, Candidate};
 
 /// Time that an address on trial gets before the next candidate is dialled beside it. Its last dial
 /// failed, so it may well be dead.
@@ -26,6 +26,9 @@ const OF_TRIAL: Duration = Duration::from_millis(50);
 /// Time that an address gets before one of the other family is dialled beside it: the Connection Attempt Delay of RFC 8305
 /// section 5. A dial that has less than twice this time left gives it half of that.
 const OF_FAMILY: Duration = Duration::from_millis(250);
+
+/// An address that has connected so lately is not slow: a packet was lost, or the dial waited for its turn.
+const LATELY: Duration = Duration::from_secs(10);
 
 /// The end of an attempt. A failure comes with the candidates that it makes useless.
 type Ended = Result<Dialled, (Failure, Option<RuledOut>)>;
@@ -54,6 +57,7 @@ struct Queue {
 struct Running<'r> {
     attempt: Attempt<'r>,
     family: Family,
+    address: Arc<Address>,
     on_trial: bool,
     /// When the next one is dialled beside it, if one is.
     patience: Option<Instant>,
@@ -166,6 +170,7 @@ impl Dial<'_> {
         let head_start = queue.head_start(&candidate, left);
         Running {
             family: Family::of(&candidate),
+            address: Arc::clone(&candidate.address),
             on_trial: candidate.on_trial(),
             patience: head_start.map(|head_start| now + head_start),
             attempt: if candidate.on_trial() {
@@ -233,12 +238,17 @@ async fn passed(at: Option<Instant>) {
 /// Notes that an attempt has won against this one. If they are the two families of one endpoint, new connections use that of
 /// the winner first for a while.
 fn note_outrun(loser: &Running<'_>, winner: &Dialled) {
-    let used = &winner.endpoint;
-    if loser.on_trial || !loser.family.is_beside(Family::of_connection(used)) {
+    let (used, now) = (&winner.endpoint, Instant::now());
+    let is_beside = loser.family.is_beside(Family::of_connection(used));
+    let is_well = now
+        .checked_sub(LATELY)
+        .is_some_and(|since| loser.address.has_connected(since));
+    if loser.on_trial || !is_beside || is_well {
         return;
     }
-    if used.outran(Instant::now()) {
-        let endpoint = used.endpoint();
+    let endpoint = used.endpoint();
+    // Clients may invent names without end.
+    if used.outran(now) && endpoint.is_written() {
         info!(
             backend = endpoint.stats().backend(),
             endpoint = %endpoint.name(),

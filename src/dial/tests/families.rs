@@ -89,6 +89,19 @@ fn a_family_that_does_not_answer_is_overtaken_by_the_other_one_and_is_not_blamed
 }
 
 #[test]
+fn a_family_that_has_connected_lately_stays_first_although_it_is_overtaken_once() {
+    let (_queue, silent) = silent_at("[::1]:0");
+    let (_listener, good) = listening("127.0.0.1:0");
+    let endpoint = named(&[silent, good]);
+    endpoint.addresses()[0].succeeded(Instant::now());
+    assert_eq!(patient(&pool(&[&endpoint])), (Ok(good), Vec::new()));
+    assert_eq!(
+        states(&endpoint),
+        [AddressState::Healthy, AddressState::Standby]
+    );
+}
+
+#[test]
 fn a_family_that_answers_in_time_is_alone() {
     let (_one, v6) = listening("[::1]:0");
     let (other, v4) = listening("127.0.0.1:0");
@@ -155,8 +168,8 @@ fn a_dial_that_has_little_time_begins_with_the_other_family_in_half_of_it() {
     let (_queue, silent) = silent_at("[::1]:0");
     let (_listener, good) = listening("127.0.0.1:0");
     let timeouts = Timeouts {
-        connect_timeout: Duration::from_millis(200),
-        dial_timeout: Duration::from_millis(200),
+        connect_timeout: Duration::from_millis(490),
+        dial_timeout: Duration::from_millis(490),
     };
     let pool = pool(&[&named(&[silent, good])]);
     let (dialled, attempts) = race(&pool, timeouts, std::future::pending());
