@@ -13,7 +13,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::fixture::{PATIENCE, Portway, alike, within};
 use super::hello::Builder;
-use super::peers::{Backend, End, connect, read_to_end};
+use super::peers::{self, Backend, End, connect, read_to_end};
 use super::resolver::server::{Reply, Server};
 use super::resolver::{failures, free, ip};
 
@@ -109,9 +109,11 @@ fn the_name_that_the_client_asks_for_is_dialled() {
 
 #[test]
 fn the_port_of_the_target_is_dialled() {
-    let (dns, server) = (Server::start(), Backend::echo_at(free("127.0.0.2")));
+    // A port that is reserved at the address of portway: elsewhere many connections may have it there.
+    let port = peers::free().port();
+    let server = Backend::echo_at(SocketAddr::new(ip("127.0.0.2"), port));
+    let dns = Server::start();
     dns.lead("one.es.test", &["127.0.0.2"]);
-    let port = server.address().port();
     let toml = file("{port}", &dns, LOOPBACK);
     let toml = toml.replace(
         "bind = [\"127.0.0.1:0\"]",

@@ -3,7 +3,7 @@
 pub(super) mod server;
 
 use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::fixture::{PATIENCE, Portway, config, hello, message, route, within};
 use super::hello::Builder;
-use super::peers::{Backend, End, connect, read_to_end};
+use super::peers::{Backend, End, connect, free_at, read_to_end};
 use server::{Reply, Server};
 
 const ALERT_80: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
@@ -413,8 +413,7 @@ pub(super) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// A free address of this machine.
+/// A free address of this machine, which stays reserved.
 pub(super) fn free(ip: &str) -> SocketAddr {
-    let listener = TcpListener::bind((ip, 0)).unwrap();
-    listener.local_addr().unwrap()
+    free_at(self::ip(ip))
 }
