@@ -93,8 +93,9 @@ impl End {
             closed_by: ClosedBy::Portway,
             detail: match verdict {
                 Verdict::PeerTimeout => words::joined([words::unanswered(seen), unacknowledged()]),
-                Verdict::Idle | Verdict::HalfClose | Verdict::Stalled => unacknowledged(),
-                Verdict::Gap | Verdict::Drained => None,
+                Verdict::Stalled => unacknowledged(),
+                // The first two strike only when nothing is on its way to a peer.
+                Verdict::Idle | Verdict::HalfClose | Verdict::Gap | Verdict::Drained => None,
             },
             unacknowledged: seen.unacknowledged.values().sum(),
             parting: None,

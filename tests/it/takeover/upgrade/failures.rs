@@ -3,7 +3,7 @@
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use rustix::process::Signal;
@@ -152,4 +152,21 @@ fn a_process_that_drains_does_not_upgrade() {
     let output = upgrade(&portway);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(told(&output)["message"], "portway stops");
+}
+
+/// As systemd starts a unit of another type than notify: it would take the end of the old process for that of the service.
+#[test]
+fn the_main_process_of_a_unit_that_does_not_listen_to_it_refuses_to_upgrade() {
+    let backend = Backend::echo();
+    let mut command = Command::new("sh");
+    command.args(["-c", "SYSTEMD_EXEC_PID=$$ exec \"$0\" \"$@\"", PORTWAY]);
+    command.env_remove("NOTIFY_SOCKET");
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let portway = Portway::start_by(command, &toml, Stdio::piped());
+    let output = upgrade(&portway);
+    let said = told(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.to_string().contains("Type=notify"), "{said}");
+    assert!(children(portway.pid()).is_empty());
+    drop(portway.relayed());
 }
