@@ -8,7 +8,7 @@ use socket2::{Domain, Socket, Type};
 use super::fixture::{NAME, PATIENCE, Portway, within};
 use super::hello::Builder;
 use super::peers::{End, read_to_end};
-use super::process::descriptors;
+use super::process::serves;
 
 /// A client that has not read what a backend has echoed, so that bytes are always on their way to it. A drain may
 /// end a connection at once that has been silent for two seconds, and a test may be delayed for that long.
@@ -24,14 +24,12 @@ impl Held {
     }
 
     /// Opens `count` of them that this process serves, and not the one before it, which may accept for a moment
-    /// longer. It counts descriptors, so a connection of another test can be mistaken for one of them.
+    /// longer.
     pub(crate) fn served_by(portway: &Portway, count: usize) -> Vec<Self> {
         let mut served = Vec::new();
         within(PATIENCE, "this process serves connections", || {
-            let before = descriptors(portway.pid());
             let one = Self::new(portway, NAME);
-            // Its two sockets.
-            if descriptors(portway.pid()) >= before + 2 {
+            if serves(portway.pid(), &one.client) {
                 served.push(one);
             }
             (served.len() == count).then_some(())

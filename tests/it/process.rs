@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirEntry};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -60,10 +60,25 @@ impl Socket {
     }
 }
 
-/// All TCP sockets over IPv4.
+/// All TCP sockets over IPv4 of this thread's network.
 pub(crate) fn sockets() -> Vec<Socket> {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
     table.lines().filter_map(Socket::parse).collect()
+}
+
+/// Whether the process has the accepted end of this client's connection over IPv4.
+pub(crate) fn serves(pid: u32, client: &TcpStream) -> bool {
+    let (local, remote) = (client.peer_addr().unwrap(), client.local_addr().unwrap());
+    let accepted = sockets()
+        .into_iter()
+        .find(|socket| (socket.local, socket.remote) == (local, remote));
+    accepted.is_some_and(|socket| {
+        let name = format!("socket:[{}]", socket.inode);
+        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
+        // One may be closed between the listing and the look at it.
+        let mut targets = descriptors.filter_map(|one| fs::read_link(one.ok()?.path()).ok());
+        targets.any(|target| target.as_os_str() == name.as_str())
+    })
 }
 
 /// The number of open descriptors.

@@ -16,7 +16,7 @@ use super::{SLOW_DRAIN, with_ports};
 use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, message, within};
 use crate::it::held::Held;
 use crate::it::peers::Backend;
-use crate::it::process::{descriptors, resident};
+use crate::it::process::{descriptors, resident, serves};
 
 /// The program at a path of its own.
 struct Program {
@@ -148,10 +148,8 @@ fn the_successor_is_the_new_file_at_the_path_and_open_connections_stay_with_the_
         program.path
     );
     // New connections come to the new process, and the answer to an old one from the old process.
-    let before = descriptors(new.0);
-    let client = portway.relayed();
-    within(PATIENCE, "the new process has the connection", || {
-        (descriptors(new.0) >= before + 2).then_some(())
+    let client = within(PATIENCE, "the new process has a new connection", || {
+        Some(portway.relayed()).filter(|client| serves(new.0, client))
     });
     held.send(b"still here");
     held.finish();
