@@ -502,6 +502,73 @@ fn explain_tells_which_addresses_the_client_of_a_proxy_may_ask_for() {
     assert_snapshot("explain_addresses", &session(directory.path(), &lines));
 }
 
+/// Only the proxy resolves these names, so no address can be that of one of them.
+#[test]
+fn explain_refuses_an_address_behind_a_proxy_that_resolves_the_names() {
+    let via = "via = \"http://proxy.corp:3128\"";
+    for (keys, status) in [
+        (via.to_owned(), 1),
+        (format!("{via}\nresolver.servers = [\"10.0.0.53\"]"), 0),
+        (String::new(), 0),
+    ] {
+        let toml = format!(
+            "[listeners.proxy]\nbind = [\"[::]:3128\"]\nprotocol = \"http_connect\"\n\
+             [backends.fleet]\nendpoints = [\"es.invalid:9200\", \"10.0.0.7:8220\"]\n{keys}\n\
+             [routes.fleet]\nno_server_name = true\nbackend = \"fleet\"\n"
+        );
+        let directory = TempDir::new().unwrap();
+        fs::write(directory.path().join("routes.toml"), toml).unwrap();
+        let output = portway(directory.path(), "explain 10.0.0.8 --port 9200");
+        assert_eq!(output.status.code(), Some(status), "{keys}: {output:?}");
+        let told = String::from_utf8(output.stdout).unwrap();
+        let words = if status == 0 {
+            "portway dials 10.0.0.8:9200 only if it is an address of es.invalid:9200\n"
+        } else {
+            "target_denied"
+        };
+        assert!(told.contains(words), "{keys}: {told}");
+        let output = portway(directory.path(), "explain 10.0.0.7 --port 8220");
+        assert!(output.status.success(), "{keys}: {output:?}");
+    }
+}
+
+#[test]
+fn explain_refuses_a_connection_whose_endpoints_all_drain() {
+    let file = |protocol: &str, endpoints: &str| {
+        format!(
+            "[listeners.agents]\nbind = [\"[::]:443\"]\nprotocol = \"{protocol}\"\n\
+             [backends.fleet]\nendpoints = [{endpoints}]\n\
+             [routes.fleet]\nserver_names = [\"a.example\"]\nno_server_name = true\nbackend = \"fleet\"\n"
+        )
+    };
+    let directory = TempDir::new().unwrap();
+    let explain = |toml: String, line: &str| {
+        fs::write(directory.path().join("routes.toml"), toml).unwrap();
+        session(directory.path(), &[&format!("explain {line}")])
+    };
+    let drained = "{ address = \"10.0.0.7:8220\", state = \"drain\" }";
+    assert_snapshot(
+        "explain_drained",
+        &explain(file("tls", drained), "a.example"),
+    );
+    let one_of_two = format!("{drained}, \"10.0.0.8:8220\"");
+    let told = explain(file("tls", &one_of_two), "a.example");
+    assert!(told.ends_with("status 0\n"), "{told}");
+    // The client of a proxy that asks for an address gets that endpoint and no other.
+    for (address, status) in [("10.0.0.7", 1), ("10.0.0.8", 0)] {
+        let line = format!("{address} --port 8220");
+        let told = explain(file("socks5", &one_of_two), &line);
+        assert!(told.ends_with(&format!("status {status}\n")), "{told}");
+        assert_eq!(told.contains("backend_unavailable"), status == 1, "{told}");
+    }
+    let named = format!(
+        "{drained}, {{ address = \"es.invalid:8220\", state = \"drain\" }}, \"es-1.invalid:8220\""
+    );
+    let told = explain(file("socks5", &named), "10.0.0.7 --port 8220");
+    let note = "portway dials 10.0.0.7:8220 only if it is an address of es-1.invalid:8220\n";
+    assert!(told.contains(note), "{told}");
+}
+
 #[test]
 fn explain_asks_for_the_port_where_a_route_has_ports() {
     let toml = "[listeners.agents]\nbind = [\"[::]:8220\", \"[::]:9200\"]\n\

@@ -54,8 +54,8 @@ pub(super) fn choose(path: &Path) -> Result<Chosen, Faults> {
             let Answered { pid, user, .. } = answered;
             let told = match file {
                 Ok(_) => format!(
-                    "{name} differs: `portway reload` puts it in force. To explain the file as it is, give a copy of it \
-                     with -c"
+                    "{name} differs: `portway reload` puts it in force. To explain the file itself, use \
+                     `--config /dev/stdin < {name}`"
                 ),
                 Err(_) => format!("{name} has faults: `portway check` shows them"),
             };

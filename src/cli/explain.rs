@@ -107,9 +107,7 @@ impl Explain {
         let nearest = self.look_up(&settings, (listener, target), facts, &mut explanation);
         if let Err((refusal, nearest)) = nearest {
             if refusal.outcome == Outcome::ClientDenied && self.client.is_none() {
-                let assumed =
-                    "--client IP names the client; without it, it is 127.0.0.1".to_owned();
-                explanation.note.get_or_insert(assumed);
+                explanation.add_note("--client IP names the client; without it, it is 127.0.0.1");
             }
             explanation.refused = Some(Refused::new(&refusal, nearest));
         }
@@ -171,12 +169,14 @@ impl Explain {
         let nearest = || settings.routes.nearest(server_name.as_ref()?);
         let protocol = listener.protocol;
         match seen.taken {
-            Ok(route) => match target {
-                Some(target) if explanation.denies(target, route, settings) => {
-                    Err((Refusal::not_an_address(protocol, target), None))
-                }
-                _ => Ok(()),
-            },
+            Ok(route) => {
+                let route = settings.routes.routes().get(route);
+                let backend = route.and_then(|route| settings.backends.get(route.backend));
+                let judge = |backend| explanation.judge((listener, target), backend);
+                backend
+                    .map_or(Ok(()), judge)
+                    .map_err(|refusal| (refusal, None))
+            }
             // As the relay judges the target, before it knows the protocols of the hello.
             Err(_) if protocol.is_proxy() && settings.routes.takers(&query).next().is_none() => {
                 let miss = settings.routes.miss(&query);

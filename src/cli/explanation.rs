@@ -1,15 +1,16 @@
 //! The findings of `portway explain`, as parts for programs. `report` shows them as text.
 
+mod judge;
+
 use std::collections::{BTreeMap, HashSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 
 use serde::{Serialize, Serializer};
 
 use super::addresses::Addresses;
 use super::configuration::Origin;
 use super::limits::{self, Limit};
-use crate::backend::Target as Endpoint;
-use crate::config::{Backend, Settings};
+use crate::config::Settings;
 use crate::conn::Refusal;
 use crate::outcome::Outcome;
 use crate::routing::{Candidate, Consideration, Pattern, Route, Unmet};
@@ -149,33 +150,6 @@ impl Refused {
 }
 
 impl<'e> Explanation<'e> {
-    /// Whether no endpoint of the route's backend can have this address.
-    pub(super) fn denies(
-        &mut self,
-        address: SocketAddr,
-        route: usize,
-        settings: &Settings,
-    ) -> bool {
-        let route = settings.routes.routes().get(route);
-        let backend = route.and_then(|route| settings.backends.get(route.backend));
-        let endpoints = backend.map_or(&[][..], |backend| &backend.endpoints);
-        if endpoints.contains(&Endpoint::Address(address)) {
-            return false;
-        }
-        let at_port = endpoints
-            .iter()
-            .filter(|one| one.port() == Some(address.port()));
-        let names: Vec<_> = (at_port.filter(|one| matches!(one, Endpoint::Name { .. }))).collect();
-        if names.is_empty() {
-            self.taken = None;
-            return true;
-        }
-        let names = list(&names, SHOWN);
-        let note = format!("portway dials {address} only if it is an address of {names}");
-        self.note.get_or_insert(note);
-        false
-    }
-
     /// Adds every route: the one that is taken, and the others with the reason why they are not.
     pub(super) fn look_up(&mut self, seen: &Consideration<'_>, settings: &'e Settings) {
         let routes = settings.routes.routes();
@@ -231,23 +205,6 @@ impl<'e> Explanation<'e> {
                 "only with a server name".to_owned()
             },
         }));
-    }
-}
-
-impl Explanation<'_> {
-    /// Says where an endpoint leads that is the name that the client asks for.
-    fn note_of_name(&mut self, backend: &Backend) {
-        let asked = backend
-            .endpoints
-            .iter()
-            .find(|endpoint| endpoint.is_asked());
-        let name = self.hello.as_ref().and_then(|it| it.server_name.as_deref());
-        if let (Some(endpoint), Some(name)) = (asked, name)
-            && let Some(port) = endpoint.port().or(self.port)
-        {
-            let note = format!("{endpoint} is {name}:{port} for this connection");
-            self.note.get_or_insert(note);
-        }
     }
 }
 
@@ -308,6 +265,7 @@ const fn why(outcome: Outcome) -> &'static str {
         Outcome::NoRoute => "no route takes this server name here",
         Outcome::TargetDenied => "no route takes this host and port here",
         Outcome::ClientDenied => "this client is not admitted",
+        Outcome::BackendUnavailable => "no endpoint of the backend takes new connections",
         Outcome::Closed
         | Outcome::InvalidProxyHeader
         | Outcome::InvalidProxyRequest
@@ -315,7 +273,6 @@ const fn why(outcome: Outcome) -> &'static str {
         | Outcome::NameMismatch
         | Outcome::HelloTimeout
         | Outcome::Overloaded
-        | Outcome::BackendUnavailable
         | Outcome::BackendUnresolved
         | Outcome::ForbiddenAddress
         | Outcome::ViaRefused

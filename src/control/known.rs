@@ -74,8 +74,8 @@ impl KnownAddresses {
     }
 
     fn add(&mut self, endpoint: &Endpoint) {
-        if endpoint.target().is_asked() {
-            // It has as many addresses as clients ask for names.
+        if endpoint.names().is_some() {
+            // It has as many addresses as clients ask for names. Where a proxy resolves these, it has those of the proxy.
             return;
         }
         let states = endpoint.states(Instant::now());

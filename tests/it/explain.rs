@@ -138,6 +138,56 @@ fn explain_lists_the_addresses_and_connections_of_each_endpoint() {
     drop(client);
 }
 
+/// A routes.toml whose endpoint is the name that the client asks for, behind a proxy that resolves it.
+fn asked_through(via: &str) -> String {
+    let written = "127.0.0.1:1".parse().unwrap();
+    let toml = config(&[written], "", &format!("via = \"{via}\""));
+    toml.replace(&written.to_string(), ASKED)
+}
+
+const ASKED: &str = "{server_name}:9243";
+
+/// Such an endpoint has the addresses of the proxy.
+#[test]
+fn explain_shows_the_proxy_that_resolves_the_names_of_clients() {
+    let proxy = Backend::echo();
+    let portway = Portway::start(&asked_through(&format!("http://{}", proxy.address())));
+    has_control_socket(&portway);
+    let known = explain(&portway, "fleet.example");
+    let [address] = known["addresses"].as_array().unwrap().as_slice() else {
+        panic!("{known}");
+    };
+    assert_eq!(address["endpoint"], ASKED);
+    assert_eq!(address["address"], proxy.address().to_string());
+
+    let portway = Portway::start(&asked_through("http://proxy.invalid:3128"));
+    has_control_socket(&portway);
+    let known = explain(&portway, "fleet.example");
+    let [without] = known["unresolved"].as_array().unwrap().as_slice() else {
+        panic!("{known}");
+    };
+    assert_eq!(
+        (&without["endpoint"], &without["reason"]),
+        (&ASKED.into(), &"unresolved".into())
+    );
+}
+
+/// The note about the configuration hides no other one.
+#[test]
+fn explain_tells_every_note() {
+    let proxy = Backend::echo();
+    let toml = asked_through(&format!("http://{}", proxy.address()));
+    let portway = Portway::start(&toml);
+    has_control_socket(&portway);
+    portway.write(&format!("{toml}# changed\n"));
+    let explained = explain(&portway, "fleet.example");
+    let note = explained["note"].as_str().unwrap();
+    let of_file = format!("`--config /dev/stdin < {}`", portway.file().display());
+    assert!(note.contains(&of_file), "{note}");
+    let of_name = format!("{ASKED} is fleet.example:9243 for this connection");
+    assert!(note.contains(&of_name), "{note}");
+}
+
 /// A successor has the control socket, so what is explained is what new connections take.
 #[test]
 fn after_a_takeover_explain_asks_the_successor() {
