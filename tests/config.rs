@@ -357,6 +357,58 @@ backend = "fleet"
     assert_snapshot("warnings", &loaded.warnings.render(false));
 }
 
+/// The warnings of a file whose only backend has these keys.
+fn warned_of_backend(keys: &str) -> Vec<String> {
+    warned(&format!(
+        "[listeners.agents]\nbind = [\"[::]:443\"]\n[backends.fleet]\n{keys}\n\
+         [routes.fleet]\nserver_names = [\"fleet.example.com\"]\nbackend = \"fleet\"\n"
+    ))
+}
+
+/// An address of this machine can be dialled from a loopback address, and `check` does not know which ones it has.
+#[test]
+fn a_loopback_source_is_a_warning_if_a_place_that_is_dialled_is_elsewhere() {
+    let from = |source: &str, keys: &str| {
+        warned_of_backend(&format!("{keys}\nsource_addresses = [\"{source}\"]"))
+    };
+    for (source, far) in [
+        ("127.0.0.1", "endpoints = [\"10.0.0.7:8220\"]"),
+        (
+            "127.0.0.2",
+            "endpoints = [\"127.0.0.1:8220\", \"10.0.0.7:8220\"]",
+        ),
+        (
+            "::1",
+            "endpoints = [\"[fd00::7]:8220\", \"fleet-1.internal:8220\"]",
+        ),
+        (
+            "127.0.0.1",
+            "endpoints = [\"127.0.0.1:8220\"]\nvia = \"http://10.0.0.9:3128\"",
+        ),
+    ] {
+        let warned = from(source, far);
+        assert_eq!(
+            warned,
+            ["backends.fleet.source_addresses[0]"],
+            "{source}: {far}"
+        );
+    }
+    for (source, near) in [
+        (
+            "127.0.0.2",
+            "endpoints = [\"127.0.0.1:8220\", \"[fd00::7]:8220\"]",
+        ),
+        ("127.0.0.1", "endpoints = [\"fleet-1.internal:8220\"]"),
+        ("10.0.0.1", "endpoints = [\"127.0.0.1:8220\"]"),
+        (
+            "127.0.0.1",
+            "endpoints = [\"10.0.0.7:8220\"]\nvia = \"http://127.0.0.1:3128\"",
+        ),
+    ] {
+        assert_eq!(from(source, near), [""; 0], "{source}: {near}");
+    }
+}
+
 #[test]
 fn a_rate_at_which_a_fleet_needs_longer_than_a_check_in_to_come_back_is_a_warning() {
     let file = |limits: &str| {

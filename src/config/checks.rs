@@ -4,6 +4,7 @@ mod asked;
 mod backends;
 mod rates;
 mod routes;
+mod zones;
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -44,7 +45,6 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
     let bound = bound(settings, notes);
     clashes(&bound, notes);
     loops(settings, &bound, notes);
-    behind_a_proxy(settings, notes);
     for listener in &settings.listeners {
         networks(listener, notes);
         open_proxy(listener, notes);
@@ -57,6 +57,7 @@ pub(super) fn settings(settings: &Settings, notes: &mut Notes<'_>) {
         backends::sources(backend, notes);
         backends::header(backend, notes);
         backends::checks(backend, notes);
+        zones::dialled(backend, notes);
     }
     unwise(settings, notes);
     rates::come_back(&settings.limits, notes);
@@ -217,24 +218,6 @@ fn dialled<'b>(backend: &'b Backend, notes: &Notes<'_>) -> Vec<(Path, &'b Target
     let endpoints = backend.endpoints.iter().filter(|_| is_own).enumerate();
     let endpoints = endpoints.map(|(index, endpoint)| (notes.element(&list, index), endpoint));
     proxy.chain(endpoints).collect()
-}
-
-/// Reports endpoints that have a meaning on this machine only.
-fn behind_a_proxy(settings: &Settings, notes: &mut Notes<'_>) {
-    for backend in settings.backends.iter().filter(|one| one.via.is_some()) {
-        let list = Path::of(&["backends", &backend.name, "endpoints"]);
-        for (index, endpoint) in backend.endpoints.iter().enumerate() {
-            if let Target::Address(SocketAddr::V6(address)) = endpoint
-                && address.scope_id() != 0
-            {
-                notes.fault(
-                    &notes.element(&list, index),
-                    format!("{address} has a zone, which is a number of this machine's, and the proxy in via dials it"),
-                    "write an address without a zone, or leave via out",
-                );
-            }
-        }
-    }
 }
 
 fn networks(listener: &Listener, notes: &mut Notes<'_>) {

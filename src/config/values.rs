@@ -19,7 +19,9 @@ use super::keys::Kind;
 use crate::routing::Pattern;
 use crate::snapshot::CloseOn;
 use crate::tls::ServerName;
-pub(super) use addresses::{bind, dns_server, endpoint, network, network_of_servers, source};
+pub(super) use addresses::{
+    bind, dns_server, endpoint, network, network_of_servers, source, with_zone,
+};
 pub(super) use unicode::to_ascii;
 pub(super) use via::{login, via};
 

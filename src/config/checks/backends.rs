@@ -143,7 +143,7 @@ pub(super) fn roles(backend: &Backend, notes: &mut Notes<'_>) {
     }
 }
 
-/// Source addresses of a family that nothing is dialled at.
+/// Source addresses from which nothing, or not every place, can be dialled.
 pub(super) fn sources(backend: &Backend, notes: &mut Notes<'_>) {
     let path = |key| Path::of(&["backends", &backend.name, key]);
     let [list, endpoints, via] = [path("source_addresses"), path("endpoints"), path("via")];
@@ -152,18 +152,27 @@ pub(super) fn sources(backend: &Backend, notes: &mut Notes<'_>) {
         return;
     }
     let own = backend.endpoints.iter().filter(|_| backend.via.is_none());
-    let dialled = own.chain(backend.via.iter().map(Via::proxy));
-    let address = |target: &Target| match target {
+    let dialled: Vec<_> = own.chain(backend.via.iter().map(Via::proxy)).collect();
+    let address = |target: &&Target| match target {
         Target::Address(address) => Some(*address),
         // It may have addresses of both families.
         Target::Name { .. } | Target::Asked { .. } => None,
     };
-    let addresses: Option<Vec<SocketAddr>> = dialled.map(address).collect();
-    let Some(addresses) = addresses.filter(|it| !it.is_empty()) else {
-        return;
-    };
+    let addresses: Vec<SocketAddr> = dialled.iter().filter_map(address).collect();
+    let are_known = !dialled.is_empty() && addresses.len() == dialled.len();
     for (index, source) in backend.dialling.source_addresses.iter().enumerate() {
-        if (addresses.iter()).any(|address| address.is_ipv4() == source.is_ipv4()) {
+        let alike = addresses.iter();
+        let mut alike = alike.filter(|address| address.is_ipv4() == source.is_ipv4());
+        let far = alike.clone().find(|address| !address.ip().is_loopback());
+        if let Some(far) = far.filter(|_| source.is_loopback()) {
+            // Linux refuses an IPv4 dial (EINVAL), and no answer comes to an IPv6 one. That looks like a fault of the server.
+            notes.warn(
+                &notes.element(&list, index),
+                format!("from {source} portway can dial {far} only if that is an address of this machine"),
+                "write an address of this machine that other machines can reach, or leave it out",
+            );
+        }
+        if !are_known || alike.next().is_some() {
             continue;
         }
         let [family, other] = if source.is_ipv4() {

@@ -13,7 +13,7 @@ use crate::tls::ServerName;
 /// An address that listens; port 0 lets the kernel choose.
 pub(in crate::config) fn bind(text: &str) -> Result<SocketAddr, Wrong> {
     if let Ok(address) = text.parse() {
-        return Ok(canonical(address));
+        return with_zone(canonical(address));
     }
     several(text)?;
     without_port(text, |whole| {
@@ -263,10 +263,12 @@ pub(in crate::config) fn dns_server(text: &str) -> Result<SocketAddr, Wrong> {
         );
     };
     let has_scope = matches!(address, SocketAddr::V6(address) if address.scope_id() != 0);
-    if address.port() == 0 || has_scope || !Allowed::Servers.permits(address.ip()) {
+    let is_usable = address.port() != 0 && Allowed::Servers.permits(address.ip());
+    if has_scope || is_link_local(address.ip()) || !is_usable {
         return wrong(
             format!("{text:?} is not the address of a DNS server"),
-            "write the address of the server as it is on the network, without a scope, and port 53 or none",
+            "write the address of the server as it is on the network, not a link-local one, without a scope, and port \
+             53 or none",
         );
     }
     Ok(canonical(address))
@@ -289,11 +291,33 @@ pub(in crate::config) fn source(text: &str) -> Result<IpAddr, Wrong> {
         };
     };
     let ip = ip.to_canonical();
-    let is_link_local = matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
-    if is_link_local || !Allowed::Servers.permits(ip) {
+    if is_link_local(ip) || !Allowed::Servers.permits(ip) {
         return wrong(format!("portway cannot dial from {text:?}"), help);
     }
     Ok(ip)
+}
+
+/// An address that says by which interface to reach it, if each interface may have the same. Linux refuses to bind and
+/// to dial it without (EINVAL).
+pub(in crate::config) fn with_zone(address: SocketAddr) -> Result<SocketAddr, Wrong> {
+    if let SocketAddr::V6(v6) = address
+        && is_link_local(address.ip())
+        && v6.scope_id() == 0
+    {
+        let (ip, port) = (v6.ip(), v6.port());
+        return wrong(
+            format!("{address} is link-local, and does not say by which interface to reach it"),
+            format!(
+                "write the number of the interface, which `ip link` shows, as in \"[{ip}%2]:{port}\"; or another address"
+            ),
+        );
+    }
+    Ok(address)
+}
+
+/// An address of IPv6 that means something only with its interface.
+const fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
 fn canonical(address: SocketAddr) -> SocketAddr {
