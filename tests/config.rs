@@ -343,7 +343,7 @@ idle_timeout = "5m"
 endpoints = [{ address = "spare.internal:8220", backup = true }]
 
 [backends.lonely]
-endpoints = ["10.0.0.1:8220", { address = "10.0.0.2:8220", state = "drain" }]
+endpoints = ["10.0.0.1:8220"]
 health = { check = "tcp" }
 close_on = ["unhealthy"]
 
@@ -363,6 +363,31 @@ fn warned_of_backend(keys: &str) -> Vec<String> {
         "[listeners.agents]\nbind = [\"[::]:443\"]\n[backends.fleet]\n{keys}\n\
          [routes.fleet]\nserver_names = [\"fleet.example.com\"]\nbackend = \"fleet\"\n"
     ))
+}
+
+#[test]
+fn close_on_unhealthy_is_a_warning_only_if_there_is_one_place() {
+    let at = |keys: &str| {
+        let close = "health = { check = \"tcp\" }\nclose_on = [\"unhealthy\"]";
+        warned_of_backend(&format!("{keys}\n{close}"))
+    };
+    for one_place in [
+        "endpoints = [\"10.0.0.1:8220\"]",
+        "endpoints = [\"10.0.0.1:8220\"]\nvia = \"http://10.0.0.9:3128\"",
+        "endpoints = [\"fleet-1.internal:8220\"]\nvia = \"http://10.0.0.9:3128\"",
+        "endpoints = [\"10.0.0.1:8220\"]\nvia = \"http://proxy.corp:3128\"\nresolver.servers = [\"10.0.0.53\"]",
+    ] {
+        assert_eq!(at(one_place), ["backends.fleet.close_on"], "{one_place}");
+    }
+    for several in [
+        // The proxy may have several addresses.
+        "endpoints = [\"10.0.0.1:8220\"]\nvia = \"http://proxy.corp:3128\"",
+        // Connections of an unhealthy endpoint that drains go to the other one.
+        "endpoints = [\"10.0.0.1:8220\", { address = \"10.0.0.2:8220\", state = \"drain\" }]",
+        "endpoints = [\"fleet-1.internal:8220\"]",
+    ] {
+        assert_eq!(at(several), [""; 0], "{several}");
+    }
 }
 
 /// An address of this machine can be dialled from a loopback address, and `check` does not know which ones it has.

@@ -75,17 +75,27 @@ pub(super) fn checks(backend: &Backend, notes: &mut Notes<'_>) {
             "leave health out, or write the names of the servers as endpoints",
         );
     }
-    let drains = |index: usize| backend.roles.get(index).is_some_and(|role| role.drains());
-    let own = backend.endpoints.iter().enumerate();
-    let open: Vec<_> = own.filter(|(index, _)| !drains(*index)).collect();
-    let list = Path::of(&["backends", &backend.name, "endpoints"]);
-    let is_whole = !notes.lost.has(&list) && !notes.left.contains_key(&list);
-    if let ([(_, Target::Address(only))], true, true) =
-        (&*open, backend.leaving.if_unhealthy, is_whole)
+    alone(backend, notes);
+}
+
+/// Connections that end for a better place, where there is only one.
+fn alone(backend: &Backend, notes: &mut Notes<'_>) {
+    let path = |key| Path::of(&["backends", &backend.name, key]);
+    let [list, via] = [path("endpoints"), path("via")];
+    let is_whole = |key: &Path| !notes.lost.has(key) && !notes.left.contains_key(key);
+    if !backend.leaving.if_unhealthy || !is_whole(&list) || !is_whole(&via) {
+        return;
+    }
+    // Behind a proxy that gets its name, an endpoint is at as many places as the proxy has addresses.
+    let dialled = |only| backend.resolving_proxy().map_or(only, Via::proxy);
+    // One that drains is a place too: its connections end if the other one is healthy.
+    if let [only] = &*backend.endpoints
+        && !only.is_asked()
+        && matches!(dialled(only), Target::Address(_))
     {
         notes.warn(
-            &Path::of(&["backends", &backend.name, "close_on"]),
-            format!("{only} is the only place for new connections, so \"unhealthy\" ends none: there is no better one"),
+            &path("close_on"),
+            format!("{only} is the only place for connections, so \"unhealthy\" ends none: there is no better one"),
             "add another endpoint, or leave \"unhealthy\" out",
         );
     }
