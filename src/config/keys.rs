@@ -171,17 +171,24 @@ pub(super) fn example<'p>(path: impl Iterator<Item = &'p str>) -> Option<String>
     let Some((name, kind, absent)) = find(keys.clone()) else {
         return example_of_table(&path);
     };
+    Some(with_example(name, kind, absent))
+}
+
+/// A key with an example of its value. One with the default would be useless.
+pub(super) fn with_example(name: &str, kind: &Kind, absent: &Absent) -> String {
     let (Absent::Default(value)
     | Absent::Example(value)
     | Absent::Required(value)
     | Absent::RequiredOrNext(value)) = absent;
-    // An example with the default value would be useless.
-    let value = if matches!(kind, Kind::Boolean) {
-        "true"
-    } else {
-        value
+    let value: &str = match (kind, absent) {
+        (Kind::Boolean, _) => "true",
+        (Kind::Choice(words), Absent::Default(_)) => {
+            let mut others = words.iter().filter(|word| *word != value);
+            others.next().unwrap_or(value)
+        }
+        _ => value,
     };
-    Some(format!("{name} = {}", kind.written(value)))
+    format!("{name} = {}", kind.written(value))
 }
 
 /// An example of a table in another one, on one line.

@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::faults::Fault;
-use super::keys::{Key, Kind, ROOT, Table, Under};
+use super::keys::{self, Absent, Key, Kind, ROOT, Table, Under};
 use super::lost::Lost;
 use super::path::Path;
 use super::values::{self, Wrong};
@@ -38,7 +38,7 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
                     && strsim::osa_distance(key, known.name) == 1
             });
             lost.faults.add_at(place.span().start, || {
-                let help = match (owners(key).filter(|_| !is_table && !is_slip), meant) {
+                let help = match (owners(key, known).filter(|_| !is_table && !is_slip), meant) {
                     (Some(owners), _) => format!("`{key}` belongs {owners}"),
                     (None, Some(name)) => format!("did you mean `{name}`?"),
                     (None, None) => format!(
@@ -81,8 +81,8 @@ fn take_from(file: &mut DeTable<'_>, known: Table, path: &Path, lost: &mut Lost)
     }
 }
 
-/// Where in a file a key of this name may have a value.
-fn owners(name: &str) -> Option<String> {
+/// Where in a file a key of this name may have a value. `beside` are the keys of the table that it is in.
+fn owners(name: &str, beside: Table) -> Option<String> {
     let has = |keys: Table| {
         let mut keys = keys.iter();
         keys.any(|key| key.name == name && matches!(key.under, Under::Value(..)))
@@ -98,11 +98,30 @@ fn owners(name: &str) -> Option<String> {
         Under::Table(_) | Under::Value(..) => Vec::new(),
     });
     let below = below.filter_map(|(name, below)| match &below.under {
-        Under::Table(keys) => has(keys).then(|| format!("in [{name}.NAME.{}]", below.name)),
+        Under::Table(keys) | Under::Value(Kind::DurationOr(_, keys), _) => {
+            has(keys).then(|| format!("in [{name}.NAME.{}]", below.name))
+        }
         Under::Named(..) | Under::Value(..) => None,
     });
-    let owners: Vec<String> = top.into_iter().chain(tables).chain(below).collect();
+    // Only beside the list that has such tables: elsewhere another word is more likely meant than a key of theirs.
+    let listed = beside.iter().filter_map(|key| match &key.under {
+        Under::Value(Kind::Endpoints(keys), _) => has(keys).then(|| listed(key.name, keys, name)),
+        Under::Value(..) | Under::Table(_) | Under::Named(..) => None,
+    });
+    let owners: Vec<String> = (top.into_iter().chain(tables).chain(below).chain(listed)).collect();
     (!owners.is_empty()).then(|| owners.join(" or "))
+}
+
+/// The place of a key in the tables of a list, with an example: such a table has the keys without which it means
+/// nothing, and this one.
+fn listed(list: &str, table: Table, name: &str) -> String {
+    let pairs = table.iter().filter_map(|key| match &key.under {
+        Under::Value(kind, absent) => (key.name == name || matches!(absent, Absent::Required(_)))
+            .then(|| keys::with_example(key.name, kind, absent)),
+        Under::Table(_) | Under::Named(..) => None,
+    });
+    let pairs: Vec<String> = pairs.collect();
+    format!("in a table of {list}, such as {{ {} }}", pairs.join(", "))
 }
 
 /// Puts a table under the key that was meant, if there is room. Then its faults are reported too.
