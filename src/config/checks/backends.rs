@@ -209,8 +209,8 @@ pub(super) fn header(backend: &Backend, notes: &mut Notes<'_>) {
     if backend.send_proxy_protocol.is_some() && ports.any(|port| ELASTIC.contains(&port)) {
         notes.warn(
             &Path::of(&["backends", &backend.name, "send_proxy_protocol"]),
-            "Fleet Server and Elasticsearch do not accept a PROXY header: a server that does not expect it ends every \
-             connection"
+            "Fleet Server, Elasticsearch and Logstash do not accept a PROXY header before TLS: a server that does not \
+             expect it ends every connection"
                 .to_owned(),
             "leave it out, unless the endpoints are HAProxy, nginx, another portway or a server that you have told to expect it",
         );

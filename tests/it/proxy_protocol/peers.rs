@@ -11,7 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::line_from;
-use crate::it::fixture::{PATIENCE, Portway, alike, hello, route, within};
+use crate::it::doctor::servers::Tls;
+use crate::it::fixture::{NAME, PATIENCE, Portway, alike, hello, route, within};
 use crate::it::peers::{Backend, connect, free_at};
 
 const LOOPBACKS: [IpAddr; 2] = [
@@ -215,6 +216,38 @@ fn nginx_reads_the_headers_that_portway_sends() {
                 let told = fs::read_to_string(log.path()).unwrap();
                 told.lines().any(|line| line == wanted).then_some(())
             });
+        }
+    }
+}
+
+/// The headers of checks have no address of a client.
+#[test]
+fn haproxy_and_nginx_take_the_headers_of_checks() {
+    let server = Tls::new(&[NAME]).start();
+    for version in ["v1", "v2"] {
+        for program in ["haproxy", "nginx"] {
+            let at = free_at(LOOPBACKS[0]);
+            let both = [at, server.address()];
+            let other = match program {
+                "nginx" => Other::nginx(both, ["proxy_protocol", ""]),
+                _ => Other::haproxy(both, ["accept-proxy", ""]),
+            };
+            let Some(_other) = other else { continue };
+            let checks = format!(
+                "send_proxy_protocol = \"{version}\"\nhealth = {{ check = \"tls\", server_name = \"{NAME}\" }}"
+            );
+            let portway = Portway::start(&format!(
+                "admin.bind = \"127.0.0.1:0\"\n[listeners.agents]\nbind = [\"127.0.0.1:0\"]\n{}",
+                route("fleet", at, &checks)
+            ));
+            let checked = |result: &str| {
+                let labels = format!("backend=\"fleet\",endpoint=\"{at}\",result=\"{result}\"");
+                portway.count(&format!("portway_health_checks_total{{{labels}}}"))
+            };
+            within(PATIENCE, "the first check", || {
+                (checked("passed") + checked("failed") > 0).then_some(())
+            });
+            assert_eq!(checked("failed"), 0, "{program} {version}");
         }
     }
 }
