@@ -27,6 +27,8 @@
 mod agent;
 mod counts;
 mod portway;
+#[path = "../process/mod.rs"]
+mod process;
 mod server;
 mod tls;
 mod upgrades;

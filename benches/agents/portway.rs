@@ -1,20 +1,18 @@
 //! The process of portway.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::mem;
 use std::net::{SocketAddr, TcpListener};
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::NamedTempFile;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::sleep;
 
+use crate::process::{self, Started};
 use crate::{Result, tls};
 
 /// A process of portway.
@@ -48,7 +46,7 @@ impl Process {
 
     /// Its open descriptors.
     pub fn descriptors(&self) -> Result<usize> {
-        Ok(fs::read_dir(format!("/proc/{}/fd", self.id()))?.count())
+        process::descriptors(self.id())
     }
 
     /// Ends it at once.
@@ -96,34 +94,15 @@ impl Portway {
     }
 
     fn run(file: NamedTempFile, more: &[&str]) -> Result<Self> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portway"))
-            .args(["run", "--log-format", "json", "--config"])
-            .arg(file.path())
-            .args(more)
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let stderr = child.stderr.take().ok_or("portway has no output")?;
-        let mut lines = BufReader::new(stderr).lines();
-        let (mut address, mut admin) = (None, None);
-        for line in lines.by_ref() {
-            let line = line?;
-            let told: Value = serde_json::from_str(&line)?;
-            let field = |name| told.pointer(name).and_then(Value::as_str);
-            let at = || field("/fields/address").and_then(|at| at.parse().ok());
-            match field("/fields/message") {
-                Some("listening") => address = at(),
-                Some("admin listening") => admin = at(),
-                Some("ready") => break,
-                _ => {}
-            }
-        }
-        // Further lines must not fill the pipe.
-        thread::spawn(move || lines.for_each(drop));
+        let Started {
+            child,
+            address,
+            admin,
+        } = process::start(file.path(), more, Stdio::null())?;
         Ok(Self {
             process: Process::Own(child),
-            address: address.ok_or("portway does not listen")?,
-            admin: admin.ok_or("portway has no admin pages")?,
+            address,
+            admin,
             file,
         })
     }
@@ -173,33 +152,17 @@ impl Portway {
 
     /// Seconds of CPU time so far.
     pub fn cpu(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.id()))?;
-        let (_, fields) = stat.rsplit_once(')').ok_or("no process")?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
-        let ticks = ticks(11).zip(ticks(12)).ok_or("no times")?;
-        // USER_HZ is 100 on every Linux that a bench runs on.
-        Ok((ticks.0 + ticks.1) / 100.0)
+        process::cpu(self.process.id())
     }
 
     /// Bytes of memory.
     pub fn memory(&self) -> Result<u64> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.process.id()))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().nth(1));
-        Ok(kib.ok_or("no memory")?.parse::<u64>()? << 10)
+        process::memory(self.process.id())
     }
 
     /// The connections that are open.
     pub async fn active(&self) -> Result<u64> {
-        let mut stream = TcpStream::connect(self.admin).await?;
-        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).await?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await?;
-        let series = (page.lines()).filter(|line| line.starts_with("portway_connections_active{"));
-        let counts = series.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
-        Ok(counts.sum())
+        Ok(process::active(&process::page(self.admin).await?))
     }
 }
 

@@ -25,6 +25,8 @@ mod crowd;
 mod hello;
 mod neighbour;
 mod portway;
+#[path = "../process/mod.rs"]
+mod process;
 
 use std::error::Error;
 use std::process::ExitCode;

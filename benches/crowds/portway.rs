@@ -1,28 +1,23 @@
 //! The process of portway, and how large it is.
 
 use std::fmt;
-use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use serde_json::Value;
 use tempfile::NamedTempFile;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::sleep;
 
 use crate::Result;
+use crate::process::{self, Started};
 
 /// A running portway.
 pub struct Portway {
-    child: Child,
-    address: SocketAddr,
-    admin: SocketAddr,
+    started: Started,
     lines: Arc<AtomicU64>,
     _file: NamedTempFile,
 }
@@ -51,28 +46,8 @@ impl Portway {
                  [routes.{name}]\nserver_names = [\"{name}.example\"]\nbackend = \"{name}\""
             )?;
         }
-        let mut child = Command::new(env!("CARGO_BIN_EXE_portway"))
-            .args(["run", "--log-format", "json", "--config"])
-            .arg(file.path())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()?;
-        let [stdout, stderr] = ["no log", "no output"];
-        let log = BufReader::new(child.stdout.take().ok_or(stdout)?);
-        let mut told = BufReader::new(child.stderr.take().ok_or(stderr)?).lines();
-        let (mut address, mut admin) = (None, None);
-        for line in told.by_ref() {
-            let line: Value = serde_json::from_str(&line?)?;
-            let field = |name| line.pointer(name).and_then(Value::as_str);
-            let at = || field("/fields/address").and_then(|at| at.parse().ok());
-            match field("/fields/message") {
-                Some("listening") => address = at(),
-                Some("admin listening") => admin = at(),
-                Some("ready") => break,
-                _ => {}
-            }
-        }
-        thread::spawn(move || told.for_each(drop));
+        let mut started = process::start(file.path(), &[], Stdio::piped())?;
+        let log = BufReader::new(started.child.stdout.take().ok_or("no log")?);
         let lines = Arc::<AtomicU64>::default();
         let counted = Arc::clone(&lines);
         thread::spawn(move || {
@@ -81,9 +56,7 @@ impl Portway {
             }
         });
         Ok(Self {
-            child,
-            address: address.ok_or("portway does not listen")?,
-            admin: admin.ok_or("portway has no admin pages")?,
+            started,
             lines,
             _file: file,
         })
@@ -91,7 +64,7 @@ impl Portway {
 
     /// Where clients connect.
     pub const fn address(&self) -> SocketAddr {
-        self.address
+        self.started.address
     }
 
     /// The lines of the connection log so far.
@@ -101,30 +74,19 @@ impl Portway {
 
     /// Seconds of CPU time so far.
     pub fn cpu(&self) -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
-        let (_, fields) = stat.rsplit_once(')').ok_or("no process")?;
-        let fields: Vec<&str> = fields.split_whitespace().collect();
-        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok());
-        let ticks = ticks(11).zip(ticks(12)).ok_or("no times")?;
-        // USER_HZ is 100 on every Linux that a bench runs on.
-        Ok((ticks.0 + ticks.1) / 100.0)
+        process::cpu(self.started.child.id())
     }
 
     /// How large it is now.
     pub async fn size(&self) -> Result<Size> {
-        let process = format!("/proc/{}", self.child.id());
-        let status = fs::read_to_string(format!("{process}/status"))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:"));
-        let kib = line.and_then(|line| line.split_whitespace().nth(1));
-        let page = self.page().await?;
-        let series = || page.lines().filter(|line| !line.starts_with('#'));
-        let active = series().filter(|line| line.starts_with("portway_connections_active{"));
-        let active = active.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        let pid = self.started.child.id();
+        let page = process::page(self.started.admin).await?;
+        let series = page.lines().filter(|line| !line.starts_with('#'));
         Ok(Size {
-            memory: kib.ok_or("no memory")?.parse::<u64>()? << 10,
-            descriptors: fs::read_dir(format!("{process}/fd"))?.count(),
-            series: series().count(),
-            active: active.sum(),
+            memory: process::memory(pid)?,
+            descriptors: process::descriptors(pid)?,
+            series: series.count(),
+            active: process::active(&page),
         })
     }
 
@@ -136,21 +98,12 @@ impl Portway {
         sleep(Duration::from_secs(12)).await;
         self.size().await
     }
-
-    async fn page(&self) -> Result<String> {
-        let mut stream = TcpStream::connect(self.admin).await?;
-        let request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
-        stream.write_all(request).await?;
-        let mut page = String::new();
-        stream.read_to_string(&mut page).await?;
-        Ok(page)
-    }
 }
 
 impl Drop for Portway {
     fn drop(&mut self) {
-        drop(self.child.kill());
-        drop(self.child.wait());
+        drop(self.started.child.kill());
+        drop(self.started.child.wait());
     }
 }
 
