@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use crate::admission::Admission;
+use crate::admission::{Admission, Permit};
 use crate::dial;
 use crate::net::{Accepted, Leg};
 use crate::outcome::ClosedBy;
@@ -185,14 +185,21 @@ async fn begin(context: Rc<Context>, accepted: Accepted, taken: Taken) -> Option
     }
 }
 
-/// Refuses clients that the networks of the listener exclude.
-fn admit(connection: &Connection) -> Result<(), Refusal> {
+/// Refuses clients that the networks of the listener exclude, and those that are too many or come too fast. No limit per client
+/// applies to a balancer.
+fn admit(connection: &Connection, permit: &Permit, is_balancer: bool) -> Result<(), Refusal> {
     let listener = connection.listener();
-    if listener.clients.admit(connection.client()) {
-        Ok(())
-    } else {
-        Err(Refusal::client_denied(listener.protocol))
+    if !listener.clients.admit(connection.client()) {
+        return Err(Refusal::client_denied(listener.protocol));
     }
+    // A header or a hello may come long after the connection.
+    let now = Instant::now();
+    if is_balancer {
+        permit.arrive(now)?;
+    } else {
+        permit.identify(connection.client(), now)?;
+    }
+    Ok(())
 }
 
 /// From a permit to a connected backend. Not a byte of the TLS stream is consumed.
@@ -204,23 +211,18 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
     // The connection holds the permit until it has ended, also while it is being refused.
     let permit = connection.admit(context.admission.admit()?);
     front::introduce(client, connection, &context.resources).await?;
-    // The limits per client are for those that a balancer names, not for the balancer. That may ask whether portway is
-    // there without being a client.
+    // A balancer may ask whether portway is there without being a client.
     let is_balancer = connection.is_from_balancer() && connection.ends().is_none();
-    let protocol = connection.listener().protocol;
-    if !is_balancer || protocol.is_proxy() {
-        admit(connection)?;
-    }
-    if !is_balancer {
-        // The header of a balancer may come long after the connection.
-        permit.identify(connection.client(), Instant::now())?;
+    let may_ask = is_balancer && !connection.listener().protocol.is_proxy();
+    if !may_ask {
+        admit(connection, permit, is_balancer)?;
     }
 
     front::open(client, connection, &context.resources).await?;
     let hello = hello::peek(client, connection, &context.resources).await;
     let (hello, digest) = hello.map_err(|refusal| front::ended(connection, refusal))?;
-    if is_balancer {
-        admit(connection)?;
+    if may_ask {
+        admit(connection, permit, is_balancer)?;
     }
     permit.hello_done();
     let hello = record.hello(hello);
@@ -251,7 +253,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
             broken = client.failed() => return Err(Refusal::client_lost(client, broken)),
         }
     };
-    looped::note(record, &backend.pool, &dialled.endpoint);
+    looped::note(record, &dialled.endpoint);
     let leg = record.dialled(dialled, hello, backend);
     let leg = match record.header(client, backend) {
         None => leg,

@@ -55,8 +55,10 @@ pub enum Outcome {
     Overloaded,
     /// Every attempt to reach the backend failed.
     BackendUnavailable,
-    /// No endpoint of the backend has an address, or the way to one leads back to portway.
+    /// No endpoint of the backend has an address.
     BackendUnresolved,
+    /// The client hello has come back, because the way to an endpoint leads to portway itself.
+    Looped,
     /// The endpoints of the backend lead only to addresses that it must not be dialled at.
     ForbiddenAddress,
     /// The proxy in `via` refused to open a tunnel to every endpoint that was tried.
@@ -127,6 +129,7 @@ impl Outcome {
             Self::Closed
             | Self::BackendUnavailable
             | Self::BackendUnresolved
+            | Self::Looped
             | Self::ForbiddenAddress
             | Self::ViaRefused
             | Self::LocalExhausted

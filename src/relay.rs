@@ -34,7 +34,7 @@ pub use end::{End, Parting};
 use end::{Ended, Side};
 pub use flow::Flow;
 use gap::Stage;
-pub use hellos::{Back, Digest, Hellos};
+pub use hellos::{Back, Digest, Hellos, Tag};
 use pump::{Pump, Turn, Way};
 pub use resources::Resources;
 use seen::{Answer, Seen};

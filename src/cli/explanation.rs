@@ -274,6 +274,7 @@ const fn why(outcome: Outcome) -> &'static str {
         | Outcome::HelloTimeout
         | Outcome::Overloaded
         | Outcome::BackendUnresolved
+        | Outcome::Looped
         | Outcome::ForbiddenAddress
         | Outcome::ViaRefused
         | Outcome::RateLimited

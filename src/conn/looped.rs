@@ -20,10 +20,13 @@ pub(super) fn notice(record: &Record, hello: Digest, pool: &Pool) -> Result<(), 
     let Err(Back { waiting, endpoint }) = hellos.wait(&connection.flow, hello) else {
         return Ok(());
     };
-    let endpoints = pool.endpoints();
-    let only = endpoints.first().filter(|_| endpoints.len() == 1);
-    let reached = endpoint.and_then(|position| endpoints.get(position));
-    if let Some(endpoint) = reached.or(only) {
+    // A loop may lead through another backend: then its endpoint is none of these.
+    let mut endpoints = pool.endpoints().iter();
+    let reached = match endpoint {
+        Some(tag) => endpoints.find(|one| hellos.tag(one.name()) == tag),
+        None => endpoints.next().filter(|_| endpoints.len() == 0),
+    };
+    if let Some(endpoint) = reached {
         connection.missed(Attempt {
             endpoint: Arc::clone(endpoint.name()),
             via: endpoint.via().map(|via| (**via.name()).into()),
@@ -37,10 +40,7 @@ pub(super) fn notice(record: &Record, hello: Digest, pool: &Pool) -> Result<(), 
 }
 
 /// Stores which endpoint the hello goes to, so that it can be named if the hello comes back.
-pub(super) fn note(record: &Record, pool: &Pool, reached: &InUse) {
-    let is_it = |endpoint| Arc::ptr_eq(endpoint, reached.endpoint());
-    if let Some(position) = pool.endpoints().iter().position(is_it) {
-        let hellos = &record.context.resources.hellos;
-        hellos.reached(&record.connection.flow, position);
-    }
+pub(super) fn note(record: &Record, reached: &InUse) {
+    let hellos = &record.context.resources.hellos;
+    hellos.reached(&record.connection.flow, reached.endpoint().name());
 }

@@ -220,7 +220,7 @@ impl Refusal {
     /// The hello has come back while so many connections with it wait for their backend.
     pub(super) fn looped(waiting: u8) -> Self {
         let answer = Answer::Alert(AlertDescription::InternalError);
-        Self::new(Outcome::BackendUnresolved, answer).because(format!(
+        Self::new(Outcome::Looped, answer).because(format!(
             "this client hello has come back to portway, and {waiting} connections with the same hello wait for an answer: \
              the way to the endpoint leads to portway itself. Look for a DNAT rule, a balancer or a Service that sends \
              the address of the endpoint to portway, and for another relay whose backend is portway"

@@ -44,19 +44,24 @@ pub(super) struct Place(NonZero<u16>);
 pub struct Back {
     /// How many connections with this hello wait for their backend.
     pub waiting: u8,
-    /// The position of the endpoint that one of them has reached, among those of its backend, if it is known.
-    pub endpoint: Option<usize>,
+    /// The tag of the endpoint that one of them has reached, if it is known.
+    pub endpoint: Option<Tag>,
 }
+
+/// Eight bits of the keyed digest of an endpoint's name: enough to find it among the endpoints of a backend, and too few
+/// to mistake one of another backend for it often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(u8);
 
 /// The value of a place: the upper 48 bits of the digest, the endpoint, and the number of connections. A free place is 0.
 #[derive(Clone, Copy)]
 struct Waiting(u64);
 
 impl Waiting {
-    const NO_ENDPOINT: u64 = 0xff;
+    const NO_ENDPOINT: u8 = 0xff;
 
     const fn first(Digest(digest): Digest) -> Self {
-        Self(digest & !0xffff | Self::NO_ENDPOINT << 8 | 1)
+        Self(digest & !0xffff | (Self::NO_ENDPOINT as u64) << 8 | 1)
     }
 
     const fn is_of(self, Digest(digest): Digest) -> bool {
@@ -67,13 +72,13 @@ impl Waiting {
         self.0.to_le_bytes()[0]
     }
 
-    fn endpoint(self) -> Option<usize> {
-        let [_, endpoint, ..] = self.0.to_le_bytes();
-        (u64::from(endpoint) != Self::NO_ENDPOINT).then_some(endpoint.into())
+    fn endpoint(self) -> Option<Tag> {
+        let [_, tag, ..] = self.0.to_le_bytes();
+        (tag != Self::NO_ENDPOINT).then_some(Tag(tag))
     }
 
-    const fn reaching(self, endpoint: u8) -> Self {
-        Self(self.0 & !0xff00 | (endpoint as u64) << 8)
+    const fn reaching(self, Tag(tag): Tag) -> Self {
+        Self(self.0 & !0xff00 | (tag as u64) << 8)
     }
 }
 
@@ -98,10 +103,16 @@ impl Hellos {
         Ok(())
     }
 
-    /// Stores the position of the endpoint that the connection has reached.
-    pub fn reached(&self, flow: &Flow, endpoint: usize) {
+    /// The tag of an endpoint with this name.
+    pub fn tag(&self, endpoint: &str) -> Tag {
+        let [tag, ..] = self.hasher.hash_one(endpoint).to_le_bytes();
+        Tag(tag.min(Waiting::NO_ENDPOINT - 1))
+    }
+
+    /// Stores which endpoint the connection has reached.
+    pub fn reached(&self, flow: &Flow, endpoint: &str) {
         if let Some(place) = flow.place.get() {
-            self.reach(place, endpoint);
+            self.reach(place, self.tag(endpoint));
         }
     }
 
@@ -145,11 +156,8 @@ impl Hellos {
     }
 
     /// Stores which endpoint the connection of a hello has reached.
-    fn reach(&self, place: Place, endpoint: usize) {
-        let known = u8::try_from(endpoint).ok().filter(|it| *it < u8::MAX);
-        if let Some(endpoint) = known {
-            self.change(place, |one| one.reaching(endpoint));
-        }
+    fn reach(&self, place: Place, endpoint: Tag) {
+        self.change(place, |one| one.reaching(endpoint));
     }
 
     /// A hello waits no longer.
@@ -221,29 +229,23 @@ mod tests {
             endpoint,
         };
         assert_eq!(hellos.enter(one).unwrap_err(), back(None));
-        hellos.reach(places[1], 7);
-        assert_eq!(hellos.enter(one).unwrap_err(), back(Some(7)));
+        hellos.reach(places[1], Tag(7));
+        assert_eq!(hellos.enter(one).unwrap_err(), back(Some(Tag(7))));
         assert!(hellos.enter(other).unwrap().is_some());
         hellos.leave(places[0]);
         assert!(hellos.enter(one).unwrap().is_some());
-        assert_eq!(hellos.enter(one).unwrap_err(), back(Some(7)));
+        assert_eq!(hellos.enter(one).unwrap_err(), back(Some(Tag(7))));
     }
 
     #[test]
-    fn an_endpoint_beyond_the_numbers_of_a_place_stays_unknown() {
+    fn each_name_of_an_endpoint_has_a_tag_that_is_none_of_those_without_an_endpoint() {
         let hellos = Hellos::default();
-        let hello = hellos.digest(b"hello");
-        for endpoint in [254, 255, 100_000] {
-            let places: Vec<_> = (0..MOST)
-                .map(|_| hellos.enter(hello).unwrap().unwrap())
-                .collect();
-            hellos.reach(places[0], endpoint);
-            let back = hellos.enter(hello).unwrap_err();
-            assert_eq!(back.endpoint, Some(endpoint).filter(|it| *it == 254));
-            for place in places {
-                hellos.leave(place);
-            }
-        }
+        let tags: Vec<_> = (0..2000)
+            .map(|number| hellos.tag(&format!("es-{number}.example:9200")))
+            .collect();
+        assert_eq!(tags[7], hellos.tag("es-7.example:9200"));
+        assert!(tags.iter().all(|Tag(tag)| *tag != Waiting::NO_ENDPOINT));
+        assert!(tags.iter().any(|tag| *tag != tags[0]));
     }
 
     #[test]

@@ -57,7 +57,7 @@ fn is_told(portway: &Portway, endpoint: &str) -> Value {
     let mut client = portway.client();
     assert_eq!(read_to_end(&mut client), (ALERT_80.to_vec(), End::Fin));
     drop(client);
-    let line = portway.wait_line(|line| line["outcome"] == "backend_unresolved");
+    let line = portway.wait_line(|line| line["outcome"] == "looped");
     let attempts = line["attempts"].as_array().unwrap();
     assert_eq!(attempts.len(), 1, "{line}");
     assert_eq!(attempts[0]["endpoint"], endpoint, "{line}");
@@ -186,6 +186,7 @@ fn equal_hellos_are_refused_only_while_three_of_them_wait_for_an_answer() {
     let mut fourth = client(&portway, &equal);
     assert_eq!(read_to_end(&mut fourth), (ALERT_80.to_vec(), End::Fin));
     let line = portway.line_of(fourth.local_addr().unwrap());
+    assert_eq!(line["outcome"], "looped", "{line}");
     assert_eq!(line["attempts"][0]["endpoint"], *endpoint, "{line}");
     assert_eq!(line["backend"], "fleet", "{line}");
     // Another hello is let through, and so is an equal one after another has gone.
