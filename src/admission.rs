@@ -21,7 +21,7 @@ pub use bounds::{Bounds, Quotas};
 use clients::{Arrival, Clients};
 pub use machine::Machine;
 pub use networks::Networks;
-use rate::Clock;
+use rate::{Clock, SECOND};
 
 /// The counts and limits of connections, shared by all workers. It has nothing to do with sockets.
 #[derive(Debug)]
@@ -33,6 +33,8 @@ pub struct Admission {
     /// The time up to which `accept_rate` is used up.
     used: AtomicU64,
     clients: Clients,
+    /// The second in which a worker last called [`Admission::tidy`].
+    tidied: AtomicU64,
 }
 
 impl Admission {
@@ -45,6 +47,7 @@ impl Admission {
             clock: Clock::start(),
             used: AtomicU64::new(0),
             clients: Clients::new(),
+            tidied: AtomicU64::new(u64::MAX),
         }
     }
 
@@ -108,9 +111,14 @@ impl Admission {
         taken.map(drop).or(Err(Limit::AcceptRate))
     }
 
-    /// Forgets clients of which nothing needs to be known any more; call it once a second.
+    /// Forgets clients of which nothing needs to be known any more; call it once a second. Of all workers that do, only the first one
+    /// in a second looks at the clients.
     pub fn tidy(&self, now: Instant) {
-        self.clients.tidy(self.clock.at(now));
+        let at = self.clock.at(now);
+        let second = at / SECOND;
+        if self.tidied.swap(second, Ordering::Relaxed) != second {
+            self.clients.tidy(at);
+        }
     }
 }
 
@@ -140,6 +148,12 @@ impl Permit {
         admission.clients.enter(&arrival, &bounds, all)?;
         self.client.set(Some(arrival.key));
         Ok(())
+    }
+
+    /// Applies `accept_rate` alone, to a connection of a balancer that names no client.
+    pub fn arrive(&self, at: Instant) -> Result<(), Limit> {
+        let admission = &*self.admission;
+        admission.take_turn(&admission.bounds(), admission.clock.at(at))
     }
 
     /// Ends the pending phase, because the complete hello has arrived.

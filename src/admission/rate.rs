@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 /// One second on the clock of admission, which counts nanoseconds since the start of portway.
-const SECOND: u64 = 1_000_000_000;
+pub(super) const SECOND: u64 = 1_000_000_000;
 
 /// The clock of admission: 2^64 ns are 584 years.
 #[derive(Clone, Copy, Debug)]

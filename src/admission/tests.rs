@@ -400,20 +400,34 @@ fn a_client_without_a_connection_is_kept_until_it_has_its_whole_rate_again() {
     let admission = admission(&RATES);
     assert_eq!(arrive(&admission, "192.0.2.1", 0), Ok(()));
     let clock = admission.clock;
-    admission.tidy(clock.after(Duration::from_millis(499)));
+    let tidy = |time| admission.clients.tidy(clock.at(clock.after(time)));
+    tidy(Duration::from_millis(499));
     assert_eq!(admission.clients.size().0, 1);
-    admission.tidy(clock.after(Duration::from_millis(500)));
+    tidy(Duration::from_millis(500));
     assert_eq!(admission.clients.size().0, 0);
     // One that has come back meanwhile stays.
     assert_eq!(arrive(&admission, "192.0.2.1", 600), Ok(()));
     let permit = admission.admit().unwrap();
     let back = permit.identify(ip("192.0.2.1"), clock.after(Duration::from_millis(700)));
     assert_eq!(back, Ok(()));
-    admission.tidy(clock.after(Duration::from_hours(1)));
+    tidy(Duration::from_hours(1));
     assert_eq!(admission.counts(ip("192.0.2.1")), (1, 1));
     drop(permit);
-    admission.tidy(clock.after(Duration::from_hours(1)));
+    tidy(Duration::from_hours(1));
     assert_eq!(admission.clients.size().0, 0);
+}
+
+#[test]
+fn only_the_first_worker_in_a_second_tidies() {
+    let admission = admission(&RATES);
+    let (clock, kept) = (admission.clock, || admission.clients.size().0);
+    let tidy = |millis| admission.tidy(clock.after(Duration::from_millis(millis)));
+    assert_eq!(arrive(&admission, "192.0.2.1", 0), Ok(()));
+    tidy(300);
+    tidy(900);
+    assert_eq!(kept(), 1);
+    tidy(1000);
+    assert_eq!(kept(), 0);
 }
 
 #[test]

@@ -208,6 +208,15 @@ pub(super) fn ended(connection: &Connection, refusal: Refusal) -> Refusal {
 pub(super) fn no_hello(connection: &Connection, rejection: Rejection) -> Refusal {
     if let Rejection::NotTls(protocol) = rejection
         && protocol.is_of_a_balancer()
+        && connection.target().is_some()
+    {
+        return Refusal::fin(Outcome::NotTls).because(
+            "a PROXY header came in the tunnel, behind the request to the proxy: turn it off at the client of this proxy, \
+             which is send_proxy_protocol if that is a portway",
+        );
+    }
+    if let Rejection::NotTls(protocol) = rejection
+        && protocol.is_of_a_balancer()
         && connection.is_from_balancer()
     {
         return Refusal::fin(Outcome::NotTls).because(

@@ -48,7 +48,7 @@ pub struct Leg {
     broken: Cell<Option<Broken>>,
     in_order: Cell<bool>,
     /// A FIN has been sent, or waits behind the bytes in the send queue.
-    shut_down: Cell<bool>,
+    pub(super) shut_down: Cell<bool>,
 }
 
 impl Leg {
@@ -294,7 +294,7 @@ impl Leg {
         given_up.map_or(0, |_| self.queued())
     }
 
-    fn queued(&self) -> u64 {
+    pub(super) fn queued(&self) -> u64 {
         // The request fails only on a listening socket (tcp(7)).
         let queued = send_queue(self).unwrap_or(0);
         // The kernel counts a FIN as a byte until it is acknowledged.

@@ -1,4 +1,5 @@
-//! Asks the kernel about a TCP connection (TCP_INFO, tcp(7)), only when it has failed or is about to end.
+//! Asks the kernel about a TCP connection (TCP_INFO, tcp(7)): when it has failed or is about to end, and when a peer may
+//! have left something unanswered for too long.
 
 #[cfg(test)]
 mod tests;
@@ -41,7 +42,8 @@ impl Leg {
     /// closed window. `None` if nothing is, or if the kernel does not say. A peer whose packets still come is alive,
     /// whatever it has acknowledged.
     pub fn unanswered(&self) -> Option<Unanswered> {
-        unanswered(&tcp_info(self).ok()?)
+        let info = tcp_info(self).ok()?;
+        unanswered(&info, self.shut_down.get() && self.queued() == 0)
     }
 
     /// Its socket, which stays open as long as this lives.
@@ -117,9 +119,13 @@ pub struct Unanswered {
     pub silent: Duration,
 }
 
-fn unanswered(info: &libc::tcp_info) -> Option<Unanswered> {
+/// `is_fin` says that nothing but a FIN can be in flight.
+fn unanswered(info: &libc::tcp_info, is_fin: bool) -> Option<Unanswered> {
     let silent = silence(info);
-    let at_least = if info.tcpi_unacked > 0 {
+    let at_least = if info.tcpi_unacked > 0 && is_fin {
+        // The kernel stores no time for packets without data.
+        Duration::ZERO
+    } else if info.tcpi_unacked > 0 {
         in_flight(info, silent)?
     } else if info.tcpi_notsent_bytes > 0 && info.tcpi_probes > 0 {
         // Each probe doubles the wait for the next one, answered or not. The first of those without an answer came after

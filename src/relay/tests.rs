@@ -687,7 +687,10 @@ fn a_fin_that_is_not_acknowledged_is_unanswered_too() {
     let flow = expecting();
     flow.half_close(UP, 110);
     assert_eq!(asks(&flow, 110..141), Vec::<u32>::new());
-    let ended = reviewed(&flow, &answered(UP, Some([31; 2]), 0), 141);
+    // The kernel does not say since when it is in flight.
+    assert_eq!(reviewed(&flow, &answered(UP, Some([0, 31]), 0), 141), None);
+    assert!((142..172).all(|second| !flow.is_answer_due(UP, second)));
+    let ended = reviewed(&flow, &answered(UP, Some([0, 62]), 0), 172);
     assert_eq!(ended, Some(Verdict::PeerTimeout));
 }
 

@@ -14,7 +14,7 @@ use crate::outcome::Direction;
 /// their options.
 const CARRIED: u64 = 1280 - 40 - 32;
 
-/// The peer that has left something unanswered for the longest time.
+/// The peer that has left something unanswered, and of two the one that has been silent for longer.
 pub(super) fn unanswered(seen: &Seen) -> Option<Box<str>> {
     let missing =
         Direction::VARIANTS
@@ -26,10 +26,11 @@ pub(super) fn unanswered(seen: &Seen) -> Option<Box<str>> {
     let (time, direction) = missing.max_by_key(|(time, _)| *time)?;
     let time = humantime::format_duration(Duration::from_secs(time.as_secs()));
     let peer = receiver(direction);
-    Some(format!("the {peer} has answered nothing for {time}").into())
+    Some(format!("the {peer} answers nothing: its last packet came {time} ago").into())
 }
 
-/// The bytes that the receivers of both directions have not acknowledged. A client begins with its hello.
+/// The bytes that the receivers of both directions have not acknowledged. A client begins with its hello. With more bytes than
+/// have moved, a PROXY header of portway is among them, which is a small packet of its own.
 pub(super) fn unacknowledged(bytes: &EnumMap<Direction, u64>, flow: &Flow) -> Option<Box<str>> {
     joined(
         [Direction::ClientToBackend, Direction::BackendToClient].map(|direction| {
@@ -47,7 +48,7 @@ pub(super) fn unacknowledged(bytes: &EnumMap<Direction, u64>, flow: &Flow) -> Op
                 Direction::ClientToBackend => "the client hello",
                 Direction::BackendToClient => "the beginning of the answer",
             };
-            let why = if bytes > CARRIED {
+            let why = if bytes > CARRIED && bytes == flow.moved(direction) {
                 "the path to it loses large packets (MTU), or the host is gone"
             } else {
                 "the host is gone, or the path to it is dead"

@@ -338,6 +338,56 @@ fn limits_per_client_count_the_address_in_the_header_and_never_the_balancer() {
 }
 
 #[test]
+fn accept_rate_holds_for_a_balancer_that_names_no_client_and_not_for_its_checks() {
+    let backend = Backend::echo();
+    let limits = "[limits]\naccept_rate = 1\n";
+    let portway = start(TRUSTED, &(to(&backend) + limits));
+    for _ in 0..5 {
+        let mut check = connect(portway.address("agents"));
+        check.write_all(V2_LOCAL).unwrap();
+        check.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(&mut check), (Vec::new(), End::Fin));
+    }
+    drop(open(&portway, V2_LOCAL));
+    // A slow machine may need more than the second that the rate gives to one connection.
+    let limited = within(PATIENCE, "one is too many", || {
+        let mut client = connect(portway.address("agents"));
+        // The reset may come before the last byte is sent.
+        let sent = client.write_all(&[V2_LOCAL, &hello()].concat());
+        let is_reset = sent.is_err() || client.read_exact(&mut hello()).is_err();
+        is_reset.then(|| client.local_addr().unwrap())
+    });
+    let line = line_from(&portway, limited);
+    assert_eq!(
+        (&line["outcome"], &line["limit"]),
+        (&"rate_limited".into(), &"accept_rate".into()),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_header_in_a_tunnel_is_told_to_the_client_of_the_proxy() {
+    let backend = Backend::echo();
+    let portway = start("protocol = \"http_connect\"", &to(&backend));
+    let mut client = connect(portway.address("agents"));
+    client
+        .write_all(b"CONNECT fleet.example:443 HTTP/1.1\r\nHost: fleet.example\r\n\r\n")
+        .unwrap();
+    within(PATIENCE, "the tunnel is open", || {
+        let mut answer = [0; 64];
+        let peeked = client.peek(&mut answer).unwrap();
+        answer[..peeked].ends_with(b"\r\n\r\n").then_some(())
+    });
+    let (_, end, line) = refused(&portway, client, &[V1, &hello()].concat());
+    assert_eq!((end, &line["outcome"]), (End::Fin, &"not_tls".into()));
+    let detail = line["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("in the tunnel") && detail.contains("send_proxy_protocol"),
+        "{line}"
+    );
+}
+
+#[test]
 fn the_endpoint_of_source_hash_follows_the_address_in_the_header() {
     let backends = [Backend::echo(), Backend::echo()];
     let endpoints = backends

@@ -13,7 +13,7 @@ fn silent_for(seconds: u32) -> libc::tcp_info {
 
 /// The least time for which something is unanswered, in milliseconds.
 fn at_least(info: &libc::tcp_info) -> Option<u128> {
-    let unanswered = unanswered(info)?;
+    let unanswered = unanswered(info, false)?;
     assert_eq!(unanswered.silent, silence(info));
     Some(unanswered.at_least.as_millis())
 }
@@ -35,6 +35,20 @@ fn packets_in_flight_are_unanswered_since_they_were_sent_and_not_since_the_peer_
     assert_eq!(at_least(&info), Some(2000));
     info.tcpi_last_data_recv = 400;
     assert_eq!(at_least(&info), None, "it sends, so it is alive");
+}
+
+#[test]
+fn a_fin_in_flight_is_unanswered_since_nobody_knows_when() {
+    let mut info = silent_for(90);
+    info.tcpi_snd_wnd = 1000;
+    info.tcpi_last_data_sent = 120_000;
+    assert_eq!(unanswered(&info, true), None, "it is acknowledged");
+    info.tcpi_unacked = 1;
+    let [at_least, silent] = [0, 90].map(Duration::from_secs);
+    assert_eq!(
+        unanswered(&info, true),
+        Some(Unanswered { at_least, silent })
+    );
 }
 
 #[test]

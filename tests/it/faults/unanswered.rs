@@ -63,7 +63,10 @@ fn f37_a_cut_that_lasts_longer_than_peer_timeout_ends_the_connection_on_both_sid
         path.set(Conduct::cut());
         let line = portway.line_of(client.local_addr().unwrap());
         let told = detail(&line);
-        assert!(told.contains(" has answered nothing for "), "{line}");
+        assert!(
+            told.contains(" answers nothing: its last packet came "),
+            "{line}"
+        );
         assert!(line["bytes_unacknowledged"].as_u64() > Some(0), "{line}");
         let again = ["client_retransmits", "backend_retransmits"];
         let again = again.map(|field| line[field].as_u64().unwrap());
@@ -98,11 +101,33 @@ fn f40_a_half_open_client_with_data_in_flight_ends_after_peer_timeout_and_its_ba
         assert_eq!(ended.recv_timeout(PATIENCE).unwrap(), End::Reset);
         let line = portway.line_of(client.local_addr().unwrap());
         let told = detail(&line);
-        let words = "the client has answered nothing for ";
+        let words = "the client answers nothing: its last packet came ";
         assert!(told.starts_with(words), "{line}");
         let rest = "; the client has not acknowledged the last 1000 bytes";
         assert!(told.ends_with(rest), "{line}");
         assert_eq!(line["bytes_unacknowledged"], 1000, "{line}");
+    });
+}
+
+/// The kernel stores no time for a FIN.
+#[test]
+fn f40_a_half_open_client_that_gets_only_a_fin_ends_after_peer_timeout_too() {
+    beside_a_far_network(|far| {
+        let (send, told) = std::sync::mpsc::channel::<()>();
+        let told = std::sync::Mutex::new(told);
+        let backend = Backend::start(move |mut stream| {
+            stream.read_exact(&mut hello()).unwrap();
+            stream.write_all(&hello()).unwrap();
+            told.lock().unwrap().recv().unwrap();
+        });
+        let portway = impatient(far::NEAR, backend.address(), "half_close_timeout = \"1h\"");
+        let client = far.run(|| echoed(&portway));
+        far.cut();
+        send.send(()).unwrap();
+        let line = portway.line_of(client.local_addr().unwrap());
+        let told = detail(&line);
+        assert!(told.starts_with("the client answers nothing: "), "{line}");
+        assert_eq!(line["bytes_unacknowledged"], Value::Null, "{line}");
     });
 }
 
@@ -201,7 +226,7 @@ fn f39_a_backend_behind_a_path_that_loses_large_packets_is_told_by_the_hello() {
         assert_eq!(read_to_end(&mut client).1, End::Reset);
         let line = portway.line_of(address);
         let told = detail(&line);
-        let words = "the backend has answered nothing for ";
+        let words = "the backend answers nothing: its last packet came ";
         assert!(told.starts_with(words), "{line}");
         let rest = "; the backend has not acknowledged the client hello: the path to it loses large packets (MTU), \
                     or the host is gone";
