@@ -133,6 +133,15 @@ impl Site {
         self.portway.line_of(address)
     }
 
+    /// Sends a wrong password, and does not wait for the answer to it.
+    fn guesses(&self, number: usize) -> TcpStream {
+        let mut client = self.client("socks");
+        let guess = [GREETING, &login("agent-7", &format!("guess {number}"))].concat();
+        client.write_all(&guess).unwrap();
+        client.read_exact(&mut [0; 2]).unwrap();
+        client
+    }
+
     fn is_refused(&self, fields: &str, status: &str) {
         let (first, _, _) = self.refused_http("fleet.example:443", fields);
         assert!(first.starts_with(&format!("HTTP/1.1 {status} ")), "{first}");
@@ -382,15 +391,7 @@ fn invariant_14_checks_that_take_long_hold_up_no_other_connection_and_are_bounde
     let quick = basic("cXVpY2s6cmlnaHQgaG9yc2U=");
     site.tunnels(&quick);
     // 65 of these take longer than all that follows, and the queue of one client has room for no more.
-    let guess = |number: usize| {
-        let mut client = site.client("socks");
-        let guess = [GREETING, &login("agent-7", &format!("guess {number}"))].concat();
-        client.write_all(&guess).unwrap();
-        let mut method = [0; 2];
-        client.read_exact(&mut method).unwrap();
-        client
-    };
-    let mut guesses: Vec<TcpStream> = (0..90).map(guess).collect();
+    let mut guesses: Vec<TcpStream> = (0..90).map(|number| site.guesses(number)).collect();
     let answer = answer_to_guess(&site);
     let busy = "HTTP/1.1 503 portway has too many passwords to check: try again in a minute\r\n";
     assert!(answer.starts_with(busy), "{answer}");
@@ -462,10 +463,15 @@ fn a_client_that_closes_behind_bytes_sent_ahead_does_not_wait_for_its_check() {
 
 #[test]
 fn a_check_shares_the_time_limit_of_the_hello() {
-    let site = start(&agent(COSTLY), "client_hello_timeout = \"100ms\"", &[]);
+    let site = start(&agent(COSTLY), "client_hello_timeout = \"5m\"", &[]);
+    // These take longer than the limit of the next client, which waits behind them.
+    let guesses: Vec<TcpStream> = (0..60).map(|number| site.guesses(number)).collect();
+    let toml = fs::read_to_string(site.portway.file()).unwrap();
+    site.portway.reload_with(&toml.replace("\"5m\"", "\"2s\""));
     let (first, _, line) = site.refused_http("fleet.example:443", &basic(WRONG));
     assert!(first.starts_with("HTTP/1.1 503 "), "{first} {line}");
     assert_eq!(line["outcome"], "proxy_auth_failed", "{line}");
+    drop(guesses);
 }
 
 #[test]

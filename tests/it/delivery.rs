@@ -388,7 +388,7 @@ fn the_process_stays_until_the_last_bytes_of_closed_connections_are_taken() {
 /// If the network outlives the process, the kernel still delivers them.
 #[test]
 fn the_end_of_a_drain_does_not_reset_connections_that_have_closed() {
-    let mut waiting = closed_in_a_drain(2);
+    let mut waiting = closed_in_a_drain(10);
     assert_eq!(waiting.portway.wait_exit().code(), Some(0));
     waiting.gets_everything();
 }

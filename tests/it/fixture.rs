@@ -255,6 +255,12 @@ impl Portway {
         self.metrics().count(series)
     }
 
+    /// Waits for a line of the program log whose message contains this.
+    pub(crate) fn tells(&self, what: &str) -> Value {
+        self.program
+            .wait(PATIENCE, |line| message(line).contains(what))
+    }
+
     /// Waits for a line of the connection log.
     pub(crate) fn wait_line(&self, what: impl Fn(&Value) -> bool) -> Value {
         self.connections.wait(PATIENCE, what)

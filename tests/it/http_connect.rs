@@ -396,7 +396,7 @@ fn a_client_that_is_not_admitted_is_refused_in_words() {
 fn a_request_that_never_ends_shares_the_time_limit_of_the_hello() {
     let backend = Backend::echo();
     let toml = config("", &route("fleet", backend.address(), ""))
-        + "[limits]\nclient_hello_timeout = \"200ms\"\n";
+        + "[limits]\nclient_hello_timeout = \"2s\"\n";
     let portway = Portway::start(&toml);
     let mut slow = client(&portway);
     slow.write_all(b"CONNECT fleet.example:443 HTTP/1.1\r\n")

@@ -41,6 +41,13 @@ impl Metrics {
         self.get(series).round() as u64
     }
 
+    /// The same, or `None` if the page does not have it: a page shows the series of a predecessor only if that process
+    /// has answered in time.
+    pub(crate) fn find(&self, series: &str) -> Option<u64> {
+        let exists = self.series.contains_key(&parse_series(series));
+        exists.then(|| self.count(series))
+    }
+
     /// The value of a series, which must exist, with labels in any order.
     pub(crate) fn get(&self, series: &str) -> f64 {
         let found = self.series.get(&parse_series(series));

@@ -121,7 +121,7 @@ fn f17_servers_that_are_gone_are_passed_over() {
     let (dns, silent, backend) = (Server::start(), Server::start(), Backend::echo());
     dns.lead("es.test", &["127.0.0.1"]);
     silent.set("es.test", Reply::Silence);
-    let closed = Server::start().address();
+    let closed = free("127.0.0.1");
     let servers = [closed, silent.address(), dns.address()].map(|it| it.to_string());
     let resolver = format!("resolver = {{ servers = {servers:?} }}");
     let portway = Portway::start(&file(&[at("es.test", backend.address())], &resolver));

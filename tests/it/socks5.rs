@@ -220,7 +220,7 @@ fn a_client_that_is_not_admitted_is_refused_before_its_greeting_or_after_its_req
 #[test]
 fn a_message_that_never_ends_shares_the_time_limit_of_the_hello() {
     let backend = Backend::echo();
-    let limits = "[limits]\nclient_hello_timeout = \"200ms\"\n";
+    let limits = "[limits]\nclient_hello_timeout = \"2s\"\n";
     let portway = start("", &(route("fleet", backend.address(), "") + limits));
     let (answer, line) = refused(&portway, &[GREETING, &[5, 1, 0, 3, 200]].concat());
     assert_eq!(answer, METHOD);

@@ -113,13 +113,33 @@ impl Door<'_> {
         seen: Seen,
         outcome: &str,
     ) -> Value {
+        self.rejected(send, seen, outcome).0
+    }
+
+    /// The same for a hello that does not come within its limit, which is a second.
+    pub(super) fn times_out(&self, send: impl FnOnce(&mut TcpStream)) {
+        let (_, took) = self.rejected(send, Seen::Fin, "hello_timeout");
+        let about_a_second = Duration::from_millis(950)..Duration::from_secs(10);
+        assert!(about_a_second.contains(&took), "{took:?}");
+    }
+
+    /// Rejects, and tells the time from the connection to its end too.
+    fn rejected(
+        &self,
+        send: impl FnOnce(&mut TcpStream),
+        seen: Seen,
+        outcome: &str,
+    ) -> (Value, Duration) {
         self.await_turn(outcome);
         let dialled = self.lane.backend().accepted();
         let before = self.outcomes();
-        let mut client = connect(self.address());
+        let address = self.address();
+        let begin = Instant::now();
+        let mut client = connect(address);
         let address = client.local_addr().unwrap();
         send(&mut client);
         let (bytes, end) = read_to_end(&mut client);
+        let took = begin.elapsed();
         seen.check(&bytes, end);
         if end == End::Fin {
             // Leaves time for a RST after the FIN: none may come.
@@ -130,18 +150,18 @@ impl Door<'_> {
             );
         }
         drop(client);
-        self.counted_once(before, outcome);
+        self.counted_once(&before, outcome);
         assert_eq!(
             self.lane.backend().accepted(),
             dialled,
             "a rejected client caused a dial"
         );
         if !self.logs {
-            return Value::Null;
+            return (Value::Null, took);
         }
         let line = self.line_of(address, outcome);
         assert!(line.to_string().len() < 2048, "unbounded: {line}");
-        line
+        (line, took)
     }
 
     /// Opens a connection and ends it without a byte, which is counted and not logged.
@@ -150,7 +170,7 @@ impl Door<'_> {
         let client = connect(self.address());
         let address = client.local_addr().unwrap().to_string();
         end(client);
-        self.counted_once(before, "probe");
+        self.counted_once(&before, "probe");
         assert!(
             self.portway
                 .connections
@@ -176,7 +196,7 @@ impl Door<'_> {
         let expected = (Sha256::digest(&sent).to_vec(), End::Fin);
         assert_eq!(read_to_end(&mut client), expected, "the backend's answer");
         drop(client);
-        self.counted_once(before, "closed");
+        self.counted_once(&before, "closed");
         assert_eq!(self.lane.backend().accepted(), dialled + 1);
         let line = self.line_of(address, "closed");
         assert_eq!(line["bytes_client_to_backend"], sent.len(), "{line}");
@@ -200,16 +220,18 @@ impl Door<'_> {
     }
 
     /// Checks that nothing is left, and that exactly one outcome moved, by one.
-    fn counted_once(&self, before: BTreeMap<String, f64>, outcome: &str) {
+    fn counted_once(&self, before: &BTreeMap<String, f64>, outcome: &str) {
         let listener = self.name();
-        within(PATIENCE, "the connection is over", || {
+        let mut expected = before.clone();
+        *expected.entry(outcome.to_owned()).or_default() += 1.0;
+        // Nothing is active either while the connection waits to be accepted.
+        let outcomes = within(PATIENCE, "the connection is over", || {
             let metrics = self.portway.metrics();
             let active = metrics.sum("portway_connections_active", &[("listener", &listener)]);
-            (active.abs() < 0.5).then_some(())
+            let outcomes = metrics.outcomes(&listener);
+            (active.abs() < 0.5 && outcomes != *before).then_some(outcomes)
         });
-        let mut expected = before;
-        *expected.entry(outcome.to_owned()).or_default() += 1.0;
-        assert_eq!(self.outcomes(), expected, "outcomes of {listener}");
+        assert_eq!(outcomes, expected, "outcomes of {listener}");
     }
 
     fn await_turn(&self, outcome: &str) {
@@ -276,13 +298,4 @@ fn config(
     let lanes: Vec<_> = lanes.collect();
     "admin.bind = \"127.0.0.1:0\"\nlimits.client_hello_timeout = \"1s\"\n".to_owned()
         + &lanes.concat()
-}
-
-/// The patience of a test that waits for a timeout of one second.
-pub(super) fn about_a_second(since: Instant) {
-    let took = since.elapsed();
-    assert!(
-        took >= Duration::from_millis(950) && took < Duration::from_secs(10),
-        "{took:?}"
-    );
 }

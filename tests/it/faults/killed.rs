@@ -1,14 +1,14 @@
 //! A DNS server or a backend that is killed under many clients, and comes back. `PORTWAY_CLIENTS` sets their number.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::it::fixture::{PATIENCE, Portway, config, hello, message, pause, within};
-use crate::it::peers::{Backend, Unanswering, connect, reset};
+use crate::it::peers::{Backend, Unanswering, connect, free, reset};
 use crate::it::random::count;
 use crate::it::resolver::server::{Reply, Server};
 
@@ -204,9 +204,7 @@ impl Mortal {
 /// Kills the backend, lets `meanwhile` run at its address, and starts it again.
 fn kill_and_restart(what: &str, meanwhile: impl FnOnce(SocketAddr, &Clients)) {
     const DIAL_TIMEOUT: Duration = Duration::from_secs(3);
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    drop(listener);
+    let address = free();
     let backend = Mortal::start_at(address);
     let limits = "connect_timeout = \"2s\"\ndial_timeout = \"3s\"";
     let portway = Portway::start(&config(&[address], "", limits));

@@ -1,12 +1,13 @@
 //! Everything at once for a long time: afterwards nothing is left behind.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::chaos::{balanced, end_somewhere, unreliable};
-use crate::it::fixture::{NAME, Portway, config, message, pause, route, within};
+use crate::it::fixture::{NAME, PATIENCE, Portway, config, message, pause, route, within};
 use crate::it::peers::{Backend, Refusing, free};
 use crate::it::process::{kinds, raise_descriptors, resident};
 use crate::it::random::{Random, count, seed};
@@ -23,8 +24,6 @@ const PARTS: u32 = 6;
 const TAKEOVERS: u32 = 2;
 /// A part of this length shows whether memory grows.
 const LONG: Duration = Duration::from_mins(2);
-/// How long the end of the last connection may take.
-const END: Duration = Duration::from_mins(2);
 
 /// The load and its results.
 struct Load {
@@ -71,15 +70,16 @@ impl Drop for Over<'_> {
 /// Serves for one part of the time, with reloads and scrapes. Returns the most memory that the process had.
 fn serve(portway: &Portway, load: &Load, files: &[String; 2], time: Duration) -> u64 {
     let begin = Instant::now();
-    let mut memory = 0;
+    let (mut memory, mut pages) = (0, 0);
     let idle: Vec<TcpStream> = (0..IDLE).map(|_| portway.client()).collect();
     while begin.elapsed() < time {
         load.reload(portway, files);
-        balanced(&portway.metrics());
+        pages += u64::from(balanced(&portway.metrics()).is_some());
         memory = memory.max(resident(portway.pid()));
         pause(Duration::from_secs(1));
     }
     drop(idle);
+    eprintln!("{pages} complete pages");
     memory
 }
 
@@ -113,6 +113,9 @@ fn run(
             memory.push(serve(&portway, load, files, time));
             if part < TAKEOVERS {
                 let next = portway.start_beside(&["--takeover"]);
+                within(PATIENCE, "the new process has the control socket", || {
+                    next.reload().status.success().then_some(())
+                });
                 old.push(std::mem::replace(&mut portway, next));
             }
         }
@@ -128,6 +131,21 @@ fn run(
 fn growth(memory: &[u64]) -> u64 {
     let most = |parts: &[u64]| parts.iter().copied().max().unwrap();
     most(&memory[4..]).saturating_sub(most(&memory[2..4]))
+}
+
+/// The descriptors of a process that has started and serves nobody.
+fn at_rest(portway: &Portway) -> BTreeMap<String, usize> {
+    // It tells that it is ready before it has this one.
+    within(PATIENCE, "it has the control socket", || {
+        (portway.count("portway_control_socket_available") == 1).then_some(())
+    });
+    // The question itself has a descriptor for a moment longer.
+    let mut last = kinds(portway.pid());
+    within(PATIENCE, "the descriptors stay the same", || {
+        pause(Duration::from_millis(200));
+        let before = std::mem::replace(&mut last, kinds(portway.pid()));
+        (before == last).then_some(before)
+    })
 }
 
 /// `PORTWAY_SOAK` sets the seconds. `--nocapture` shows the memory, which is judged only if they are many.
@@ -149,7 +167,7 @@ fn invariant_3_and_5_a_soak_with_reloads_and_takeovers_leaves_nothing_behind() {
         );
     let files = files(file, &[free(), free(), free()], &refusing);
     let portway = Portway::start(&files[0]);
-    let begun_with = kinds(portway.pid());
+    let begun_with = at_rest(&portway);
     let load = Load {
         address: portway.address("agents"),
         transfers: portway.address("transfers"),
@@ -161,14 +179,14 @@ fn invariant_3_and_5_a_soak_with_reloads_and_takeovers_leaves_nothing_behind() {
     let (mut old, portway, memory) = run(portway, &load, &files, &arena, time);
     for predecessor in &mut old {
         let ended = |line: &serde_json::Value| message(line) == "the drain has ended";
-        predecessor.program.wait(END, ended);
+        predecessor.program.wait(PATIENCE, ended);
         assert_eq!(predecessor.wait_exit().code(), Some(0));
     }
-    within(END, "nothing is active", || {
-        (balanced(&portway.metrics()) < 0.5).then_some(())
+    within(PATIENCE, "nothing is active", || {
+        balanced(&portway.metrics()).filter(|&active| active < 0.5)
     });
     // A pool keeps some pipes.
-    within(END, "the descriptors are back", || {
+    within(PATIENCE, "the descriptors are back", || {
         let mut has = kinds(portway.pid());
         has.insert("pipe".to_owned(), begun_with["pipe"]);
         (has == begun_with).then_some(())

@@ -238,15 +238,12 @@ fn a_request_that_crosses_the_end_of_its_connection_is_counted_and_never_reaches
     assert!(detail.ends_with("it was not passed on"), "{detail}");
     // The new process shows the counters of the old one.
     within(PATIENCE, "the request is counted", || {
-        (next.count("portway_drain_crossed_total{process=\"predecessor\"}") == 1).then_some(())
+        let crossed = "portway_drain_crossed_total{process=\"predecessor\"}";
+        (next.metrics().find(crossed) == Some(1)).then_some(())
     });
     drop(other);
     assert_eq!(portway.wait_exit().code(), Some(0));
-    let lines = portway.program.all();
-    let ended = lines
-        .iter()
-        .find(|line| message(line) == "the drain has ended")
-        .unwrap();
+    let ended = portway.tells("the drain has ended");
     let fields = &ended["fields"];
     assert_eq!(fields["ended_between_requests"], 1, "{ended}");
     assert_eq!(fields["requests_crossed"], 1, "{ended}");

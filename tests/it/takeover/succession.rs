@@ -201,6 +201,7 @@ fn successors_that_come_together_take_over_in_turn() {
     });
     for one in &mut all {
         if one.has_exited().is_none() {
+            tells(one, "ready");
             assert!(is_ready(one.admin()));
         }
     }

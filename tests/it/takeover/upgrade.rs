@@ -157,16 +157,11 @@ fn the_successor_is_the_new_file_at_the_path_and_open_connections_stay_with_the_
     drop(client);
     // The logs of the new process go on at the same streams, and it goes on alone.
     drop(portway.relayed());
-    let all = |line: &Value| message(line) == "ready";
-    assert_eq!(
-        portway
-            .program
-            .all()
-            .iter()
-            .filter(|line| all(line))
-            .count(),
-        2
-    );
+    within(PATIENCE, "both have told that they are ready", || {
+        let lines = portway.program.all().into_iter();
+        let ready = lines.filter(|line| message(line) == "ready");
+        (ready.count() == 2).then_some(())
+    });
     assert!(portway.reload().status.success());
     new.signal(Signal::TERM);
     within(PATIENCE, "the new process ends", || {
@@ -215,9 +210,12 @@ fn ten_upgrades_in_a_row_leave_one_process_with_the_descriptors_of_the_first() {
     let (before, memory) = (idle(portway.pid()), resident(portway.pid()));
     let mut processes = vec![Successor(portway.pid())];
     for round in 0..10 {
-        let mut held = Held::new(&portway, NAME);
-        program.install(Path::new(PORTWAY));
         let old = processes.last().unwrap().0;
+        // The process before it may accept for a moment longer.
+        let mut held = within(PATIENCE, "the latest process serves a client", || {
+            Some(Held::new(&portway, NAME)).filter(|held| serves(old, &held.client))
+        });
+        program.install(Path::new(PORTWAY));
         processes.push(Successor::of(&portway, old));
         // Only this one and the one before it are left, as soon as the others have drained.
         within(PATIENCE, "the process before it ends", || {

@@ -117,8 +117,8 @@ fn take_over(round_trip: Duration, server_is_far: bool) -> (u64, u64) {
             fleet.is_over.store(true, Ordering::SeqCst);
             next
         });
-        let lines = portway.program.all();
-        let fields = &lines.last().unwrap()["fields"];
+        let line = portway.tells("the drain has ended");
+        let fields = &line["fields"];
         assert_eq!(fields["ended_between_requests"], AGENTS, "{fields}");
         counts = (
             fleet.moved.load(Ordering::SeqCst),
