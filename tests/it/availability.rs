@@ -91,7 +91,7 @@ fn with_two_hosts(test: impl FnOnce([&Host; 2]) + Send) {
 fn dial(addresses: &[&str]) -> Option<TcpStream> {
     addresses.iter().find_map(|address| {
         let address = SocketAddr::new(address.parse().unwrap(), PORT);
-        let mut client = TcpStream::connect_timeout(&address, Duration::from_secs(1)).ok()?;
+        let mut client = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         client.write_all(&hello()).unwrap();
         let mut echoed = hello();

@@ -128,7 +128,7 @@ impl Cell {
         };
         if self.receiver == Receiver::Paused {
             let stalls = self.limit == Limit::Stall;
-            pause(Duration::from_millis(if stalls { 500 } else { 4000 }));
+            pause(Duration::from_millis(if stalls { 500 } else { 12_000 }));
         }
         let mut taken = Received::default();
         let mut buffer = vec![0; PIECE];

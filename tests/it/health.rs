@@ -23,6 +23,11 @@ fn health(check: &str) -> String {
     format!("health = {{ check = \"{check}\", interval = \"1s\", timeout = \"1s\" }}")
 }
 
+/// The same for a test with a server that must not fail a check, however slow the machine is.
+fn unhurried(check: &str) -> String {
+    health(check).replace("\"1s\"", "\"4s\"")
+}
+
 /// Waits for a line about this address.
 fn told(portway: &Portway, what: &str, address: SocketAddr) -> Value {
     let address = address.to_string();
@@ -70,14 +75,14 @@ fn an_endpoint_that_fails_its_checks_gets_no_client_until_it_is_healthy_again() 
     let hanging = answering(&may_answer);
     let well = Tls::new(&[NAME]).start();
     let (hangs, works) = (hanging.address(), well.address());
-    let keys = format!("balance = \"round_robin\"\n{}", health("tls"));
+    let keys = format!("balance = \"round_robin\"\n{}", unhurried("tls"));
     let portway = Portway::start(&config(&[hangs, works], "", &keys));
     let line = told(&portway, UNHEALTHY, hangs);
     let fields = &line["fields"];
     assert_eq!(fields["backend"], "fleet", "{line}");
     assert_eq!(fields["endpoint"], hangs.to_string(), "{line}");
     assert_eq!(
-        fields["reason"], "the server stays silent for 1 s",
+        fields["reason"], "the server stays silent for 4 s",
         "{line}"
     );
     assert_eq!([hangs, works].map(|it| is_healthy(&portway, it)), [0, 1]);
@@ -155,7 +160,7 @@ fn servers_that_ask_for_a_certificate_or_have_only_tls_13_are_healthy_and_each_c
     let (mutual, ends) = Tls::new(&[NAME]).mutual().noting_ends();
     let newest = Tls::new(&[NAME]).tls13().start();
     let endpoints = [mutual.address(), newest.address()];
-    let portway = Portway::start(&config(&endpoints, "", &health("tls")));
+    let portway = Portway::start(&config(&endpoints, "", &unhurried("tls")));
     let results = |result| {
         endpoints.map(|it| {
             portway.count(&format!(
@@ -252,11 +257,11 @@ fn a_reload_keeps_what_checks_have_found_and_one_without_checks_forgets_it() {
     let well = answering(&Arc::new(AtomicBool::new(true)));
     let hangs = hanging.address();
     let toml = |keys: &str| config(&[hangs, well.address()], "", keys);
-    let portway = Portway::start(&toml(&health("tls")));
+    let portway = Portway::start(&toml(&unhurried("tls")));
     told(&portway, UNHEALTHY, hangs);
-    portway.reload_with(&toml(&(health("tls") + "\nidle_timeout = \"2h\"")));
+    portway.reload_with(&toml(&(unhurried("tls") + "\nidle_timeout = \"2h\"")));
     assert_eq!(is_healthy(&portway, hangs), 0);
-    let slower = health("tls").replace("\"1s\"", "\"2s\"");
+    let slower = unhurried("tls").replace("\"4s\"", "\"5s\"");
     portway.reload_with(&toml(&slower));
     assert_eq!(is_healthy(&portway, hangs), 0, "also by other rules");
     let lines = portway.program.all();

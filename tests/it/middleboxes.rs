@@ -17,7 +17,7 @@ use super::fixture::{NAME, PATIENCE, Portway, config, pause, route, within};
 use super::hello::Builder;
 use super::peers::{Backend, End, connect, free, is_timeout, read_to_end};
 
-/// A relay of somebody else that ends a connection after a second without a byte.
+/// A relay of somebody else that ends a connection after three seconds without a byte.
 struct Impatient {
     address: SocketAddr,
     process: Child,
@@ -48,14 +48,14 @@ impl Kind {
             )
         };
         match self {
-            Self::Haproxy => haproxy(" timeout client 1s\n timeout server 1s\n"),
+            Self::Haproxy => haproxy(" timeout client 3s\n timeout server 3s\n"),
             Self::HaproxyTunnel => {
-                haproxy(" timeout client 60s\n timeout server 60s\n timeout tunnel 1s\n")
+                haproxy(" timeout client 60s\n timeout server 60s\n timeout tunnel 3s\n")
             }
             Self::Nginx => format!(
                 "load_module {MODULE};\ndaemon off;\nworker_processes 1;\npid {};\n\
                  error_log /dev/null;\nevents {{}}\nstream {{ server {{ listen {address}; \
-                 proxy_pass {server}; proxy_timeout 1s; }} }}\n",
+                 proxy_pass {server}; proxy_timeout 3s; }} }}\n",
                 files.join("pid").display()
             ),
         }
@@ -141,7 +141,7 @@ fn a_relay_in_front_that_loses_patience_looks_like_a_client_that_closes() {
         assert_eq!(line["outcome"], "closed", "{kind:?}: {line}");
         assert_eq!(line["closed_by"], "client", "{kind:?}: {line}");
         assert_eq!(line.get("detail"), None, "{kind:?}: {line}");
-        assert!(line["duration_ms"].as_f64().unwrap() > 900.0, "{line}");
+        assert!(line["duration_ms"].as_f64().unwrap() > 2900.0, "{line}");
         assert_eq!(read_to_end(&mut client).1, End::Fin, "{kind:?}");
     }
 }

@@ -262,7 +262,7 @@ fn b98_a_second_header_is_not_tls() {
 #[test]
 fn a_header_shares_the_time_limit_of_the_hello() {
     let backend = Backend::echo();
-    let limits = "[limits]\nclient_hello_timeout = \"1s\"\n";
+    let limits = "[limits]\nclient_hello_timeout = \"3s\"\n";
     let portway = start(TRUSTED, &(to(&backend) + limits));
     let (answer, end, line) = refused(&portway, connect(portway.address("agents")), &V1[..9]);
     assert_eq!((answer, end), (Vec::new(), End::Fin));

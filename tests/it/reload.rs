@@ -196,8 +196,11 @@ fn f22_a_listener_that_closes_serves_its_queue() {
     let mut clients: Vec<_> = (0..MANY).map(|_| connect(address)).collect();
     portway.signal(Signal::HUP);
     portway.signal(Signal::CONT);
+    // All before the first answer: their limit is the same.
     for client in &mut clients {
         client.write_all(&hello()).unwrap();
+    }
+    for client in &mut clients {
         client.read_exact(&mut hello()).unwrap();
     }
     within(PATIENCE, "the listener is closed", || {
@@ -390,8 +393,9 @@ fn f24_of_many_signals_with_rewrites_the_last_wins_and_nothing_leaks() {
         let left = (process::descriptors(pid), process::threads(pid));
         (left.0 <= descriptors && left.1 <= threads).then_some(())
     });
-    let grown = process::resident(portway.pid()).saturating_sub(memory);
-    assert!(grown < 4 << 20, "{grown} bytes more");
+    within(PATIENCE, "memory is as before", || {
+        (process::resident(portway.pid()) < memory + (4 << 20)).then_some(())
+    });
 }
 
 #[test]

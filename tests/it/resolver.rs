@@ -62,6 +62,7 @@ fn f17_the_last_good_addresses_stay_whatever_goes_wrong_with_dns() {
     let (dns, backend) = (Server::start(), Backend::echo());
     dns.lead("es.test", &["127.0.0.1"]);
     let portway = Portway::start(&file(&[at("es.test", backend.address())], &dns.resolver()));
+    let portway = portway.until_known(1);
     drop(portway.relayed());
     for (reply, error) in [
         (Reply::Code(ResponseCode::ServFail), "SERVFAIL"),
@@ -158,6 +159,7 @@ fn f17_the_addresses_stay_while_only_ipv6_is_answered() {
     let (dns, backend) = (Server::start(), Backend::echo());
     dns.lead("es.test", &["127.0.0.1"]);
     let portway = Portway::start(&file(&[at("es.test", backend.address())], &dns.resolver()));
+    let portway = portway.until_known(1);
     drop(portway.relayed());
     for v4 in [Reply::Code(ResponseCode::ServFail), Reply::Silence] {
         // Nothing listens there.
@@ -184,11 +186,13 @@ fn f18_a_name_that_leads_to_this_machine_or_its_metadata_service_is_not_dialled(
     for address in addresses {
         dns.lead("es.test", &[address]);
         let portway = Portway::start(&file(&endpoints, &keys));
+        within(PATIENCE, "the answer came", || {
+            (failures(&portway, "forbidden") > 0.5).then_some(())
+        });
         let line = refused(&portway);
         assert_eq!(line["outcome"], "forbidden_address", "{line}");
         assert_eq!(line["attempts"][0]["reason"], "forbidden", "{line}");
         assert_eq!(line["alert"], 80, "{line}");
-        assert!(failures(&portway, "forbidden") > 0.5);
         let warns = |line: &Value| message(line).contains("allow_networks excludes");
         portway.program.wait(PATIENCE, warns);
     }
@@ -202,7 +206,7 @@ fn f18_a_rebinding_answer_takes_only_the_addresses_away_that_are_not_allowed() {
     let endpoints = [at("es.test", inside.address())];
     let keys = |networks: &str| format!("{}\nallow_networks = [{networks}]", dns.resolver());
     let narrow = file(&endpoints, &keys("\"127.0.0.1/32\""));
-    let portway = Portway::start(&narrow);
+    let portway = Portway::start(&narrow).until_known(1);
     drop(portway.relayed());
     // Later the name leads to another address of this machine as well, and then only there.
     dns.lead("es.test", &["127.0.0.2", "127.0.0.1", "169.254.169.254"]);
@@ -268,6 +272,7 @@ fn f19_an_answer_that_is_cut_short_and_does_not_come_over_tcp_is_no_answer() {
         dns.lead("es.test", &["127.0.0.1"]);
         let endpoints = [at("es.test", backend.address())];
         let portway = Portway::start(&file(&endpoints, &dns.resolver()));
+        let portway = portway.until_known(1);
         drop(portway.relayed());
         if is_refused {
             dns.refuse_tcp();
@@ -305,8 +310,8 @@ fn f19_a_time_to_live_of_nothing_or_of_decades_is_bounded() {
     dns.set("none.test", Reply::Addresses(address(), 0));
     dns.set("long.test", Reply::Addresses(address(), 1 << 31));
     let endpoints = ["none.test", "long.test"].map(|host| at(host, backend.address()));
-    let portway = Portway::start(&file(&endpoints, &dns.resolver()));
     let begun = Instant::now();
+    let portway = Portway::start(&file(&endpoints, &dns.resolver()));
     // Each look-up asks for both families.
     within(PATIENCE, "three look-ups", || {
         (dns.asked("none.test").len() >= 6).then_some(())
@@ -316,7 +321,8 @@ fn f19_a_time_to_live_of_nothing_or_of_decades_is_bounded() {
         "{:?}",
         begun.elapsed()
     );
-    assert_eq!(dns.asked("long.test").len(), 2);
+    // A server that is slow to answer is asked again.
+    assert!(dns.asked("long.test").len() < 6);
     drop(portway.relayed());
 }
 
@@ -344,7 +350,7 @@ fn f19_aliases_in_a_circle_are_followed_a_few_times_and_one_that_ends_is_followe
 fn f20_look_ups_that_hang_delay_no_name_of_another_resolver() {
     let (hanging, dns, backend) = (Server::start(), Server::start(), Backend::echo());
     let mut endpoints = Vec::new();
-    for number in 0..40 {
+    for number in 0..200 {
         let host = format!("hangs-{number}.test");
         hanging.set(&host, Reply::Silence);
         endpoints.push(at(&host, backend.address()));
@@ -354,7 +360,7 @@ fn f20_look_ups_that_hang_delay_no_name_of_another_resolver() {
     let other = other.replace(&format!("[\"{address}\"]"), &format!("{endpoints:?}"));
     dns.lead("es.test", &["127.0.0.1"]);
     let toml = file(&[at("es.test", address)], &dns.resolver());
-    let portway = Portway::start(&(toml + &other));
+    let portway = Portway::start(&(toml + &other)).until_known(1);
     portway.relays_at_once(10);
     // While they hang, a change of the other name is noticed as soon as its answer is no longer fresh.
     dns.lead("es.test", &["127.0.0.2", "127.0.0.1"]);
@@ -362,8 +368,9 @@ fn f20_look_ups_that_hang_delay_no_name_of_another_resolver() {
     within(PATIENCE, "the new answer is in use", || {
         (healthy(&portway) > 1.5).then_some(())
     });
+    // Behind the others it would come after minutes: eight of them are looked up at once, each for seconds.
     assert!(
-        begun.elapsed() < Duration::from_secs(20),
+        begun.elapsed() < Duration::from_mins(1),
         "{:?}",
         begun.elapsed()
     );
@@ -383,6 +390,7 @@ fn backends_with_different_dns_servers_share_no_answers() {
     let other = route("other", address, &servers[1].resolver());
     let other = other.replace(&format!("\"{address}\""), &format!("\"{}\"", endpoint(1)));
     let portway = Portway::start(&(file(&[endpoint(0)], &servers[0].resolver()) + &other));
+    let portway = portway.until_known(2);
     drop(portway.relayed());
     let mut client = connect(portway.address("agents"));
     let hello = Builder::new("other.example").build();

@@ -368,18 +368,21 @@ fn a_proxy_that_closes_is_silent_or_is_gone_makes_its_backend_unavailable() {
     let closing = Proxy::http(|_| b"HTTP/1.1 200 OK\r\nVia:".to_vec(), drop);
     let mute = Proxy::http(|_| Vec::new(), |mut stream| drop(read_to_end(&mut stream)));
     let gone = Refusing::new();
+    let late = "its answer did not come in time";
     let cases = [
         (
             closing.address(),
+            "1h",
             "reset",
             "closed the connection before its answer",
         ),
-        (mute.address(), "timeout", "its answer did not come in time"),
-        (gone.address(), "refused", ""),
+        (mute.address(), "3s", "timeout", late),
+        (gone.address(), "1h", "refused", ""),
     ];
-    for (proxy, reason, words) in cases {
+    for (proxy, limit, reason, words) in cases {
         let via = http(proxy);
-        let portway = Portway::start(&toml(&via, &[FAR], "connect_timeout = \"500ms\""));
+        let limits = format!("connect_timeout = \"{limit}\"\ndial_timeout = \"1h\"");
+        let portway = Portway::start(&toml(&via, &[FAR], &limits));
         let line = refused(&portway);
         assert_eq!(line["outcome"], "backend_unavailable", "{line}");
         let attempt = &line["attempts"][0];

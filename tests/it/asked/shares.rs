@@ -20,8 +20,7 @@ fn clients_that_ask_for_one_new_name_share_its_look_up() {
     for mut client in clients {
         await_echo(&mut client, "one.es.test");
     }
-    // One for each family.
-    assert_eq!(dns.asked("one.es.test").len(), 2);
+    assert_asked_once(&dns);
 }
 
 #[test]
@@ -152,7 +151,7 @@ fn a_storm_of_invented_names_delays_no_agent_whose_name_is_known() {
         );
         // It was full to the end.
         assert!(refused > 1000.0, "{refused} of {names} were refused");
-        assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+        assert!(slowest < Duration::from_secs(20), "{slowest:?}");
     });
     looked_up_in(&dns, begun.elapsed());
     within(PATIENCE, "the last connections have ended", || {

@@ -142,7 +142,7 @@ fn random_bytes(random: &mut Random) -> Vec<u8> {
 #[test]
 fn b79_a_client_that_reads_nothing_costs_no_memory_and_ends_as_stalled() {
     let (echo, chatty) = (Backend::echo(), Backend::flooding());
-    let limits = "stall_timeout = \"3s\"";
+    let limits = "stall_timeout = \"10s\"";
     let toml = config(&[echo.address()], "", limits) + &route("chatty", chatty.address(), limits);
     let portway = Portway::start(&toml);
     drop(portway.relayed());
@@ -166,19 +166,23 @@ fn b79_a_client_that_reads_nothing_costs_no_memory_and_ends_as_stalled() {
         pause(Duration::from_millis(200));
         (moved > 8.0 && moved <= last).then_some(())
     });
-    let grown = process::resident(portway.pid()).saturating_sub(before);
-    assert!(grown < 4 << 20, "{grown} bytes for 8 stalled clients");
+    // They end later than that.
+    within(
+        Duration::from_secs(5),
+        "stalled clients take little memory",
+        || (process::resident(portway.pid()) < before + (4 << 20)).then_some(()),
+    );
     portway.relays_at_once(20);
     for client in &mut clients {
         let line = portway.line_of(client.local_addr().unwrap());
         assert_eq!(line["outcome"], "stalled", "{line}");
         let ms = line["duration_ms"].as_f64().unwrap();
-        assert!((2900.0..30_000.0).contains(&ms), "{line}");
+        assert!((9900.0..60_000.0).contains(&ms), "{line}");
         assert_eq!(
             read_to_end(client).1,
             End::Reset,
             "truncation stays visible"
         );
     }
-    assert!(begin.elapsed() > Duration::from_secs(3));
+    assert!(begin.elapsed() > Duration::from_secs(10));
 }

@@ -43,8 +43,7 @@ impl Limit {
     /// The time of the limit; drain and takeover have long ones, and end at the signal.
     const fn seconds(self) -> u32 {
         match self {
-            Self::Idle | Self::HalfClose => 1,
-            Self::Stall => 2,
+            Self::Idle | Self::HalfClose | Self::Stall => 3,
             Self::Drain | Self::Takeover => 60,
         }
     }
@@ -191,7 +190,11 @@ fn haproxy(limit: Limit, address: SocketAddr, backend: SocketAddr) -> String {
         Limit::Idle | Limit::Stall => limit.seconds(),
         Limit::HalfClose | Limit::Drain | Limit::Takeover => 60,
     };
-    let fin = if limit == Limit::HalfClose { 1 } else { 60 };
+    let fin = if limit == Limit::HalfClose {
+        limit.seconds()
+    } else {
+        60
+    };
     format!(
         "global\n hard-stop-after 60s\ndefaults\n mode tcp\n timeout connect 5s\n \
          timeout client {all}s\n timeout server {all}s\n \

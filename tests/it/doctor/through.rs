@@ -157,14 +157,16 @@ fn a_proxy_that_is_gone_closes_or_is_silent_is_told() {
         drop(stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n"));
         drop(read_to_end(&mut stream));
     });
-    let through = |proxy: std::net::SocketAddr| {
-        let keys = format!("via = \"http://{proxy}\"\nconnect_timeout = \"300ms\"");
+    let through = |proxy: std::net::SocketAddr, limit| {
+        let keys = format!(
+            "via = \"http://{proxy}\"\nconnect_timeout = \"{limit}\"\ndial_timeout = \"1h\""
+        );
         told(&with_keys("es.invalid:9200", &keys))
     };
-    assert_snapshot("proxy_gone", &through(gone.address()));
-    assert_snapshot("proxy_closes", &through(closing.address()));
-    assert_snapshot("proxy_mute", &through(mute.address()));
-    assert_snapshot("no_proxy", &through(no_proxy.address()));
+    assert_snapshot("proxy_gone", &through(gone.address(), "1h"));
+    assert_snapshot("proxy_closes", &through(closing.address(), "1h"));
+    assert_snapshot("proxy_mute", &through(mute.address(), "3s"));
+    assert_snapshot("no_proxy", &through(no_proxy.address(), "1h"));
     let text = told(&with_keys(
         "es.invalid:9200",
         "via = \"http://proxy.invalid:3128\"",

@@ -171,7 +171,7 @@ fn a_client_whose_turn_to_dial_does_not_come_is_told_the_key() {
 #[test]
 fn f03_a_backend_that_reads_nothing_costs_no_memory_and_ends_as_stalled() {
     let backend = Backend::holding();
-    let limits = "stall_timeout = \"2s\"";
+    let limits = "stall_timeout = \"10s\"";
     let portway = Portway::start(&config(&[backend.address()], "", limits));
     let before = process::resident(portway.pid());
     // More than ten a second would share a line.
@@ -181,17 +181,17 @@ fn f03_a_backend_that_reads_nothing_costs_no_memory_and_ends_as_stalled() {
             scope.spawn(|| fill(client));
         }
     });
-    let grown = process::resident(portway.pid()).saturating_sub(before);
-    assert!(
-        grown < 4 << 20,
-        "{grown} bytes for {} stalled clients",
-        clients.len()
+    // They end later than that.
+    within(
+        Duration::from_secs(5),
+        "stalled clients take little memory",
+        || (process::resident(portway.pid()) < before + (4 << 20)).then_some(()),
     );
     for client in &mut clients {
         let line = portway.line_of(client.local_addr().unwrap());
         assert_eq!(line["outcome"], "stalled", "{line}");
         let ms = line["duration_ms"].as_f64().unwrap();
-        assert!((1900.0..20_000.0).contains(&ms), "{line}");
+        assert!((9900.0..60_000.0).contains(&ms), "{line}");
         assert_eq!(
             read_to_end(client).1,
             End::Reset,

@@ -33,7 +33,7 @@ impl Cgroup {
         } else {
             root.join(controller)
         };
-        let path = parent.join(format!("portway-test-{}", std::process::id()));
+        let path = parent.join(format!("portway-test-{controller}-{}", std::process::id()));
         fs::create_dir(&path).map_err(|error| told(&path, error))?;
         let limit = (if is_new { new } else { old }, is_new);
         Ok(Self { path, limit })

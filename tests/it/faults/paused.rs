@@ -10,12 +10,13 @@ use socket2::{Domain, Socket, Type};
 
 use crate::it::fixture::{PATIENCE, Portway, alike, config, hello, pause, within};
 use crate::it::peers::{Backend, End, connect, read_to_end};
+use crate::it::process;
 
-/// Stops portway, lets something happen, and lets it go on after its limits of two seconds.
+/// Stops portway, lets something happen, and lets it go on after its limits of five seconds.
 fn paused<T>(portway: &Portway, meanwhile: impl FnOnce() -> T) -> T {
     portway.signal(Signal::STOP);
     let happened = meanwhile();
-    pause(Duration::from_secs(4));
+    pause(Duration::from_secs(8));
     portway.signal(Signal::CONT);
     happened
 }
@@ -33,7 +34,7 @@ fn sleeps(portway: &Portway) -> bool {
 #[test]
 fn f33_a_hello_that_was_whole_in_time_is_routed_after_a_pause() {
     let backend = Backend::echo();
-    let limits = "client_hello_timeout = \"2s\"";
+    let limits = "client_hello_timeout = \"5s\"";
     let portway = Portway::start(&config(&[backend.address()], limits, ""));
     let mut client = connect(portway.address("agents"));
     let hello = hello();
@@ -61,11 +62,14 @@ fn f33_a_backend_that_was_connected_in_time_is_used_after_a_pause() {
     let listener = TcpListener::from(listener);
     let address = listener.local_addr().unwrap();
     let queued = connect(address);
-    let limits = "connect_timeout = \"2s\"\ndial_timeout = \"2s\"";
+    let limits = "connect_timeout = \"5s\"\ndial_timeout = \"5s\"";
     let portway = Portway::start(&config(&[address], "", limits));
     let mut client = portway.client();
     within(PATIENCE, "portway dials", || {
-        is_dialling(address).then_some(())
+        let mut sockets = process::sockets().into_iter();
+        sockets
+            .any(|it| it.remote == address && it.is_dialling())
+            .then_some(())
     });
     // If portway gave up before the pause, nobody comes any more.
     listener.set_nonblocking(true).unwrap();
@@ -82,22 +86,10 @@ fn f33_a_backend_that_was_connected_in_time_is_used_after_a_pause() {
     assert_eq!(read_to_end(&mut client).1, End::Fin);
 }
 
-/// Whether the kernel has a socket that has sent SYN to this IPv4 address.
-fn is_dialling(address: SocketAddr) -> bool {
-    const SYN_SENT: &str = "02";
-    let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-    let port = format!(":{:04X}", address.port());
-    table.lines().any(|line| {
-        let mut fields = line.split_whitespace().skip(2);
-        fields.next().is_some_and(|remote| remote.ends_with(&port))
-            && fields.next() == Some(SYN_SENT)
-    })
-}
-
 #[test]
 fn f33_a_connection_whose_peer_spoke_in_time_is_not_idle_after_a_pause() {
     let backend = Backend::echo();
-    let keys = "idle_timeout = \"2s\"";
+    let keys = "idle_timeout = \"5s\"";
     let portway = Portway::start(&config(&[backend.address()], "", keys));
     let mut clients: Vec<_> = (0..20).map(|_| portway.relayed()).collect();
     paused(&portway, || {

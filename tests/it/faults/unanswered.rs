@@ -16,7 +16,10 @@ use crate::it::hello::Builder;
 use crate::it::in_process::InProcess;
 use crate::it::peers::{Backend, End, connect, read_to_end};
 
-/// A portway that listens there and gives up peers that answer nothing for two seconds.
+/// A pause of the machine must be shorter.
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A portway that listens there and gives up peers that answer nothing for [`LIMIT`].
 fn impatient(near: &str, backend: SocketAddr, keys: &str) -> InProcess {
     let toml = config(&[backend], "", keys);
     let bind = format!("bind = [\"{near}:0\"]");
@@ -25,7 +28,7 @@ fn impatient(near: &str, backend: SocketAddr, keys: &str) -> InProcess {
 }
 
 fn impatiently(rules: &mut Rules) {
-    rules.peer_timeout = Some(Duration::from_secs(2));
+    rules.peer_timeout = Some(LIMIT);
 }
 
 /// A client whose hello has been sent back.
@@ -137,7 +140,7 @@ fn f40_a_half_open_client_that_is_idle_is_given_up_by_keepalive() {
     beside_a_far_network(|far| {
         let backend = Backend::echo();
         let probes = |probes| {
-            format!("keepalive = {{ idle = \"1s\", interval = \"1s\", probes = {probes} }}")
+            format!("keepalive = {{ idle = \"1s\", interval = \"5s\", probes = {probes} }}")
         };
         let portways = [1, 9].map(|count| impatient(far::NEAR, backend.address(), &probes(count)));
         let clients = portways
@@ -175,7 +178,9 @@ fn f40_a_half_open_client_that_is_idle_is_given_up_by_keepalive() {
 #[test]
 fn invariant_11_a_client_with_a_closed_window_that_answers_probes_is_not_cut_by_peer_timeout() {
     let backend = Backend::flooding();
-    let portway = impatient("127.0.0.1", backend.address(), "");
+    let limit = Duration::from_secs(2);
+    let toml = config(&[backend.address()], "", "");
+    let portway = InProcess::start_with(&toml, |rules| rules.peer_timeout = Some(limit));
     let mut client = connect(portway.address());
     client.write_all(&hello()).unwrap();
     let down = || {
@@ -189,7 +194,7 @@ fn invariant_11_a_client_with_a_closed_window_that_answers_probes_is_not_cut_by_
         (moved > 8.0 && moved <= last).then_some(())
     });
     // Several times the limit.
-    pause(Duration::from_secs(8));
+    pause(4 * limit);
     let address = client.local_addr().unwrap().to_string();
     assert_eq!(portway.find_line(&address, |_| true), None);
     client.read_exact(&mut vec![0; 1 << 20]).unwrap();

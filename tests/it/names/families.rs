@@ -34,8 +34,8 @@ fn at(ip: &str) -> SocketAddr {
 
 fn start(dns: &Dns, keys: &str) -> Portway {
     let toml = config(&[], "", keys);
-    let portway =
-        dns.portway(&toml.replace("endpoints = []", &format!("endpoints = [\"{ENDPOINT}\"]")));
+    let toml = toml.replace("endpoints = []", &format!("endpoints = [\"{ENDPOINT}\"]"));
+    let portway = dns.portway(&toml).until_known(2);
     let known = explain(&portway);
     let first = &known["addresses"][0]["address"];
     assert_eq!(first, &at(V6).to_string(), "IPv6 comes first: {known}");

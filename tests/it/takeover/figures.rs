@@ -203,7 +203,7 @@ fn a_predecessor_that_hangs_delays_no_page_for_long_and_its_figures_come_again()
     for _ in 0..5 {
         let begun = Instant::now();
         let page = next.metrics();
-        assert!(begun.elapsed() < 10 * BOUND, "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < 40 * BOUND, "{:?}", begun.elapsed());
         assert!(
             !has_label(&page) && !has_connections(&page),
             "{}",

@@ -203,8 +203,9 @@ fn ten_upgrades_in_a_row_leave_one_process_with_the_descriptors_of_the_first() {
     drop(portway.relayed());
     let idle = |pid: u32| {
         within(PATIENCE, "it has no connection", || {
-            let now = descriptors(pid);
-            (portway.count("portway_connections_active{listener=\"agents\"}") == 0).then_some(now)
+            let active = portway.count("portway_connections_active{listener=\"agents\"}");
+            // In this order: the descriptors of a connection end before it does.
+            (active == 0).then(|| descriptors(pid))
         })
     };
     let (before, memory) = (idle(portway.pid()), resident(portway.pid()));
@@ -235,9 +236,7 @@ fn ten_upgrades_in_a_row_leave_one_process_with_the_descriptors_of_the_first() {
         (idle(last.0) <= before).then_some(())
     });
     assert!(children(last.0).is_empty());
-    let now = resident(last.0);
-    assert!(
-        now < memory + (4 << 20),
-        "{memory} bytes before, {now} after"
-    );
+    within(PATIENCE, "memory is as before", || {
+        (resident(last.0) < memory + (4 << 20)).then_some(())
+    });
 }

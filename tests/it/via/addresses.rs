@@ -328,7 +328,7 @@ fn a_proxy_that_is_silent_about_an_address_gets_the_next_one() {
         echo(stream);
     });
     let via = format!("socks5://{}", socks.address());
-    let more = "balance = \"round_robin\"\nconnect_timeout = \"500ms\"";
+    let more = "balance = \"round_robin\"\nconnect_timeout = \"3s\"";
     let portway = Portway::start(&toml(&via, &[ES], &keys(&dns, more)));
     let line = closed(&portway, portway.relayed());
     let attempt = &line["attempts"][0];
