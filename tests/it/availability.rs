@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::far::shell;
-use super::fixture::{NAME, PATIENCE, Portway, alike, config, hello, within};
+use super::fixture::{NAME, PATIENCE, Portway, alike, config, hello, missing, within};
 use super::namespace::{Namespace, granted, in_a_network};
 use super::peers::{Backend, End, free, read_to_end};
 
@@ -150,7 +150,7 @@ fn balancer(hosts: [&Host; 2]) -> Option<(Guard, SocketAddr)> {
     command.arg("-f").arg(&conf).stdin(Stdio::null());
     let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
     let Ok(process) = process else {
-        eprintln!("DID NOT RUN: haproxy is not installed");
+        missing("haproxy", "install haproxy");
         return None;
     };
     let balancer = Guard {
@@ -202,8 +202,7 @@ fn is_reset(mut client: TcpStream) {
 #[test]
 fn an_address_that_moves_to_the_other_host_takes_new_clients_there() {
     if Command::new("arping").arg("-V").output().is_err() {
-        eprintln!("DID NOT RUN: arping is not installed");
-        return;
+        return missing("arping", "install iputils-arping");
     }
     with_two_hosts(|[one, two]| {
         let take = |host: &Host| {
@@ -275,8 +274,7 @@ fn keepalived_moves_the_address_when_the_first_host_is_gone() {
         .output()
         .is_err()
     {
-        eprintln!("DID NOT RUN: keepalived is not installed");
-        return;
+        return missing("keepalived", "install keepalived");
     }
     with_two_hosts(|[one, two]| {
         let [first, second] = [one, two].map(|host| host.serve(FLOATING, "freebind = true"));

@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::fixture::{PATIENCE, Portway, config, hello, message, pause};
+use super::fixture::{PATIENCE, Portway, config, hello, message, missing, pause};
 use super::peers::{End, read_to_end};
 use relays::{Kind, Limit, Relay};
 
@@ -264,7 +264,7 @@ fn every_byte_that_was_accepted_is_delivered_whatever_limit_strikes() {
     let mut faults = Vec::new();
     for (limit, kind, table) in tables {
         let Some(table) = table else {
-            missing(kind);
+            missing(&format!("{kind:?}"), relays::PACKAGES);
             continue;
         };
         for (cell, received) in table {
@@ -283,13 +283,6 @@ fn every_byte_that_was_accepted_is_delivered_whatever_limit_strikes() {
         }
     }
     assert!(faults.is_empty(), "{faults:#?}");
-}
-
-fn missing(kind: Kind) {
-    let required = std::env::var_os("PORTWAY_PEERS").is_some_and(|value| value == "required");
-    let remedy = "install haproxy, nginx-light and libnginx-mod-stream of Debian";
-    assert!(!required, "{kind:?} is missing: {remedy}");
-    eprintln!("DID NOT RUN beside {kind:?}: {remedy}");
 }
 
 /// A connection whose receiver has not read what was sent towards it.

@@ -446,6 +446,13 @@ pub(crate) fn get(admin: SocketAddr, path: &str) -> std::io::Result<(u16, String
     Ok((status, body.to_owned()))
 }
 
+/// Says that a test did not run because the machine lacks a program. Fails if `PORTWAY_PEERS=required` is set.
+pub(crate) fn missing(program: &str, remedy: &str) {
+    let required = std::env::var_os("PORTWAY_PEERS").is_some_and(|value| value == "required");
+    assert!(!required, "{program} is missing: {remedy}");
+    eprintln!("DID NOT RUN: {program} is missing: {remedy}");
+}
+
 /// Asks until there is an answer; panics after `patience`.
 pub(crate) fn within<T>(patience: Duration, what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + patience;

@@ -95,7 +95,7 @@ fn an_endpoint_that_fails_its_checks_gets_no_client_until_it_is_healthy_again() 
         let local = client.local_addr().unwrap();
         drop(client);
         let line = portway.line_of(local);
-        assert_ne!(line["endpoint"], hangs.to_string(), "{line}");
+        assert_eq!(line["endpoint"], works.to_string(), "{line}");
     }
     may_answer.store(true, Ordering::SeqCst);
     told(&portway, HEALTHY, hangs);

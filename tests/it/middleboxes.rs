@@ -13,8 +13,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::far::{Far, NEAR, beside_a_far_network, shell};
-use super::fixture::{NAME, PATIENCE, Portway, config, pause, route, within};
+use super::fixture::{NAME, PATIENCE, Portway, config, missing, pause, route, within};
 use super::hello::Builder;
+use super::namespace::granted;
 use super::peers::{Backend, End, connect, free, is_timeout, read_to_end};
 
 /// A relay of somebody else that ends a connection after three seconds without a byte.
@@ -84,9 +85,8 @@ impl Impatient {
         let has_module = !matches!(kind, Kind::Nginx) || Path::new(MODULE).exists();
         let started = command.stderr(Stdio::null()).spawn();
         let Some(process) = started.ok().filter(|_| has_module) else {
-            let required = std::env::var_os("PORTWAY_PEERS");
-            assert!(required.is_none_or(|value| value != "required"), "{kind:?}");
-            eprintln!("DID NOT RUN: {kind:?} is not installed");
+            let remedy = "install haproxy, nginx-light and libnginx-mod-stream of Debian";
+            missing(&format!("{kind:?}"), remedy);
             return None;
         };
         let relay = Self {
@@ -183,9 +183,9 @@ const SILENCE: Duration = Duration::from_secs(20);
 fn behind_a_firewall(test: impl FnOnce(&Far, &Far) + Send) {
     beside_a_far_network(|middle| {
         let end = middle.behind_a_hop(1500);
-        match middle.run(|| shell(DROPS).and_then(|()| shell(FORGETS))) {
-            Ok(()) => test(middle, &end),
-            Err(fault) => eprintln!("DID NOT RUN: this machine has no conntrack: {fault}"),
+        let forgetting = middle.run(|| shell(DROPS).and_then(|()| shell(FORGETS)));
+        if granted(forgetting).is_some() {
+            test(middle, &end);
         }
     });
 }

@@ -1,7 +1,7 @@
 //! Stand-ins for clients and backends: plain blocking sockets and threads.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::fixture::{PATIENCE, within};
+use super::namespace::granted;
 
 /// How a stream ended for the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -212,6 +213,13 @@ fn bound() -> Socket {
 fn bind(socket: &Socket) {
     let address = SocketAddr::from(([127, 0, 0, 1], 0));
     socket.bind(&address.into()).unwrap();
+}
+
+/// Whether this network has IPv6. A test that needs it did not run otherwise, and fails if
+/// `PORTWAY_NAMESPACES=required` is set.
+pub(crate) fn has_ipv6() -> bool {
+    let bound = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
+    granted(bound.map_err(|error| format!("no IPv6: {error}"))).is_some()
 }
 
 /// An address for a relay that cannot use port 0. A socket reserves it, without listening, for as long as this

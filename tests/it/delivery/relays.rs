@@ -11,6 +11,8 @@ use tempfile::TempDir;
 use crate::it::fixture::{PATIENCE, Portway, config, within};
 use crate::it::peers::free;
 
+pub(super) const PACKAGES: &str = "install haproxy, nginx-light and libnginx-mod-stream of Debian";
+
 /// The reasons for which a relay may end a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Limit {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::it::fixture::{PATIENCE, PORTWAY, Portway, alike, config, message};
+use crate::it::fixture::{PATIENCE, PORTWAY, Portway, alike, config, message, missing};
 use crate::it::namespace::{granted, in_a_network};
 use crate::it::peers::{Backend, End, connect, read_to_end};
 
@@ -132,9 +132,7 @@ fn faketime() -> Option<PathBuf> {
         library.exists().then_some(library)
     });
     if library.is_none() {
-        let required = std::env::var_os("PORTWAY_PEERS").is_some_and(|value| value == "required");
-        assert!(!required, "libfaketime is missing: install faketime");
-        eprintln!("DID NOT RUN: libfaketime is missing: install faketime");
+        missing("libfaketime", "install faketime");
     }
     library
 }

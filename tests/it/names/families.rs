@@ -3,7 +3,6 @@
 use serde_json::Value;
 
 use super::*;
-use crate::it::far::shell;
 use crate::it::peers::Unanswering;
 
 const ENDPOINT: &str = "both.test:8220";
@@ -18,8 +17,7 @@ fn with_both_families(test: impl FnOnce(&Dns) + Send) {
     in_a_network(|| {
         let add =
             format!("ip address add {V4}/32 dev lo && ip -6 address add {V6}/128 dev lo nodad");
-        if let Err(fault) = shell(&add) {
-            eprintln!("not tested: this host has no IPv6: {fault}");
+        if granted(shell(&add)).is_none() {
             return;
         }
         let dns = Dns::start();
