@@ -57,11 +57,15 @@ impl Crowd {
         }
     }
 
-    /// Waits until nearly all are connected.
-    pub async fn until_there(&self) {
+    /// Waits until nearly all are connected. Fails if its thread has ended.
+    pub async fn until_there(&self) -> Result<()> {
         while self.counts.open.load(Ordering::Relaxed) * 10 < self.size * 9 {
+            if self.thread.is_finished() {
+                return Err("the crowd has ended before its clients were connected".into());
+            }
             sleep(Duration::from_millis(20)).await;
         }
+        Ok(())
     }
 
     /// The connections that have ended.

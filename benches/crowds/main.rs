@@ -120,7 +120,7 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
         Kind::Strangers | Kind::Row => 64,
     };
     let crowd = Crowd::start(kind, count, portway.address());
-    crowd.until_there().await;
+    crowd.until_there().await?;
     let begun = (crowd.ended(), portway.cpu()?, portway.lines());
     let beside = match kind {
         Kind::Row => {

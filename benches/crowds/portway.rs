@@ -7,13 +7,16 @@ use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::NamedTempFile;
 use tokio::time::sleep;
 
 use crate::Result;
 use crate::process::{self, Started};
+
+/// The longest time until the last connection of a crowd that was cut has ended.
+const LONGEST_END: Duration = Duration::from_mins(5);
 
 /// A running portway.
 pub struct Portway {
@@ -90,9 +93,13 @@ impl Portway {
         })
     }
 
-    /// The same once no connection is open any more, and its memory has had a time to return.
+    /// The same once no connection is open any more, and its memory has had a time to return. Fails if one stays open.
     pub async fn quiet(&self) -> Result<Size> {
-        while self.size().await?.active > 0 {
+        let begin = Instant::now();
+        while let active @ 1.. = self.size().await?.active {
+            if begin.elapsed() > LONGEST_END {
+                return Err(format!("{active} connections are still open").into());
+            }
             sleep(Duration::from_millis(200)).await;
         }
         sleep(Duration::from_secs(12)).await;
