@@ -100,7 +100,7 @@ metrics! {
         ["backend", "endpoint", "reason"],
         "Look-ups that returned no address of the endpoint that can be dialled.";
     DIALS_OUTRUN = "portway_dials_outrun_total", Kind::Counter, ["backend", "endpoint"],
-        "Dials of an address that portway gave up, because one of the other family connected first; only for an endpoint that is reached by a name.";
+        "Dials of an address that portway gave up, because one of the other family connected first; only for an endpoint that is reached by a name, and not of an address that has connected in the last 10 s or is tried again after a failure.";
     LIMIT = "portway_limit", Kind::Gauge, ["limit"],
         "The limit in force; +Inf if there is no limit.";
     LIMIT_REJECTIONS = "portway_limit_rejections_total", Kind::Counter, ["limit"],
