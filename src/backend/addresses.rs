@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -83,8 +83,7 @@ impl Addresses {
 
     /// Replaces the addresses. An address that is known, because it was in the list or is in use, is kept.
     pub(super) fn set(&self, addresses: &[SocketAddr]) {
-        // A panic cannot leave it half changed, so a poisoned lock can be used.
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut left = self.left();
         let current = self.current();
         let known = left.all.iter().filter_map(Weak::upgrade);
         let known = known.chain(current.iter().map(Arc::clone));
@@ -105,13 +104,29 @@ impl Addresses {
 
     /// Notes that an answer of the resolver has led to these addresses: those that left are missing in it.
     pub(super) fn answered(&self) {
-        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = self.left();
         for address in left.all.iter().filter_map(Weak::upgrade) {
             address.listed(false);
         }
         for address in self.current().iter() {
             address.listed(true);
         }
+    }
+
+    /// Forgets what checks have found, also of addresses that left: no check would clear them when they come back.
+    pub(super) fn uncheck(&self) {
+        let left = self.left();
+        for address in left.all.iter().filter_map(Weak::upgrade) {
+            address.uncheck();
+        }
+        for address in self.current().iter() {
+            address.uncheck();
+        }
+    }
+
+    fn left(&self) -> MutexGuard<'_, Left> {
+        // A panic cannot leave it half changed, so a poisoned lock can be used.
+        self.left.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -200,10 +200,13 @@ impl Endpoint {
     pub fn check(&self, is_checked: bool) {
         self.is_checked.store(is_checked, Ordering::Relaxed);
         if !is_checked {
-            self.addresses()
-                .iter()
-                .for_each(|address| address.uncheck());
+            self.addresses.uncheck();
         }
+    }
+
+    /// Whether control checks its addresses.
+    pub fn is_checked(&self) -> bool {
+        self.is_checked.load(Ordering::Relaxed)
     }
 
     /// Notes whether the configuration in force has left it out.
@@ -304,7 +307,7 @@ impl Endpoint {
             is_resolved: !matches!(self.dialled(), Target::Address(_)),
             ..EndpointFigures::default()
         };
-        if self.is_checked.load(Ordering::Relaxed) {
+        if self.is_checked() {
             let is_healthy = self.addresses().iter().any(|one| one.is_healthy());
             figures.is_healthy = Some(is_healthy);
         }

@@ -198,6 +198,10 @@ impl Turns {
     fn note(&self, has_passed: bool, reason: Option<&str>) -> Standing {
         let before = self.address.standing();
         let standing = self
+        if !self.endpoint.is_checked() {
+            // A reload has ended the checks while this one was under way: no later one would correct it.
+            return before;
+        }
             .address
             .checked(has_passed, &self.checks, Instant::now());
         let (backend, endpoint) = (self.endpoint.stats().backend(), self.endpoint.name());
@@ -214,5 +218,40 @@ impl Turns {
             (true, true) | (false, false) => {}
         }
         standing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::{Check, Target};
+
+    #[test]
+    fn a_check_that_ends_when_a_reload_has_ended_the_checks_leaves_the_address_as_it_is() {
+        let name = "127.0.0.1:1";
+        let stats = Registry::new().endpoint("fleet", name);
+        let target = Target::Address(name.parse().unwrap());
+        let endpoint = Endpoint::new(target, stats, Instant::now());
+        let address = Arc::clone(&endpoint.addresses()[0]);
+        let turns = Turns {
+            endpoint: Arc::clone(&endpoint),
+            address: Arc::clone(&address),
+            checks: Arc::new(Checks {
+                check: Check::Tcp,
+                interval: SYNC,
+                timeout: SYNC,
+                unhealthy_after: 1,
+                healthy_after: 1,
+                server_name: None,
+                header: None,
+            }),
+            permits: Arc::new(Semaphore::new(1)),
+        };
+        let fail = || turns.conclude(Found::Failed(String::new())).is_unhealthy();
+        endpoint.check(true);
+        assert!(fail());
+        endpoint.check(false);
+        assert!(!fail());
+        assert!(address.is_healthy());
     }
 }

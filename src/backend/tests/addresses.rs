@@ -159,6 +159,27 @@ fn an_address_that_leaves_takes_no_connection_and_comes_back_as_it_was() {
 }
 
 #[test]
+fn an_address_that_left_unhealthy_comes_back_without_what_checks_have_found_if_they_have_ended() {
+    let checks = health::checks();
+    for balance in ALL {
+        let fixture = named(balance, &V4[..2]);
+        let endpoint = fixture.endpoint();
+        endpoint.check(true);
+        fixture
+            .address(V4[0])
+            .checked(false, &checks, fixture.start);
+        set(endpoint, &V4[1..2]);
+        set(endpoint, &V4[..2]);
+        assert_eq!(fixture.states()[0].1, AddressState::Failed, "{balance:?}");
+
+        set(endpoint, &V4[1..2]);
+        endpoint.check(false);
+        set(endpoint, &V4[..2]);
+        assert_eq!(fixture.states()[0].1, AddressState::Healthy, "{balance:?}");
+    }
+}
+
+#[test]
 fn a_trial_is_that_of_one_address() {
     for balance in [
         Balance::LeastConnections,

@@ -3,7 +3,7 @@
 use super::*;
 use crate::outcome::AddressState;
 
-fn checks() -> Checks {
+pub(super) fn checks() -> Checks {
     Checks {
         check: Check::Tcp,
         interval: Duration::from_mins(1),
