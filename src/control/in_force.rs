@@ -1,8 +1,9 @@
 //! The configuration in force. A change leaves alone what it does not name.
 
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use socket2::Socket;
 use tokio::sync::mpsc;
@@ -11,6 +12,7 @@ use super::change::{Change, OpenAddress};
 use super::health::Health;
 use super::known::KnownAddresses;
 use super::request::Configuration;
+use crate::backend::{Endpoint, Pool};
 use crate::config::Drain;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Registry;
@@ -23,6 +25,8 @@ pub(super) struct InForce {
     pub(super) configuration: Configuration,
     /// The snapshot of the workers; `None` before the first change.
     snapshot: Option<Arc<Snapshot>>,
+    /// Its endpoints, and those of earlier ones that still have connections, by their place in memory.
+    endpoints: HashMap<*const Endpoint, Weak<Endpoint>>,
     health: Health,
 }
 
@@ -34,6 +38,7 @@ impl InForce {
             drain,
             configuration: Configuration::default(),
             snapshot: None,
+            endpoints: HashMap::new(),
             health: Health::start(registry),
         }
     }
@@ -105,19 +110,25 @@ impl InForce {
         (listens, gone)
     }
 
-    /// Tells endpoints whether the snapshot that comes has them.
-    fn mark_removed(&self, next: &Snapshot) {
-        let endpoints = |snapshot: &Snapshot| {
-            let pools = snapshot.backends.iter().map(|backend| &backend.pool);
-            let endpoints = pools.flat_map(|pool| pool.endpoints().iter().cloned());
-            endpoints.collect::<Vec<_>>()
-        };
-        for before in self.snapshot.as_deref().iter().copied().flat_map(endpoints) {
-            before.remove(true);
+    /// Tells endpoints whether the snapshot that comes has them. One that is to be reached in another way, such as with
+    /// another password for the proxy, is a new value there, but it is not removed.
+    fn mark_removed(&mut self, next: &Snapshot) {
+        let pools = next.backends.iter().map(|backend| &backend.pool);
+        let endpoints = pools.flat_map(Pool::endpoints);
+        let mut stay = HashSet::new();
+        for endpoint in endpoints {
+            stay.insert((endpoint.stats().backend(), endpoint.target()));
+            let place = Arc::as_ptr(endpoint);
+            self.endpoints.insert(place, Arc::downgrade(endpoint));
         }
-        for endpoint in endpoints(next) {
-            endpoint.remove(false);
-        }
+        self.endpoints.retain(|_, endpoint| {
+            let Some(endpoint) = endpoint.upgrade() else {
+                return false;
+            };
+            let stays = stay.contains(&(endpoint.stats().backend(), endpoint.target()));
+            endpoint.remove(!stays);
+            true
+        });
     }
 
     /// Makes the workers stop accepting; the sockets stay open. No client comes whom checks would help.

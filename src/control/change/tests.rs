@@ -4,6 +4,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::conn::tests::local;
+use crate::control::in_force::InForce;
 use crate::outcome::Outcome;
 use crate::telemetry::lines::Lines;
 use crate::telemetry::{Format, Logged};
@@ -118,6 +120,40 @@ fn an_endpoint_whose_series_have_ended_is_shown_again_also_where_a_connection_st
     let line = "portway_endpoint_connections{backend=\"fleet\",endpoint=\"a:1\"} 1\n";
     assert!(fixture.registry.render().contains(line));
     drop((first, one));
+}
+
+#[test]
+fn an_endpoint_is_removed_with_the_file_that_does_not_have_it_and_not_by_another_way_to_it() {
+    local(async {
+        let mut fixture = fixture();
+        let drain = settings(&text("a:1", "")).drain;
+        let mut in_force = InForce::nothing(drain, &fixture.registry);
+        let mut follow = |endpoint: &str, keys: &str| {
+            let more = format!("backends.other.endpoints = [\"a:1\"]\n{keys}");
+            let change = fixture.change(&text(endpoint, &more));
+            let endpoint = Arc::clone(&change.snapshot.backends[0].pool.endpoints()[0]);
+            drop(in_force.apply(change, &[]));
+            endpoint
+        };
+        let ways = [
+            "",
+            "backends.fleet.via = \"http://proxy.test:3128\"",
+            "backends.fleet.via = \"http://other.test:3128\"",
+            "backends.fleet.via = \"http://other.test:3128\"\n\
+             backends.fleet.resolver.servers = [\"10.0.0.53\"]",
+        ];
+        let earlier: Vec<_> = ways.iter().map(|way| follow("a:1", way)).collect();
+        let are_removed = || earlier.iter().map(|it| it.is_removed()).collect::<Vec<_>>();
+        let is_new = |pair: &[Arc<Endpoint>]| !Arc::ptr_eq(&pair[0], &pair[1]);
+        assert!(earlier.windows(2).all(is_new));
+        assert_eq!(are_removed(), [false; 4]);
+        let other = follow("b:1", "");
+        assert_eq!(are_removed(), [true; 4], "also those before the last one");
+        let again = follow("a:1", "");
+        assert!(Arc::ptr_eq(&again, &earlier[0]));
+        assert_eq!(are_removed(), [false; 4]);
+        assert!(other.is_removed());
+    });
 }
 
 #[test]

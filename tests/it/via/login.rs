@@ -1,17 +1,21 @@
 //! User and password for the proxy of a backend: they reach the proxy, and nothing else (invariant 14).
 
 use std::fs::{self, Permissions};
-use std::io::Write;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
+use std::thread;
 
+use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{FAR, closed, echo, head, http, refused, toml};
-use crate::it::fixture::{NAME, PORTWAY, Portway, get};
-use crate::it::peers::Backend;
+use super::{FAR, Proxy, closed, echo, head, http, refused, toml};
+use crate::it::fixture::{NAME, PORTWAY, Portway, get, pause};
+use crate::it::peers::{Backend, connect};
+use crate::it::takeover::gap::{EVERY, HELD, Holding, request};
 
 /// base64 of `agent-7:hunter2:word` and of `agent-7:wrong-word`.
 const RIGHT: &str = "YWdlbnQtNzpodW50ZXIyOndvcmQ=";
@@ -138,4 +142,52 @@ fn invariant_14_the_password_for_a_proxy_is_in_no_log_metric_or_message() {
             assert!(!text.contains(secret), "{secret}: {text}");
         }
     }
+}
+
+/// A proxy that leads each tunnel to this server.
+fn leading_to(server: SocketAddr) -> Proxy {
+    let answer = |_: &str| b"HTTP/1.1 200 OK\r\n\r\n".to_vec();
+    Proxy::http(answer, move |client| {
+        let server = connect(server);
+        let (mut from_client, mut to_server) = (&client, &server);
+        let (mut from_server, mut to_client) = (&server, &client);
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                drop(io::copy(&mut from_client, &mut to_server));
+                drop(to_server.shutdown(Shutdown::Write));
+            });
+            drop(io::copy(&mut from_server, &mut to_client));
+            drop(to_client.shutdown(Shutdown::Write));
+        });
+    })
+}
+
+#[test]
+fn a_new_password_ends_no_connection_until_a_reload_removes_the_endpoint() {
+    let holding = Arc::new(Holding::default());
+    let (backend, tls) = holding.start(EVERY[0]);
+    let proxy = leading_to(backend.address());
+    let file = File::new("agent-7:one");
+    let keys = format!("{}\nclose_on = [\"removed\"]", file.key());
+    let portway = Portway::start(&toml(&http(proxy.address()), &[FAR], &keys));
+    let mut client = request(&portway, &tls);
+    let local = client.sock.local_addr().unwrap();
+    holding.wait_held(1);
+    file.write("agent-7:two");
+    assert!(portway.reload().status.success());
+    pause(HELD);
+    holding.answer();
+    client.read_exact(&mut [0; 700]).unwrap();
+    // Longer than portway needs where it ends them.
+    pause(2 * HELD);
+    let is_its = |line: &Value| line["client"] == local.to_string();
+    assert!(portway.connections.find(is_its).is_none());
+    portway.reload_with(&toml(&http(proxy.address()), &["new.invalid:9200"], &keys));
+    let end = client.read(&mut [0]).unwrap_err();
+    assert_eq!(end.kind(), ErrorKind::UnexpectedEof, "{end}");
+    drop(client);
+    let line = portway.line_of(local);
+    assert_eq!(line["outcome"], "drained", "{line}");
+    let detail = line["detail"].as_str().unwrap();
+    assert!(detail.contains("gone from routes.toml"), "{detail}");
 }
