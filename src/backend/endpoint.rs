@@ -187,6 +187,11 @@ impl Endpoint {
         self.addresses.families(addresses, now)
     }
 
+    /// Whether new connections use the family of the address.
+    pub fn uses_family_of(&self, address: &Address, now: Instant) -> bool {
+        self.families(&self.addresses(), now).use_now(address)
+    }
+
     /// The addresses with their states, in the order of the resolver.
     pub fn states(&self, now: Instant) -> Vec<(Arc<Address>, AddressState)> {
         let addresses = self.addresses();

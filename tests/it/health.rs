@@ -11,7 +11,9 @@ use serde_json::Value;
 
 use super::doctor::servers::{self, Tls};
 use super::fixture::{NAME, PATIENCE, Portway, config, hello, message, pause, route, within};
+use super::namespace::in_a_network;
 use super::peers::{Backend, Refusing, read_to_end};
+use super::resolver::server::Server;
 
 const UNHEALTHY: &str = "the endpoint is unhealthy";
 const HEALTHY: &str = "the endpoint is healthy again";
@@ -152,6 +154,38 @@ fn a_tcp_check_asks_for_a_connection_alone() {
     told(&portway, UNHEALTHY, refusing.address());
     assert_eq!(endpoints.map(|it| is_healthy(&portway, it)), [1, 0]);
     assert!(holding.accepted() > 0);
+}
+
+#[test]
+fn addresses_of_a_family_that_the_machine_does_not_have_do_not_fail_beside_others() {
+    in_a_network(|| {
+        let dns = Server::start();
+        let backend = Backend::holding();
+        let port = backend.address().port();
+        dns.lead("es.test", &["127.0.0.1", "2001:db8::1"]);
+        let keys = format!("{}\n{}", health("tcp"), dns.resolver());
+        let endpoint = format!("endpoints = [\"es.test:{port}\"]");
+        let toml = config(&[], "", &keys).replace("endpoints = []", &endpoint);
+        let alone: SocketAddr = format!("[2001:db8::2]:{port}").parse().unwrap();
+        let portway = Portway::start(&(toml + &route("alone", alone, &health("tcp"))));
+        let line = told(&portway, UNHEALTHY, alone);
+        let reason = line["fields"]["reason"].as_str().unwrap();
+        assert!(reason.contains("unreachable"), "{line}");
+        let results = |result| {
+            let labels = format!("backend=\"fleet\",endpoint=\"es.test:{port}\"");
+            portway.count(&format!(
+                "portway_health_checks_total{{{labels},result=\"{result}\"}}"
+            ))
+        };
+        within(PATIENCE, "checks of both families", || {
+            (results("passed") > 3 && results("unknown") > 3).then_some(())
+        });
+        assert_eq!(results("failed"), 0);
+        let lines = portway.program.all();
+        let is_of_name = |line: &&Value| line["fields"]["endpoint"] == format!("es.test:{port}");
+        let is_unhealthy = |line: &Value| message(line).starts_with(UNHEALTHY);
+        assert!(!lines.iter().filter(is_of_name).any(is_unhealthy));
+    });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backend::{Address, Check, Checks, Endpoint, Target, Way};
 use crate::control::probe::{self, Said, Unreached};
@@ -27,11 +27,24 @@ pub(super) async fn check(endpoint: &Endpoint, address: &Address, checks: &Check
         match ask(&way, endpoint, checks).await {
             // It says nothing about the endpoint.
             Err(Unreached::Proxy(_)) if endpoint.proxy().is_some() => {}
+            // A name often has IPv6 addresses where the machine has no way to IPv6: its server has not failed.
+            Err(unreached)
+                if is_family_missing(&unreached)
+                    && !endpoint.uses_family_of(address, Instant::now()) => {}
             Err(unreached) => return lost(&unreached, checks.timeout),
             Ok(said) => return said.map_or(Found::Passed, |said| judge(&said, checks.timeout)),
         }
     }
     Found::Unknown
+}
+
+/// Whether this machine has no way to addresses of the family.
+fn is_family_missing(unreached: &Unreached) -> bool {
+    let (Unreached::Server(error) | Unreached::Proxy(error)) = unreached else {
+        return false;
+    };
+    let code = error.raw_os_error();
+    matches!(code, Some(libc::ENETUNREACH | libc::EAFNOSUPPORT))
 }
 
 /// The ways to an address: one, or those through each address of a proxy.
