@@ -310,6 +310,7 @@ impl Endpoint {
         let mut figures = EndpointFigures {
             connections: self.connections(),
             is_resolved: !matches!(self.dialled(), Target::Address(_)),
+            is_removed: self.is_removed(),
             ..EndpointFigures::default()
         };
         if self.is_checked() {

@@ -317,6 +317,25 @@ fn a_reload_keeps_what_checks_have_found_and_one_without_checks_forgets_it() {
 }
 
 #[test]
+fn an_endpoint_that_a_reload_removes_is_neither_healthy_nor_unhealthy_while_it_has_connections() {
+    let (removed, next) = (Backend::echo(), Backend::echo());
+    let toml = |endpoint| config(&[endpoint], "", &health("tcp"));
+    let portway = Portway::start(&toml(removed.address()));
+    let _client = portway.relayed();
+    let page = |series: &str| {
+        let labels = format!("backend=\"fleet\",endpoint=\"{}\"", removed.address());
+        let series = format!("\n{series}{{{labels}");
+        portway.metrics().page.contains(&series)
+    };
+    assert!(page("portway_endpoint_health"));
+    portway.reload_with(&toml(next.address()));
+    assert_eq!(is_healthy(&portway, next.address()), 1);
+    assert!(!page("portway_endpoint_health"));
+    assert!(page("portway_health_checks_total"));
+    assert!(page("portway_endpoint_connections"));
+}
+
+#[test]
 fn a_portway_that_drains_makes_no_checks_for_clients_that_do_not_come() {
     let backend = Backend::echo();
     let portway = Portway::start(&config(&[backend.address()], "", &health("tcp")));

@@ -7,6 +7,7 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use enum_map::EnumMap;
 use rustix::process::{Resource, getrlimit};
 use strum::VariantArray;
 
@@ -63,14 +64,53 @@ pub(super) fn full_registry() -> Arc<Registry> {
     registry.backend("fleet").dial_seconds.record(0.003);
     registry.client_hello_seconds.record(0.2);
     let endpoint = registry.endpoint("fleet", "fleet-1.internal:8220");
-    endpoint.resolution();
+    endpoint.show(0, || Some(CHECKED));
     endpoint.set_role(Some(EndpointRole {
         weight: 2,
         is_backup: true,
     }));
-    endpoint.health();
     drop(registry.worker(0));
     registry
+}
+
+/// The figures of an endpoint that is a name and is checked.
+const CHECKED: EndpointFigures = EndpointFigures {
+    connections: 0,
+    is_resolved: true,
+    addresses: EnumMap::from_array([0; 3]),
+    is_healthy: Some(true),
+    is_removed: false,
+};
+
+#[test]
+fn an_endpoint_that_is_removed_is_neither_healthy_nor_unhealthy_and_keeps_its_counts() {
+    let registry = Registry::new();
+    let endpoint = registry.endpoint("fleet", "a:1");
+    let show = |figures: Option<EndpointFigures>| {
+        // Its number is that of the endpoint itself.
+        endpoint.show(7, move || figures);
+        let page = registry.render();
+        let series = ["portway_endpoint_health{", "portway_health_checks_total{"];
+        series.map(|series| page.contains(series))
+    };
+    let unhealthy = EndpointFigures {
+        is_healthy: Some(false),
+        ..CHECKED
+    };
+    let removed = EndpointFigures {
+        is_removed: true,
+        ..unhealthy
+    };
+    let unchecked = EndpointFigures {
+        is_healthy: None,
+        ..CHECKED
+    };
+    assert_eq!(show(Some(unhealthy)), [true, true]);
+    assert_eq!(show(Some(removed)), [false, true], "with connections");
+    assert_eq!(show(None), [false, true], "without");
+    assert_eq!(show(Some(unhealthy)), [true, true], "it is back");
+    assert_eq!(show(Some(unchecked)), [false, false]);
+    assert_eq!(show(None), [false, false], "they do not come back");
 }
 
 /// As `ulimit -v` leaves it.
@@ -527,8 +567,7 @@ fn a_census_counts_the_series_of_a_page() {
         drop(registry.route(&number.to_string()));
         drop(registry.endpoint("x", &number.to_string()));
         let endpoint = registry.endpoint("y", &number.to_string());
-        endpoint.resolution();
-        endpoint.health();
+        endpoint.show(0, || Some(CHECKED));
     }
     let census = Census {
         listeners: 3,

@@ -22,6 +22,8 @@ pub struct EndpointFigures {
     pub addresses: EnumMap<AddressState, u32>,
     /// Whether one of them is healthy, if they are checked.
     pub is_healthy: Option<bool>,
+    /// Whether the configuration in force does not have it any more.
+    pub is_removed: bool,
 }
 
 /// The part of an endpoint among those of its backend.
@@ -170,14 +172,17 @@ impl EndpointStats {
             (false, None) => {}
         }
         self.publish_role(exporter, labels);
-        match (figures.and_then(|it| it.is_healthy), self.health.get()) {
-            (is_healthy @ Some(_), _) => self.health().publish(exporter, labels, is_healthy),
-            // It is not checked any more.
-            (None, Some(health)) if figures.is_some() => health.hide(exporter, labels),
-            (None, Some(health)) => health.publish(exporter, labels, None),
-            (None, None) => {}
-        }
+        let is_removed = figures.is_none_or(|figures| figures.is_removed);
         let figures = figures.unwrap_or_default();
+        match (figures.is_healthy, self.health.get()) {
+            (Some(is_healthy), _) if !is_removed => {
+                self.health().publish(exporter, labels, is_healthy);
+            }
+            (_, Some(health)) if is_removed => health.end(exporter, labels),
+            // It is not checked any more.
+            (_, Some(health)) => health.hide(exporter, labels),
+            (_, None) => {}
+        }
         self.connections.set(figures.connections);
         for (state, shown) in &self.addresses {
             shown.set(figures.addresses[state]);
