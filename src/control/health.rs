@@ -212,9 +212,11 @@ impl Turns {
                 %endpoint,
                 %address,
                 reason,
-                "the endpoint is unhealthy: it gets no new connections while another one is healthy"
+                "an address of the endpoint is unhealthy: it gets no new connections while another one is healthy"
             ),
-            (true, false) => info!(backend, %endpoint, %address, "the endpoint is healthy again"),
+            (true, false) => {
+                info!(backend, %endpoint, %address, "an address of the endpoint is healthy again");
+            }
             (true, true) | (false, false) => {}
         }
         standing

@@ -15,8 +15,8 @@ use super::namespace::in_a_network;
 use super::peers::{Backend, Refusing, read_to_end};
 use super::resolver::server::Server;
 
-const UNHEALTHY: &str = "the endpoint is unhealthy";
-const HEALTHY: &str = "the endpoint is healthy again";
+const UNHEALTHY: &str = "an address of the endpoint is unhealthy";
+const HEALTHY: &str = "an address of the endpoint is healthy again";
 /// protocol_version: the answer of a server that has only TLS 1.3.
 const ALERT_70: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 70];
 

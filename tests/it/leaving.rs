@@ -72,7 +72,7 @@ fn connections_of_an_unhealthy_endpoint_end_behind_an_answer_if_another_one_is_h
     // Its connections stay, and it takes no more.
     drop(backend);
     portway.program.wait(PATIENCE, |line| {
-        message(line).starts_with("the endpoint is unhealthy")
+        message(line).starts_with("an address of the endpoint is unhealthy")
             && line["fields"]["address"] == address.as_str()
     });
     let words = "the endpoint is unhealthy, and another one is healthy (close_on)";
@@ -89,8 +89,9 @@ fn connections_of_an_unhealthy_endpoint_stay_if_there_is_no_other() {
     let mut client = request(&portway, &tls);
     holding.wait_held(1);
     drop(backend);
-    let unhealthy =
-        |line: &serde_json::Value| message(line).starts_with("the endpoint is unhealthy");
+    let unhealthy = |line: &serde_json::Value| {
+        message(line).starts_with("an address of the endpoint is unhealthy")
+    };
     portway.program.wait(PATIENCE, unhealthy);
     pause(HELD);
     holding.answer();

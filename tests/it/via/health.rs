@@ -33,7 +33,8 @@ fn an_answer_of_the_proxy_is_the_reason_of_a_failed_check() {
     let answer = |_: &str| b"HTTP/1.1 502 Bad Gateway\r\n\r\n".to_vec();
     let proxy = Proxy::http(answer, |_| {});
     let portway = Portway::start(&toml(&http(proxy.backend.address()), &[FAR], HEALTH));
-    let unhealthy = |line: &Value| message(line).starts_with("the endpoint is unhealthy");
+    let unhealthy =
+        |line: &Value| message(line).starts_with("an address of the endpoint is unhealthy");
     let line = portway.program.wait(PATIENCE, unhealthy);
     let fields = &line["fields"];
     assert_eq!(fields["endpoint"], FAR, "{line}");
