@@ -23,7 +23,7 @@ use crate::dial;
 use crate::net::{Accepted, Leg};
 use crate::outcome::ClosedBy;
 use crate::relay::{Resources, Terms, Verdict};
-use crate::snapshot::Taken;
+use crate::snapshot::{Snapshot, Taken};
 use crate::telemetry::{ConnectionLog, Registry};
 pub use connection::Connection;
 use record::Record;
@@ -42,6 +42,9 @@ pub struct Context {
     pub resources: Rc<Resources>,
     /// The live connections of this worker.
     pub connections: RefCell<Slab<Rc<Connection>>>,
+    /// The snapshot of the last reload, to which clients come back; each connection works with the one that it took.
+    /// Absent before the first one.
+    pub in_force: RefCell<Option<Arc<Snapshot>>>,
     /// Those of them that are to end in a gap although the process does not drain.
     pub leaving: RefCell<Vec<Weak<Connection>>>,
     /// The number of the next connection, unique in the process.
@@ -63,10 +66,11 @@ impl Context {
         // A drain looks for the gaps of all of them itself.
         let moment = (!self.resources.is_draining()).then(Instant::now);
         let mut leaving = self.leaving.borrow_mut();
+        let in_force = self.in_force.borrow();
         for (_, connection) in connections.iter() {
             connection.flow.review(now);
             connection.note_answer();
-            if moment.is_some_and(|moment| connection.begin_to_leave(moment)) {
+            if moment.is_some_and(|it| connection.begin_to_leave(it, in_force.as_deref())) {
                 leaving.push(Rc::downgrade(connection));
             }
         }
@@ -85,11 +89,15 @@ impl Context {
             leaving.clear();
         }
         let now = Instant::now();
+        let in_force = self.in_force.borrow();
         leaving.retain(|connection| {
             let Some(connection) = connection.upgrade() else {
                 return false;
             };
-            if connection.reason_to_leave(now).is_none() {
+            if connection
+                .reason_to_leave(now, in_force.as_deref())
+                .is_none()
+            {
                 connection.flow.resume();
                 return false;
             }

@@ -154,6 +154,12 @@ impl Snapshot {
         &self.listeners[position as usize]
     }
 
+    /// The backend of this name.
+    pub fn backend(&self, name: &str) -> Option<&Backend> {
+        let mut backends = self.backends.iter();
+        backends.find(|backend| **backend.pool.name() == *name)
+    }
+
     /// The counters of a listener for connections that ended with the backend of `route`, or before
     /// they had a route.
     pub fn endings(&self, listener: ListenerId, route: Option<RouteId>) -> &Endings {

@@ -133,7 +133,9 @@ impl Worker {
                 socket,
                 listens,
             } => {
-                let address = self.addresses.borrow_mut().open(address, socket);
+                let in_force = self.context.in_force.borrow();
+                let in_force = in_force.as_ref();
+                let address = (self.addresses.borrow_mut()).open(address, socket, in_force);
                 let listening = address.map(|address| {
                     let Some(address) = address else { return };
                     let accepting = Accepting::new(&self.loads);
@@ -145,7 +147,10 @@ impl Worker {
                 drop(listens.send(listening));
             }
             Message::Unlisten { address } => self.addresses.borrow_mut().close(address),
-            Message::Swap(snapshot) => self.addresses.borrow_mut().swap(&snapshot),
+            Message::Swap(snapshot) => {
+                self.addresses.borrow().swap(&snapshot);
+                self.context.in_force.replace(Some(snapshot));
+            }
             Message::Serve(arrival) => self.serve(arrival),
             Message::Close => {
                 self.context.resources.set_draining(true);

@@ -169,6 +169,7 @@ impl Crew {
             registry,
             log,
             connections: RefCell::new(Slab::new()),
+            in_force: RefCell::default(),
             leaving: RefCell::default(),
             ids: Cell::new(position as u64 * IDS_PER_WORKER),
             cut: Cell::new(false),

@@ -103,9 +103,12 @@ impl Record {
 
     /// Stores why the connection has ended in a gap, if the process does not drain.
     fn say_why(&self) {
-        if !self.context.resources.is_draining()
-            && let Some(reason) = self.connection.reason_to_leave(Instant::now())
-        {
+        if self.context.resources.is_draining() {
+            return;
+        }
+        let in_force = self.context.in_force.borrow();
+        let reason = (self.connection).reason_to_leave(Instant::now(), in_force.as_deref());
+        if let Some(reason) = reason {
             self.connection.explain(reason.words().into());
         }
     }

@@ -4,6 +4,7 @@
 use std::time::{Duration, Instant};
 
 use super::Connection;
+use crate::snapshot::Snapshot;
 
 /// Seconds over which the connections of an endpoint that is unhealthy or gone begin to look for a gap, on average.
 const SPREAD: u8 = 10;
@@ -17,11 +18,11 @@ impl Connection {
     }
 
     /// Begins to look for a gap in which the connection can end, if it has a reason to. Returns whether it did.
-    pub(super) fn begin_to_leave(&self, now: Instant) -> bool {
+    pub(super) fn begin_to_leave(&self, now: Instant, in_force: Option<&Snapshot>) -> bool {
         if self.flow.is_draining() {
             return false;
         }
-        let begins = match self.reason_to_leave(now) {
+        let begins = match self.reason_to_leave(now, in_force) {
             None => false,
             Some(Reason::Age) => true,
             // Not everybody at once.
@@ -33,8 +34,13 @@ impl Connection {
         begins
     }
 
-    /// Why the connection is to end in its next gap.
-    pub(super) fn reason_to_leave(&self, now: Instant) -> Option<Reason> {
+    /// Why the connection is to end in its next gap. It follows the settings that it took, but its client comes back to the
+    /// endpoints in force.
+    pub(super) fn reason_to_leave(
+        &self,
+        now: Instant,
+        in_force: Option<&Snapshot>,
+    ) -> Option<Reason> {
         let in_use = &self.reached.get()?.endpoint;
         let backend = self.routed()?.backend;
         let (leaving, pool) = (&backend.leaving, &backend.pool);
@@ -48,8 +54,11 @@ impl Connection {
         }
         // A client that asks for an address would come back to it.
         let may_go_elsewhere = self.target().is_none_or(|target| target.name().is_some());
-        if leaving.if_unhealthy && may_go_elsewhere && in_use.is_worse_than_others(pool) {
-            return Some(Reason::Unhealthy);
+        if leaving.if_unhealthy && may_go_elsewhere && in_use.is_unhealthy() {
+            let others = in_force.and_then(|snapshot| snapshot.backend(pool.name()));
+            if others.is_some_and(|others| in_use.has_healthy_others(&others.pool)) {
+                return Some(Reason::Unhealthy);
+            }
         }
         let limit = varied(leaving.age?, self.id);
         (now.saturating_duration_since(self.flow.accepted_at()) >= limit).then_some(Reason::Age)

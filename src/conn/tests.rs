@@ -75,6 +75,7 @@ pub(crate) fn context() -> (Context, Taken) {
         registry,
         resources: Rc::new(Resources::new(1 << 16, Arc::default())),
         connections: RefCell::new(Slab::new()),
+        in_force: RefCell::default(),
         leaving: RefCell::default(),
         ids: Cell::new(0),
         cut: Cell::new(false),

@@ -1,4 +1,4 @@
-//! The addresses at which a worker accepts connections, and the snapshot that these connections take.
+//! The addresses at which a worker accepts connections, and the snapshots that these connections take.
 
 use std::cell::RefCell;
 use std::io;
@@ -17,8 +17,6 @@ pub(super) struct Addresses {
     pub(super) open: Vec<Rc<Address>>,
     /// Closed addresses that may still serve their queues.
     closing: Vec<Weak<Address>>,
-    /// Absent before the first swap.
-    snapshot: Option<Arc<Snapshot>>,
 }
 
 /// One listening socket.
@@ -43,15 +41,15 @@ impl Address {
 }
 
 impl Addresses {
-    /// Registers a socket of an address that the snapshot contains. `None` if the socket was about to
+    /// Registers a socket of an address that the snapshot in force contains. `None` if the socket was about to
     /// close: then its accept loop goes on.
     pub(super) fn open(
         &mut self,
         id: AddressId,
         socket: Arc<Socket>,
+        in_force: Option<&Arc<Snapshot>>,
     ) -> io::Result<Option<Rc<Address>>> {
-        let snapshot = self.snapshot.as_ref();
-        let taken = snapshot.and_then(|it| Snapshot::take_at(it, id));
+        let taken = in_force.and_then(|it| Snapshot::take_at(it, id));
         let taken = taken.ok_or_else(|| io::Error::other("no snapshot has the address"))?;
         let mut closing = self.closing.iter().filter_map(Weak::upgrade);
         if let Some(address) = closing.find(|one| one.id == id && one.listening.is_of(&socket)) {
@@ -87,12 +85,11 @@ impl Addresses {
     }
 
     /// Gives `snapshot` to connections that arrive from now on.
-    pub(super) fn swap(&mut self, snapshot: &Arc<Snapshot>) {
+    pub(super) fn swap(&self, snapshot: &Arc<Snapshot>) {
         for address in &self.open {
             if let Some(taken) = Snapshot::take_at(snapshot, address.id) {
                 address.taken.replace(taken);
             }
         }
-        self.snapshot = Some(Arc::clone(snapshot));
     }
 }

@@ -2,6 +2,7 @@
 //! old ones. A check-in that is held is never cut.
 
 use std::io::{Read, Write};
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use super::fixture::{PATIENCE, Portway, config, message, pause, within};
@@ -10,6 +11,18 @@ use super::resolver::server::Server;
 use super::takeover::gap::{
     AT_ONCE, Client, EVERY, HELD, Holding, REQUEST, read_answer_and_end, request,
 };
+
+/// The keys of a backend whose endpoints are checked, and left if they are unhealthy.
+const IF_UNHEALTHY: &str = "balance = \"round_robin\"\nclose_on = [\"unhealthy\"]\n\
+    health = { check = \"tcp\", interval = \"1s\", timeout = \"1s\" }";
+
+fn wait_unhealthy(portway: &Portway, address: SocketAddr) {
+    let address = address.to_string();
+    portway.program.wait(PATIENCE, |line| {
+        message(line).starts_with("an address of the endpoint is unhealthy")
+            && line["fields"]["address"] == address.as_str()
+    });
+}
 
 /// Answers the request that is held, and checks that the connection ends behind the answer, with these words in the log.
 fn ends_behind_the_answer(portway: &Portway, mut client: Client, holding: &Holding, words: &str) {
@@ -23,6 +36,17 @@ fn ends_behind_the_answer(portway: &Portway, mut client: Client, holding: &Holdi
     assert_eq!(line["closed_by"], "portway", "{line}");
     let detail = line["detail"].as_str().unwrap();
     assert!(detail.ends_with(words), "{detail}");
+}
+
+/// Answers the request that is held, and checks that the connection goes on behind the answer.
+fn stays_behind_the_answer(client: &mut Client, holding: &Holding) {
+    pause(HELD);
+    holding.answer();
+    client.read_exact(&mut [0; 700]).unwrap();
+    // Longer than portway needs where it ends them: a gap comes 3 s after the search begins.
+    pause(2 * HELD);
+    client.write_all(&[AT_ONCE; REQUEST]).unwrap();
+    client.read_exact(&mut [0; 700]).unwrap();
 }
 
 #[test]
@@ -49,12 +73,7 @@ fn an_endpoint_that_a_reload_removes_keeps_its_connections_unless_the_file_says_
     let mut client = request(&portway, &tls);
     holding.wait_held(1);
     portway.reload_with(&config(&[other.address()], "", ""));
-    holding.answer();
-    client.read_exact(&mut [0; 700]).unwrap();
-    // Longer than portway needs where it ends them: a gap comes 3 s after the search begins.
-    pause(2 * HELD);
-    client.write_all(&[AT_ONCE; REQUEST]).unwrap();
-    client.read_exact(&mut [0; 700]).unwrap();
+    stays_behind_the_answer(&mut client, &holding);
 }
 
 #[test]
@@ -62,19 +81,13 @@ fn connections_of_an_unhealthy_endpoint_end_behind_an_answer_if_another_one_is_h
     let holding = Arc::new(Holding::default());
     let (backend, tls) = holding.start(EVERY[0]);
     let other = Backend::holding();
-    let keys = "balance = \"round_robin\"\nclose_on = [\"unhealthy\"]\n\
-                health = { check = \"tcp\", interval = \"1s\", timeout = \"1s\" }";
-    let endpoints = [backend.address(), other.address()];
-    let portway = Portway::start(&config(&endpoints, "", keys));
+    let address = backend.address();
+    let portway = Portway::start(&config(&[address, other.address()], "", IF_UNHEALTHY));
     let client = request(&portway, &tls);
     holding.wait_held(1);
-    let address = backend.address().to_string();
     // Its connections stay, and it takes no more.
     drop(backend);
-    portway.program.wait(PATIENCE, |line| {
-        message(line).starts_with("an address of the endpoint is unhealthy")
-            && line["fields"]["address"] == address.as_str()
-    });
+    wait_unhealthy(&portway, address);
     let words = "the endpoint is unhealthy, and another one is healthy (close_on)";
     ends_behind_the_answer(&portway, client, &holding, words);
 }
@@ -83,22 +96,47 @@ fn connections_of_an_unhealthy_endpoint_end_behind_an_answer_if_another_one_is_h
 fn connections_of_an_unhealthy_endpoint_stay_if_there_is_no_other() {
     let holding = Arc::new(Holding::default());
     let (backend, tls) = holding.start(EVERY[0]);
-    let keys = "close_on = [\"unhealthy\"]\n\
-                health = { check = \"tcp\", interval = \"1s\", timeout = \"1s\" }";
-    let portway = Portway::start(&config(&[backend.address()], "", keys));
+    let address = backend.address();
+    let portway = Portway::start(&config(&[address], "", IF_UNHEALTHY));
     let mut client = request(&portway, &tls);
     holding.wait_held(1);
     drop(backend);
-    let unhealthy = |line: &serde_json::Value| {
-        message(line).starts_with("an address of the endpoint is unhealthy")
-    };
-    portway.program.wait(PATIENCE, unhealthy);
-    pause(HELD);
-    holding.answer();
-    client.read_exact(&mut [0; 700]).unwrap();
-    pause(2 * HELD);
-    client.write_all(&[AT_ONCE; REQUEST]).unwrap();
-    client.read_exact(&mut [0; 700]).unwrap();
+    wait_unhealthy(&portway, address);
+    stays_behind_the_answer(&mut client, &holding);
+}
+
+#[test]
+fn connections_of_an_unhealthy_endpoint_end_behind_an_answer_if_a_reload_brings_a_healthy_one() {
+    let holding = Arc::new(Holding::default());
+    let (backend, tls) = holding.start(EVERY[0]);
+    let address = backend.address();
+    let other = Backend::holding();
+    let portway = Portway::start(&config(&[address], "", IF_UNHEALTHY));
+    let client = request(&portway, &tls);
+    holding.wait_held(1);
+    drop(backend);
+    wait_unhealthy(&portway, address);
+    portway.reload_with(&config(&[address, other.address()], "", IF_UNHEALTHY));
+    let words = "the endpoint is unhealthy, and another one is healthy (close_on)";
+    ends_behind_the_answer(&portway, client, &holding, words);
+}
+
+#[test]
+fn connections_of_an_unhealthy_endpoint_stay_if_a_reload_lets_the_other_one_drain() {
+    let holding = Arc::new(Holding::default());
+    let (backend, tls) = holding.start(EVERY[0]);
+    let address = backend.address();
+    let other = Backend::holding();
+    let portway = Portway::start(&config(&[address, other.address()], "", IF_UNHEALTHY));
+    let mut client = request(&portway, &tls);
+    holding.wait_held(1);
+    let drains = format!("{{ address = \"{}\", state = \"drain\" }}", other.address());
+    let endpoints = format!("endpoints = [\"{address}\", {drains}]");
+    let toml = config(&[], "", IF_UNHEALTHY);
+    portway.reload_with(&toml.replace("endpoints = []", &endpoints));
+    drop(backend);
+    wait_unhealthy(&portway, address);
+    stays_behind_the_answer(&mut client, &holding);
 }
 
 #[test]

@@ -25,13 +25,23 @@ impl InUse {
         self.endpoint.is_removed() || self.address.is_gone()
     }
 
-    /// Whether checks have found the address unhealthy, and the pool has a healthy one for new connections.
-    pub fn is_worse_than_others(&self, pool: &Pool) -> bool {
+    /// Whether checks have found the address unhealthy.
+    pub fn is_unhealthy(&self) -> bool {
+        self.address.standing().is_unhealthy()
+    }
+
+    /// Whether the pool has another healthy address for new connections. The same one may be a new value there, about
+    /// which nothing is known yet, if it is reached in another way since.
+    pub fn has_healthy_others(&self, pool: &Pool) -> bool {
+        let is_other = |endpoint: &Endpoint, address: &Address| {
+            endpoint.target() != self.endpoint.target() || address.at() != self.address.at()
+        };
         let is_better = |endpoint: &Arc<Endpoint>| {
             let addresses = endpoint.addresses();
-            !endpoint.is_removed() && addresses.iter().any(|one| one.is_healthy())
+            let mut addresses = addresses.iter();
+            addresses.any(|address| address.is_healthy() && is_other(endpoint, address))
         };
-        self.address.standing().is_unhealthy() && pool.takers().any(is_better)
+        pool.takers().any(is_better)
     }
 
     /// Notes that the address answered the client at this time.

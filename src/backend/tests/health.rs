@@ -93,13 +93,30 @@ fn an_endpoint_that_drains_is_no_better_place_for_the_clients_of_an_unhealthy_on
     let Fixture { pool, start } = fixture(Balance::Random, &[A, B]);
     let unhealthy = enter(&pool.endpoints()[0]);
     unhealthy.endpoint().addresses()[0].checked(false, &checks(), start);
-    assert!(unhealthy.is_worse_than_others(&pool));
+    assert!(unhealthy.is_unhealthy());
+    assert!(unhealthy.has_healthy_others(&pool));
     let drains = Role {
         state: EndpointState::Drain,
         ..Role::default()
     };
     let pool = pool.with_roles(&[Role::default(), drains]);
-    assert!(!unhealthy.is_worse_than_others(&pool));
+    assert!(!unhealthy.has_healthy_others(&pool));
+}
+
+#[test]
+fn the_same_address_as_a_new_value_is_no_better_place_and_another_one_of_its_name_is() {
+    let before = fixture(Balance::Random, &["es.test:1"]);
+    let after = fixture(Balance::Random, &["es.test:1"]);
+    let lead = |fixture: &Fixture, addresses: &[&str]| {
+        let addresses = addresses.iter().map(|address| address.parse().unwrap());
+        fixture.pool.endpoints()[0].set_addresses(&addresses.collect::<Vec<_>>());
+    };
+    lead(&before, &["10.0.0.1:1"]);
+    lead(&after, &["10.0.0.1:1"]);
+    let in_use = enter(&before.pool.endpoints()[0]);
+    assert!(!in_use.has_healthy_others(&after.pool));
+    lead(&after, &["10.0.0.1:1", "10.0.0.2:1"]);
+    assert!(in_use.has_healthy_others(&after.pool));
 }
 
 #[test]
