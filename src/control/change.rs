@@ -17,6 +17,7 @@ use strum::VariantArray;
 
 use super::StartError;
 use super::error::remedy;
+use super::health;
 use super::inherited::Inherited;
 use super::names::Bearer;
 use crate::admission::{Admission, Machine, Quotas};
@@ -211,8 +212,10 @@ impl ChangeBuilder {
         self.bound.retain(Known::is_open);
         let (opened, known): (Vec<_>, Vec<_>) = opened.into_iter().unzip();
         self.bound.extend(known);
+        let is_checked = settings.backends.iter().any(|it| it.checks.is_some());
+        let checks = if is_checked { health::AT_ONCE } else { 0 };
         let (drain, log, quotas) = (settings.drain, settings.log, settings.limits.clone());
-        self.limit(&quotas, addresses.len());
+        self.limit(&quotas, addresses.len(), checks);
         let snapshot = Arc::new(self.snapshot(settings, addresses, gates));
         self.log.adopt(log);
         if waits_for_start {
@@ -283,9 +286,9 @@ impl ChangeBuilder {
     }
 
     /// Puts the limits in force and makes them known. Their defaults fit what the machine allows now, less the
-    /// descriptors of the workers and of so many addresses.
-    fn limit(&self, quotas: &Quotas, addresses: usize) {
-        let reserved = self.workers * (DESCRIPTORS_PER_WORKER + addresses);
+    /// descriptors of the workers, of so many addresses, and of so many health checks.
+    fn limit(&self, quotas: &Quotas, addresses: usize, checks: usize) {
+        let reserved = self.workers * (DESCRIPTORS_PER_WORKER + addresses) + checks;
         let machine = Machine::read().without_descriptors(reserved);
         self.admission.adopt(quotas, machine);
         let bounds = self.admission.bounds();

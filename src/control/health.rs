@@ -19,8 +19,8 @@ use crate::snapshot::Snapshot;
 use crate::telemetry::Registry;
 use check::{Found, check};
 
-/// Checks at once, of all backends.
-const AT_ONCE: usize = 64;
+/// Checks at once, of all backends: each takes a descriptor.
+pub(super) const AT_ONCE: usize = 64;
 /// How often endpoints are asked for addresses that came or went.
 const SYNC: Duration = Duration::from_secs(1);
 

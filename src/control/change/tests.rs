@@ -199,7 +199,7 @@ fn a_listener_has_series_of_the_backends_that_its_routes_lead_to_and_of_no_other
 }
 
 #[test]
-fn the_default_of_max_connections_is_calculated_anew_for_the_addresses_of_each_change() {
+fn the_default_of_max_connections_is_calculated_anew_for_the_addresses_and_checks_of_each_change() {
     let mut fixture = fixture();
     let addresses = |count: usize| {
         let list: Vec<String> = (1..=count).map(|n| format!("\"127.0.0.{n}:0\"")).collect();
@@ -221,5 +221,11 @@ fn the_default_of_max_connections_is_calculated_anew_for_the_addresses_of_each_c
     assert!(fixture.registry.render().contains(&shown));
     drop(fixture.change(&addresses(1)));
     assert_eq!(**fixture.admission.bounds(), before);
+    let checks = "backends.fleet.health = { check = \"tcp\" }";
+    drop(fixture.change(&text("a:1", checks)));
+    if before.bound_by == "nofile" {
+        let now = fixture.admission.bounds().max_connections;
+        assert_eq!(before.max_connections - now, health::AT_ONCE / 2);
+    }
     drop((few, many));
 }
