@@ -92,36 +92,37 @@ fn synchronize(plan: &Plan, mut before: Watched, permits: &Arc<Semaphore>) -> Wa
     for (endpoint, checks) in plan {
         for address in endpoint.addresses().iter() {
             let key = (Arc::as_ptr(endpoint), Arc::as_ptr(address));
-            let mut watch = before.remove(&key).unwrap_or_else(|| Watch {
-                address: Arc::clone(address),
-                task: None,
-            });
-            watch.follow(endpoint, checks, permits);
-            watched.insert(key, watch);
+            let known = before.remove(&key).filter(|it| it.checks == *checks);
+            let begin = || {
+                Watch::begin(Turns {
+                    endpoint: Arc::clone(endpoint),
+                    address: Arc::clone(address),
+                    checks: Arc::clone(checks),
+                    permits: Arc::clone(permits),
+                })
+            };
+            watched.insert(key, known.unwrap_or_else(begin));
         }
     }
     watched
 }
 
-/// An address that is checked. The findings stay when it leaves: its connections may have to go because of them.
+/// An address that is checked, until this is dropped. The findings stay when it leaves: its connections may have to go
+/// because of them.
 struct Watch {
-    address: Arc<Address>,
-    task: Option<(Arc<Checks>, AbortOnDropHandle<()>)>,
+    /// Kept, so that no other address gets its place in memory.
+    _address: Arc<Address>,
+    checks: Arc<Checks>,
+    _task: AbortOnDropHandle<()>,
 }
 
 impl Watch {
-    /// Checks it by these rules.
-    fn follow(&mut self, endpoint: &Arc<Endpoint>, checks: &Arc<Checks>, permits: &Arc<Semaphore>) {
-        let task = self.task.as_ref();
-        if task.is_none_or(|(known, _)| known != checks) {
-            let turns = Turns {
-                endpoint: Arc::clone(endpoint),
-                address: Arc::clone(&self.address),
-                checks: Arc::clone(checks),
-                permits: Arc::clone(permits),
-            };
-            let task = AbortOnDropHandle::new(spawn_local(turns.take()));
-            self.task = Some((Arc::clone(checks), task));
+    /// Begins these checks.
+    fn begin(turns: Turns) -> Self {
+        Self {
+            _address: Arc::clone(&turns.address),
+            checks: Arc::clone(&turns.checks),
+            _task: AbortOnDropHandle::new(spawn_local(turns.take())),
         }
     }
 }
@@ -197,11 +198,11 @@ impl Turns {
     /// Takes a result, and logs a change.
     fn note(&self, has_passed: bool, reason: Option<&str>) -> Standing {
         let before = self.address.standing();
-        let standing = self
         if !self.endpoint.is_checked() {
             // A reload has ended the checks while this one was under way: no later one would correct it.
             return before;
         }
+        let standing = self
             .address
             .checked(has_passed, &self.checks, Instant::now());
         let (backend, endpoint) = (self.endpoint.stats().backend(), self.endpoint.name());
