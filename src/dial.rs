@@ -197,13 +197,6 @@ impl Family {
         }
     }
 
-    fn of_connection(used: &InUse) -> Self {
-        Self {
-            endpoint: Arc::as_ptr(used.endpoint()),
-            is_ipv4: used.address().at().is_ipv4(),
-        }
-    }
-
     /// Whether the other one is the other family of the same endpoint.
     fn is_beside(self, other: Self) -> bool {
         self.endpoint == other.endpoint && self.is_ipv4 != other.is_ipv4

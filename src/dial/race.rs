@@ -19,7 +19,7 @@ use super::ruled_out::RuledOut;
 use super::{Dialled, Family, Missed, is_spent};
 use crate::backend::{Address, Candidate};
 
-/// Time that an address on trial gets before the next candidate is dialled beside it. Its last dial
+/// Time that an address on trial gets before the others are dialled beside it. Its last dial
 /// failed, so it may well be dead.
 const OF_TRIAL: Duration = Duration::from_millis(50);
 
@@ -59,7 +59,8 @@ struct Running<'r> {
     family: Family,
     address: Arc<Address>,
     on_trial: bool,
-    /// When the next one is dialled beside it, if one is.
+    has_failed: bool,
+    /// When another one is dialled beside it, if one is.
     patience: Option<Instant>,
 }
 
@@ -76,18 +77,16 @@ impl Queue {
         None
     }
 
-    /// The same to dial beside an attempt: one of the other family of its endpoint, if that has one in health.
+    /// The next candidate to dial beside an attempt.
     fn next_beside(&mut self, running: &Running<'_>) -> Option<Candidate> {
-        let mut waiting = self.waiting.iter();
-        let other = waiting.position(|candidate| {
-            Family::of(candidate).is_beside(running.family) && !candidate.has_failed()
-        });
-        if let Some(position) = other.filter(|_| !running.on_trial)
-            && let Some(candidate) = self.waiting.remove(position)
-        {
-            self.waiting.push_front(candidate);
-        }
-        self.next()
+        let position = self.waiting.iter().position(|candidate| {
+            let tried = self.tried.iter().copied();
+            may_race(candidate, running.family, running.has_failed)
+                && !is_spent(tried, candidate, &self.ruled_out)
+        })?;
+        let candidate = self.waiting.remove(position)?;
+        self.tried.push(Family::of(&candidate));
+        Some(candidate)
     }
 
     /// How long the client waits for an attempt at this candidate alone, if another one can be made.
@@ -99,17 +98,24 @@ impl Queue {
         let mut waiting = self.waiting.iter();
         // The answer of a proxy takes longer than a connection, so its time says nothing.
         let is_raced = candidate.endpoint.is_dialled_itself()
-            && waiting.any(|other| Family::of(other).is_beside(family));
+            && waiting.any(|other| may_race(other, family, candidate.has_failed()));
         is_raced.then(|| OF_FAMILY.min(left / 2))
     }
 }
 
+/// Whether a candidate may be dialled beside an attempt at this family of an endpoint, at an address that `has_failed`
+/// before or not. It must be of the other family. Where that is known to be dead, the address has all its time: if another
+/// endpoint won against it instead, it would be dropped before it can fail, and again for each client.
+fn may_race(candidate: &Candidate, family: Family, has_failed: bool) -> bool {
+    Family::of(candidate).is_beside(family) && (has_failed || !candidate.has_failed())
+}
+
 impl Dial<'_> {
-    /// Tries the candidates, at most two at a time. A second one begins when the first is on trial, or has an alternative of
-    /// the other family, and has not connected within its head start. An attempt that fails lets the next one begin at
-    /// once. The first that connects wins, and the other one is dropped: it was neither a failure nor a success. A trial
-    /// goes on without the client instead, so that its result is known: otherwise an address that is merely slower would
-    /// never return to use.
+    /// Tries the candidates, at most two at a time beside a trial. A second one begins when the first has an alternative of
+    /// the other family, and has not connected within its head start. Beside a trial the next one begins after that of the
+    /// trial. An attempt that fails lets the next one begin at once. The first that connects wins, and the others are
+    /// dropped: they were neither failures nor successes. A trial goes on without the client instead, so that its result is
+    /// known: otherwise an address that is merely slower would never return to use.
     pub(super) async fn race(
         &self,
         candidates: Vec<Candidate>,
@@ -121,45 +127,48 @@ impl Dial<'_> {
             ruled_out: Vec::new(),
         };
         let mut worst = Failure::Untried;
-        let (mut elder, mut younger): (Option<Running<'_>>, Option<Running<'_>>) = (None, None);
+        let (mut trial, mut elder, mut younger) = (None, None::<Running<'_>>, None);
         loop {
             if elder.is_none() {
                 let next = || Some(self.run(queue.next()?, &queue, missed));
                 elder = younger.take().or_else(next);
             }
-            let Some(first) = &mut elder else {
+            if elder.is_none() && trial.is_none() {
                 return Err(worst);
-            };
-            let patience = first.patience.filter(|_| younger.is_none());
-            let (failure, ruled_out) = tokio::select! {
+            }
+            let patience = elder.as_ref().and_then(|elder| elder.patience);
+            let patience = patience.filter(|_| younger.is_none());
+            let ended = tokio::select! {
                 biased;
-                ended = &mut first.attempt => match ended {
-                    Ok(dialled) => return Ok(dialled),
-                    Err(failed) => {
-                        elder = None;
-                        failed
+                ended = end_of(&mut trial) => ended,
+                ended = end_of(&mut elder) => ended,
+                ended = end_of(&mut younger) => {
+                    if let Some(elder) = &mut elder {
+                        match &ended {
+                            Ok(dialled) => note_outrun(elder, dialled),
+                            Err(_) => elder.patience = Some(Instant::now()),
+                        }
                     }
-                },
-                ended = end_of(&mut younger) => match ended {
-                    Ok(dialled) => {
-                        note_outrun(first, &dialled);
-                        return Ok(dialled);
-                    }
-                    Err(failed) => {
-                        younger = None;
-                        first.patience = Some(Instant::now());
-                        failed
-                    }
-                },
+                    ended
+                }
                 () = passed(patience) => {
-                    first.patience = None;
-                    let next = queue.next_beside(first);
-                    younger = next.map(|next| self.run(next, &queue, missed));
+                    if let Some(first) = elder.take_if(|elder| elder.on_trial) {
+                        trial = Some(first);
+                    } else if let Some(elder) = &mut elder {
+                        elder.patience = None;
+                        let next = queue.next_beside(elder);
+                        younger = next.map(|next| self.run(next, &queue, missed));
+                    }
                     continue;
                 }
             };
-            worst = worst.max(failure);
-            queue.ruled_out.extend(ruled_out);
+            match ended {
+                Ok(dialled) => return Ok(dialled),
+                Err((failure, ruled_out)) => {
+                    worst = worst.max(failure);
+                    queue.ruled_out.extend(ruled_out);
+                }
+            }
         }
     }
 
@@ -172,6 +181,7 @@ impl Dial<'_> {
             family: Family::of(&candidate),
             address: Arc::clone(&candidate.address),
             on_trial: candidate.on_trial(),
+            has_failed: candidate.has_failed(),
             patience: head_start.map(|head_start| now + head_start),
             attempt: if candidate.on_trial() {
                 self.on_its_own(candidate, missed)
@@ -218,12 +228,14 @@ fn rule_out(failure: Failure, candidate: &Candidate) -> (Failure, Option<RuledOu
     (failure, ruled_out)
 }
 
-/// The end of an attempt; never, if there is none.
-async fn end_of(running: &mut Option<Running<'_>>) -> Ended {
-    match running {
-        Some(running) => (&mut running.attempt).await,
-        None => pending().await,
-    }
+/// Waits for the end of an attempt, and clears its place; for ever, if there is none.
+async fn end_of(place: &mut Option<Running<'_>>) -> Ended {
+    let Some(running) = place else {
+        return pending().await;
+    };
+    let ended = (&mut running.attempt).await;
+    *place = None;
+    ended
 }
 
 /// Waits for this time; for ever, if there is none.
@@ -235,15 +247,14 @@ async fn passed(at: Option<Instant>) {
     }
 }
 
-/// Notes that an attempt has won against this one. If they are the two families of one endpoint, new connections use that of
-/// the winner first for a while.
+/// Notes that an attempt at the other family of the endpoint has won against this one: new connections use that of the
+/// winner first for a while.
 fn note_outrun(loser: &Running<'_>, winner: &Dialled) {
     let (used, now) = (&winner.endpoint, Instant::now());
-    let is_beside = loser.family.is_beside(Family::of_connection(used));
     let is_well = now
         .checked_sub(LATELY)
         .is_some_and(|since| loser.address.has_connected(since));
-    if loser.on_trial || !is_beside || is_well {
+    if is_well {
         return;
     }
     let endpoint = used.endpoint();

@@ -87,8 +87,12 @@ fn a_dial_that_succeeds_gives_the_endpoint_its_turn_back() {
 
 /// A socket that is bound and does not listen: connections are refused, and no other test gets the port.
 fn closed_port() -> (Socket, SocketAddr) {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
+    closed_port_at("127.0.0.1:0")
+}
+
+fn closed_port_at(any: &str) -> (Socket, SocketAddr) {
+    let any: SocketAddr = any.parse().unwrap();
+    let socket = Socket::new(Domain::for_address(any), Type::STREAM, None).unwrap();
     socket.bind(&any.into()).unwrap();
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     (socket, address)

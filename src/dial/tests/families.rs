@@ -115,10 +115,7 @@ fn a_family_that_answers_in_time_is_alone() {
 
 #[test]
 fn a_family_that_refuses_lets_the_other_one_begin_at_once() {
-    let socket = Socket::new(Domain::IPV6, Type::STREAM, None).unwrap();
-    let any: SocketAddr = "[::1]:0".parse().unwrap();
-    socket.bind(&any.into()).unwrap();
-    let refused = socket.local_addr().unwrap().as_socket().unwrap();
+    let (_closed, refused) = closed_port_at("[::1]:0");
     let (_listener, good) = listening("127.0.0.1:0");
     let endpoint = named(&[refused, good]);
     let (dialled, attempts) = patient(&pool(&[&endpoint]));
@@ -176,35 +173,108 @@ fn a_dial_that_has_little_time_begins_with_the_other_family_in_half_of_it() {
     assert_eq!((dialled, attempts), (Ok(good), Vec::new()));
 }
 
-/// The other family may be known to be dead: then another endpoint is dialled beside the one that does not answer.
+/// Limits that a silent address reaches soon.
+const SHORT: Timeouts = Timeouts {
+    connect_timeout: Duration::from_secs(1),
+    dial_timeout: HOUR,
+};
+
+/// The addresses that were tried in vain.
+fn tried(attempts: &[Attempt]) -> Vec<SocketAddr> {
+    attempts.iter().filter_map(|it| it.address).collect()
+}
+
+/// Otherwise the other endpoint would win each time, and nobody would notice that the address is dead.
 #[test]
-fn the_endpoint_after_it_is_dialled_beside_a_silent_family_whose_other_one_has_failed() {
+fn a_silent_address_whose_other_family_has_failed_has_its_time_and_has_failed_then() {
     let (_queue, silent) = silent_at("[::1]:0");
     let (_closed, refused) = closed_port();
     let (_listener, good) = listening("127.0.0.1:0");
     let both = named(&[silent, refused]);
     both.failed(&both.addresses()[1], Instant::now());
     let pool = balanced(Balance::RoundRobin, &[&both, &endpoint(good)]);
-    assert_eq!(patient(&pool), (Ok(good), Vec::new()));
+    let (dialled, attempts) = race(&pool, SHORT, std::future::pending());
+    assert_eq!((dialled, tried(&attempts)), (Ok(good), vec![silent]));
+    assert_eq!(states(&both), [AddressState::Failed; 2]);
+    // The next clients go to the endpoint that answers.
+    let dials = [(); 2].map(|()| patient(&pool));
+    assert_eq!(dials, [(); 2].map(|()| (Ok(good), Vec::new())));
+}
+
+#[test]
+fn a_family_that_refuses_beside_a_silent_one_leaves_that_its_time() {
+    let (_queue, silent) = silent_at("127.0.0.1:0");
+    let (_closed, refused) = closed_port_at("[::1]:0");
+    let (_listener, good) = listening("127.0.0.1:0");
+    let both = named(&[silent, refused]);
+    let several = named(&[silent, good, refused]);
+    for endpoints in [vec![both, endpoint(good)], vec![several]] {
+        let pool = balanced(Balance::RoundRobin, &endpoints.iter().collect::<Vec<_>>());
+        let (dialled, attempts) = race(&pool, SHORT, std::future::pending());
+        assert_eq!(
+            (dialled, tried(&attempts)),
+            (Ok(good), vec![refused, silent])
+        );
+        assert_eq!(states(&endpoints[0])[0], AddressState::Failed);
+    }
+}
+
+/// There is nothing left to notice, and one of them may be back.
+#[test]
+fn two_families_that_have_failed_race_as_well() {
+    let (_queue, silent) = silent_at("[::1]:0");
+    let (_listener, good) = listening("127.0.0.1:0");
+    let both = named(&[silent, good]);
+    for address in both.addresses().iter() {
+        both.failed(address, Instant::now());
+    }
+    assert_eq!(patient(&pool(&[&both])), (Ok(good), Vec::new()));
+}
+
+/// An endpoint whose first address of these is due for a trial.
+fn on_trial(addresses: &[SocketAddr]) -> Arc<Endpoint> {
+    let long_ago = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
+    let stats = Registry::new().endpoint("backend", "both.test:443");
+    let endpoint = Endpoint::new(Target::Address(addresses[0]), stats, long_ago);
+    endpoint.set_addresses(addresses);
+    endpoint.failed(&endpoint.addresses()[0], long_ago);
+    endpoint
+}
+
+#[test]
+fn beside_a_silent_trial_the_families_of_another_endpoint_race() {
+    let (_one, trial) = silent_at("127.0.0.1:0");
+    let (_other, silent) = silent_at("[::1]:0");
+    let (_listener, good) = listening("127.0.0.1:0");
+    let (both, due) = (named(&[silent, good]), on_trial(&[trial]));
+    assert_eq!(patient(&pool(&[&due, &both])), (Ok(good), Vec::new()));
     assert_eq!(
         states(&both),
-        [AddressState::Healthy, AddressState::Standby]
+        [AddressState::Standby, AddressState::Healthy]
     );
 }
 
 #[test]
-fn a_family_that_refuses_beside_a_silent_one_lets_the_next_endpoint_begin_at_once() {
-    let (_queue, silent) = silent_at("[::1]:0");
-    let (_closed, refused) = closed_port();
-    let (_listener, good) = listening("127.0.0.1:0");
-    let both = named(&[silent, refused]);
-    let pool = balanced(Balance::RoundRobin, &[&both, &endpoint(good)]);
-    // Both endpoints take turns, and one of the two begins with the silent address.
-    let dials = [(); 2].map(|()| patient(&pool));
-    assert!(dials.iter().all(|(dialled, _)| *dialled == Ok(good)));
-    let attempts: Vec<_> = dials.iter().flat_map(|(_, attempts)| attempts).collect();
-    assert_eq!(attempts.len(), 1, "{attempts:?}");
-    assert_eq!(attempts[0].address, Some(refused));
+fn a_trial_that_connects_late_wins_over_two_families_that_are_silent() {
+    let ([listener, ..], trial) = silent_at("127.0.0.1:0");
+    let silent = ["[::1]:0", "127.0.0.1:0"].map(silent_at);
+    let both = named(&silent.each_ref().map(|(_, at)| *at));
+    let due = on_trial(&[trial]);
+    let watch = async {
+        while due.connections() + both.connections() < 3 {
+            yield_now().await;
+        }
+        // There is room for the client now, which the kernel tells when it repeats the SYN.
+        drop(listener.accept().unwrap());
+        std::future::pending::<()>().await;
+    };
+    let timeouts = Timeouts {
+        connect_timeout: HOUR,
+        dial_timeout: HOUR,
+    };
+    let (dialled, attempts) = race(&pool(&[&due, &both]), timeouts, watch);
+    assert_eq!((dialled, attempts), (Ok(trial), Vec::new()));
+    assert_eq!(states(&due), [AddressState::Healthy]);
 }
 
 /// Its result is still to come, and says more than a race.
@@ -212,11 +282,7 @@ fn a_family_that_refuses_beside_a_silent_one_lets_the_next_endpoint_begin_at_onc
 fn a_family_on_trial_that_is_overtaken_keeps_its_failure() {
     let (_queue, silent) = silent_at("[::1]:0");
     let (_listener, good) = listening("127.0.0.1:0");
-    let long_ago = Instant::now().checked_sub(Duration::from_mins(1)).unwrap();
-    let stats = Registry::new().endpoint("backend", "both.test:443");
-    let both = Endpoint::new(Target::Address(silent), stats, long_ago);
-    both.set_addresses(&[silent, good]);
-    both.failed(&both.addresses()[0], long_ago);
+    let both = on_trial(&[silent, good]);
     assert_eq!(patient(&pool(&[&both])), (Ok(good), Vec::new()));
     assert_eq!(states(&both), [AddressState::Failed, AddressState::Healthy]);
 }

@@ -96,6 +96,27 @@ fn a_client_is_served_over_ipv4_at_once_where_ipv6_refuses() {
 }
 
 #[test]
+fn a_server_that_dies_while_its_other_family_refuses_is_noticed_and_passed_over() {
+    with_both_families(|dns| {
+        // Nothing listens at its IPv4 address.
+        let (_silent, other) = (Unanswering::at(at(V6)), Backend::echo_at(at("127.0.0.3")));
+        let keys = "connect_timeout = \"1s\"\nbalance = \"round_robin\"";
+        let endpoints = format!("endpoints = [\"{ENDPOINT}\", \"{}\"]", other.address());
+        let portway = dns.portway(&config(&[], "", keys).replace("endpoints = []", &endpoints));
+        // One of two clients begins with the dead server, and has its addresses tried.
+        let lines = [(); 2].map(|()| served(&portway));
+        let attempts = lines.iter().filter_map(|line| line["attempts"].as_array());
+        let reasons: Vec<_> = attempts.flatten().map(|it| &it["reason"]).collect();
+        assert_eq!(reasons, ["refused", "timeout"], "{lines:?}");
+        assert_eq!(states(&portway, ENDPOINT), [0, 0, 2]);
+        // The next ones do not wait for it.
+        portway.relays_at_once(20);
+        assert_eq!(sum(&portway, "portway_dial_failures_total"), 2);
+        assert_eq!(other.accepted(), 22);
+    });
+}
+
+#[test]
 fn the_family_that_the_resolver_prefers_is_alone_where_it_answers() {
     with_both_families(|dns| {
         let [v4, v6] = [V4, V6].map(|ip| Backend::echo_at(at(ip)));
