@@ -3,6 +3,7 @@
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Waker};
 use std::time::Instant;
 
 use super::{Request, Unreached};
@@ -55,8 +56,11 @@ pub(super) fn note(names: &Asked, name: &Arc<Name>, is_reached: bool) {
     if is_reached {
         names.reached(name);
     }
-    let addresses = name.endpoint().addresses();
-    if addresses.iter().any(|address| !address.is_healthy()) {
+    // Nobody else waits for these failures, so one of a trial that has outlived its dial is kept until now. The state of the
+    // addresses would not do: one may have failed hours ago, and not have been tried again.
+    let stale = pin!(name.endpoint().stale());
+    let mut context = Context::from_waker(Waker::noop());
+    if stale.poll(&mut context).is_ready() {
         names.failed(name, Instant::now());
     }
 }

@@ -1,5 +1,6 @@
 //! Tests of what an endpoint learns from a dial.
 
+mod asked;
 mod draining;
 mod families;
 mod start;
