@@ -267,16 +267,25 @@ impl Lost {
                 let words = shortage.source.map(|_| shortage.to_string().into());
                 (DialFailure::LocalExhausted, words)
             }
-            Self::Connect(error) => (DialFailure::from_io(error), None),
+            Self::Connect(error) => {
+                let reason = DialFailure::from_io(error);
+                let words = (reason == DialFailure::Other).then(|| error.to_string().into());
+                (reason, words)
+            }
             Self::Tunnel(Failed::Refused(refused)) => {
                 (DialFailure::ViaRefused, Some(refused.0.clone()))
             }
             Self::Tunnel(Failed::Closed) => (DialFailure::Reset, Some(CLOSED.into())),
             Self::Tunnel(Failed::Io(error)) => {
                 let reason = DialFailure::from_io(error);
-                let is_late = reason == DialFailure::Timeout;
-                let words = if is_late { SILENT } else { BROKEN };
-                (reason, Some(words.into()))
+                let words = if reason == DialFailure::Timeout {
+                    SILENT.into()
+                } else if reason == DialFailure::Other {
+                    format!("{BROKEN}: {error}").into()
+                } else {
+                    BROKEN.into()
+                };
+                (reason, Some(words))
             }
         }
     }

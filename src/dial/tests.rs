@@ -188,6 +188,16 @@ fn a_dial_that_fails_sends_the_endpoint_back_and_tells_why() {
     assert_eq!(first(&both), *busy.name());
 }
 
+/// The kernel does not connect to a link-local address without an interface: EINVAL, which has no reason of its own.
+#[test]
+fn an_error_without_a_reason_of_its_own_is_told_in_the_words_of_the_system() {
+    let (dialled, attempts) = dial(&pool(&[&endpoint("[fe80::1]:443".parse().unwrap())]));
+    assert_eq!((dialled, attempts.len()), (Err(Unreached::Unavailable), 1));
+    assert_eq!(attempts[0].reason, AttemptFailure::Dial(DialFailure::Other));
+    let error = attempts[0].error.as_deref().unwrap();
+    assert!(error.contains("Invalid argument"), "{error}");
+}
+
 #[test]
 fn a_dial_is_forbidden_only_if_every_endpoint_leads_to_forbidden_addresses_alone() {
     let address: SocketAddr = "127.0.0.1:443".parse().unwrap();
