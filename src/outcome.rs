@@ -188,7 +188,7 @@ pub enum DialFailure {
     Refused,
     /// No answer came within `connect_timeout`.
     Timeout,
-    /// The network has no way to the endpoint, or a firewall says so.
+    /// The network has no way to the endpoint, or a firewall says so; or the host does not have IPv6.
     Unreachable,
     /// The connection was reset right after it was established.
     Reset,
@@ -211,14 +211,16 @@ impl DialFailure {
         match error.raw_os_error() {
             Some(libc::ECONNREFUSED) => Self::Refused,
             Some(libc::ETIMEDOUT) => Self::Timeout,
-            // EACCES and EPERM come from a local firewall rule; EADDRNOTAVAIL means only that ports ran out.
+            // EACCES and EPERM come from a local firewall rule, and EAFNOSUPPORT from a kernel without IPv6; EADDRNOTAVAIL means
+            // only that ports ran out (`net::connect_error`).
             Some(
                 libc::ENETUNREACH
                 | libc::EHOSTUNREACH
                 | libc::ENETDOWN
                 | libc::EHOSTDOWN
                 | libc::EACCES
-                | libc::EPERM,
+                | libc::EPERM
+                | libc::EAFNOSUPPORT,
             ) => Self::Unreachable,
             Some(libc::ECONNRESET | libc::ECONNABORTED | libc::EPIPE) => Self::Reset,
             Some(error) if Resource::behind(error).is_some() => Self::LocalExhausted,

@@ -105,13 +105,8 @@ impl From<Errno> for NotBegun {
 /// waits for the result. The socket must not be registered with epoll before the connect begins: epoll
 /// would report it as hung up, and tokio would remember that.
 pub fn begin_connect(address: SocketAddr, source: Option<IpAddr>) -> Result<OwnedFd, NotBegun> {
-    let family = if address.is_ipv4() {
-        AddressFamily::INET
-    } else {
-        AddressFamily::INET6
-    };
     let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-    let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
+    let socket = rustix::net::socket_with(family(address), SocketType::STREAM, flags, None)?;
     set_stream_options(socket.as_fd())?;
     // The ACK that ends the handshake goes with the hello, which saves two segments of twenty. The
     // kernel later returns to its own choice by itself.
@@ -121,7 +116,34 @@ pub fn begin_connect(address: SocketAddr, source: Option<IpAddr>) -> Result<Owne
     }
     match rustix::net::connect(&socket, &address) {
         Ok(()) | Err(Errno::INPROGRESS) => Ok(socket),
-        Err(error) => Err(error.into()),
+        Err(error) => Err(NotBegun::Other(connect_error(error.into(), address))),
+    }
+}
+
+/// The error of a connect. Where this machine has no address to reach `address` from, as in a container without IPv6, the kernel
+/// says EADDRNOTAVAIL, as it does without a free port. Then this returns ENETUNREACH.
+pub fn connect_error(error: io::Error, address: SocketAddr) -> io::Error {
+    if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) && !has_source(address) {
+        Errno::NETUNREACH.into()
+    } else {
+        error
+    }
+}
+
+/// Whether this machine may have an address to reach another one from.
+fn has_source(address: SocketAddr) -> bool {
+    let flags = SocketFlags::CLOEXEC;
+    let socket = rustix::net::socket_with(family(address), SocketType::DGRAM, flags, None);
+    // The connect of a UDP socket sends no packet, and takes none of the ports of TCP.
+    let has_none = |socket| rustix::net::connect(socket, &address) == Err(Errno::ADDRNOTAVAIL);
+    !socket.is_ok_and(has_none)
+}
+
+const fn family(address: SocketAddr) -> AddressFamily {
+    if address.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
     }
 }
 

@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
 use crate::backend::{Target, Via};
+use crate::net::connect_error;
 use crate::wire::{Answer, FarEnd, Refused, Step};
 
 /// The way to a server.
@@ -86,7 +87,8 @@ pub async fn dial_proxy(address: SocketAddr, limit: Duration) -> Result<(), Unre
 
 async fn dial(address: SocketAddr, deadline: Instant) -> io::Result<TcpStream> {
     let connected = timeout_at(deadline, TcpStream::connect(address)).await;
-    let stream = connected.map_err(|_elapsed| io::Error::from(ErrorKind::TimedOut))??;
+    let connected = connected.map_err(|_elapsed| io::Error::from(ErrorKind::TimedOut))?;
+    let stream = connected.map_err(|error| connect_error(error, address))?;
     // Each part of a hello leaves at once.
     stream.set_nodelay(true)?;
     Ok(stream)

@@ -617,6 +617,7 @@ fn errors_of_the_system_have_the_reason_that_an_operator_looks_for() {
     let reason = |code| DialFailure::from_io(&io::Error::from_raw_os_error(code));
     assert_eq!(reason(libc::ETIMEDOUT), DialFailure::Timeout);
     assert_eq!(reason(libc::EHOSTUNREACH), DialFailure::Unreachable);
+    assert_eq!(reason(libc::EAFNOSUPPORT), DialFailure::Unreachable);
     assert_eq!(reason(libc::ECONNRESET), DialFailure::Reset);
     assert_eq!(reason(libc::EMFILE), DialFailure::LocalExhausted);
     assert_eq!(reason(libc::EADDRNOTAVAIL), DialFailure::LocalExhausted);

@@ -163,3 +163,19 @@ fn a_dial_that_was_outrun_leaves_its_turn_to_others() {
         assert_eq!(states(&portway, ENDPOINT), [1, 0, 1]);
     });
 }
+
+#[test]
+fn an_ipv6_address_is_unreachable_on_a_host_where_ipv6_is_turned_off_and_not_without_a_port() {
+    in_a_network(|| {
+        let off = "/proc/sys/net/ipv6/conf/all/disable_ipv6";
+        if let Err(fault) = std::fs::write(off, "1") {
+            eprintln!("not tested: this host has no IPv6: {fault}");
+            return;
+        }
+        let endpoint = format!("endpoints = [\"{}\"]", at(V6));
+        let portway = Portway::start(&config(&[], "", "").replace("endpoints = []", &endpoint));
+        let (attempt, outcome) = attempt(&portway, 1);
+        assert_eq!(outcome, "backend_unavailable", "{attempt}");
+        assert_eq!(attempt["reason"], "unreachable", "{attempt}");
+    });
+}
