@@ -21,7 +21,7 @@ mod weighted;
 
 pub use address::Address;
 pub use allowed::{Allowed, DnsServers, NameRules};
-pub use asked::{Asked, Denied, Found, Lookup, Name, State, Wish};
+pub use asked::{Asked, Denied, Found, Lookup, Name, SHORTEST_REFRESH, State, Wish};
 pub use candidate::Candidate;
 pub use dialling::{Dialling, Endpoints};
 pub use endpoint::{Endpoint, InUse, Unresolved};

@@ -22,7 +22,7 @@ use shares::{Share, Shares};
 use table::{Key, Lanes, MOST_KNOWN, Table};
 
 /// Between two look-ups of a name at least, however many dials fail.
-const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
+pub const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 /// How long the last answer for a name that was reached is still used at once when it is no longer fresh. After that
 /// the client waits for a look-up, and gets the last answer only if that fails.
 const LONGEST_STALE: Duration = Duration::from_mins(5);

@@ -1,7 +1,6 @@
 //! Answers the look-ups of names that clients ask for.
 
 use std::collections::HashMap;
-use std::io;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -12,14 +11,12 @@ use tokio::time::timeout;
 use super::Bearer;
 use super::name::{LOOKUP_TIMEOUT, sort_out};
 use super::own::Own;
-use super::resolver::{self, Found, NotFound, RETRY, Resolver};
+use super::resolver::{self, Found, LONGEST_NEGATIVE, NotFound, RETRY, Resolver};
 use crate::backend::{Asked, Endpoint, Lookup, NameRules, Target, Unresolved};
 use crate::outcome::ResolveFailure;
 
 /// Look-ups of one endpoint at once: as many of new names as of names that were reached before.
 const AT_ONCE: usize = 16;
-/// The longest time for which a name without an address that can be dialled is not asked for again.
-const LONGEST_NEGATIVE: Duration = Duration::from_secs(30);
 
 /// An endpoint whose look-ups are answered, as long as a configuration or a connection holds it: connections that began
 /// before a reload still ask for names by the endpoint that they took.
@@ -130,10 +127,7 @@ async fn answer(lookup: Lookup, service: &mut watch::Receiver<Service>) {
             answer = answer => break answer,
         }
     };
-    let answer = answer.unwrap_or_else(|_late| {
-        let error = io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer");
-        Err(NotFound::failed(error))
-    });
+    let answer = answer.unwrap_or_else(|_late| Err(NotFound::late()));
     // These rules may be newer than the question.
     let fresh = {
         let Service { resolver, rules } = &*service.borrow();
@@ -143,10 +137,7 @@ async fn answer(lookup: Lookup, service: &mut watch::Receiver<Service>) {
         };
         match answer {
             Ok(found) if !found.addresses.is_empty() => publish(&bearer, *port, &found, resolver),
-            Ok(_) => {
-                let error = io::Error::other("the name has no address");
-                fail(&bearer, &NotFound::failed(error))
-            }
+            Ok(_) => fail(&bearer, &NotFound::empty()),
             Err(not_found) => fail(&bearer, &not_found),
         }
     };

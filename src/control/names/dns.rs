@@ -22,15 +22,13 @@ use hickory_resolver::proto::rr::{Name, RecordType};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
-use super::resolver::{Found, Lookup, NotFound};
+use super::resolver::{Found, LONGEST_NEGATIVE, Lookup, NO_ADDRESS, NotFound};
 use crate::backend::DnsServers;
 
 /// The shortest time for which an answer is fresh. A time to live of 0 is usual for a name whose addresses change.
 pub(super) const SHORTEST: Duration = Duration::from_secs(5);
 /// The longest time for which an answer is fresh.
 pub(super) const LONGEST: Duration = Duration::from_hours(1);
-/// The longest time until a name without an address is asked for again.
-const LONGEST_NEGATIVE: Duration = Duration::from_secs(30);
 /// The time limit of an attempt. With the second one it is still below that of a look-up.
 const ATTEMPT: Duration = Duration::from_secs(2);
 /// Attempts after the first one, which prefer a server that answers.
@@ -197,7 +195,7 @@ fn combine(families: [Result<Records, NetError>; 2]) -> Result<Found, NotFound> 
 fn not_found(errors: &[NetError]) -> NotFound {
     let failure = errors.iter().find(|error| !error.is_no_records_found());
     let error = failure.or(errors.first());
-    let text = error.map_or_else(|| "the name has no address".to_owned(), told);
+    let text = error.map_or_else(|| NO_ADDRESS.to_owned(), told);
     let mut not_found = NotFound::failed(io::Error::other(text));
     if failure.is_none() {
         let lives = errors.iter().filter_map(negative_life);
@@ -220,7 +218,7 @@ fn told(error: &NetError) -> String {
         return "the name does not exist (NXDOMAIN)".to_owned();
     }
     if error.is_no_records_found() {
-        return "the name has no address".to_owned();
+        return NO_ADDRESS.to_owned();
     }
     if let NetError::Dns(DnsError::ResponseCode(code)) = error {
         return if *code == ResponseCode::ServFail {

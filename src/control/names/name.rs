@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::future::poll_fn;
-use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::Poll;
@@ -16,11 +15,9 @@ use super::own;
 use super::resolver::{self, Answer, Found, NotFound, RETRY, Resolver};
 use super::told::{Told, backends, endpoints, warn_of_excluded, warn_of_failure};
 use super::{Bearer, Bearers};
-use crate::backend::{Target, Unresolved};
+use crate::backend::{SHORTEST_REFRESH, Target, Unresolved};
 use crate::outcome::ResolveFailure;
 
-/// Between two look-ups of a name at least, however many dials fail.
-const SHORTEST_REFRESH: Duration = Duration::from_secs(1);
 /// A look-up that takes longer counts as failed. Its answer is taken all the same, once it comes.
 pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -100,8 +97,7 @@ impl Name {
             return answer;
         }
         self.late = Some(answer);
-        let error = io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer");
-        Err(NotFound::failed(error))
+        Err(NotFound::late())
     }
 
     /// A look-up that is late has been counted at its time limit.
@@ -117,10 +113,7 @@ impl Name {
                     info!(name = %self.host, backend, endpoint, %since, "the name resolves again");
                 }
             }
-            Ok(_) => {
-                let error = io::Error::other("the name has no address");
-                self.fail(&NotFound::failed(error), is_late);
-            }
+            Ok(_) => self.fail(&NotFound::empty(), is_late),
             Err(not_found) => self.fail(&not_found, is_late),
         }
     }

@@ -18,6 +18,8 @@ use crate::outcome::ResolveFailure;
 const REFRESH: Duration = Duration::from_secs(30);
 /// Between two look-ups of a name that does not resolve, or that leaves an endpoint without an address.
 pub(super) const RETRY: Duration = Duration::from_secs(2);
+/// The longest time for which a name without an address that can be dialled is not asked for again.
+pub(super) const LONGEST_NEGATIVE: Duration = Duration::from_secs(30);
 
 /// A look-up that found addresses, with port 0.
 pub(super) struct Found {
@@ -40,7 +42,21 @@ impl NotFound {
             again: RETRY,
         }
     }
+
+    /// The look-up did not end within its time limit.
+    pub(super) fn late() -> Self {
+        let late = io::Error::new(io::ErrorKind::TimedOut, "the resolver does not answer");
+        Self::failed(late)
+    }
+
+    /// The answer has no address.
+    pub(super) fn empty() -> Self {
+        Self::failed(io::Error::other(NO_ADDRESS))
+    }
 }
+
+/// The error of a look-up whose answer has no address.
+pub(super) const NO_ADDRESS: &str = "the name has no address";
 
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send>>;
 /// From a host name to its addresses: the system's resolver, DNS servers, or those of a test.
