@@ -20,6 +20,9 @@ use crate::outcome::ResolveFailure;
 
 /// A look-up that takes longer counts as failed. Its answer is taken all the same, once it comes.
 pub(super) const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
+/// How often a look-up that hangs counts as failed again, as if portway asked once more: rates of the counter must not say that
+/// look-ups are well.
+const LATE_AGAIN: Duration = Duration::from_secs(30);
 
 /// A host name with the endpoints that bear it.
 pub(super) struct Name {
@@ -27,7 +30,7 @@ pub(super) struct Name {
     host: Box<str>,
     bearers: watch::Receiver<Bearers>,
     /// A look-up past its time limit. It still has its thread, so no other is begun.
-    late: Option<Answer>,
+    late: Option<Late>,
     /// When the last look-up started, after waiting for a permit.
     begun: Instant,
     /// From there to the next one: how long its answer is fresh, or when to ask again for one that it did not get.
@@ -36,6 +39,13 @@ pub(super) struct Name {
     failing: Option<Told>,
     /// Addresses that must not be dialled.
     excluded: HashMap<SocketAddr, Told>,
+}
+
+/// A look-up past its time limit.
+struct Late {
+    answer: Answer,
+    /// When it last counted as failed.
+    counted: Instant,
 }
 
 impl Name {
@@ -61,12 +71,11 @@ impl Name {
         loop {
             // A change from here on asks for another look-up.
             self.bearers.mark_unchanged();
-            let is_late = self.late.is_some();
-            let answer = self.look_up().await;
+            let (answer, is_counted) = self.look_up().await;
             if self.bearers.has_changed().is_err() {
                 return;
             }
-            self.take_answer(answer, is_late);
+            self.take_answer(answer, is_counted);
             drop(first_pass.take());
             sleep_until(self.begun + SHORTEST_REFRESH).await;
             let bearers = self.bearers.borrow().clone();
@@ -85,27 +94,31 @@ impl Name {
         }
     }
 
-    async fn look_up(&mut self) -> Result<Found, NotFound> {
-        let (mut answer, _permit) = if let Some(late) = self.late.take() {
-            (late, None)
+    /// Returns the answer, and whether its failure has been counted: a look-up that is late has been at its time limit.
+    async fn look_up(&mut self) -> (Result<Found, NotFound>, bool) {
+        let (mut answer, counted, _permit) = if let Some(late) = self.late.take() {
+            (late.answer, Some(late.counted), None)
         } else {
             let permit = self.resolver.permits.acquire().await.ok();
-            ((self.resolver.lookup)(self.host.clone()), permit)
+            ((self.resolver.lookup)(self.host.clone()), None, permit)
         };
         self.begun = Instant::now();
         if let Ok(answer) = timeout(LOOKUP_TIMEOUT, &mut answer).await {
-            return answer;
+            return (answer, counted.is_some());
         }
-        self.late = Some(answer);
-        Err(NotFound::late())
+        let counted = counted.filter(|counted| counted.elapsed() < LATE_AGAIN);
+        self.late = Some(Late {
+            answer,
+            counted: counted.unwrap_or_else(Instant::now),
+        });
+        (Err(NotFound::late()), counted.is_some())
     }
 
-    /// A look-up that is late has been counted at its time limit.
-    fn take_answer(&mut self, answer: Result<Found, NotFound>, is_late: bool) {
+    fn take_answer(&mut self, answer: Result<Found, NotFound>, is_counted: bool) {
         match answer {
             Ok(Found { addresses, fresh }) if !addresses.is_empty() => {
                 self.pause = fresh;
-                self.publish(&addresses, is_late);
+                self.publish(&addresses, is_counted);
                 if let Some(failing) = self.failing.take() {
                     let since = failing.since();
                     let bearers = self.bearers.borrow();
@@ -113,13 +126,13 @@ impl Name {
                     info!(name = %self.host, backend, endpoint, %since, "the name resolves again");
                 }
             }
-            Ok(_) => self.fail(&NotFound::empty(), is_late),
-            Err(not_found) => self.fail(&not_found, is_late),
+            Ok(_) => self.fail(&NotFound::empty(), is_counted),
+            Err(not_found) => self.fail(&not_found, is_counted),
         }
     }
 
     /// The endpoints keep the addresses that they have.
-    fn fail(&mut self, NotFound { error, again }: &NotFound, is_late: bool) {
+    fn fail(&mut self, NotFound { error, again }: &NotFound, is_counted: bool) {
         self.pause = *again;
         let text: Arc<str> = error.to_string().into();
         let mut kept = BTreeSet::new();
@@ -129,7 +142,7 @@ impl Name {
                 endpoint.set_unresolved(Unresolved::failed(Arc::clone(&text)));
             }
             kept.extend(addresses.iter().map(SocketAddr::ip));
-            if !is_late {
+            if !is_counted {
                 let resolution = endpoint.stats().resolution();
                 resolution.failed(ResolveFailure::Unresolved);
             }
@@ -141,7 +154,7 @@ impl Name {
         }
     }
 
-    fn publish(&mut self, addresses: &[SocketAddr], is_late: bool) {
+    fn publish(&mut self, addresses: &[SocketAddr], is_counted: bool) {
         let own = self.resolver.own.load();
         let mut still = HashMap::new();
         for bearer in self.bearers.borrow().iter() {
@@ -166,7 +179,7 @@ impl Name {
             }
             let resolution = endpoint.stats().resolution();
             match excluded.first() {
-                Some(_) if usable.is_empty() && is_late => {}
+                Some(_) if usable.is_empty() && is_counted => {}
                 Some((_, reason)) if usable.is_empty() => resolution.failed(*reason),
                 Some(_) | None => resolution.resolved(),
             }

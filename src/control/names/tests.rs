@@ -573,7 +573,7 @@ async fn look_ups_that_fail_are_counted_by_reason_and_the_last_good_one_has_its_
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_look_up_that_hangs_is_counted_once_however_it_ends() {
+async fn a_look_up_that_hangs_is_counted_at_its_limit_and_every_half_minute_and_not_when_it_ends() {
     let (dns, registry) = (Dns::default(), Registry::new());
     let stats = registry.endpoint("fleet", "slow.test:443");
     let endpoint = named_with("slow.test", 443, stats);
@@ -581,12 +581,17 @@ async fn a_look_up_that_hangs_is_counted_once_however_it_ends() {
     let shown = || look_ups(&registry, &endpoint).0;
     seconds(4).await;
     assert_eq!(shown(), [0, 0, 0]);
-    seconds(300).await;
+    seconds(30).await;
     assert_eq!((shown(), dns.asked("slow.test").len()), ([1, 0, 0], 1));
+    // As long as it hangs, the counter shows that look-ups fail.
+    seconds(2).await;
+    assert_eq!((shown(), dns.asked("slow.test").len()), ([2, 0, 0], 1));
+    seconds(300).await;
+    assert_eq!((shown(), dns.asked("slow.test").len()), ([12, 0, 0], 1));
     // It ends at last, and the next one begins, which is another.
     dns.set_down("slow.test");
-    seconds(1).await;
-    assert_eq!((shown(), dns.asked("slow.test").len()), ([2, 0, 0], 2));
+    seconds(2).await;
+    assert_eq!((shown(), dns.asked("slow.test").len()), ([13, 0, 0], 2));
     let why = endpoint.unresolved().unwrap();
     assert_eq!(*why, Unresolved::failed("SERVFAIL".into()));
 }
