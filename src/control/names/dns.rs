@@ -3,7 +3,6 @@
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -133,7 +132,7 @@ async fn ask(servers: &Servers, host: &str) -> Result<Found, NotFound> {
     let name = name.map_err(|error| NotFound::failed(io::Error::other(error)))?;
     let v4 = servers.look_up(name.clone(), RecordType::A);
     let v6 = servers.look_up(name, RecordType::AAAA);
-    combine(both(v4, v6).await)
+    combine(&both(v4, v6).await)
 }
 
 /// The answers of both families.
@@ -161,48 +160,64 @@ async fn both(
 /// The addresses of both families: IPv4 first, because portway uses the other family only if the first one
 /// cannot be reached, and not every host has a way to IPv6. For the same reason the look-up fails if that of IPv4
 /// does: IPv6 addresses alone must not take the place of those in use.
-fn combine(families: [Result<Records, NetError>; 2]) -> Result<Found, NotFound> {
-    let mut addresses = Vec::new();
-    let mut lives = BTreeSet::new();
-    let mut errors = Vec::new();
-    let lost = |error: &NetError| !error.is_no_records_found();
-    let is_v4_lost = families[0].as_ref().is_err_and(lost);
-    for family in families {
-        match family {
-            Ok(records) => {
-                let answers = records.answers();
-                let found = answers.iter().filter_map(|record| record.data.ip_addr());
-                addresses.extend(found.map(|ip| SocketAddr::new(ip, 0)));
-                lives.extend(answers.iter().map(|record| record.ttl));
-            }
-            Err(error) => errors.push(error),
-        }
-    }
-    if addresses.is_empty() || is_v4_lost {
-        return Err(not_found(&errors));
+fn combine(families: &[Result<Records, NetError>; 2]) -> Result<Found, NotFound> {
+    let records = || families.iter().flatten().flat_map(Records::answers);
+    let addresses = records().filter_map(|record| record.data.ip_addr());
+    let addresses: Vec<_> = addresses.map(|ip| SocketAddr::new(ip, 0)).collect();
+    if addresses.is_empty() || is_lost(&families[0]) {
+        return Err(not_found(families));
     }
     // A family whose look-up failed is asked for again soon.
-    let is_whole = errors.iter().all(NetError::is_no_records_found);
-    let life = lives.first().filter(|_| is_whole);
-    let life = life.map_or(SHORTEST, |life| Duration::from_secs(u64::from(*life)));
+    let is_whole = !families.iter().any(is_lost);
+    let life = records().map(|record| record.ttl).min();
+    let life = life.filter(|_| is_whole);
+    let life = life.map_or(SHORTEST, |life| Duration::from_secs(u64::from(life)));
     Ok(Found {
         addresses,
         fresh: life.clamp(SHORTEST, LONGEST),
     })
 }
 
-/// Why neither family has an address. A failure counts before a negative answer, which is only half of one then.
-fn not_found(errors: &[NetError]) -> NotFound {
-    let failure = errors.iter().find(|error| !error.is_no_records_found());
-    let error = failure.or(errors.first());
-    let text = error.map_or_else(|| NO_ADDRESS.to_owned(), told);
+/// Whether the look-up of a family failed: a negative answer is an answer.
+fn is_lost(family: &Result<Records, NetError>) -> bool {
+    let failure = |error: &NetError| !error.is_no_records_found();
+    family.as_ref().is_err_and(failure)
+}
+
+/// Why the answers are not used. A failure counts before a negative answer, which is only half of one then. The words tell
+/// the families apart, because a server that answers for one of them is there.
+fn not_found(families: &[Result<Records, NetError>; 2]) -> NotFound {
+    let errors = || families.iter().filter_map(|family| family.as_ref().err());
+    let lost = families.iter().filter(|family| is_lost(family)).count();
+    let text = if lost == 1 {
+        let [v4, v6] = families.each_ref().map(outcome);
+        format!("for IPv4: {v4}; for IPv6: {v6}")
+    } else {
+        errors().next().map_or_else(|| NO_ADDRESS.to_owned(), told)
+    };
     let mut not_found = NotFound::failed(io::Error::other(text));
-    if failure.is_none() {
-        let lives = errors.iter().filter_map(negative_life);
+    if lost == 0 {
+        let lives = errors().filter_map(negative_life);
         let again = lives.min().unwrap_or_default();
         not_found.again = again.clamp(not_found.again, LONGEST_NEGATIVE);
     }
     not_found
+}
+
+/// The answer for a family in words.
+fn outcome(family: &Result<Records, NetError>) -> String {
+    match family {
+        Ok(records)
+            if records
+                .answers()
+                .iter()
+                .any(|it| it.data.ip_addr().is_some()) =>
+        {
+            "the name has an address".to_owned()
+        }
+        Ok(_) => NO_ADDRESS.to_owned(),
+        Err(error) => told(error),
+    }
 }
 
 fn negative_life(error: &NetError) -> Option<Duration> {

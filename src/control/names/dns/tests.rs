@@ -26,13 +26,13 @@ fn no_records(code: ResponseCode, life: Option<u32>) -> Result<Records, NetError
     Err(none.into())
 }
 
-fn found(families: [Result<Records, NetError>; 2]) -> (Vec<String>, u64) {
+fn found(families: &[Result<Records, NetError>; 2]) -> (Vec<String>, u64) {
     let found = combine(families).map_err(|it| it.error).unwrap();
     let addresses = found.addresses.iter().map(|it| it.ip().to_string());
     (addresses.collect(), found.fresh.as_secs())
 }
 
-fn missed(families: [Result<Records, NetError>; 2]) -> (String, u64) {
+fn missed(families: &[Result<Records, NetError>; 2]) -> (String, u64) {
     let missed = combine(families).map(|it| it.addresses).unwrap_err();
     (missed.error.to_string(), missed.again.as_secs())
 }
@@ -50,31 +50,55 @@ fn an_answer_is_fresh_for_its_shortest_time_to_live_within_bounds() {
         (&[1 << 31], 3600),
         (&[u32::MAX], 3600),
     ] {
-        assert_eq!(found([records(&V4, lives), none()]).1, fresh, "{lives:?}");
-        assert_eq!(found([none(), records(&V6, lives)]).1, fresh, "{lives:?}");
+        assert_eq!(found(&[records(&V4, lives), none()]).1, fresh, "{lives:?}");
+        assert_eq!(found(&[none(), records(&V6, lives)]).1, fresh, "{lives:?}");
     }
-    assert_eq!(found([records(&V4, &[300]), records(&V6, &[60])]).1, 60);
+    assert_eq!(found(&[records(&V4, &[300]), records(&V6, &[60])]).1, 60);
 }
 
 #[test]
 fn the_addresses_of_ipv4_come_first_and_one_family_is_enough() {
-    let both = found([records(&V4, &[60]), records(&V6, &[60])]);
+    let both = found(&[records(&V4, &[60]), records(&V6, &[60])]);
     assert_eq!(both.0, ["192.0.2.1", "2001:db8::1"]);
     let none = no_records(ResponseCode::NoError, None);
-    assert_eq!(found([none, records(&V6, &[60])]).0, ["2001:db8::1"]);
+    assert_eq!(found(&[none, records(&V6, &[60])]).0, ["2001:db8::1"]);
     // A family that failed is asked for again soon.
-    let failed = found([records(&V4, &[60]), Err(NetError::Timeout)]);
+    let failed = found(&[records(&V4, &[60]), Err(NetError::Timeout)]);
     assert_eq!(failed, (vec!["192.0.2.1".to_owned()], 5));
 }
 
 #[test]
 fn without_an_answer_for_ipv4_the_look_up_fails_even_if_it_finds_ipv6() {
     let refused = NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused));
-    let failed = |error| missed([Err(error), records(&V6, &[60])]);
-    let text = "the DNS server refuses to answer (REFUSED)".to_owned();
+    let failed = |error| missed(&[Err(error), records(&V6, &[60])]);
+    let words = |text| format!("for IPv4: {text}; for IPv6: the name has an address");
+    let text = words("the DNS server refuses to answer (REFUSED)");
     assert_eq!(failed(refused), (text, 2));
-    let text = "no DNS server answers".to_owned();
+    let text = words("no DNS server answers");
     assert_eq!(failed(NetError::Timeout), (text, 2));
+}
+
+#[test]
+fn a_server_that_answers_for_one_family_is_not_said_to_be_silent() {
+    let none = || no_records(ResponseCode::NoError, Some(60));
+    let silent = || Err(NetError::Timeout);
+    for (families, words) in [
+        (
+            [none(), silent()],
+            "for IPv4: the name has no address; for IPv6: no DNS server answers",
+        ),
+        (
+            [silent(), none()],
+            "for IPv4: no DNS server answers; for IPv6: the name has no address",
+        ),
+        (
+            [records(&V4, &[]), silent()],
+            "for IPv4: the name has no address; for IPv6: no DNS server answers",
+        ),
+        ([silent(), silent()], "no DNS server answers"),
+    ] {
+        assert_eq!(missed(&families), (words.to_owned(), 2));
+    }
 }
 
 /// An answer that comes after some milliseconds.
@@ -134,15 +158,15 @@ fn a_negative_answer_is_believed_for_its_time_within_bounds_and_a_failure_is_not
         ([Some(10), Some(20)], 10),
         ([Some(86_400), Some(86_400)], 30),
     ] {
-        let missed = missed(lives.map(none));
+        let missed = missed(&lives.map(none));
         assert_eq!(
             missed,
             ("the name does not exist (NXDOMAIN)".to_owned(), again)
         );
     }
-    let (error, again) = missed([none(Some(20)), Err(NetError::Timeout)]);
-    assert_eq!((&*error, again), ("no DNS server answers", 2));
-    let empty = missed([
+    let (_, again) = missed(&[none(Some(20)), Err(NetError::Timeout)]);
+    assert_eq!(again, 2);
+    let empty = missed(&[
         records(&V4, &[]),
         no_records(ResponseCode::NoError, Some(7)),
     ]);
