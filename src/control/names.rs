@@ -23,7 +23,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::error;
 
-use crate::backend::{DnsServers, NameRules, Target};
+use crate::backend::{DnsServers, NameRules, Target, Unresolved};
 use asked::{Served, Service};
 use name::Name;
 pub use own::{Own, canonical};
@@ -226,9 +226,11 @@ fn check_literal(bearer: &Bearer, address: SocketAddr, own: &Own) {
     let was_excluded = endpoint.addresses().is_empty();
     match bearer.excludes(canonical, own, was_excluded) {
         None => resolver::put(endpoint, &[address], None),
-        Some(_) if was_excluded => {}
         Some(reason) => {
-            warn_of_excluded(bearer, address, reason, &Told::now());
+            let is_same = |before: Arc<Unresolved>| before.reason == reason;
+            if !endpoint.unresolved().is_some_and(is_same) {
+                warn_of_excluded(bearer, address, reason, &Told::now());
+            }
             resolver::put(endpoint, &[], Some((address, reason)));
         }
     }

@@ -402,6 +402,24 @@ async fn an_address_that_leads_back_to_portway_is_never_an_endpoints() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_endpoint_that_is_an_address_says_why_it_is_excluded_now_and_not_why_it_was() {
+    let endpoint = literal("127.0.0.1:443");
+    let forbids = [bearer(&endpoint, &["10.0.0.0/8"], &[])];
+    let allows = [bearer(&endpoint, &["127.0.0.0/8"], &[])];
+    let own = || vec!["127.0.0.1:443".parse().unwrap()];
+    let why = || endpoint.unresolved().map(|why| why.reason);
+    let mut names = Dns::default().start_bearers(&forbids, &[]);
+    assert_eq!(why(), Some(ResolveFailure::Forbidden));
+    names.update(&allows, own());
+    assert_eq!(why(), Some(ResolveFailure::Loop));
+    names.update(&forbids, own());
+    assert_eq!(why(), Some(ResolveFailure::Forbidden));
+    names.update(&allows, Vec::new());
+    assert_eq!(why(), None);
+    assert_eq!(addresses(&endpoint), ["127.0.0.1:443"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_that_is_not_the_address_of_a_server_is_not_dialled() {
     let dns = Dns::default();
     let sink = [
