@@ -1,6 +1,7 @@
 //! A data thread: its runtime, its listening sockets, its mailbox, its live connections.
 
 mod balance;
+mod clock;
 mod drain;
 mod listening;
 mod mailbox;
@@ -29,6 +30,7 @@ use crate::snapshot::Taken;
 use crate::telemetry::WorkerStats;
 pub use balance::Loads;
 use balance::{Accepting, Load};
+use clock::Clock;
 use listening::{Address, Addresses};
 pub use mailbox::{Arrival, Mailbox, Message};
 
@@ -277,13 +279,13 @@ impl Worker {
 
 /// Advances the coarse clock and reviews the connections, once a second.
 async fn tick(context: Rc<Context>, pulse: Arc<WorkerStats>) -> Infallible {
-    let began = Instant::now();
+    let (began, mut clock) = (Instant::now(), Clock::default());
     let mut ticks = tokio::time::interval(TICK);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
         pulse.turn(Instant::now());
-        let now = u32::try_from(began.elapsed().as_secs()).unwrap_or(u32::MAX);
+        let now = clock.advance(u32::try_from(began.elapsed().as_secs()).unwrap_or(u32::MAX));
         context.resources.tick(now);
         let pipes = &context.resources.pipes;
         pulse.pipes.idle.store(pipes.idle(), Ordering::Relaxed);

@@ -18,7 +18,7 @@ pub struct Resources {
     pub hellos: Arc<Hellos>,
     /// Pipes for bulk flows.
     pub pipes: Rc<PipePool>,
-    /// Seconds since the worker began, as of its last tick.
+    /// Seconds in which the worker has run, as of its last tick.
     clock: Cell<u32>,
     /// Turns of all relays so far.
     turns: Cell<u32>,

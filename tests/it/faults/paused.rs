@@ -2,7 +2,7 @@
 //! came meanwhile count, however late portway looks at them.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::time::Duration;
 
 use rustix::process::Signal;
@@ -88,16 +88,30 @@ fn f33_a_backend_that_was_connected_in_time_is_used_after_a_pause() {
 
 #[test]
 fn f33_a_connection_whose_peer_spoke_in_time_is_not_idle_after_a_pause() {
-    let backend = Backend::echo();
+    // It answers nothing before the end, which would be another byte.
+    let backend = Backend::digesting();
     let keys = "idle_timeout = \"5s\"";
     let portway = Portway::start(&config(&[backend.address()], "", keys));
-    let mut clients: Vec<_> = (0..20).map(|_| portway.relayed()).collect();
+    let mut clients: Vec<_> = (0..20).map(|_| portway.client()).collect();
+    let passes = |bytes: usize| {
+        let up = "portway_bytes_total{backend=\"fleet\",direction=\"client_to_backend\"}";
+        within(PATIENCE, "the bytes pass", || {
+            (portway.count(up) == 20 * bytes as u64).then_some(())
+        });
+    };
+    passes(hello().len());
     paused(&portway, || {
         for client in &mut clients {
             client.write_all(b"x").unwrap();
         }
     });
+    passes(hello().len() + 1);
+    // Two ticks, and less than the limit.
+    pause(Duration::from_millis(2500));
+    let outcomes = portway.metrics().outcomes("agents");
+    assert!(outcomes.is_empty(), "{outcomes:?}");
     for client in &mut clients {
-        client.read_exact(&mut [0]).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        assert_eq!(read_to_end(client).0.len(), 32);
     }
 }
