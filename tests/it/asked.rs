@@ -13,12 +13,11 @@ use socket2::{Domain, Socket, Type};
 
 use super::fixture::{PATIENCE, Portway, alike, within};
 use super::hello::Builder;
-use super::peers::{self, Backend, End, connect, read_to_end};
+use super::peers::{self, ALERT_80, Backend, End, connect, read_to_end};
 use super::resolver::server::{Reply, Server};
 use super::resolver::{failures, free, ip};
 
 /// The alert of an internal error.
-const ALERT_80: [u8; 7] = [21, 3, 3, 0, 2, 2, 80];
 /// The servers of these tests are on this machine.
 const LOOPBACK: &str = "allow_networks = [\"127.0.0.0/8\"]";
 

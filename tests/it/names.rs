@@ -17,12 +17,10 @@ use super::fixture::{
     PATIENCE, PORTWAY, Portway, alike, config, hello, message, pause, route, within,
 };
 use super::namespace::{granted, in_a_network};
-use super::peers::{Backend, End, read_to_end};
+use super::peers::{ALERT_80, Backend, End, read_to_end};
 use dns::Dns;
 
 const PORT: u16 = 8220;
-
-const ALERT_80: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 
 /// An address of this network.
 const fn ip(last: u8) -> IpAddr {

@@ -14,6 +14,9 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::fixture::{PATIENCE, within};
 use super::namespace::granted;
 
+/// The fatal alert internal_error.
+pub(crate) const ALERT_80: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
+
 /// How a stream ended for the reader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -137,7 +140,8 @@ impl Drop for Backend {
     }
 }
 
-fn echo(mut stream: TcpStream) {
+/// Sends back what it receives.
+pub(crate) fn echo(mut stream: TcpStream) {
     let mut buffer = vec![0; 64 << 10];
     while let Ok(count @ 1..) = stream.read(&mut buffer) {
         if stream.write_all(&buffer[..count]).is_err() {
@@ -246,6 +250,11 @@ pub(crate) fn connect(address: SocketAddr) -> TcpStream {
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.set_write_timeout(Some(PATIENCE)).unwrap();
     stream
+}
+
+/// Whether nobody listens there.
+pub(crate) fn is_refused(address: SocketAddr) -> bool {
+    TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// Reads everything up to the end. Returns the bytes and the kind of end.

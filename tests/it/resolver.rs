@@ -11,10 +11,8 @@ use serde_json::Value;
 
 use super::fixture::{PATIENCE, Portway, config, hello, message, route, within};
 use super::hello::Builder;
-use super::peers::{Backend, End, connect, free_at, read_to_end};
+use super::peers::{ALERT_80, Backend, End, connect, free_at, read_to_end};
 use server::{Reply, Server};
-
-const ALERT_80: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 
 /// A routes.toml whose backend `fleet` has these endpoints and further keys.
 fn file(endpoints: &[String], keys: &str) -> String {

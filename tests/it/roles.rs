@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 
 use super::fixture::{Portway, config};
-use super::peers::{Backend, End, Refusing, read_to_end};
+use super::peers::{ALERT_80, Backend, End, Refusing, read_to_end};
 
 /// A file with these endpoints, as routes.toml writes them.
 fn toml(endpoints: &str, backend: &str) -> String {
@@ -65,7 +65,7 @@ fn with_every_endpoint_draining_the_client_is_told_and_the_log_says_why() {
     );
     let portway = Portway::start(&toml(&drained, ""));
     let mut client = portway.client();
-    let alert = vec![0x15, 3, 3, 0, 2, 2, 80];
+    let alert = ALERT_80.to_vec();
     assert_eq!(read_to_end(&mut client), (alert, End::Fin));
     let line = portway.line_of(client.local_addr().unwrap());
     assert_eq!(line["outcome"], "backend_unavailable", "{line}");

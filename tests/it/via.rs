@@ -15,9 +15,7 @@ use serde_json::Value;
 use super::fixture::{NAME, PATIENCE, Portway, get, hello, within};
 use super::hello::Builder;
 use super::metrics::Metrics;
-use super::peers::{Backend, End, Refusing, connect, free, read_to_end};
-
-pub(crate) const ALERT_80: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
+use super::peers::{ALERT_80, Backend, End, Refusing, connect, echo, free, read_to_end};
 
 /// An endpoint whose name no resolver knows: only a proxy can lead to it.
 const FAR: &str = "es.invalid:9200";
@@ -131,15 +129,6 @@ fn head(stream: &mut TcpStream) -> Option<String> {
         head.push(byte[0]);
     }
     String::from_utf8(head).ok()
-}
-
-fn echo(mut stream: TcpStream) {
-    let mut buffer = [0; 4096];
-    while let Ok(count @ 1..) = stream.read(&mut buffer) {
-        if stream.write_all(&buffer[..count]).is_err() {
-            return;
-        }
-    }
 }
 
 /// Reads until portway closes, and returns the line of the log.

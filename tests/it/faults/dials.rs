@@ -8,11 +8,10 @@ use std::time::{Duration, Instant};
 
 use crate::it::fixture::{PATIENCE, Portway, config, pause, within};
 use crate::it::peers::{
-    Backend, End, Refusing, Unanswering, connect, fill, free, read_to_end, reset,
+    ALERT_80, Backend, End, Refusing, Unanswering, connect, fill, free, read_to_end, reset,
 };
 use crate::it::process;
 
-const ALERT_80: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 const FAILURES: &str = "portway_dial_failures_total";
 
 #[test]

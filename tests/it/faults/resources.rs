@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use crate::it::fixture::{PATIENCE, Portway, config, hello, message, pause, route, within};
 use crate::it::hello::Builder;
 use crate::it::namespace::in_a_network;
-use crate::it::peers::{Backend, End, connect, read_to_end, reset};
+use crate::it::peers::{ALERT_80, Backend, End, connect, read_to_end, reset};
 use crate::it::process;
 
 /// A number of descriptors as the value of a metric.
@@ -107,7 +107,7 @@ fn without_a_descriptor_for_the_dial_the_client_is_told_so() {
     // It takes the one that becomes free, and none is left for the dial.
     reset(silent.pop().unwrap());
     let (bytes, end) = read_to_end(&mut client);
-    assert_eq!((bytes, end), (vec![0x15, 3, 3, 0, 2, 2, 80], End::Fin));
+    assert_eq!((bytes, end), (ALERT_80.to_vec(), End::Fin));
     let line = portway.line_of(client.local_addr().unwrap());
     assert_eq!(line["outcome"], "local_exhausted", "{line}");
     let detail = line["detail"].as_str().unwrap_or_default();
@@ -129,7 +129,7 @@ fn f16_without_a_local_port_for_the_dial_the_log_says_towards_whom_and_what_help
         backend.wait_accepted(2);
         let mut refused = client(50_003);
         let (bytes, end) = read_to_end(&mut refused);
-        assert_eq!((bytes, end), (vec![0x15, 3, 3, 0, 2, 2, 80], End::Fin));
+        assert_eq!((bytes, end), (ALERT_80.to_vec(), End::Fin));
         let line = portway.line_of(refused.local_addr().unwrap());
         assert_eq!(line["outcome"], "local_exhausted", "{line}");
         let detail = line["detail"].as_str().unwrap_or_default();
@@ -183,7 +183,7 @@ fn each_source_address_adds_the_ports_of_the_range_towards_each_endpoint() {
         }
         let mut refused = client_from(50_009, &portway);
         let (bytes, end) = read_to_end(&mut refused);
-        assert_eq!((bytes, end), (vec![0x15, 3, 3, 0, 2, 2, 80], End::Fin));
+        assert_eq!((bytes, end), (ALERT_80.to_vec(), End::Fin));
         let line = portway.line_of(refused.local_addr().unwrap());
         assert_eq!(line["outcome"], "local_exhausted", "{line}");
         // Each source was tried towards each endpoint.

@@ -10,9 +10,8 @@ use serde_json::Value;
 use crate::it::fixture::{PATIENCE, Portway, config, hello, route, within};
 use crate::it::hello::Builder;
 use crate::it::namespace::{granted, in_a_network};
-use crate::it::peers::{Backend, End, connect, free, read_to_end};
+use crate::it::peers::{ALERT_80, Backend, End, connect, free, read_to_end};
 
-const ALERT_80: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 /// An endpoint that no interface has.
 const FAR: &str = "192.0.2.7:8220";
 /// The source of connections to it, until a rule changes it.

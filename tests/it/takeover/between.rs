@@ -2,7 +2,7 @@
 //! that process answers, hangs or ends.
 
 use std::collections::HashSet;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
@@ -15,21 +15,12 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit};
 use tempfile::TempDir;
 
 use super::{SLOW_DRAIN, with_ports};
-use crate::it::fixture::{NAME, PATIENCE, Portway, get, message, pause, within};
+use crate::it::fixture::{NAME, PATIENCE, Portway, get, pause, within};
 use crate::it::held::Held;
-use crate::it::peers::Backend;
+use crate::it::peers::{Backend, is_refused};
 
 fn name(file: &Path) -> UnixAddr {
     UnixAddr::from_abstract_name(format!("portway:{}", file.display())).unwrap()
-}
-
-fn tells(portway: &Portway, what: &str) {
-    let told = |line: &serde_json::Value| message(line).contains(what);
-    portway.program.wait(PATIENCE, told);
-}
-
-fn is_refused(address: SocketAddr) -> bool {
-    TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// A byte from the process that hands the sockets over: it has stopped accepting, or accepts again.
@@ -173,7 +164,7 @@ fn a_process_that_is_told_to_stop_while_it_is_succeeded_lets_its_predecessor_go(
     before.accepts_no_more();
     let after = Successor::of(&portway);
     portway.signal(Signal::TERM);
-    tells(&portway, "draining");
+    portway.tells("draining");
     let _after = after.ready();
     // It does not send "return", because its successor accepts.
     assert_eq!(line(&mut before.stream), "farewell");
@@ -191,7 +182,7 @@ fn a_process_whose_predecessor_has_ended_is_succeeded_while_it_drains() {
     });
     before.stream.get_ref().shutdown(Shutdown::Both).unwrap();
     portway.signal(Signal::TERM);
-    tells(&portway, "draining");
+    portway.tells("draining");
     is_succeeded(portway);
 }
 
@@ -203,7 +194,7 @@ fn a_predecessor_that_hangs_has_the_admin_address_for_itself() {
     let held = Held::new(&portway, NAME);
     portway.signal(Signal::TERM);
     assert_eq!(line(&mut before.stream), "return");
-    tells(&portway, "the predecessor does not answer");
+    portway.tells("the predecessor does not answer");
     // The connection ends, so that the predecessor accepts again.
     assert_eq!(line(&mut before.stream), "");
     is_ours(&before.admin);
@@ -219,7 +210,7 @@ fn a_predecessor_that_answers_late_has_the_admin_address_from_then_on() {
     let held = Held::new(&portway, NAME);
     portway.signal(Signal::TERM);
     assert_eq!(line(&mut before.stream), "return");
-    tells(&portway, "the predecessor does not answer");
+    portway.tells("the predecessor does not answer");
     before.stream.get_mut().write_all(b"b").unwrap();
     // The connection is no longer needed, and ends.
     assert_eq!(line(&mut before.stream), "");
@@ -235,7 +226,7 @@ fn a_process_whose_predecessor_ends_instead_of_answering_can_be_succeeded() {
     before.accepts_no_more();
     portway.signal(Signal::TERM);
     assert_eq!(line(&mut before.stream), "return");
-    tells(&portway, "the predecessor does not answer");
+    portway.tells("the predecessor does not answer");
     before.stream.get_ref().shutdown(Shutdown::Both).unwrap();
     is_succeeded(portway);
 }
@@ -246,7 +237,7 @@ fn a_predecessor_that_answers_too_late_accepts_again_at_once() {
     let (mut before, portway) = Predecessor::of(&with_ports(backend.address(), SLOW_DRAIN));
     let held = Held::new(&portway, NAME);
     portway.signal(Signal::TERM);
-    tells(&portway, "draining");
+    portway.tells("draining");
     // The listeners are closed by now, or will be before this is read.
     before.accepts_no_more();
     let mut word = line(&mut before.stream);
@@ -273,8 +264,8 @@ fn if_two_accept_at_the_same_addresses_the_one_with_the_control_socket_goes_on()
     });
     let listener = after.listener(admin);
     drop(after);
-    tells(&portway, "accepting again");
-    tells(&portway, "another portway serves this file");
+    portway.tells("accepting again");
+    portway.tells("another portway serves this file");
     held.finish();
     assert_eq!(portway.wait_exit().code(), Some(0));
     is_ours(&listener);
@@ -294,7 +285,7 @@ fn the_admin_address_is_back_where_the_successor_has_another_one() {
         is_refused(admin).then_some(())
     });
     drop(after);
-    tells(&portway, "accepting again");
+    portway.tells("accepting again");
     assert_eq!(get(admin, "/readyz").unwrap().0, 200);
     drop(held);
 }
@@ -306,7 +297,7 @@ fn a_process_without_descriptors_accepts_again_all_the_same() {
     let held = Held::new(&portway, NAME);
     let admin = portway.admin();
     let after = Successor::of(&portway).ready();
-    tells(&portway, "draining");
+    portway.tells("draining");
     let pid = Pid::from_raw(i32::try_from(portway.pid()).unwrap());
     let few = Rlimit {
         current: Some(4),
@@ -314,10 +305,10 @@ fn a_process_without_descriptors_accepts_again_all_the_same() {
     };
     let before = prlimit(pid, Resource::Nofile, few).unwrap();
     drop(after);
-    tells(&portway, "accepting again");
+    portway.tells("accepting again");
     prlimit(pid, Resource::Nofile, before).unwrap();
     // It has also read the file then.
-    tells(&portway, "reloaded");
+    portway.tells("reloaded");
     drop(portway.relayed());
     assert_eq!(get(admin, "/readyz").unwrap().0, 200);
     drop(held);
@@ -333,7 +324,7 @@ fn a_process_that_is_told_to_stop_while_it_comes_back_answers_or_closes_its_addr
         let held = Held::new(&portway, NAME);
         let admin = portway.admin();
         let mut after = Successor::of(&portway).ready();
-        tells(&portway, "draining");
+        portway.tells("draining");
         after.stream.write_all(b"return\n").unwrap();
         pause(delay);
         portway.signal(Signal::TERM);

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 
 use super::between::Predecessor;
 use super::{SLOW_DRAIN, with_ports};
-use crate::it::fixture::{NAME, PATIENCE, Portway, get, message, route, within};
+use crate::it::fixture::{NAME, PATIENCE, Portway, get, route, within};
 use crate::it::held::Held;
 use crate::it::metrics::Metrics;
 use crate::it::peers::Backend;
@@ -36,11 +36,6 @@ fn has_label(page: &Metrics) -> bool {
 
 fn has_connections(page: &Metrics) -> bool {
     page.find(CONNECTIONS).is_some()
-}
-
-fn tells(portway: &Portway, what: &str) {
-    let told = |line: &serde_json::Value| message(line).contains(what);
-    portway.program.wait(PATIENCE, told);
 }
 
 /// Waits until the page shows so many connections of the predecessor, and returns the page.
@@ -163,7 +158,7 @@ fn a_predecessor_that_drained_already_is_shown_until_it_ends() {
     let mut portway = Portway::start(&with_ports(backend.address(), &limits));
     let held = Held::many(&portway, 3);
     portway.signal(Signal::TERM);
-    tells(&portway, "draining");
+    portway.tells("draining");
     let next = portway.start_beside(&["--takeover"]);
     let page = shows(&next, 3);
     assert_eq!(page.count(&accepted()), 3);
@@ -238,7 +233,7 @@ fn a_predecessor_accepts_again_if_its_successor_ends_while_a_question_is_open() 
             next.wait_exit();
         }
         portway.signal(Signal::CONT);
-        tells(&portway, "accepting again");
+        portway.tells("accepting again");
         drop(portway.relayed());
         held.read();
         assert_eq!(next.wait_exit().success(), end == Signal::TERM);

@@ -19,7 +19,7 @@ use rustls::{
 };
 
 use super::with_ports;
-use crate::it::fixture::{NAME, PATIENCE, Portway, message, pause, within};
+use crate::it::fixture::{NAME, PATIENCE, Portway, pause, within};
 use crate::it::peers::{Backend, connect};
 
 /// Bytes of a request, as of a check-in.
@@ -149,11 +149,6 @@ impl Holding {
     }
 }
 
-fn drains(portway: &Portway) {
-    let draining = |line: &serde_json::Value| message(line) == "draining";
-    portway.program.wait(PATIENCE, draining);
-}
-
 /// Reads an answer and then the FIN, without a close_notify: portway has none to send.
 pub(crate) fn read_answer_and_end(client: &mut Client) {
     let mut answer = [0; 700];
@@ -177,7 +172,7 @@ fn a_check_in_that_is_held_outlives_a_takeover_and_its_connection_ends_behind_th
                 let mut client = request(&portway, &tls);
                 holding.wait_held(1);
                 let next = portway.start_beside(&["--takeover"]);
-                drains(&portway);
+                portway.tells("draining");
                 pause(HELD);
                 holding.answer();
                 read_answer_and_end(&mut client);
@@ -205,7 +200,7 @@ fn a_stop_waits_for_a_check_in_that_is_held_and_ends_its_connection_behind_the_a
     let mut client = request(&portway, &tls);
     holding.wait_held(1);
     portway.signal(Signal::TERM);
-    drains(&portway);
+    portway.tells("draining");
     pause(HELD);
     holding.answer();
     read_answer_and_end(&mut client);
@@ -225,7 +220,7 @@ fn a_request_that_crosses_the_end_of_its_connection_is_counted_and_never_reaches
     let mut other = connected(&portway, &tls);
     other.conn.complete_io(&mut other.sock).unwrap();
     let next = portway.start_beside(&["--takeover"]);
-    drains(&portway);
+    portway.tells("draining");
     pause(HELD);
     holding.answer();
     read_answer_and_end(&mut client);
@@ -271,7 +266,7 @@ fn a_download_that_pauses_outlives_a_takeover_whole() {
     let mut client = first_request(&portway, &tls);
     client.read_exact(&mut [0; 300]).unwrap();
     let _next = portway.start_beside(&["--takeover"]);
-    drains(&portway);
+    portway.tells("draining");
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).unwrap();
     let size: usize = PARTS.iter().map(|(_, size)| size).sum();

@@ -1,7 +1,6 @@
 //! After a takeover the old process accepts again if its successor ends, and one of them always listens.
 
-use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -13,20 +12,11 @@ use super::{SLOW_DRAIN, with_ports};
 use crate::it::fixture::{NAME, PATIENCE, Portway, get, message, pause, within};
 use crate::it::held::Held;
 use crate::it::namespace::in_a_network;
-use crate::it::peers::{Backend, free};
+use crate::it::peers::{Backend, free, is_refused};
 use crate::it::random::{Random, count, seed};
-
-fn tells(portway: &Portway, what: &str) {
-    let told = |line: &serde_json::Value| message(line).contains(what);
-    portway.program.wait(PATIENCE, told);
-}
 
 fn is_ready(admin: SocketAddr) -> bool {
     get(admin, "/readyz").is_ok_and(|(status, _)| status == 200)
-}
-
-fn is_refused(address: SocketAddr) -> bool {
-    TcpStream::connect(address).is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
 }
 
 /// A thread that connects all the time. It returns how often it was refused.
@@ -68,12 +58,12 @@ fn the_old_process_accepts_again_if_the_successor_ends_however_it_ends() {
         let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
         let mut held = Held::new(&portway, NAME);
         let mut next = portway.start_beside(&["--takeover"]);
-        tells(&portway, "draining");
+        portway.tells("draining");
         let connecting = Connecting::start(portway.address("agents"));
         next.signal(end);
         let status = next.wait_exit();
         assert_eq!(status.success(), end == Signal::TERM, "{status:?}");
-        tells(&portway, "accepting again");
+        portway.tells("accepting again");
         assert!(is_ready(portway.admin()));
         drop(portway.relayed());
         within(PATIENCE, "portway reloads", || {
@@ -92,7 +82,7 @@ fn a_process_that_was_told_to_stop_does_not_come_back() {
     let address = portway.address("agents");
     let held = Held::new(&portway, NAME);
     let mut next = portway.start_beside(&["--takeover"]);
-    tells(&portway, "draining");
+    portway.tells("draining");
     portway.signal(Signal::TERM);
     assert_eq!(portway.wait_exit().code(), Some(0));
     drop(held);
@@ -120,7 +110,7 @@ fn an_address_that_the_successor_leaves_is_closed_in_both() {
     // One address goes when the successor starts, the other in a reload of the successor.
     portway.write(&format!("{toml}{}", with(removed)));
     let next = portway.start_beside(&["--takeover"]);
-    tells(&portway, "draining");
+    portway.tells("draining");
     within(PATIENCE, "the first address is closed", || {
         is_refused(unwanted).then_some(())
     });
@@ -148,7 +138,7 @@ fn the_second_generation_comes_back_for_the_third_and_the_first_does_not() {
     let first = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));
     let of_first = Held::new(&first, NAME);
     let second = first.start_beside(&["--takeover"]);
-    tells(&first, "draining");
+    first.tells("draining");
     let of_second = Held::served_by(&second, 1);
     let third = within(PATIENCE, "the second has the control socket", || {
         second
@@ -157,10 +147,10 @@ fn the_second_generation_comes_back_for_the_third_and_the_first_does_not() {
             .success()
             .then(|| second.start_beside(&["--takeover"]))
     });
-    tells(&second, "draining");
+    second.tells("draining");
     let connecting = Connecting::start(second.address("agents"));
     third.signal(Signal::KILL);
-    tells(&second, "accepting again");
+    second.tells("accepting again");
     assert_eq!(connecting.finish().0, 0, "refused");
     assert!(is_ready(second.admin()));
     let came_back = |line: &serde_json::Value| message(line) == "accepting again";
@@ -175,7 +165,7 @@ fn a_process_that_drains_is_succeeded_before_its_listeners_close() {
     let mut portway = Portway::start(&with_ports(backend.address(), limits));
     let connecting = Connecting::start(portway.address("agents"));
     portway.signal(Signal::TERM);
-    tells(&portway, "draining");
+    portway.tells("draining");
     let next = portway.start_beside(&["--takeover"]);
     assert_eq!(portway.wait_exit().code(), Some(0));
     assert!(is_ready(next.admin()));
@@ -201,7 +191,7 @@ fn successors_that_come_together_take_over_in_turn() {
     });
     for one in &mut all {
         if one.has_exited().is_none() {
-            tells(one, "ready");
+            one.tells("ready");
             assert!(is_ready(one.admin()));
         }
     }
@@ -216,9 +206,9 @@ fn a_successor_waits_for_an_address_that_is_busy() {
     let admin = toml.lines().next().unwrap().split('"').nth(1).unwrap();
     let busy = TcpListener::bind(admin).unwrap();
     let next = Portway::spawn_args(&toml, &["--takeover"]);
-    tells(&next, "waiting for at most 30 s");
+    next.tells("waiting for at most 30 s");
     drop(busy);
-    tells(&next, "ready");
+    next.tells("ready");
 }
 
 /// Makes `PORTWAY_TAKEOVERS` attempts with random delays and kills of either process.
@@ -247,7 +237,7 @@ fn try_takeovers() {
         let delay = Duration::from_millis(random.below(400));
         if is_old && signal == Signal::KILL {
             // If the old process is killed before that, its sockets go with it.
-            tells(&next, "ready");
+            next.tells("ready");
         }
         pause(delay);
         eprintln!(
@@ -256,7 +246,7 @@ fn try_takeovers() {
         );
         if is_old {
             portway.signal(signal);
-            tells(&next, "ready");
+            next.tells("ready");
             ending.push(std::mem::replace(&mut portway, next));
             held = Held::served_by(&portway, 5);
         } else {

@@ -128,11 +128,6 @@ fn children(parent: u32) -> Vec<u32> {
         .collect()
 }
 
-fn tells(portway: &Portway, what: &str) {
-    let told = |line: &Value| message(line).contains(what);
-    portway.program.wait(PATIENCE, told);
-}
-
 #[test]
 fn the_successor_is_the_new_file_at_the_path_and_open_connections_stay_with_the_old_process() {
     let (backend, program) = (Backend::echo(), Program::new());
@@ -177,7 +172,7 @@ fn a_successor_that_ends_is_reaped_and_the_old_process_accepts_again() {
     let new = Successor::of(&portway, portway.pid());
     assert_eq!(children(portway.pid()), [new.0]);
     new.signal(Signal::KILL);
-    tells(&portway, "accepting again");
+    portway.tells("accepting again");
     within(PATIENCE, "it is reaped", || {
         children(portway.pid()).is_empty().then_some(())
     });

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::{AT_ONCE, Client, EVERY, HELD, REQUEST, Served, drains, server};
+use super::{AT_ONCE, Client, EVERY, HELD, REQUEST, Served, server};
 use crate::it::emulator::{Conduct, FAR, NEAR, over_a_path};
 use crate::it::fixture::{NAME, PATIENCE, Portway, pause};
 use crate::it::peers::{Backend, connect};
@@ -119,7 +119,7 @@ fn take_over(round_trip: Duration, server_is_far: bool) -> (u64, u64) {
             }
             backend.wait_accepted(usize::try_from(AGENTS).unwrap());
             let next = portway.start_beside(&["--takeover"]);
-            drains(&portway);
+            portway.tells("draining");
             assert_eq!(portway.wait_exit().code(), Some(0));
             fleet.is_over.store(true, Ordering::SeqCst);
             next

@@ -108,7 +108,7 @@ fn while_an_upgrade_is_under_way_there_is_no_other_one_and_no_reload() {
             "{said}"
         );
     });
-    super::tells(&portway, "reloaded");
+    portway.tells("reloaded");
     within(PATIENCE, "nothing is left", || {
         children(portway.pid()).is_empty().then_some(())
     });
@@ -148,7 +148,7 @@ fn a_process_that_drains_does_not_upgrade() {
     let toml = with_ports(backend.address(), "drain_delay = \"600s\"");
     let portway = Portway::start(&toml);
     portway.signal(Signal::TERM);
-    super::tells(&portway, "draining");
+    portway.tells("draining");
     let output = upgrade(&portway);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(told(&output)["message"], "portway stops");
