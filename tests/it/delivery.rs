@@ -14,7 +14,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use socket2::{Domain, SockRef, Socket, Type};
 
-use super::fixture::{PATIENCE, Portway, config, hello, message, missing, pause};
+use super::fixture::{PATIENCE, Portway, config, hello, message, missing, pause, within};
 use super::peers::{End, read_to_end};
 use relays::{Kind, Limit, Relay};
 
@@ -300,6 +300,10 @@ impl Waiting {
         let portway = Portway::start(&config(&[backend.address()], limits, keys));
         let [client, mut backend] = backend.connect(portway.address("agents"));
         backend.write_all(&CONTENT[..Self::SENT]).unwrap();
+        let down = "portway_bytes_total{backend=\"fleet\",direction=\"backend_to_client\"}";
+        within(PATIENCE, "portway has passed everything on", || {
+            (portway.count(down) == Self::SENT as u64).then_some(())
+        });
         Self {
             portway,
             client,
