@@ -4,7 +4,7 @@ use std::mem;
 use std::time::Duration;
 
 use humantime::format_duration;
-use tokio::time::{Instant, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 use super::drain::{CUT_TIME, CUT_TIME_AT_ONCE, DRAINING, cut, ended, tell};
 use super::entering::refuse;
@@ -97,6 +97,7 @@ impl Control {
                     Heard::Linked => {
                         // Our listeners are closed, so the predecessor accepts from now on.
                         self.predecessor = Predecessor::None;
+                        self.leave_service();
                         self.give_admin_back();
                         self.leave_socket();
                     }
@@ -157,6 +158,12 @@ impl Control {
     async fn give_back(&mut self, mut link: Link, closes: Instant) -> Option<Heard> {
         // The predecessor gets the name of the control socket too.
         self.leave_socket();
+        // systemd signals the main process first. A predecessor that must stop too does not come back.
+        let pause = self.parent.map_or(Duration::ZERO, |_| LOOK);
+        let asking = async {
+            sleep(pause).await;
+            link.ask_back().await
+        };
         let mut asked = tokio::select! {
             biased;
             heard = self.hear() => {
@@ -165,7 +172,7 @@ impl Control {
                 }
                 return Some(heard);
             }
-            asked = link.ask_back() => asked,
+            asked = asking => asked,
         };
         if asked == Asked::Silent {
             tracing::warn!("the predecessor does not answer: it accepts again once it can");
@@ -177,7 +184,10 @@ impl Control {
             };
         }
         match asked {
-            Asked::Back => tracing::info!("the predecessor accepts again"),
+            Asked::Back => {
+                tracing::info!("the predecessor accepts again");
+                self.leave_service();
+            }
             Asked::Ended => {
                 self.take_socket(Before::Nobody);
                 return None;
@@ -185,6 +195,12 @@ impl Control {
             Asked::Silent => {}
         }
         Some(Heard::Back)
+    }
+
+    /// Leaves the unit to the predecessor, which goes on as the main process and outlives this one.
+    fn leave_service(&mut self) {
+        self.service.leave();
+        self.parent = None;
     }
 
     fn give_admin_back(&mut self) {
@@ -211,8 +227,10 @@ impl Control {
                 Some(Request::Sockets(answer)) => self.hand_over(answer),
                 Some(Request::TakenOver(successor)) => {
                     tracing::info!("a successor has taken the listeners over");
-                    if let Some(successor) = successor {
-                        successor.only_show();
+                    match successor {
+                        Some(successor) => successor.only_show(),
+                        // The other process is the main one.
+                        None => self.leave_service(),
                     }
                     self.say_farewell();
                     self.give_admin_back();

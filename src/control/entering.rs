@@ -3,7 +3,6 @@
 
 use std::io;
 
-use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout_at};
 
 use super::change::Change;
@@ -158,12 +157,8 @@ impl Control {
             Kind::Back(successor) => {
                 tell_deaf(result);
                 self.bind_admin_again();
-                self.begin_to_serve(Before::Successor);
-                self.service.take_back();
+                self.begin_to_serve(Before::Successor(successor));
                 tracing::info!("accepting again");
-                if let Some(successor) = successor {
-                    spawn_local(successor.tell_back());
-                }
                 // Read the file that the successor had, with the addresses that it closed or opened.
                 self.try_again();
             }

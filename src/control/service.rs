@@ -66,6 +66,11 @@ impl Service {
         self.is_main.set(false);
     }
 
+    /// Sends no more messages, because another process goes on.
+    pub(super) fn leave(&self) {
+        self.is_main.set(false);
+    }
+
     /// Begins as the main process, which the predecessor has made this one.
     pub(super) fn begin(&self) {
         if !self.is_main.replace(true) {
@@ -74,11 +79,13 @@ impl Service {
         }
     }
 
-    /// Becomes the main process again, because the successor has ended.
-    pub(super) fn take_back(&self) {
-        if !self.is_main.replace(true) {
-            self.tell(&[NotifyState::MainPid(process::id()), NotifyState::Watchdog]);
-        }
+    /// Becomes the main process, because the one that was it has ended or does not accept any more. The message comes
+    /// after that of any process that has the same reason and that this one has won against. It also ends a reload
+    /// of the one that has ended.
+    pub(super) fn claim(&self) {
+        self.is_main.set(true);
+        let main = NotifyState::MainPid(process::id());
+        self.tell(&[main, NotifyState::Ready, NotifyState::Watchdog]);
     }
 
     fn tell(&self, state: &[NotifyState<'_>]) {

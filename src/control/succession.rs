@@ -66,7 +66,10 @@ impl Control {
     pub(super) fn succeed(&mut self, link: Option<Link>) {
         let before = mem::replace(&mut self.predecessor, Predecessor::None);
         self.state.succeed(link.as_ref().map(Link::questions));
-        self.service.begin();
+        // Without a predecessor, the process that gets the control socket is the main one.
+        if link.is_some() {
+            self.service.begin();
+        }
         if let (Some(link), Predecessor::Awaited(closed)) = (link, before) {
             link.tell_closed(&closed);
             self.predecessor = Predecessor::Linked(link);
@@ -82,12 +85,8 @@ impl Control {
 
     /// Leaves the listeners to a successor, and drains. `None` if this process must accept again.
     pub(super) async fn yield_to(&mut self, mut successor: Option<Successor>) -> Option<Stopped> {
-        let mut limit = self.begin_to_yield();
-        // Without a link this process cannot come back, so it need not keep the sockets.
         let is_last = successor.is_none();
-        if is_last {
-            self.let_go();
-        }
+        let mut limit = self.begin_to_yield(is_last);
         let (mut looks, mut is_cut, mut is_told) = (interval(LOOK), false, false);
         loop {
             tokio::select! {
@@ -135,16 +134,25 @@ impl Control {
         may_end
     }
 
-    /// Makes the workers stop accepting, and begins to drain. Returns the limit of the drain.
-    fn begin_to_yield(&mut self) -> Limit {
+    /// Makes the workers stop accepting, and begins to drain. `is_last` if this process cannot come back. Returns the
+    /// limit of the drain.
+    fn begin_to_yield(&mut self, is_last: bool) -> Limit {
         tracing::info!("a successor has taken the listeners over");
         self.settle_upgrade();
         self.say_farewell();
+        if is_last {
+            // The other process is the main one, and the unit does not stop.
+            self.service.leave();
+        }
         let limit = Limit::new("takeover_timeout", self.in_force.drain.takeover_timeout);
         self.begin_to_drain("takeover", Duration::ZERO, limit.over);
         self.leave_admin();
         self.in_force.pause(&self.mailboxes);
         tell(&self.mailboxes, || Message::Spread { over: limit.over });
+        if is_last {
+            // The sockets are only for coming back.
+            self.let_go();
+        }
         limit
     }
 
@@ -228,8 +236,8 @@ impl Control {
             Some(Kind::Back(Some(_))) => self.let_go(),
             Some(Kind::Back(None)) => {
                 self.bind_admin_again();
-                self.begin_to_serve(Before::Successor);
-                self.service.take_back();
+                self.begin_to_serve(Before::Successor(None));
+                self.service.claim();
             }
             Some(Kind::First | Kind::Reload) | None => {}
         }

@@ -87,6 +87,11 @@ impl Heir {
         }
     }
 
+    /// Makes this process the main one. The successor, if there was one, does not go on.
+    pub(super) fn gives_way(&self) {
+        self.service.claim();
+    }
+
     /// Keeps the words of this process, if it is the heir.
     pub(super) fn fails(&self, pid: i32, why: &str) {
         if self.pid.get() == Some(pid) {

@@ -95,11 +95,16 @@ impl Portway {
 
     /// The same with a file that the test keeps.
     pub(crate) fn start_at(path: &Path, arguments: &[&str]) -> Self {
+        Self::start_at_by(program(), path, arguments)
+    }
+
+    /// The same with another command.
+    pub(crate) fn start_at_by(command: Command, path: &Path, arguments: &[&str]) -> Self {
         let file = Arc::new(File {
             path: path.to_owned(),
             _directory: None,
         });
-        Self::spawn_on(file, program(), arguments, Stdio::piped()).until_ready()
+        Self::spawn_on(file, command, arguments, Stdio::piped()).until_ready()
     }
 
     /// Starts another one with the same file.

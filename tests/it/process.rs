@@ -72,13 +72,25 @@ pub(crate) fn serves(pid: u32, client: &TcpStream) -> bool {
     let accepted = sockets()
         .into_iter()
         .find(|socket| (socket.local, socket.remote) == (local, remote));
-    accepted.is_some_and(|socket| {
-        let name = format!("socket:[{}]", socket.inode);
-        let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).unwrap();
-        // One may be closed between the listing and the look at it.
-        let mut targets = descriptors.filter_map(|one| fs::read_link(one.ok()?.path()).ok());
-        targets.any(|target| target.as_os_str() == name.as_str())
-    })
+    accepted.is_some_and(|socket| has(pid, &socket))
+}
+
+/// Whether the process has a socket that listens at this address, accepting or not.
+pub(crate) fn has_listener(pid: u32, address: SocketAddr) -> bool {
+    let sockets = sockets().into_iter();
+    let mut listeners = sockets.filter(|one| one.is_listening() && one.local == address);
+    listeners.any(|socket| has(pid, &socket))
+}
+
+fn has(pid: u32, socket: &Socket) -> bool {
+    let name = format!("socket:[{}]", socket.inode);
+    // The process may have ended.
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).into_iter();
+    // One may be closed between the listing and the look at it.
+    let mut targets = descriptors
+        .flatten()
+        .filter_map(|one| fs::read_link(one.ok()?.path()).ok());
+    targets.any(|target| target.as_os_str() == name.as_str())
 }
 
 /// The number of open descriptors.

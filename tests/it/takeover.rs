@@ -119,8 +119,9 @@ fn f27_the_first_signal_after_a_takeover_does_not_cut_the_drain() {
     drop(next.relayed());
 }
 
-/// A predecessor that hands its listener over and then is silent. If it `stays`, it keeps the control socket.
-fn abandoned(stays: bool) -> (Portway, Option<UnixListener>) {
+/// A successor, started by this command, of a predecessor that hands its listener over and then ends. If that one
+/// `stays`, it keeps the control socket.
+fn abandoned(stays: bool, by: Command) -> (Portway, Option<UnixListener>) {
     let backend = Backend::echo();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let bind = format!("bind = [\"{}\"]", listener.local_addr().unwrap());
@@ -140,7 +141,7 @@ fn abandoned(stays: bool) -> (Portway, Option<UnixListener>) {
         assert_eq!(lines.next().unwrap().unwrap(), "ready");
         stays.then_some(control)
     });
-    let portway = Portway::start_at(&file, &["--takeover"]);
+    let portway = Portway::start_at_by(by, &file, &["--takeover"]);
     let control = predecessor.join().unwrap();
     if control.is_none() {
         within(PATIENCE, "portway has the control socket", || {
@@ -153,7 +154,7 @@ fn abandoned(stays: bool) -> (Portway, Option<UnixListener>) {
 
 #[test]
 fn f27_a_successor_goes_on_without_a_predecessor_that_has_ended() {
-    let (mut portway, _) = abandoned(false);
+    let (mut portway, _) = abandoned(false, Command::new(PORTWAY));
     within(PATIENCE, "there is no predecessor", || {
         let page = portway.metrics();
         (page.find("portway_predecessor_connections") == Some(0)).then_some(())
@@ -163,7 +164,7 @@ fn f27_a_successor_goes_on_without_a_predecessor_that_has_ended() {
 
 #[test]
 fn f27_a_successor_stops_if_the_predecessor_goes_on() {
-    let (mut portway, _control) = abandoned(true);
+    let (mut portway, _control) = abandoned(true, Command::new(PORTWAY));
     assert_eq!(portway.wait_exit().code(), Some(0));
     let told =
         |line: &serde_json::Value| message(line).contains("another portway serves this file");

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -49,15 +50,15 @@ pub(in crate::control) enum Before {
     Nobody,
     /// The predecessor, which is notified that we accept now.
     Predecessor(Giver),
-    /// A successor, which has ended or returned the addresses.
-    Successor,
+    /// A successor, which has ended, or has returned the addresses and is notified that we accept now.
+    Successor(Option<Successor>),
 }
 
 /// Notifies the predecessor, if there is one, that we accept now, and answers requests about the file until a
 /// successor has taken over.
 ///
 /// If a process ends, its predecessor and its successor may both begin to accept at the same addresses. Then the
-/// one that has the control socket goes on.
+/// one that has the control socket goes on, and is the main process of the unit.
 pub(in crate::control) async fn serve(
     file: PathBuf,
     before: Before,
@@ -65,64 +66,65 @@ pub(in crate::control) async fn serve(
     registry: Arc<Registry>,
     heir: Rc<Heir>,
 ) {
-    let is_alone = match before {
-        Before::Nobody => true,
-        Before::Successor => false,
+    let (is_alone, returned_by) = match before {
+        Before::Nobody => (true, None),
+        Before::Successor(successor) => (false, successor),
         Before::Predecessor(predecessor) => {
             let link = succeed(predecessor).await;
             let link = link
                 .inspect_err(|error| tracing::warn!(%error, "the predecessor has ended or hangs"));
             let is_linked = link.is_ok();
             drop(requests.send(Request::Succeeds(link.ok())));
-            is_linked
+            (is_linked, None)
         }
     };
-    let listener = listen(&file, &registry);
-    let listener = if is_alone {
-        listener.await
-    } else {
-        tokio::pin!(listener);
-        match timeout(NAME_TIMEOUT, &mut listener).await {
-            Ok(listener) => listener,
-            Err(_) if is_served(&file).await => {
+    let listener = {
+        let mut listener = pin!(listen(&file, &registry));
+        let mut opened = None;
+        if !is_alone {
+            opened = timeout(NAME_TIMEOUT, &mut listener).await.ok();
+            if opened.is_none() && owner(&file).await.is_some() {
                 tracing::error!("another portway serves this file, so this one stops");
                 drop(requests.send(Request::TakenOver(None)));
                 return;
             }
-            Err(_) => listener.await,
+            heir.gives_way();
+            if let Some(successor) = returned_by {
+                // It may end then, so systemd knows the main process before.
+                spawn_local(successor.tell_back());
+            }
+        }
+        match opened {
+            Some(listener) => listener,
+            None => listener.await,
         }
     };
     registry.config().control_socket(true);
-    let Ready {
-        mut stream,
-        under_way,
-    } = answer_all(&listener, &requests, &heir).await;
+    let mut ready = answer_all(&listener, &requests, &heir).await;
     drop(listener);
     registry.config().control_socket(false);
-    if let Ok(successor) = net::peer(&stream) {
+    if let Ok(successor) = net::peer(&ready.stream) {
         heir.succeeds(successor.pid);
     }
     // If the successor has just ended, the end of the connection will show it.
-    drop(stream.write_all(&[YOURS]).await);
-    let successor = Successor::new(stream, registry);
+    drop(ready.stream.write_all(&[YOURS]).await);
+    let successor = Successor::new(ready.stream, registry);
     drop(requests.send(Request::TakenOver(Some(successor))));
-    drop(under_way);
+    drop(ready.under_way);
 }
 
-/// Whether another process of this user has the control socket.
-async fn is_served(file: &Path) -> bool {
+/// The process of this user that has the control socket.
+async fn owner(file: &Path) -> Option<i32> {
     let file = file.to_owned();
     let running = spawn_blocking(move || super::running(&file)).await;
-    running.is_ok_and(|running| running.is_some())
+    running.ok().flatten()
 }
 
 /// Waits until this process has the control socket, for [`LONGEST_TURN`] at most.
 pub(in crate::control) async fn until_served_by(file: &Path, pid: i32) {
     let end = Instant::now() + LONGEST_TURN;
     while Instant::now() < end {
-        let file = file.to_owned();
-        let running = spawn_blocking(move || super::running(&file)).await;
-        if running.is_ok_and(|running| running == Some(pid)) {
+        if owner(file).await == Some(pid) {
             return;
         }
         sleep(TURN_RETRY).await;

@@ -52,6 +52,13 @@ impl Program {
         self.install(&script);
     }
 
+    /// Lets the new process accept without a control socket, so that the answer to `portway upgrade` waits for that.
+    fn without_control_socket(&self) {
+        self.script(&format!(
+            "[ $1 = run ] && export RUNTIME_DIRECTORY=/nonexistent; exec {PORTWAY} \"$@\""
+        ));
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
         command.stdin(Stdio::null());

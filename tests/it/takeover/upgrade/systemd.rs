@@ -1,9 +1,12 @@
 //! The unit keeps one main process over an upgrade: the messages of sd_notify(3), and the sockets of systemd.
 
 use std::io::IoSliceMut;
+use std::iter;
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
-use std::os::unix::net::UnixDatagram;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram, UnixListener};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
@@ -14,11 +17,12 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::{Program, Successor, told, upgrade};
-use crate::it::fixture::{NAME, PATIENCE, Portway, pause, within};
+use super::{Program, Successor, children, told, upgrade};
+use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, pause, within};
 use crate::it::held::Held;
 use crate::it::peers::Backend;
-use crate::it::takeover::{SLOW_DRAIN, activated, with_ports};
+use crate::it::process::has_listener;
+use crate::it::takeover::{SLOW_DRAIN, abandoned, activated, with_ports};
 
 /// The test as systemd, which receives all the time: a process waits until its message has a place.
 struct Manager {
@@ -38,6 +42,20 @@ impl Manager {
             messages,
             directory,
         }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.path().join("notify")
+    }
+
+    /// Everything that this process has said and that was not received yet.
+    fn rest(&self, from: u32) -> Vec<String> {
+        let own = UnixDatagram::unbound().unwrap();
+        own.send_to(b"the last message", self.socket()).unwrap();
+        let all = iter::from_fn(|| Some(self.messages.recv_timeout(PATIENCE).unwrap()));
+        let all = all.take_while(|(_, text)| text != "the last message");
+        all.filter_map(|(sender, text)| (sender == from).then_some(text))
+            .collect()
     }
 
     /// Receives until this process says this, and checks that all until then come from `main`.
@@ -78,9 +96,8 @@ fn started_by(manager: &Manager, program: &Program) -> Command {
     let mut command = Command::new("sh");
     let script = "export WATCHDOG_PID=$$; exec \"$0\" \"$@\"";
     command.args(["-c", script]).arg(&program.path);
-    let path = manager.directory.path().join("notify");
     command
-        .env("NOTIFY_SOCKET", path)
+        .env("NOTIFY_SOCKET", manager.socket())
         .env("WATCHDOG_USEC", "400000");
     command.stdin(Stdio::null());
     command
@@ -104,6 +121,7 @@ fn systemd_gets_the_new_main_process_before_any_message_of_it() {
     // If the new process ends, the old one is the main process again.
     new.signal(Signal::KILL);
     manager.until(old, &format!("MAINPID={old}"), new.0);
+    // It reads the file again.
     manager.until(old, "READY=1", old);
     manager.until(old, "WATCHDOG=1", old);
     within(PATIENCE, "the old process has the control socket", || {
@@ -120,6 +138,105 @@ fn systemd_gets_the_new_main_process_before_any_message_of_it() {
     within(PATIENCE, "the new process ends", || {
         new.has_ended().then_some(())
     });
+}
+
+/// Its predecessor has crashed, and the process before that one may accept again.
+#[test]
+fn a_successor_without_a_predecessor_is_the_main_process_if_it_has_the_control_socket() {
+    for another_has_it in [false, true] {
+        let manager = Manager::new();
+        let mut command = Command::new(PORTWAY);
+        command.env("NOTIFY_SOCKET", manager.socket());
+        let (mut portway, _control) = abandoned(another_has_it, command);
+        let own = portway.pid();
+        if another_has_it {
+            assert_eq!(portway.wait_exit().code(), Some(0));
+            assert_eq!(manager.rest(own), Vec::<String>::new());
+        } else {
+            manager.until(own, &format!("MAINPID={own}"), own);
+        }
+    }
+}
+
+#[test]
+fn if_a_process_is_killed_in_the_middle_of_the_next_upgrade_one_main_process_is_left() {
+    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let (first, address) = (portway.pid(), portway.address("agents"));
+    let held = Held::new(&portway, NAME);
+    let second = Successor::of(&portway, first);
+    manager.until(first, &format!("MAINPID={}", second.0), first);
+    // The third process waits for this address, with the sockets in its hands.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    portway.write(&format!("{toml}[listeners.other]\nbind = [\"{taken}\"]\n"));
+    thread::scope(|scope| {
+        scope.spawn(|| upgrade(&portway));
+        let third = within(PATIENCE, "the third process has the sockets", || {
+            let mut started = children(second.0).into_iter();
+            started.find(|&pid| has_listener(pid, address))
+        });
+        let third = Successor(third);
+        second.signal(Signal::KILL);
+        manager.until(first, &format!("MAINPID={first}"), second.0);
+        portway.tells("accepting again");
+        portway.write(&toml);
+        drop(other);
+        portway.tells("another portway serves this file");
+        within(PATIENCE, "the third process ends", || {
+            third.has_ended().then_some(())
+        });
+        for text in manager.rest(third.0) {
+            assert!(
+                !text.contains("MAINPID") && !text.contains("STOPPING"),
+                "{text}"
+            );
+        }
+    });
+    drop(portway.relayed());
+    drop(held);
+}
+
+#[test]
+fn a_process_that_accepts_again_beside_another_one_leaves_the_unit_to_it() {
+    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let old = portway.pid();
+    let mut held = Held::new(&portway, NAME);
+    program.without_control_socket();
+    let new = Successor::of(&portway, old);
+    manager.until(old, &format!("MAINPID={}", new.0), old);
+    // The test plays the process that has taken over from the new one.
+    let name = format!("portway:{}", portway.file().display());
+    let name = SocketAddr::from_abstract_name(name).unwrap();
+    let _control = UnixListener::bind_addr(&name).unwrap();
+    new.signal(Signal::KILL);
+    portway.tells("accepting again");
+    portway.tells("another portway serves this file");
+    held.finish();
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    assert_eq!(manager.rest(old), Vec::<String>::new());
+}
+
+#[test]
+fn a_new_process_that_stops_alone_leaves_the_unit_to_the_old_one_and_does_not_wait_for_it() {
+    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let old = portway.pid();
+    let mut held = Held::new(&portway, NAME);
+    let new = Successor::of(&portway, old);
+    manager.until(old, &format!("MAINPID={}", new.0), old);
+    new.signal(Signal::TERM);
+    manager.until(old, &format!("MAINPID={old}"), new.0);
+    within(PATIENCE, "the new process ends", || {
+        new.has_ended().then_some(())
+    });
+    assert!(portway.has_exited().is_none());
+    drop(portway.relayed());
+    held.finish();
 }
 
 #[test]
