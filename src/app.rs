@@ -258,7 +258,7 @@ async fn relay(
     // This raises the soft limit of descriptors, so it comes before the sockets.
     let machine = Machine::read();
     let mut inherited = Inherited::from_systemd().map_err(StartError::Inherited)?;
-    let program = Program::own(&inherited).map(Arc::new);
+    let program = Program::own();
     let mut giver = None;
     if options.take_over {
         let taken = takeover::take_over(&options.file, &loaded.settings, &mut inherited);
@@ -270,6 +270,7 @@ async fn relay(
             tracing::info!("no portway runs with this file here: there is nothing to take over");
         }
     }
+    let program = program.map(|own| Arc::new(own.with_sockets(&inherited)));
     let to_say_why = giver.as_ref().and_then(|giver| giver.again().ok());
     let file = options.file.clone();
     let setup = build(Parts {

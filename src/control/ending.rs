@@ -42,7 +42,7 @@ impl Control {
             ..
         } = self.in_force.drain;
         let closes = Instant::now() + delay;
-        self.give_up_upgrade();
+        self.settle_upgrade(STOPPING);
         self.stop_coming_back();
         self.begin_to_drain("stop", delay, over);
         match self.until_closing(closes).await {

@@ -64,8 +64,8 @@ const UPGRADE_TIMEOUT: Duration = Duration::from_mins(1);
 const LONGEST_ANSWER: u64 = 4 << 20;
 /// Characters of an answer that is not what was asked for, of which people read the reason.
 const LONGEST_REFUSAL: usize = 1000;
-/// The same in bytes, for the reason why a successor does not start.
-const LONGEST_REASON: u64 = 2048;
+/// Longest line in bytes that says why a successor does not start: the word, and a refusal in UTF-8.
+const LONGEST_REASON: u64 = (NOT_STARTED.len() + LONGEST_REFUSAL * char::MAX_LEN_UTF8 + 1) as u64;
 
 /// Before the generation in the answer to a reload that succeeded.
 const RELOADED: &str = "reloaded: generation ";

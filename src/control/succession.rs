@@ -15,7 +15,7 @@ use tracing::field::display;
 use super::drain::{Begun, CUT_TIME, DRAINING, ended, tell};
 use super::entering::{Entering, Kind, Step, refuse};
 use super::socket::{Before, Link, Successor, Word};
-use super::upgrade::SUCCEEDED as UPGRADED;
+use super::upgrade::ANOTHER;
 use super::{Control, FIRST, Request, Stopped, lost};
 use crate::admin::Stage;
 use crate::net;
@@ -125,7 +125,11 @@ impl Control {
     }
 
     /// Whether the process may end once it has drained.
-    fn may_end(&self, is_told: &mut bool) -> bool {
+    fn may_end(&mut self, is_told: &mut bool) -> bool {
+        // Until an upgrade has its answer, the successor that has just begun may end.
+        if !self.stops.has_come() && !self.has_answered_upgrade() {
+            return false;
+        }
         // A container that ends would be started again, and would take the listeners back.
         let may_end = process::id() != FIRST || self.stops.has_come();
         if !may_end && !mem::replace(is_told, true) {
@@ -138,7 +142,7 @@ impl Control {
     /// limit of the drain.
     fn begin_to_yield(&mut self, is_last: bool) -> Limit {
         tracing::info!("a successor has taken the listeners over");
-        self.settle_upgrade();
+        self.settle_upgrade(ANOTHER);
         self.say_farewell();
         if is_last {
             // The other process is the main one, and the unit does not stop.
@@ -181,7 +185,7 @@ impl Control {
             Request::Reload(None) => tracing::warn!("{SUCCEEDED}"),
             Request::Configuration(asker) => self.show(asker),
             Request::Addresses(of, asker) => self.show_addresses(&of, asker),
-            Request::Upgrade(asker) => asker.refuse(UPGRADED),
+            Request::Upgrade(asker) => asker.refuse(ANOTHER),
             Request::Sockets(_) | Request::TakenOver(_) | Request::Succeeds(_) => {}
         }
         false

@@ -122,50 +122,57 @@ async fn work(mut mail: mpsc::UnboundedReceiver<Message>, _end: oneshot::Sender<
     }
 }
 
+/// A control that does not run yet, how to reach it, and the directory of its file. If `stuck`, the worker does not
+/// answer that it listens.
+pub(super) fn control(stuck: bool) -> (Control, Requests, TempDir) {
+    let (requests, requested) = mpsc::unbounded_channel();
+    let directory = tempfile::tempdir().unwrap();
+    let (mailbox, mail) = Mailbox::new();
+    let (end, ended) = oneshot::channel::<()>();
+    spawn_local(work(mail, end, stuck));
+    let registry = Registry::new();
+    let lines = Lines::start(Box::new(io::sink()), "log", registry.lines_dropped()).unwrap();
+    let log = ConnectionLog::new(lines, Format::Json, Logged::All, Arc::clone(&registry));
+    let state = Arc::new(State::new(Arc::clone(&registry)));
+    let log = Arc::new(log);
+    let settings = config::parse(&text(&[]), "routes.toml").unwrap().settings;
+    let admission = Admission::new(&settings.limits, Machine::read());
+    let admission = Arc::new(admission);
+    let (metrics, lines) = (Arc::clone(&registry), Arc::clone(&log));
+    let mut builder = ChangeBuilder::new(&settings, 1, admission, metrics, lines);
+    let first = builder.change(
+        settings,
+        config::Source::default(),
+        &mut Inherited::default(),
+    );
+    let control = Control::start(Setup {
+        first: first.unwrap(),
+        builder,
+        file: Some(File {
+            program: None,
+            path: directory.path().join("routes.toml"),
+            watch: false,
+            giver: None,
+        }),
+        admin: None,
+        mailboxes: [mailbox].into(),
+        workers: vec![ended],
+        loads: Arc::new(Loads::new(1)),
+        unwanted: Vec::new(),
+        registry,
+        log,
+        state,
+        requests: requests.clone(),
+        requested,
+    })
+    .unwrap();
+    (control, requests, directory)
+}
+
 impl Fixture {
-    /// Starts control. If `stuck`, the worker does not answer that it listens.
+    /// Starts control.
     fn start(stuck: bool) -> Self {
-        let (requests, requested) = mpsc::unbounded_channel();
-        let directory = tempfile::tempdir().unwrap();
-        let (mailbox, mail) = Mailbox::new();
-        let (end, ended) = oneshot::channel::<()>();
-        spawn_local(work(mail, end, stuck));
-        let registry = Registry::new();
-        let lines = Lines::start(Box::new(io::sink()), "log", registry.lines_dropped()).unwrap();
-        let log = ConnectionLog::new(lines, Format::Json, Logged::All, Arc::clone(&registry));
-        let state = Arc::new(State::new(Arc::clone(&registry)));
-        let log = Arc::new(log);
-        let settings = config::parse(&text(&[]), "routes.toml").unwrap().settings;
-        let admission = Admission::new(&settings.limits, Machine::read());
-        let admission = Arc::new(admission);
-        let (metrics, lines) = (Arc::clone(&registry), Arc::clone(&log));
-        let mut builder = ChangeBuilder::new(&settings, 1, admission, metrics, lines);
-        let first = builder.change(
-            settings,
-            config::Source::default(),
-            &mut Inherited::default(),
-        );
-        let mut control = Control::start(Setup {
-            first: first.unwrap(),
-            builder,
-            file: Some(File {
-                program: None,
-                path: directory.path().join("routes.toml"),
-                watch: false,
-                giver: None,
-            }),
-            admin: None,
-            mailboxes: [mailbox].into(),
-            workers: vec![ended],
-            loads: Arc::new(Loads::new(1)),
-            unwanted: Vec::new(),
-            registry,
-            log,
-            state,
-            requests: requests.clone(),
-            requested,
-        })
-        .unwrap();
+        let (mut control, requests, directory) = control(stuck);
         let fixture = Self {
             requests,
             gates: Arc::clone(&control.reload.steps.gates),
@@ -201,7 +208,7 @@ impl Fixture {
     }
 }
 
-fn local(test: impl Future<Output = ()>) {
+pub(super) fn local(test: impl Future<Output = ()>) {
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().build_local(LocalOptions::default());
     let runtime = runtime.unwrap();

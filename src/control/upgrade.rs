@@ -13,7 +13,7 @@ use std::time::Duration;
 use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
 use tokio::process::Child;
-use tokio::sync::oneshot;
+use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
@@ -23,6 +23,8 @@ use super::{Control, FIRST, TAKING_OVER};
 pub use program::Program;
 
 mod program;
+#[cfg(test)]
+mod tests;
 
 /// Longest time from the start of the successor until it accepts.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,7 +44,7 @@ const NO_NOTIFY: &str = "the unit does not let portway tell systemd its new main
 const UNKNOWN_PROGRAM: &str =
     "portway did not find its own program at its start: is /proc mounted?";
 pub(super) const STOPPING: &str = "portway stops";
-pub(super) const SUCCEEDED: &str = "another process has taken over already";
+pub(super) const ANOTHER: &str = "another process has taken over already";
 
 /// An upgrade that has come to its end: the processes, and their versions.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -116,7 +118,8 @@ pub(super) struct Upgrade {
 
 /// The result of an upgrade whose successor has not failed.
 enum Verdict {
-    Accepts,
+    /// The successor accepts. It must reload if a signal for that has come here, perhaps after it had read the file.
+    Accepts { must_reload: bool },
     /// This process does not need the successor any more.
     Needless(&'static str),
 }
@@ -173,21 +176,15 @@ impl Control {
         verdict.is_some_and(|verdict| !verdict.is_closed())
     }
 
-    /// Ends the upgrade, if one is under way, because a successor accepts.
-    pub(super) fn settle_upgrade(&mut self) {
-        self.decide_upgrade(if self.heir.accepts.get() {
-            Verdict::Accepts
+    /// Ends the upgrade, if one is under way. A successor that does not accept yet is ended, for this reason.
+    pub(super) fn settle_upgrade(&mut self, why: &'static str) {
+        // It may accept already when a request to stop arrives before the news of that.
+        let must_reload = self.again.is_some();
+        let is = if self.heir.accepts.get() {
+            Verdict::Accepts { must_reload }
         } else {
-            Verdict::Needless(SUCCEEDED)
-        });
-    }
-
-    /// Ends the successor that does not accept yet, because this process stops.
-    pub(super) fn give_up_upgrade(&mut self) {
-        self.decide_upgrade(Verdict::Needless(STOPPING));
-    }
-
-    fn decide_upgrade(&mut self, is: Verdict) {
+            Verdict::Needless(why)
+        };
         let upgrade = self.upgrade.as_mut();
         if let Some(verdict) = upgrade.and_then(|upgrade| upgrade.verdict.take()) {
             // The upgrade may have failed by itself.
@@ -195,10 +192,19 @@ impl Control {
         }
     }
 
+    /// Whether no request for an upgrade waits for its answer.
+    pub(super) fn has_answered_upgrade(&mut self) -> bool {
+        let answered = self.upgrade.as_mut().map(|it| it.answered.try_recv());
+        if answered == Some(Err(TryRecvError::Closed)) {
+            self.upgrade = None;
+        }
+        self.upgrade.is_none()
+    }
+
     /// Waits until the request for the upgrade has its answer, so that this process does not end before.
     pub(super) async fn answer_upgrade(&mut self) {
         // It may have lost a worker meanwhile. A result that is known stays.
-        self.give_up_upgrade();
+        self.settle_upgrade(STOPPING);
         if let Some(upgrade) = self.upgrade.take() {
             _ = timeout(LAST_ANSWER, upgrade.answered).await;
         }
@@ -209,7 +215,7 @@ impl Control {
 /// successors inherit with the number of another process).
 fn is_main_process_without_notify() -> bool {
     let started = env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == process::id().to_string());
-    started && env::var_os("NOTIFY_SOCKET").is_none()
+    started && !Service::is_there()
 }
 
 /// The task of an upgrade. It lives as long as the successor, and reaps it.
@@ -240,9 +246,16 @@ impl Attempt {
             }
         };
         match verdict {
-            Verdict::Accepts => self.tell_success(asker).await,
+            Verdict::Accepts { must_reload } => {
+                if must_reload {
+                    self.signal(Signal::HUP);
+                }
+                self.tell_success(asker).await;
+            }
             Verdict::Needless(why) => {
-                self.end_child();
+                // While it starts, one signal is enough.
+                self.heir.expect(None);
+                self.signal(Signal::TERM);
                 asker.answer(FAILED, why).await;
             }
         }
@@ -304,7 +317,11 @@ impl Attempt {
             biased;
             ended = ended => {
                 let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                let why = format!("process {new_pid} accepted, and then ended ({how}): the log has its last lines");
+                let why = format!(
+                    "process {new_pid} accepted, and then ended ({how}): process {} accepts again, unless it was told \
+                     to stop. The log has the last lines of the other one",
+                    process::id()
+                );
                 return asker.answer(FAILED, &why).await;
             }
             () = served => {}
@@ -322,13 +339,11 @@ impl Attempt {
         }
     }
 
-    /// Asks the successor to end: while it starts, one signal is enough.
-    fn end_child(&self) {
-        self.heir.expect(None);
+    fn signal(&self, signal: Signal) {
         let pid = self.child.as_ref().and_then(Child::id);
         if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())) {
             // It is not reaped yet, so no other process can have its number.
-            _ = kill_process(pid, Signal::TERM);
+            _ = kill_process(pid, signal);
         }
     }
 }

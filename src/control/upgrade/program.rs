@@ -25,8 +25,9 @@ const DELETED: &[u8] = b" (deleted)";
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Most bytes that are kept of each output of the new program.
 const LONGEST_OUTPUT: u64 = 4096;
-/// Variables of systemd that are for one process alone. The sockets come by the takeover.
-const FOR_ONE_PROCESS: [&str; 5] = [
+/// Variables that are for one process alone. The sockets come by the takeover.
+const FOR_ONE_PROCESS: [&str; 6] = [
+    SYSTEMD_SOCKETS,
     "WATCHDOG_PID",
     "LISTEN_PID",
     "LISTEN_PIDFDID",
@@ -46,15 +47,21 @@ pub struct Program {
 
 impl Program {
     /// Finds the path at the start, before an upgrade replaces the file. `None` without /proc.
-    pub fn own(inherited: &Inherited) -> Option<Self> {
-        let path = own_path()?;
+    pub fn own() -> Option<Self> {
+        Some(Self {
+            path: own_path()?,
+            arguments: arguments(env::args_os().skip(1)),
+            from_systemd: String::new(),
+        })
+    }
+
+    /// Keeps which sockets systemd has too, for the new process. Those of a predecessor are among them.
+    #[must_use]
+    pub fn with_sockets(mut self, inherited: &Inherited) -> Self {
         let addresses = inherited.of_systemd();
         let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
-        Some(Self {
-            path,
-            arguments: arguments(env::args_os().skip(1)),
-            from_systemd: addresses.join(","),
-        })
+        self.from_systemd = addresses.join(",");
+        self
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -95,17 +102,22 @@ impl Program {
         let asked = self.path.display();
         let first = arguments.first().map(|first| first.to_string_lossy());
         let asked = format!("`{asked} {}`", first.unwrap_or_default());
-        // Reading the program may take long if its disk hangs.
-        let started = spawn_blocking(move || command.spawn()).await;
-        let started = started.map_err(io::Error::from).flatten();
-        let mut child = started.map_err(|error| format!("cannot start {asked}: {error}"))?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let ended = async { tokio::join!(kept(stdout), kept(stderr), child.wait()) };
-        let Ok((stdout, stderr, status)) = timeout(ANSWER_TIMEOUT, ended).await else {
-            let limit = ANSWER_TIMEOUT.as_secs();
-            return Err(format!("{asked} did not end within {limit} s"));
+        let answered = async {
+            // If the disk of the program hangs, this may take any time. A child that comes late is killed.
+            let started = spawn_blocking(move || command.spawn()).await;
+            let started = started.map_err(io::Error::from).flatten();
+            let mut child = started.map_err(|error| format!("cannot start {asked}: {error}"))?;
+            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+            let ended = tokio::join!(kept(stdout), kept(stderr), child.wait());
+            let (stdout, stderr, status) = ended;
+            let status = status.map_err(|error| format!("cannot wait for {asked}: {error}"))?;
+            Ok((stdout, stderr, status))
         };
-        let status = status.map_err(|error| format!("cannot wait for {asked}: {error}"))?;
+        let answered = timeout(ANSWER_TIMEOUT, answered).await;
+        let (stdout, stderr, status) = answered.unwrap_or_else(|_| {
+            let limit = ANSWER_TIMEOUT.as_secs();
+            Err(format!("{asked} did not end within {limit} s"))
+        })?;
         if status.success() {
             return Ok(stdout);
         }

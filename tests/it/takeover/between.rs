@@ -272,6 +272,17 @@ fn if_two_accept_at_the_same_addresses_the_one_with_the_control_socket_goes_on()
 }
 
 #[test]
+fn the_reason_of_a_successor_that_does_not_start_is_whole_in_any_script() {
+    let backend = Backend::echo();
+    let portway = Portway::start(&with_ports(backend.address(), ""));
+    let reason = "€".repeat(1000);
+    let mut after = Successor::of(&portway);
+    writeln!(after.stream, "failed {reason}").unwrap();
+    let told = |line: &serde_json::Value| line["fields"]["reason"] == reason.as_str();
+    portway.program.wait(PATIENCE, told);
+}
+
+#[test]
 fn the_admin_address_is_back_where_the_successor_has_another_one() {
     let backend = Backend::echo();
     let portway = Portway::start(&with_ports(backend.address(), SLOW_DRAIN));

@@ -1,6 +1,7 @@
 //! Upgrades that fail or come at a bad time: the old process goes on, and says why.
 
 use std::fs;
+use std::io::Read;
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,13 +11,21 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Program, Successor, children, told, upgrade};
-use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, within};
+use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, message, within};
 use crate::it::held::Held;
 use crate::it::peers::Backend;
 use crate::it::takeover::{SLOW_DRAIN, with_ports};
 
 /// Checks that an upgrade fails with these words, and that the old process goes on alone.
 fn fails(portway: &Portway, words: &[&str]) {
+    fails_without_end(portway, words);
+    within(PATIENCE, "nothing is left", || {
+        children(portway.pid()).is_empty().then_some(())
+    });
+}
+
+/// The same, but the program that was started may still be there.
+fn fails_without_end(portway: &Portway, words: &[&str]) {
     let output = upgrade(portway);
     let said = told(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -34,9 +43,6 @@ fn fails(portway: &Portway, words: &[&str]) {
     let line = |line: &Value| line["fields"]["reason"].as_str().is_some_and(is_it);
     portway.program.wait(PATIENCE, line);
     assert!(message.len() < 9000, "{} bytes", message.len());
-    within(PATIENCE, "nothing is left", || {
-        children(portway.pid()).is_empty().then_some(())
-    });
     drop(portway.relayed());
 }
 
@@ -113,6 +119,97 @@ fn while_an_upgrade_is_under_way_there_is_no_other_one_and_no_reload() {
         children(portway.pid()).is_empty().then_some(())
     });
     assert!(portway.reload().status.success());
+}
+
+/// The disk of a program hangs when the kernel opens it. Here another process has a lease on the file, which is waited for.
+#[test]
+fn a_program_that_cannot_be_read_holds_an_upgrade_up_for_its_limit_only() {
+    let (backend, program) = (Backend::echo(), Program::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let portway = Portway::start_by(program.command(), &toml, Stdio::piped());
+    program.install(Path::new(PORTWAY));
+    // F_SETLEASE is 1024, F_WRLCK is 1.
+    let script = "$SIG{IO} = 'IGNORE'; open(F, '<', $ARGV[0]) or die; fcntl(F, 1024, 1) or die $!; print 'x'; \
+                  close(STDOUT); sleep 600";
+    let mut perl = Command::new("perl");
+    perl.args(["-e", script]).arg(&program.path);
+    let Ok(mut lessor) = perl.stdout(Stdio::piped()).spawn() else {
+        eprintln!("DID NOT RUN: perl is not installed");
+        return;
+    };
+    let mut said = String::new();
+    let mut told_by = lessor.stdout.take().unwrap();
+    told_by.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "x");
+    fails_without_end(&portway, &["--version", "did not end within 10 s"]);
+    lessor.kill().unwrap();
+    lessor.wait().unwrap();
+    within(PATIENCE, "the late process is killed", || {
+        children(portway.pid()).is_empty().then_some(())
+    });
+    let _new = Successor::of(&portway, portway.pid());
+    drop(portway.relayed());
+}
+
+#[test]
+fn a_signal_to_reload_while_the_new_process_starts_reaches_that_one() {
+    let (backend, program) = (Backend::echo(), Program::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let portway = Portway::start_by(program.command(), &toml, Stdio::piped());
+    let mut held = Held::new(&portway, NAME);
+    // The new process waits for this address, with the sockets in its hands.
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap();
+    portway.write(&format!("{toml}[listeners.other]\nbind = [\"{taken}\"]\n"));
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| Successor::of(&portway, portway.pid()));
+        within(PATIENCE, "the new process has read the file", || {
+            let starts = |line: &&Value| message(line).starts_with("portway starts");
+            let all = portway.program.all();
+            (all.iter().filter(starts).count() == 2).then_some(())
+        });
+        portway.write(&toml);
+        portway.signal(Signal::HUP);
+        portway.tells("try again when it accepts");
+        drop(other);
+        let _new = asking.join().unwrap();
+        portway.tells("reloaded");
+        assert_eq!(portway.count("portway_config_generation"), 2);
+        drop(portway.relayed());
+    });
+    held.finish();
+}
+
+/// The old process has drained, and ends once the answer is known.
+#[test]
+fn without_connections_the_old_process_accepts_again_if_the_new_one_ends_before_the_answer() {
+    let (backend, program) = (Backend::echo(), Program::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let portway = Portway::start_by(program.command(), &toml, Stdio::piped());
+    program.without_control_socket();
+    let (new, said) = thread::scope(|scope| {
+        let asking = scope.spawn(|| upgrade(&portway));
+        portway.tells("the drain has ended");
+        let [new] = children(portway.pid())[..] else {
+            panic!("not exactly one new process");
+        };
+        let new = Successor(new);
+        new.signal(Signal::KILL);
+        (new, asking.join().unwrap())
+    });
+    assert_eq!(said.status.code(), Some(1));
+    let said = told(&said)["message"].to_string();
+    let words = format!("process {} accepted, and then ended (signal: 9", new.0);
+    assert!(said.contains(&words), "{said}");
+    portway.tells("accepting again");
+    drop(portway.relayed());
+    // The next upgrade is an upgrade like the first one.
+    program.install(Path::new(PORTWAY));
+    let _next = within(PATIENCE, "the old process has the control socket", || {
+        let has_it = portway.reload().status.success();
+        has_it.then(|| Successor::of(&portway, portway.pid()))
+    });
+    drop(portway.relayed());
 }
 
 #[test]
