@@ -118,8 +118,8 @@ Examples:
 Install the new program at the path of the running one first. No connection is refused, and open ones stay \
 with the old process until they end. If the new process does not start, the old one goes on.
 
-Exit status: 0 the new process accepts connections; 1 it does not, and the old one goes on; 69 no running \
-portway uses this file, or its version knows no upgrade: restart it instead.")]
+Exit status: 0 the new process accepts connections; 1 the upgrade did not succeed, and the message \
+says why; 69 no running portway uses this file, or its version knows no upgrade: restart it instead.")]
     Upgrade(upgrade::Upgrade),
     /// Report everything that is wrong with a routes.toml, without opening sockets or querying DNS.
     #[command(after_help = "\

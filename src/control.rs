@@ -67,7 +67,7 @@ const UPKEEP: Duration = Duration::from_secs(1);
 const FIRST: u32 = 1;
 
 /// Why portway does not reload during a takeover.
-const TAKING_OVER: &str = "a successor is taking over, and has read the file itself";
+const TAKING_OVER: &str = "a successor is taking over: try again when it accepts";
 
 /// How control ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

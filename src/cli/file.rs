@@ -13,8 +13,8 @@ const DEFAULT: &str = "routes.toml";
 /// The file, given by an option.
 #[derive(Debug, Args)]
 pub(super) struct File {
-    /// Use FILE as routes.toml; reload and explain find a running portway by this path [env: PORTWAY_CONFIG]
-    /// [default: routes.toml]
+    /// Use FILE as routes.toml; reload, upgrade and explain find a running portway by this path
+    /// [env: PORTWAY_CONFIG] [default: routes.toml]
     #[arg(short, long, value_name = "FILE")]
     config: Option<PathBuf>,
 }

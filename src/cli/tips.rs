@@ -29,7 +29,7 @@ const COMMANDS: [(&[&str], &str); 10] = [
         "send SIGTERM to the process, or use Ctrl-C in its terminal",
     ),
     (
-        &["restart", "upgrade"],
+        &["restart"],
         "use `portway reload` for a new file, or `portway upgrade` for a new version",
     ),
     (&["diagnose", "probe", "verify"], "use `portway doctor`"),
