@@ -42,11 +42,11 @@ pub struct Context {
     pub resources: Rc<Resources>,
     /// The live connections of this worker.
     pub connections: RefCell<Slab<Rc<Connection>>>,
+    /// Those of them that are to end in a gap although the process does not drain.
+    pub leaving: RefCell<Vec<Weak<Connection>>>,
     /// The snapshot of the last reload, to which clients come back; each connection works with the one that it took.
     /// Absent before the first one.
     pub in_force: RefCell<Option<Arc<Snapshot>>>,
-    /// Those of them that are to end in a gap although the process does not drain.
-    pub leaving: RefCell<Vec<Weak<Connection>>>,
     /// The number of the next connection, unique in the process.
     pub ids: Cell<u64>,
     /// Whether a drain has ended: if so, connections that still arrive are cut too.
@@ -261,7 +261,7 @@ async fn set_up(client: &Leg, record: &Record) -> Result<(Leg, Arc<Terms>), Refu
             broken = client.failed() => return Err(Refusal::client_lost(client, broken)),
         }
     };
-    looped::note(record, &dialled.endpoint);
+    looped::note(record, &backend.pool, &dialled.endpoint);
     let leg = record.dialled(dialled, hello, backend);
     let leg = match record.header(client, backend) {
         None => leg,

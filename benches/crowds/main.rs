@@ -136,6 +136,11 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
         portway.cpu()? - begun.1,
         portway.lines() - begun.2,
     );
+    // While slow readers are new, the kernel fills gigabytes of buffers for them.
+    let later = match kind {
+        Kind::SlowReaders => Some(neighbour.connect(window).await),
+        Kind::HalfHellos | Kind::Strangers | Kind::Row => None,
+    };
     crowd.stop()?;
     let after = portway.quiet().await?;
 
@@ -147,8 +152,15 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
         lines as f64 / seconds,
         100.0 * cpu / seconds,
     );
-    let neighbours: [(&str, &Times); 2] = [("alone", &alone), ("beside", &beside)];
-    for (when, times) in neighbours {
+    let neighbours: [(&str, Option<&Times>); 3] = [
+        ("alone", Some(&alone)),
+        ("beside", Some(&beside)),
+        ("beside, later", later.as_ref()),
+    ];
+    for (when, times) in neighbours
+        .into_iter()
+        .filter_map(|(when, it)| Some((when, it?)))
+    {
         println!("  the neighbour {when}: {times}");
     }
     let sizes: [(&str, &Size); 3] = [("before", &before), ("beside", &with), ("after", &after)];

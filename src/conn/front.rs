@@ -206,33 +206,22 @@ pub(super) fn ended(connection: &Connection, refusal: Refusal) -> Refusal {
 /// The bytes in place of a hello. A client in a tunnel was right to speak to a proxy: to say there that portway is none
 /// would mislead it.
 pub(super) fn no_hello(connection: &Connection, rejection: Rejection) -> Refusal {
-    if let Rejection::NotTls(protocol) = rejection
-        && protocol.is_of_a_balancer()
-        && connection.target().is_some()
-    {
-        return Refusal::fin(Outcome::NotTls).because(
-            "a PROXY header came in the tunnel, behind the request to the proxy: turn it off at the client of this proxy, \
-             which is send_proxy_protocol if that is a portway",
-        );
-    }
-    if let Rejection::NotTls(protocol) = rejection
-        && protocol.is_of_a_balancer()
-        && connection.is_from_balancer()
-    {
-        return Refusal::fin(Outcome::NotTls).because(
-            "a second PROXY header came behind the one that portway had read: balancers in a row send one each, so turn \
-             it off at all but one of them",
-        );
-    }
-    if let Rejection::NotTls(protocol) = rejection
-        && protocol.is_to_a_proxy()
-        && connection.target().is_some()
-    {
-        return Refusal::fin(Outcome::NotTls).because(
-            "another request to a proxy came behind the one that portway had answered, and no TLS hello",
-        );
-    }
-    rejection.into()
+    let Rejection::NotTls(protocol) = rejection else {
+        return rejection.into();
+    };
+    let is_in_tunnel = connection.target().is_some();
+    let detail = if protocol.is_of_a_balancer() && is_in_tunnel {
+        "a PROXY header came in the tunnel, behind the request to the proxy: turn it off at the client of this proxy; if \
+         that is a portway, remove its send_proxy_protocol"
+    } else if protocol.is_of_a_balancer() && connection.is_from_balancer() {
+        "a second PROXY header came behind the one that portway had read: balancers in a row send one each, so turn it off \
+         at all but one of them"
+    } else if protocol.is_to_a_proxy() && is_in_tunnel {
+        "another request to a proxy came behind the one that portway had answered, and no TLS hello"
+    } else {
+        return rejection.into();
+    };
+    Refusal::fin(Outcome::NotTls).because(detail)
 }
 
 /// The bytes in place of a request to a proxy, which `refusal` says something about.

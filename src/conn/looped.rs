@@ -40,7 +40,13 @@ pub(super) fn notice(record: &Record, hello: Digest, pool: &Pool) -> Result<(), 
 }
 
 /// Stores which endpoint the hello goes to, so that it can be named if the hello comes back.
-pub(super) fn note(record: &Record, reached: &InUse) {
-    let hellos = &record.context.resources.hellos;
-    hellos.reached(&record.connection.flow, reached.endpoint().name());
+pub(super) fn note(record: &Record, pool: &Pool, reached: &InUse) {
+    let reached = reached.endpoint();
+    // A name that a client asked for is not in the pool, but `{server_name}` is.
+    let asked = || pool.endpoints().iter().find(|one| one.names().is_some());
+    let endpoint = Some(reached).filter(|one| one.is_written()).or_else(asked);
+    if let Some(endpoint) = endpoint {
+        let hellos = &record.context.resources.hellos;
+        hellos.reached(&record.connection.flow, endpoint.name());
+    }
 }
