@@ -54,9 +54,11 @@ impl Connection {
         }
         // A client that asks for an address would come back to it.
         let may_go_elsewhere = self.target().is_none_or(|target| target.name().is_some());
-        if leaving.if_unhealthy && may_go_elsewhere && in_use.is_unhealthy() {
-            let others = in_force.and_then(|snapshot| snapshot.backend(pool.name()));
-            if others.is_some_and(|others| in_use.has_healthy_others(&others.pool)) {
+        if leaving.if_unhealthy && may_go_elsewhere {
+            let now = in_force.and_then(|snapshot| snapshot.backend(pool.name()));
+            if now.is_some_and(|now| {
+                in_use.is_unhealthy_in(&now.pool) && in_use.has_healthy_others(&now.pool)
+            }) {
                 return Some(Reason::Unhealthy);
             }
         }

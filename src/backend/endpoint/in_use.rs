@@ -25,13 +25,22 @@ impl InUse {
         self.endpoint.is_removed() || self.address.is_gone()
     }
 
-    /// Whether checks have found the address unhealthy.
-    pub fn is_unhealthy(&self) -> bool {
-        self.address.standing().is_unhealthy()
+    /// Whether checks have found the address unhealthy, as far as the pool has it. If it is reached in another way since, it is
+    /// a new value there, and nobody checks the one of this connection any more.
+    pub fn is_unhealthy_in(&self, pool: &Pool) -> bool {
+        let target = self.endpoint.target();
+        let mut those = pool.endpoints().iter().filter(|one| one.target() == target);
+        those.any(|one| {
+            if Arc::ptr_eq(one, &self.endpoint) {
+                return self.address.standing().is_unhealthy();
+            }
+            let addresses = one.addresses();
+            let mut addresses = addresses.iter().filter(|it| it.at() == self.address.at());
+            addresses.any(|address| address.standing().is_unhealthy())
+        })
     }
 
-    /// Whether the pool has another healthy address for new connections. The same one may be a new value there, about
-    /// which nothing is known yet, if it is reached in another way since.
+    /// Whether the pool has another healthy address for new connections.
     pub fn has_healthy_others(&self, pool: &Pool) -> bool {
         let is_other = |endpoint: &Endpoint, address: &Address| {
             endpoint.target() != self.endpoint.target() || address.at() != self.address.at()

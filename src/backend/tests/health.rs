@@ -93,7 +93,7 @@ fn an_endpoint_that_drains_is_no_better_place_for_the_clients_of_an_unhealthy_on
     let Fixture { pool, start } = fixture(Balance::Random, &[A, B]);
     let unhealthy = enter(&pool.endpoints()[0]);
     unhealthy.endpoint().addresses()[0].checked(false, &checks(), start);
-    assert!(unhealthy.is_unhealthy());
+    assert!(unhealthy.is_unhealthy_in(&pool));
     assert!(unhealthy.has_healthy_others(&pool));
     let drains = Role {
         state: EndpointState::Drain,
@@ -114,6 +114,16 @@ fn the_same_address_as_a_new_value_is_no_better_place_and_another_one_of_its_nam
     lead(&before, &["10.0.0.1:1"]);
     lead(&after, &["10.0.0.1:1"]);
     let in_use = enter(&before.pool.endpoints()[0]);
+    // Nobody checks the old value any more.
+    let fail = |fixture: &Fixture| {
+        let addresses = fixture.pool.endpoints()[0].addresses();
+        addresses[0].checked(false, &checks(), fixture.start);
+    };
+    fail(&before);
+    assert!(in_use.is_unhealthy_in(&before.pool));
+    assert!(!in_use.is_unhealthy_in(&after.pool));
+    fail(&after);
+    assert!(in_use.is_unhealthy_in(&after.pool));
     assert!(!in_use.has_healthy_others(&after.pool));
     lead(&after, &["10.0.0.1:1", "10.0.0.2:1"]);
     assert!(in_use.has_healthy_others(&after.pool));
