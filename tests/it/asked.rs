@@ -6,6 +6,7 @@ mod shares;
 use std::fmt::Display;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
 
 use hickory_proto::op::ResponseCode;
 use serde_json::Value;
@@ -280,10 +281,13 @@ fn invariant_10_a_rebinding_answer_leads_neither_to_this_machine_nor_to_the_admi
     });
 }
 
-/// Checks that `one.es.test` has been looked up once: for two families, again for each if the answer is slow.
-fn assert_asked_once(dns: &Server) {
+/// Checks that `one.es.test` has been looked up once since then: for two families, again for each if the answer did not come
+/// within two seconds.
+fn assert_asked_once(dns: &Server, begun: Instant) {
     let queries = dns.asked("one.es.test").len();
-    assert!((2..6).contains(&queries), "{queries} queries");
+    let is_slow = begun.elapsed() > Duration::from_secs(2);
+    let most = if is_slow { 5 } else { 2 };
+    assert!((2..=most).contains(&queries), "{queries} queries");
 }
 
 #[test]
@@ -292,9 +296,10 @@ fn a_server_that_moves_is_found_after_a_dial_that_failed() {
     let port = first.address().port();
     let reply = |address| Reply::Addresses(vec![ip(address)], 3600);
     dns.set("one.es.test", reply("127.0.0.2"));
+    let begun = Instant::now();
     let portway = Portway::start(&file(port, &dns, LOOPBACK));
     drop(relayed(&portway, "one.es.test"));
-    assert_asked_once(&dns);
+    assert_asked_once(&dns, begun);
     drop(first);
     let second = Backend::echo_at(SocketAddr::new(ip("127.0.0.3"), port));
     dns.set("one.es.test", reply("127.0.0.3"));
@@ -335,9 +340,10 @@ fn a_reload_that_leaves_the_backend_alone_keeps_what_is_known_of_its_names() {
     let toml = file(servers[0].address().port(), &dns, LOOPBACK);
     let portway = Portway::start(&toml);
     let mut held = relayed(&portway, "one.es.test");
+    let before = dns.asked("one.es.test").len();
     portway.reload_with(&toml.replace("deep.a.es.test", "deep.b.es.test"));
     drop(relayed(&portway, "one.es.test"));
-    assert_asked_once(&dns);
+    assert_eq!(dns.asked("one.es.test").len(), before);
     // With another resolver it is asked for again, and the open connection goes on.
     let other = Server::start();
     other.lead("one.es.test", &["127.0.0.3"]);

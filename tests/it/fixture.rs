@@ -6,6 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -477,4 +478,13 @@ pub(crate) fn within<T>(patience: Duration, what: &str, mut ask: impl FnMut() ->
 )]
 pub(crate) fn pause(time: Duration) {
     thread::sleep(time);
+}
+
+/// Ends what other threads do until a flag is set, also if the test fails: a scope waits for its threads.
+pub(crate) struct Over<'f>(pub(crate) &'f AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
 }

@@ -311,15 +311,15 @@ fn f19_a_time_to_live_of_nothing_or_of_decades_is_bounded() {
     let begun = Instant::now();
     let portway = Portway::start(&file(&endpoints, &dns.resolver()));
     // Each look-up asks for both families.
-    within(PATIENCE, "three look-ups", || {
-        (dns.asked("none.test").len() >= 6).then_some(())
+    // A server that is slow to answer is asked again, so these are three look-ups at least.
+    within(PATIENCE, "look-ups", || {
+        (dns.asked("none.test").len() >= 12).then_some(())
     });
     assert!(
         begun.elapsed() > Duration::from_secs(9),
         "{:?}",
         begun.elapsed()
     );
-    // A server that is slow to answer is asked again.
     assert!(dns.asked("long.test").len() < 6);
     drop(portway.relayed());
 }

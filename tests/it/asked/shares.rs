@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::*;
-use crate::it::fixture::pause;
+use crate::it::fixture::{Over, pause};
 use crate::it::process;
 
 #[test]
@@ -16,11 +16,12 @@ fn clients_that_ask_for_one_new_name_share_its_look_up() {
     let (dns, servers) = (Server::start(), two_servers());
     dns.set("one.es.test", Reply::Addresses(vec![ip("127.0.0.2")], 3600));
     let portway = Portway::start(&file(servers[0].address().port(), &dns, LOOPBACK));
+    let begun = Instant::now();
     let clients: Vec<TcpStream> = (0..100).map(|_| ask(&portway, "one.es.test")).collect();
     for mut client in clients {
         await_echo(&mut client, "one.es.test");
     }
-    assert_asked_once(&dns);
+    assert_asked_once(&dns, begun);
 }
 
 #[test]
@@ -110,7 +111,7 @@ fn a_storm_of_invented_names_delays_no_agent_whose_name_is_known() {
     let (storm, begun) = (Storm::default(), Instant::now());
     thread::scope(|scope| {
         // Also if this test fails: the scope waits for its threads.
-        let ending = Ending(&storm);
+        let ending = Over(&storm.is_over);
         for _ in 0..THREADS {
             scope.spawn(|| storm.rage(&portway));
         }
@@ -235,15 +236,6 @@ impl Storm {
             let mut is_open = is_open.collect::<Vec<_>>().into_iter();
             open.retain(|_| is_open.next().unwrap());
         }
-    }
-}
-
-/// Ends a storm when it is dropped.
-struct Ending<'a>(&'a Storm);
-
-impl Drop for Ending<'_> {
-    fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::Relaxed);
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-use crate::it::fixture::{PATIENCE, PORTWAY, Portway, config, get, message, within};
+use crate::it::fixture::{Over, PATIENCE, PORTWAY, Portway, config, get, message, within};
 use crate::it::peers::{Backend, connect, is_timeout, read_to_end};
 
 /// Makes round trips through the relay. Each may take a hundred times what it needs beside hundreds of threads.
@@ -116,12 +116,13 @@ fn f35_health_checks_are_answered_beside_silent_connections_that_come_again_and_
                 }
             });
         }
+        let ending = Over(&over);
         within(PATIENCE, "all clients are connected", || {
             (opened.load(Ordering::Relaxed) >= 80).then_some(())
         });
         // The check itself waits for two seconds at most, which this machine may take once.
         let well = (0..12).filter(|_| check() || check()).count();
-        over.store(true, Ordering::Relaxed);
+        drop(ending);
         well
     });
     assert_eq!(well, 12);

@@ -7,7 +7,7 @@ use std::thread;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::it::far::shell;
-use crate::it::fixture::{PATIENCE, Portway, config, within};
+use crate::it::fixture::{Over, PATIENCE, Portway, config, within};
 use crate::it::namespace::{counter, granted, in_a_network};
 use crate::it::peers::Backend;
 
@@ -43,15 +43,6 @@ fn syn(number: u32, to: SocketAddrV4) -> Vec<u8> {
     packet.extend(to.ip().octets());
     packet.extend(tcp);
     packet
-}
-
-/// Ends the flood, also if the test fails: the scope waits for its thread.
-struct Over<'f>(&'f AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 #[test]

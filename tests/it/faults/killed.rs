@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::it::fixture::{PATIENCE, Portway, config, hello, message, pause, within};
+use crate::it::fixture::{Over, PATIENCE, Portway, config, hello, message, pause, within};
 use crate::it::peers::{Backend, Unanswering, connect, free, reset};
 use crate::it::random::count;
 use crate::it::resolver::server::{Reply, Server};
@@ -93,15 +93,6 @@ impl Clients {
             self.sum(|it| &it.refused),
             self.longest_wait(),
         );
-    }
-}
-
-/// Ends the clients, also if the test fails.
-struct Over<'c>(&'c AtomicBool);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::SeqCst);
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::it::fixture::{PATIENCE, Portway, config, hello, pause, route, within};
+use crate::it::fixture::{Over, PATIENCE, Portway, config, hello, pause, route, within};
 use crate::it::hello::Builder;
 use crate::it::metrics::Metrics;
 use crate::it::peers::{Backend, Refusing, connect, reset};
@@ -36,6 +36,7 @@ fn invariant_3_accepted_is_active_plus_outcomes_at_every_scrape() {
             }
             pages
         });
+        let ending = Over(&over);
         thread::scope(|scope| {
             for _ in 0..16 {
                 scope.spawn(|| {
@@ -47,7 +48,7 @@ fn invariant_3_accepted_is_active_plus_outcomes_at_every_scrape() {
                 });
             }
         });
-        over.store(true, Ordering::Relaxed);
+        drop(ending);
         assert!(scraper.join().unwrap() > 0);
     });
     let metrics = within(PATIENCE, "nothing is active", || {

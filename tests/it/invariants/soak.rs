@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::chaos::{balanced, end_somewhere, unreliable};
-use crate::it::fixture::{NAME, PATIENCE, Portway, config, message, pause, route, within};
+use crate::it::fixture::{NAME, Over, PATIENCE, Portway, config, message, pause, route, within};
 use crate::it::peers::{Backend, Refusing, free};
 use crate::it::process::{kinds, raise_descriptors, resident};
 use crate::it::random::{Random, count, seed};
@@ -58,15 +58,6 @@ impl Load {
     }
 }
 
-/// Ends the load, also when a check fails.
-struct Over<'a>(&'a Load);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        self.0.is_over.store(true, Ordering::SeqCst);
-    }
-}
-
 /// Serves for one part of the time, with reloads and scrapes. Returns the most memory that the process had.
 fn serve(portway: &Portway, load: &Load, files: &[String; 2], time: Duration) -> u64 {
     let begin = Instant::now();
@@ -108,7 +99,7 @@ fn run(
             scope.spawn(move || load.churn(first));
         }
         let transfers = scope.spawn(|| arena.run_while(load.transfers, |_| !load.is_over()));
-        let over = Over(load);
+        let over = Over(&load.is_over);
         for part in 0..PARTS {
             memory.push(serve(&portway, load, files, time));
             if part < TAKEOVERS {

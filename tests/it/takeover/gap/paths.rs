@@ -11,7 +11,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::{AT_ONCE, Client, EVERY, HELD, REQUEST, Served, server};
 use crate::it::emulator::{Conduct, FAR, NEAR, over_a_path};
-use crate::it::fixture::{NAME, PATIENCE, Portway, pause};
+use crate::it::fixture::{NAME, Over, PATIENCE, Portway, pause};
 use crate::it::peers::{Backend, connect};
 use crate::it::takeover::with_ports;
 
@@ -104,7 +104,7 @@ fn take_over(round_trip: Duration, server_is_far: bool) -> (u64, u64) {
             start()
         };
         // Every agent has a gap long before portway resets connections.
-        let toml = with_ports(backend.address(), "takeover_timeout = \"200s\"");
+        let toml = with_ports(backend.address(), "takeover_timeout = \"100s\"");
         let (here, near) = ("bind = [\"127.0.0.1", format!("bind = [\"{NEAR}"));
         let mut portway = Portway::start(&toml.replace(here, &near));
         let address = portway.address("agents");
@@ -117,11 +117,12 @@ fn take_over(round_trip: Duration, server_is_far: bool) -> (u64, u64) {
             for _ in 0..AGENTS {
                 scope.spawn(|| path.far.run(|| fleet.check_in(address, &tls)));
             }
+            let over = Over(&fleet.is_over);
             backend.wait_accepted(usize::try_from(AGENTS).unwrap());
             let next = portway.start_beside(&["--takeover"]);
             portway.tells("draining");
             assert_eq!(portway.wait_exit().code(), Some(0));
-            fleet.is_over.store(true, Ordering::SeqCst);
+            drop(over);
             next
         });
         let line = portway.tells("the drain has ended");
