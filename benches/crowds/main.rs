@@ -79,6 +79,17 @@ pub enum Kind {
     Row,
 }
 
+impl Kind {
+    /// How many are there at a time.
+    const fn size(self, options: &Options) -> usize {
+        match self {
+            Self::HalfHellos => options.half_hellos,
+            Self::SlowReaders => options.slow_readers,
+            Self::Strangers | Self::Row => 64,
+        }
+    }
+}
+
 fn main() -> ExitCode {
     match run(&Options::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -114,11 +125,7 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
     let alone = neighbour.connect(window).await;
     let before = portway.size().await?;
 
-    let count = match kind {
-        Kind::HalfHellos => options.half_hellos,
-        Kind::SlowReaders => options.slow_readers,
-        Kind::Strangers | Kind::Row => 64,
-    };
+    let count = kind.size(options);
     let crowd = Crowd::start(kind, count, portway.address());
     crowd.until_there().await?;
     let begun = (crowd.ended(), portway.cpu()?, portway.lines());

@@ -2,7 +2,7 @@
 //!
 //! How long a transfer and the first byte of an answer take through portway, through other relays and without one, where
 //! the agents or the servers are 0, 50 or 200 ms away. The path is a program of the tests that delays packets, so it
-//! needs root, and what counts are the ratios of a row.
+//! needs root and iptables, and what counts are the ratios of a row.
 
 #![expect(
     clippy::print_stdout,
@@ -118,6 +118,9 @@ fn main() {
         for millis in ROUND_TRIPS {
             let conduct = Conduct::round_trip(Duration::from_millis(millis));
             over_a_path(conduct, |path| {
+                if side == Side::Agents {
+                    shell(LEAD_IN).unwrap();
+                }
                 for work in Work::ALL {
                     row(path, side, work, millis, &kinds);
                 }
@@ -163,7 +166,6 @@ fn measure(path: &Emulator, side: Side, work: Work, kind: Kind) -> Duration {
     let running = relays.start(kind, backend).unwrap();
     let took = match side {
         Side::Agents => {
-            shell(LEAD_IN).unwrap();
             let near = SocketAddr::new(NEAR.parse().unwrap(), running.address().port());
             path.far.run(|| ask(near, &hello, request, answer))
         }
