@@ -189,6 +189,10 @@ impl Unanswering {
             drop(socket.connect_timeout(&address, Duration::from_millis(100)));
             queue.push(socket);
         }
+        // Until one of them is in it, the kernel answers the next dial, and forgets that again.
+        within(PATIENCE, "its queue is full", || {
+            has_queued(address.as_socket().unwrap()).then_some(())
+        });
         Self {
             listener,
             _queue: queue,
@@ -198,6 +202,30 @@ impl Unanswering {
     pub(crate) fn address(&self) -> SocketAddr {
         self.listener.local_addr().unwrap().as_socket().unwrap()
     }
+}
+
+/// Whether a connection waits in the queue of a listener, by the table of this thread's network.
+fn has_queued(listener: SocketAddr) -> bool {
+    let (table, octets) = match listener.ip() {
+        IpAddr::V4(ip) => ("tcp", ip.octets().to_vec()),
+        IpAddr::V6(ip) => ("tcp6", ip.octets().to_vec()),
+    };
+    // Each four bytes are in the byte order of memory.
+    let ip = octets.chunks(4).fold(String::new(), |text, word| {
+        let word = u32::from_ne_bytes(word.try_into().unwrap());
+        text + &format!("{word:08X}")
+    });
+    let place = format!("{ip}:{:04X}", listener.port());
+    let table = std::fs::read_to_string(format!("/proc/thread-self/net/{table}")).unwrap();
+    table.lines().any(|row| {
+        let fields: Vec<&str> = row.split_whitespace().collect();
+        // The state of a listener, and nothing to send beside something to receive.
+        fields.get(1) == Some(&&*place)
+            && fields.get(3) == Some(&"0A")
+            && fields
+                .get(4)
+                .is_some_and(|queues| !queues.ends_with(":00000000"))
+    })
 }
 
 /// A socket at an address at which there may have been one before.
