@@ -1,6 +1,8 @@
 //! The once-a-second look at a live connection that is not about its limits: what its backend proves, and whether it is to
 //! end in a gap.
 
+use std::ptr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Connection;
@@ -54,7 +56,10 @@ impl Connection {
         }
         // A client that asks for an address would come back to it.
         let may_go_elsewhere = self.target().is_none_or(|target| target.name().is_some());
-        if leaving.if_unhealthy && may_go_elsewhere {
+        // Without a reload since, one look is enough, which is all that most connections need.
+        let is_of_now = in_force.is_some_and(|now| ptr::eq(now, Arc::as_ptr(&self.snapshot)));
+        let may_be_unhealthy = !is_of_now || in_use.is_unhealthy();
+        if leaving.if_unhealthy && may_go_elsewhere && may_be_unhealthy {
             let now = in_force.and_then(|snapshot| snapshot.backend(pool.name()));
             if now.is_some_and(|now| {
                 in_use.is_unhealthy_in(&now.pool) && in_use.has_healthy_others(&now.pool)

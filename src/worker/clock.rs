@@ -1,7 +1,7 @@
 //! The coarse clock of a worker.
 
-/// The most seconds from one tick to the next on a machine that is only busy.
-const LATE: u32 = 2;
+/// The most seconds from one tick to the next on a machine that is only busy. A longer time is a pause.
+const LATE: u32 = 5;
 
 /// Seconds in which the worker has run. It leaves out the time for which the process was stopped (a snapshot of its
 /// machine, a freezer, SIGSTOP): bytes that came meanwhile are relayed before the next tick, so they have the time of the
@@ -35,8 +35,8 @@ mod tests {
     #[test]
     fn a_late_tick_counts_whole_and_a_pause_as_one_second() {
         let mut clock = Clock::default();
-        let passed = [0, 1, 2, 4, 5, 105, 106, 108, 111, 111, 112];
+        let passed = [0, 1, 2, 7, 8, 108, 109, 111, 117, 117, 118];
         let told = passed.map(|passed| clock.advance(passed));
-        assert_eq!(told, [0, 1, 2, 4, 5, 6, 7, 9, 10, 10, 11]);
+        assert_eq!(told, [0, 1, 2, 7, 8, 9, 10, 12, 13, 13, 14]);
     }
 }

@@ -25,6 +25,11 @@ impl InUse {
         self.endpoint.is_removed() || self.address.is_gone()
     }
 
+    /// Whether checks have found the address unhealthy.
+    pub fn is_unhealthy(&self) -> bool {
+        self.address.standing().is_unhealthy()
+    }
+
     /// Whether checks have found the address unhealthy, as far as the pool has it. If it is reached in another way since, it is
     /// a new value there, and nobody checks the one of this connection any more.
     pub fn is_unhealthy_in(&self, pool: &Pool) -> bool {
@@ -32,7 +37,7 @@ impl InUse {
         let mut those = pool.endpoints().iter().filter(|one| one.target() == target);
         those.any(|one| {
             if Arc::ptr_eq(one, &self.endpoint) {
-                return self.address.standing().is_unhealthy();
+                return self.is_unhealthy();
             }
             let addresses = one.addresses();
             let mut addresses = addresses.iter().filter(|it| it.at() == self.address.at());
