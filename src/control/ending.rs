@@ -4,7 +4,7 @@ use std::mem;
 use std::time::Duration;
 
 use humantime::format_duration;
-use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::drain::{CUT_TIME, CUT_TIME_AT_ONCE, DRAINING, cut, ended, tell};
 use super::entering::refuse;
@@ -156,23 +156,14 @@ impl Control {
 
     /// Asks the predecessor to accept again. `None` if it has ended.
     async fn give_back(&mut self, mut link: Link, closes: Instant) -> Option<Heard> {
-        // The predecessor gets the name of the control socket too.
-        self.leave_socket();
-        // systemd signals the main process first. A predecessor that must stop too does not come back.
-        let pause = self.parent.map_or(Duration::ZERO, |_| LOOK);
-        let asking = async {
-            sleep(pause).await;
-            link.ask_back().await
-        };
-        let mut asked = tokio::select! {
-            biased;
-            heard = self.hear() => {
+        let mut asked = match self.ask_back(&mut link).await {
+            Ok(asked) => asked,
+            Err(heard) => {
                 if matches!(heard, Heard::TakenOver) {
                     link.say_farewell();
                 }
                 return Some(heard);
             }
-            asked = asking => asked,
         };
         if asked == Asked::Silent {
             tracing::warn!("the predecessor does not answer: it accepts again once it can");
@@ -195,6 +186,23 @@ impl Control {
             Asked::Silent => {}
         }
         Some(Heard::Back)
+    }
+
+    /// Asks the predecessor, unless something is heard before its answer.
+    async fn ask_back(&mut self, link: &mut Link) -> Result<Asked, Heard> {
+        // systemd signals the main process first. A predecessor that must stop too does not come back.
+        let pause = self.parent.map_or(Duration::ZERO, |_| LOOK);
+        let heard = timeout(pause, self.hear()).await;
+        // The predecessor gets the name of the control socket too.
+        self.leave_socket();
+        if let Ok(heard) = heard {
+            return Err(heard);
+        }
+        tokio::select! {
+            biased;
+            heard = self.hear() => Err(heard),
+            asked = link.ask_back() => Ok(asked),
+        }
     }
 
     /// Leaves the unit to the predecessor, which goes on as the main process and outlives this one.

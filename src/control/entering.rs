@@ -51,7 +51,9 @@ impl Control {
                 // Not logged here, because `--watch` asks again and again.
                 refuse(asker, TAKING_OVER);
             } else {
-                tracing::warn!("{TAKING_OVER}");
+                tracing::warn!(
+                    "a successor is taking over: if it does not accept, the file is read again"
+                );
                 // The takeover may fail.
                 self.again = Some(Instant::now() + RETRY);
             }

@@ -185,12 +185,12 @@ fn is_lost(family: &Result<Records, NetError>) -> bool {
 }
 
 /// Why the answers are not used. A failure counts before a negative answer, which is only half of one then. The words tell
-/// the families apart, because a server that answers for one of them is there.
+/// the families apart if they differ, because a server that answers for one of them is there.
 fn not_found(families: &[Result<Records, NetError>; 2]) -> NotFound {
     let errors = || families.iter().filter_map(|family| family.as_ref().err());
     let lost = families.iter().filter(|family| is_lost(family)).count();
-    let text = if lost == 1 {
-        let [v4, v6] = families.each_ref().map(outcome);
+    let [v4, v6] = families.each_ref().map(outcome);
+    let text = if lost > 0 && v4 != v6 {
         format!("for IPv4: {v4}; for IPv6: {v6}")
     } else {
         errors().next().map_or_else(|| NO_ADDRESS.to_owned(), told)

@@ -96,6 +96,19 @@ fn a_server_that_answers_for_one_family_is_not_said_to_be_silent() {
             "for IPv4: the name has no address; for IPv6: no DNS server answers",
         ),
         ([silent(), silent()], "no DNS server answers"),
+        (
+            [silent(), no_records(ResponseCode::NXDomain, Some(60))],
+            "for IPv4: no DNS server answers; for IPv6: the name does not exist (NXDOMAIN)",
+        ),
+        (
+            [
+                silent(),
+                Err(NetError::Dns(DnsError::ResponseCode(
+                    ResponseCode::ServFail,
+                ))),
+            ],
+            "for IPv4: no DNS server answers; for IPv6: the DNS server failed (SERVFAIL)",
+        ),
     ] {
         assert_eq!(missed(&families), (words.to_owned(), 2));
     }

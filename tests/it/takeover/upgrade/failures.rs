@@ -170,7 +170,7 @@ fn a_signal_to_reload_while_the_new_process_starts_reaches_that_one() {
         });
         portway.write(&toml);
         portway.signal(Signal::HUP);
-        portway.tells("try again when it accepts");
+        portway.tells("the file is read again");
         drop(other);
         let _new = asking.join().unwrap();
         portway.tells("reloaded");
