@@ -38,6 +38,11 @@ fn enter(endpoint: &Arc<Endpoint>) -> InUse {
     endpoint.enter(&endpoint.addresses()[0])
 }
 
+const TIMEOUTS: Timeouts = Timeouts {
+    connect_timeout: Duration::from_secs(4),
+    dial_timeout: Duration::from_secs(9),
+};
+
 /// Dials a pool; returns whether it was reached, and the attempts that failed.
 fn dial(pool: &Pool) -> (Result<(), Unreached>, Vec<Attempt>) {
     dial_for(pool, None)
@@ -52,10 +57,7 @@ fn dial_for(pool: &Pool, asked: Option<&str>) -> (Result<(), Unreached>, Vec<Att
         resources: &Rc::new(Resources::new(1 << 14, Arc::default())),
         pool,
         client: "192.0.2.1".parse().unwrap(),
-        timeouts: &Timeouts {
-            connect_timeout: Duration::from_secs(4),
-            dial_timeout: Duration::from_secs(9),
-        },
+        timeouts: &TIMEOUTS,
         missed: &|attempt| attempts.borrow_mut().push(attempt),
     };
     let runtime = Builder::new_current_thread()

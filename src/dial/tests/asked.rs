@@ -28,10 +28,7 @@ fn reach(pool: &Pool, lane: &mut mpsc::Receiver<Lookup>, addresses: &[SocketAddr
         resources: &Rc::new(Resources::new(1 << 14, Arc::default())),
         pool,
         client: "192.0.2.1".parse().unwrap(),
-        timeouts: &Timeouts {
-            connect_timeout: Duration::from_secs(4),
-            dial_timeout: Duration::from_secs(9),
-        },
+        timeouts: &TIMEOUTS,
         missed: &|_| *failed.borrow_mut() += 1,
     };
     let answers = async {

@@ -3,6 +3,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Mutex;
+use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use portway::relay::Rules;
@@ -83,17 +85,25 @@ fn f37_a_cut_that_lasts_longer_than_peer_timeout_ends_the_connection_on_both_sid
     });
 }
 
+/// A backend that sends the hello back, and goes on like this once the test says so.
+fn waiting(then: impl Fn(TcpStream) + Send + Sync + 'static) -> (Backend, Sender<()>) {
+    let (send, told) = channel();
+    let told = Mutex::new(told);
+    let backend = Backend::start(move |mut stream| {
+        stream.read_exact(&mut hello()).unwrap();
+        stream.write_all(&hello()).unwrap();
+        told.lock().unwrap().recv().unwrap();
+        then(stream);
+    });
+    (backend, send)
+}
+
 /// A half-open peer: nothing comes from it, and nothing gets there.
 #[test]
 fn f40_a_half_open_client_with_data_in_flight_ends_after_peer_timeout_and_its_backend_is_told() {
     beside_a_far_network(|far| {
-        let (tell, ended) = std::sync::mpsc::channel();
-        let (send, told) = std::sync::mpsc::channel::<()>();
-        let told = std::sync::Mutex::new(told);
-        let backend = Backend::start(move |mut stream| {
-            stream.read_exact(&mut hello()).unwrap();
-            stream.write_all(&hello()).unwrap();
-            told.lock().unwrap().recv().unwrap();
+        let (tell, ended) = channel();
+        let (backend, send) = waiting(move |mut stream| {
             stream.write_all(&[0x17; 1000]).unwrap();
             tell.send(read_to_end(&mut stream).1).unwrap();
         });
@@ -116,13 +126,7 @@ fn f40_a_half_open_client_with_data_in_flight_ends_after_peer_timeout_and_its_ba
 #[test]
 fn f40_a_half_open_client_that_gets_only_a_fin_ends_after_peer_timeout_too() {
     beside_a_far_network(|far| {
-        let (send, told) = std::sync::mpsc::channel::<()>();
-        let told = std::sync::Mutex::new(told);
-        let backend = Backend::start(move |mut stream| {
-            stream.read_exact(&mut hello()).unwrap();
-            stream.write_all(&hello()).unwrap();
-            told.lock().unwrap().recv().unwrap();
-        });
+        let (backend, send) = waiting(drop);
         let portway = impatient(far::NEAR, backend.address(), "half_close_timeout = \"1h\"");
         let client = far.run(|| echoed(&portway));
         far.cut();
