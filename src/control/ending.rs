@@ -145,7 +145,10 @@ impl Control {
     /// goes on.
     async fn until_known(&mut self) -> Option<Heard> {
         let limit = Instant::now() + TAKEOVER_TIME;
-        while self.takeover.upgrade().is_some() && Instant::now() < limit {
+        // systemd signals the main process first. A predecessor that must stop too does not come back.
+        let least = Instant::now() + self.parent.map_or(Duration::ZERO, |_| LOOK);
+        while Instant::now() < least || self.takeover.upgrade().is_some() && Instant::now() < limit
+        {
             match timeout(LOOK, self.hear()).await {
                 Ok(Heard::Linked) | Err(_) => {}
                 Ok(heard) => return Some(heard),
@@ -156,14 +159,17 @@ impl Control {
 
     /// Asks the predecessor to accept again. `None` if it has ended.
     async fn give_back(&mut self, mut link: Link, closes: Instant) -> Option<Heard> {
-        let mut asked = match self.ask_back(&mut link).await {
-            Ok(asked) => asked,
-            Err(heard) => {
+        // The predecessor gets the name of the control socket too.
+        self.leave_socket();
+        let mut asked = tokio::select! {
+            biased;
+            heard = self.hear() => {
                 if matches!(heard, Heard::TakenOver) {
                     link.say_farewell();
                 }
                 return Some(heard);
             }
+            asked = link.ask_back() => asked,
         };
         if asked == Asked::Silent {
             tracing::warn!("the predecessor does not answer: it accepts again once it can");
@@ -186,23 +192,6 @@ impl Control {
             Asked::Silent => {}
         }
         Some(Heard::Back)
-    }
-
-    /// Asks the predecessor, unless something is heard before its answer.
-    async fn ask_back(&mut self, link: &mut Link) -> Result<Asked, Heard> {
-        // systemd signals the main process first. A predecessor that must stop too does not come back.
-        let pause = self.parent.map_or(Duration::ZERO, |_| LOOK);
-        let heard = timeout(pause, self.hear()).await;
-        // The predecessor gets the name of the control socket too.
-        self.leave_socket();
-        if let Ok(heard) = heard {
-            return Err(heard);
-        }
-        tokio::select! {
-            biased;
-            heard = self.hear() => Err(heard),
-            asked = link.ask_back() => Ok(asked),
-        }
     }
 
     /// Leaves the unit to the predecessor, which goes on as the main process and outlives this one.
