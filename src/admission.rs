@@ -47,7 +47,7 @@ impl Admission {
             clock: Clock::start(),
             used: AtomicU64::new(0),
             clients: Clients::new(),
-            tidied: AtomicU64::new(u64::MAX),
+            tidied: AtomicU64::new(0),
         }
     }
 
@@ -116,7 +116,7 @@ impl Admission {
     pub fn tidy(&self, now: Instant) {
         let at = self.clock.at(now);
         let second = at / SECOND;
-        if self.tidied.swap(second, Ordering::Relaxed) != second {
+        if self.tidied.fetch_max(second, Ordering::Relaxed) < second {
             self.clients.tidy(at);
         }
     }

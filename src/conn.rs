@@ -45,7 +45,7 @@ pub struct Context {
     /// Those of them that are to end in a gap although the process does not drain.
     pub leaving: RefCell<Vec<Weak<Connection>>>,
     /// The snapshot of the last reload, to which clients come back; each connection works with the one that it took.
-    /// Absent before the first one.
+    /// Absent until the first one comes, before there are listeners.
     pub in_force: RefCell<Option<Arc<Snapshot>>>,
     /// The number of the next connection, unique in the process.
     pub ids: Cell<u64>,

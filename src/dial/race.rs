@@ -1,4 +1,4 @@
-//! Races: two addresses are dialled at the same time, because the client must not wait until an attempt at the first one
+//! Races: two addresses are dialled at the same time, or three with a trial, because the client must not wait until an attempt at the first one
 //! times out.
 
 use std::cell::RefCell;
@@ -113,7 +113,7 @@ fn may_race(candidate: &Candidate, family: Family, has_failed: bool) -> bool {
 impl Dial<'_> {
     /// Tries the candidates, at most two at a time beside a trial. A second one begins when the first has an alternative of
     /// the other family, and has not connected within its head start. Beside a trial the next one begins after that of the
-    /// trial. An attempt that fails lets the next one begin at once. The first that connects wins, and the others are
+    /// trial. An attempt that fails lets the next one begin at once, if it may run beside those that are left. The first that connects wins, and the others are
     /// dropped: they were neither failures nor successes. A trial goes on without the client instead, so that its result is
     /// known: otherwise an address that is merely slower would never return to use.
     pub(super) async fn race(

@@ -3,8 +3,8 @@
 /// The most seconds from one tick to the next on a machine that is only busy. A longer time is a pause.
 const LATE: u32 = 5;
 
-/// Seconds in which the worker has run. It leaves out the time for which the process was stopped (a snapshot of its
-/// machine, a freezer, SIGSTOP): bytes that came meanwhile are relayed before the next tick, so they have the time of the
+/// Seconds in which the worker has run. If the process was stopped for longer than [`LATE`] (a snapshot of its
+/// machine, a freezer, SIGSTOP), it leaves that time out: bytes that came meanwhile are relayed before the next tick, so they have the time of the
 /// last one, and no limit may take that for silence.
 #[derive(Debug, Default)]
 pub(super) struct Clock {

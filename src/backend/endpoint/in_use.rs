@@ -33,12 +33,13 @@ impl InUse {
     /// Whether checks have found the address unhealthy, as far as the pool has it. If it is reached in another way since, it is
     /// a new value there, and nobody checks the one of this connection any more.
     pub fn is_unhealthy_in(&self, pool: &Pool) -> bool {
+        let endpoints = pool.endpoints();
+        if endpoints.iter().any(|one| Arc::ptr_eq(one, &self.endpoint)) {
+            return self.is_unhealthy();
+        }
         let target = self.endpoint.target();
-        let mut those = pool.endpoints().iter().filter(|one| one.target() == target);
+        let mut those = endpoints.iter().filter(|one| one.target() == target);
         those.any(|one| {
-            if Arc::ptr_eq(one, &self.endpoint) {
-                return self.is_unhealthy();
-            }
             let addresses = one.addresses();
             let mut addresses = addresses.iter().filter(|it| it.at() == self.address.at());
             addresses.any(|address| address.standing().is_unhealthy())

@@ -13,8 +13,8 @@ use crate::relay::terms::{Seconds, Terms, Verdict};
 impl Flow {
     /// Shows the directions that have stalled, and wakes the relay if a pipe is overdue. Asks the relay
     /// to look at its sockets if a limit seems to have passed or bytes wait. A limit never strikes early,
-    /// and at most two seconds late: `moved_at` is a coarse time, and this is called once a second. The time in which the
-    /// whole process was stopped does not count.
+    /// and at most two seconds late: `moved_at` is a coarse time, and this is called once a second. A pause of the whole
+    /// process for more than five seconds does not count.
     pub fn review(&self, now: u32) {
         let Some(Terms { seconds, .. }) = self.terms.get().map(|terms| &**terms) else {
             return;
