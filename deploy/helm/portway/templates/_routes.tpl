@@ -1,8 +1,8 @@
 {{/*
-What the objects need of routes, as JSON: the port of "admin", the ports in "listening", those of the endpoints in "egress"
-and of DNS servers in "dns", all as texts; and the seconds of a "drain", -1 if they are unknown.
-Beside them "ports": the value ports, with only the first of those that lead to the same port of the pods. A
-server-side apply refuses a container that declares a port twice.
+The facts of routes that the objects need, as JSON: the port of "admin", the ports in "listening", those of the endpoints in
+"egress" and of DNS servers in "dns", all as texts; and the seconds of a "drain", -1 if they are unknown. Beside them "ports":
+the value ports, with only the first of those that lead to the same port of the pods. A server-side apply refuses a container
+that declares a port twice.
 */}}
 {{- define "portway.routes" -}}
 {{- $routes := .Values.routes | fromToml -}}
