@@ -106,7 +106,7 @@ def broken(base, change):
     }
     exec(change, names)
     if names["routes"] != it.routes_text:
-        [map_] = it.of("ConfigMap")
+        [map_] = [one for one in it.of("ConfigMap") if "routes.toml" in one["data"]]
         map_["data"]["routes.toml"] = names["routes"]
         it = manifests.Rendering(it.documents, it.version)
     return it
