@@ -1,6 +1,8 @@
 """A portway with one live and one dead backend, and TLS clients that use it."""
 
+import functools
 import json
+import signal
 import socket
 import ssl
 import subprocess
@@ -16,7 +18,7 @@ bind = "127.0.0.1:0"
 bind = ["127.0.0.1:0"]
 
 [backends.fleet]
-endpoints = ["127.0.0.1:{live}"]
+endpoints = [{{ address = "127.0.0.1:{live}", weight = 1 }}]
 health = {{ check = "tcp" }}
 
 [backends.elasticsearch]
@@ -30,87 +32,154 @@ backend = "fleet"
 server_names = ["es.example.com"]
 backend = "elasticsearch"
 """
+# A server sends a client that says this as much as it takes.
+FLOOD = b"flood"
 
 
 class Load:
     """Runs portway and the live backend until `stop`."""
 
     def __init__(self, portway, work):
-        self.work = Path(work)
-        server = self._serve()
-        # Bound and not listening: it refuses connections, and no other process gets the port.
-        self.dead = socket.socket()
-        self.dead.bind(("127.0.0.1", 0))
-        routes = self.work / "routes.toml"
-        live, dead = server.getsockname()[1], self.dead.getsockname()[1]
-        routes.write_text(ROUTES.format(live=live, dead=dead))
-        self.log = self.work / "portway.log"
-        self.process = subprocess.Popen(
-            [portway, "run", "--config", routes],
-            stdout=subprocess.DEVNULL,
-            stderr=self.log.open("w"),
-        )
-        self.admin = self._address("admin listening")
-        self.listener = self._address("listening")
-
-    def _serve(self):
-        """A TLS server that sends back what it receives."""
-        certificate, key = self.work / "certificate.pem", self.work / "key.pem"
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=fleet"
-        subprocess.run(
-            [*command.split(), "-out", certificate, "-keyout", key],
-            check=True,
-            capture_output=True,
-        )
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        server = socket.create_server(("127.0.0.1", 0), backlog=128)
-
-        def answer(plain):
-            try:
-                with context.wrap_socket(plain, server_side=True) as connection:
-                    while data := connection.recv(4096):
-                        connection.sendall(data)
-            except OSError:
-                plain.close()
-
-        def accept():
-            while True:
-                plain, _ = server.accept()
-                threading.Thread(target=answer, args=(plain,), daemon=True).start()
-
-        threading.Thread(target=accept, daemon=True).start()
-        return server
-
-    def _address(self, message):
-        """The address that portway has logged with a message."""
-        deadline = time.monotonic() + 10
-        while time.monotonic() < deadline:
-            # The last line may not be whole.
-            for line in self.log.read_text().split("\n")[:-1]:
-                fields = json.loads(line)["fields"]
-                if fields.get("message") == message:
-                    host, port = fields["address"].rsplit(":", 1)
-                    return host, int(port)
-            time.sleep(0.1)
-        raise SystemExit(f"portway does not say {message!r}:\n{self.log.read_text()}")
+        self.live = Server(work)
+        self.dead = refusing()
+        routes = ROUTES.format(live=self.live.port, dead=port_of(self.dead))
+        self.portway = Portway(portway, Path(work) / "edge-1", routes)
+        self.admin = self.portway.admin
 
     def connect(self, name):
         """Makes one connection. Returns whether the backend answered."""
+        return self.portway.connect(name)
+
+    def stop(self):
+        self.portway.stop()
+
+
+class Portway:
+    """A process with its file and its log in a directory of its own."""
+
+    def __init__(self, program, directory, routes, stdout=subprocess.DEVNULL):
+        directory.mkdir()
+        self.routes = directory / "routes.toml"
+        self.routes.write_text(routes)
+        self.command = [program, "run", "--config", self.routes]
+        self.log = directory / "portway.log"
+        self.stdout = stdout
+        self.processes = []
+        self._start(self.command)
+        self.admin = self._address("admin listening")
+
+    def _start(self, command):
+        log = self.log.open("a")
+        self.processes.append(subprocess.Popen(command, stdout=self.stdout, stderr=log))
+
+    @property
+    def pid(self):
+        return self.processes[-1].pid
+
+    def take_over(self):
+        """Starts a process that takes the listeners over. Its log is the end of the same file."""
+        self._start([*self.command, "--takeover"])
+
+    def reload(self, routes):
+        self.routes.write_text(routes)
+        self.processes[-1].send_signal(signal.SIGHUP)
+
+    @functools.cache
+    def listener(self, name="agents"):
+        return self._address("listening", listener=name)
+
+    def _address(self, message, **fields):
+        """The address that portway has logged with a message."""
+        deadline = time.monotonic() + 10
+        wanted = {"message": message, **fields}.items()
+        while time.monotonic() < deadline:
+            # The last line may not be whole.
+            for line in self.log.read_text().split("\n")[:-1]:
+                logged = json.loads(line)["fields"]
+                if wanted <= logged.items():
+                    host, port = logged["address"].rsplit(":", 1)
+                    return host, int(port)
+            time.sleep(0.1)
+        raise SystemExit(f"portway does not say {dict(wanted)}:\n{self.log.read_text()}")
+
+    def open(self, name, listener="agents"):
+        """A TLS connection."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
+        plain = socket.create_connection(self.listener(listener), timeout=10)
         try:
-            with socket.create_connection(self.listener, timeout=10) as plain:
-                with context.wrap_socket(plain, server_hostname=name) as connection:
-                    connection.sendall(b"hello")
-                    return connection.recv(5) == b"hello"
+            return context.wrap_socket(plain, server_hostname=name)
+        except OSError:
+            plain.close()
+            raise
+
+    def connect(self, name):
+        """Makes one connection. Returns whether the backend answered."""
+        try:
+            with self.open(name) as connection:
+                connection.sendall(b"hello")
+                return connection.recv(5) == b"hello"
         except OSError:
             return False
 
     def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+        for process in self.processes:
+            process.terminate()
+        for process in self.processes:
+            try:
+                process.wait(timeout=10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+class Server:
+    """A TLS server on loopback that sends back what it receives."""
+
+    def __init__(self, work):
+        certificate, key = Path(work) / "certificate.pem", Path(work) / "key.pem"
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=fleet"
+        if not certificate.exists():
+            subprocess.run([*command.split(), "-out", certificate, "-keyout", key], check=True, capture_output=True)
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self.context.load_cert_chain(certificate, key)
+        self.port = serve(self.answer)
+
+    def answer(self, plain):
+        with self.context.wrap_socket(plain, server_side=True) as connection:
+            while data := connection.recv(4096):
+                while data == FLOOD:
+                    connection.sendall(bytes(1 << 20))
+                connection.sendall(data)
+
+
+def serve(answer, host="127.0.0.1", port=0):
+    """Has a thread answer each connection, until the process ends. Returns the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    server = socket.create_server((host, port), family=family, backlog=128)
+
+    def one(plain):
+        with plain:
+            try:
+                answer(plain)
+            except OSError:
+                pass
+
+    def accept():
+        while True:
+            plain, _ = server.accept()
+            threading.Thread(target=one, args=(plain,), daemon=True).start()
+
+    threading.Thread(target=accept, daemon=True).start()
+    return port_of(server)
+
+
+def refusing():
+    """A socket that is bound and does not listen: it refuses connections, and no other process gets the port."""
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    return bound
+
+
+def port_of(bound):
+    return bound.getsockname()[1]

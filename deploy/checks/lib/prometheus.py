@@ -6,6 +6,7 @@ It collects all faults before it fails.
 import json
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 import yaml
 
 from load import Load
+from troubles import Troubles
 
 WORK = Path(os.environ["WORK"])
 RULES = Path("deploy/prometheus/rules.yaml")
@@ -26,6 +28,10 @@ SCRAPE = Path("deploy/prometheus/scrape.yaml")
 OPERATOR = Path("deploy/kubernetes/components/prometheusrule/prometheusrule.yaml")
 POD_MONITOR = Path("deploy/kubernetes/components/podmonitor/podmonitor.yaml")
 RUNBOOK = Path("docs/runbook.md")
+PANELS = Path("deploy/grafana/dashboard.yaml")
+DASHBOARD = Path("deploy/grafana/portway.json")
+# The variables of the dashboard as Grafana fills them in while nothing is chosen.
+VARIABLES = {"$__rate_interval": "15s", "$__range": "5m", "$job": "portway", "$instance": ".+", "$backend": ".*"}
 
 groups = yaml.safe_load(RULES.read_text())["groups"]
 rules = [rule for group in groups for rule in group["rules"]]
@@ -120,7 +126,7 @@ def check_names(page):
     known = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", page, re.M):
         known |= {f"{name}_{part}" for part in ("bucket", "sum", "count")} if kind == "histogram" else {name}
-    texts = {RULES: json.dumps(groups), RUNBOOK: runbook, POD_MONITOR: POD_MONITOR.read_text()}
+    texts = {RULES: json.dumps(groups), RUNBOOK: runbook, DASHBOARD: DASHBOARD.read_text(), POD_MONITOR: POD_MONITOR.read_text()}
     for path, text in texts.items():
         named = set(re.findall(r"\b(?:portway|process)_[a-z_]+\b", without_records(text)))
         missing = sorted(named - known)
@@ -133,18 +139,27 @@ def check_names(page):
                     faults.append(f"{path}: no series has {label}={value}")
 
 
-def check_prometheus(load):
+def configure(**instances):
+    """Writes a configuration that scrapes these instances. Returns its path."""
     config = yaml.safe_load(SCRAPE.read_text())
     config["global"] = {"evaluation_interval": "1s"}
     config["rule_files"] = [str(RULES.resolve())]
     for job in config["scrape_configs"]:
         job["scrape_interval"] = "1s"
-        job["static_configs"][0]["targets"] = ["{}:{}".format(*load.admin)]
+        [example] = job["static_configs"]
+        job["static_configs"] = [
+            {"targets": ["{}:{}".format(*admin)], "labels": example["labels"] | {"instance": name.replace("_", "-")}}
+            for name, admin in instances.items()
+        ]
     path = WORK / "prometheus.yml"
     path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def check_prometheus(load):
     with socket.create_server(("127.0.0.1", 0)) as free:
         server = Prometheus(free.getsockname()[1])
-    server.start(path)
+    server.start(configure(edge_1=load.admin))
     try:
         server.wait("up", lambda: server.query('up{job="portway"} == 1'))
         # Counts that the first scrape finds are not an increase.
@@ -152,6 +167,7 @@ def check_prometheus(load):
         fires = {"backend": "elasticsearch", "job": "portway", "site": "plant-1", "severity": "critical"}
         server.wait("PortwayBackendFailing pending", lambda: server.active() == [("PortwayBackendFailing", fires)])
         check_rules(server)
+        check_dashboard(server, load)
     finally:
         server.stop()
 
@@ -189,6 +205,49 @@ def check_rules(server):
         expect(server.query(f"sum({name}) > 50"), f"{name}: the load is not in Prometheus")
 
 
+def check_dashboard(server, load):
+    """Checks that each query of each panel has data while everything that it is about happens."""
+    dashboard = json.loads(DASHBOARD.read_text())
+    panels = {
+        (panel["title"], target["refId"]): filled_in(target["expr"])
+        for panel in dashboard["panels"]
+        for target in panel.get("targets", [])
+    }
+    described = [panel for row in yaml.safe_load(PANELS.read_text())["rows"] for panel in row["panels"]]
+    may_be_zero = {panel["title"] for panel in described if "may_be_zero" in panel}
+    troubles = Troubles(os.environ["PORTWAY"], WORK)
+    begun = time.time()
+    try:
+        configure(edge_1=load.admin, edge_2=troubles.admin)
+        server.reload()
+        server.wait("edge-2 up", lambda: len(server.query('up{job="portway"} == 1')) == 2)
+        missing = list(panels)
+        for _ in range(4):
+            troubles.cause()
+            use(load)
+            missing = [key for key in panels if not server.has_data(panels[key], begun, key[0] in may_be_zero)]
+            print(f"after {time.time() - begun:.0f} s {len(missing)} queries have no data: {missing}")
+            if not missing:
+                break
+        for title, letter in missing:
+            faults.append(f"{DASHBOARD}: {title}, {letter}: no data: {panels[title, letter]}")
+        for annotation in dashboard["annotations"]["list"]:
+            server.range(filled_in(annotation["expr"]), begun)
+        for variable in dashboard["templating"]["list"]:
+            if variable["type"] == "query":
+                selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["query"]["query"]).groups()
+                values = server.get(f"label/{label}/values", **{"match[]": filled_in(selector)})
+                expect(values, f"{DASHBOARD}: the variable {variable['name']} has no value")
+    finally:
+        troubles.stop()
+
+
+def filled_in(expr):
+    for variable, value in VARIABLES.items():
+        expr = expr.replace(variable, value)
+    return expr
+
+
 class Prometheus:
     """A real Prometheus on loopback, with its data in WORK."""
 
@@ -205,6 +264,10 @@ class Prometheus:
             "--log.level=warn",
         ]
         self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=self.log.open("w"))
+
+    def reload(self):
+        """Has it read its file again."""
+        self.process.send_signal(signal.SIGHUP)
 
     def stop(self):
         self.process.terminate()
@@ -223,6 +286,14 @@ class Prometheus:
 
     def query(self, expr):
         return self.get("query", query=expr)["result"]
+
+    def range(self, expr, begun):
+        """The series of the time since then."""
+        return self.get("query_range", query=expr, start=begun, end=time.time(), step=1)["result"]
+
+    def has_data(self, expr, begun, zero_is_enough):
+        values = [value for series in self.range(expr, begun) for _, value in series["values"] if value != "NaN"]
+        return any(zero_is_enough or float(value) != 0 for value in values)
 
     def active(self):
         """The names and labels of all alerts that are pending or fire."""
