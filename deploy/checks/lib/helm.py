@@ -73,6 +73,7 @@ monitoring:
   podMonitor: {enabled: true, labels: {release: prom}, interval: 30s}
   serviceMonitor: {enabled: true, labels: {release: prom}, interval: 30s}
   prometheusRule: {enabled: true, labels: {release: prom}, runbookUrl: "https://example.com/runbook"}
+  dashboard: {enabled: true, labels: {board: "yes"}}
 fullnameOverride: relay
 """ % ("0" * 64)
 # What the chart takes from a routes.toml: endpoints, ports of the DNS servers and seconds of a drain.
@@ -178,15 +179,16 @@ def check_objects(name, documents, pods=True):
 
 def check_ways():
     for way, values in WAYS.items():
-        values = [*values, "monitoring.prometheusRule.enabled=true"]
+        values = [*values, "monitoring.prometheusRule.enabled=true", "monitoring.dashboard.enabled=true"]
         if way != "hostnetwork":
             values.append("monitoring.podMonitor.enabled=true")
         documents = [namespace(way), *render(values)]
         compare(way, documents, rendered(way))
         check_objects(way, documents)
-        # The monitors and the rules are all that the last values add.
-        custom = {"PodMonitor", "PrometheusRule"}
-        compare(f"{way}, no monitoring", render(WAYS[way]), [it for it in render(values) if it["kind"] not in custom])
+        # The monitors, the rules and the dashboard are all that the last values add.
+        added = {("PodMonitor", "portway"), ("PrometheusRule", "portway"), ("ConfigMap", "portway-dashboard")}
+        others = [it for key, it in keyed(render(values)).items() if key not in added]
+        compare(f"{way}, no monitoring", render(WAYS[way]), others)
         print(f"{way}: {len(documents)} objects")
     # A difference must be found, else nothing is proven.
     before = len(faults)
@@ -233,10 +235,14 @@ def check_other_values():
         "type: LoadBalancer", "example.com/own", "192.0.2.0/24", "port: 5353", "maxSurge: 20%", "minReadySeconds: 9",
         "terminationGracePeriodSeconds: 4230", "memory: 1Gi", "pool: edge", "system-node-critical", "example.com/note", "team: net",
         "name: relay\n", "example.com/role", "release: prom", "interval: 30s", "https://example.com/runbook#portwaydown",
+        "board: 'yes'",
         "name: relay-routes", "name: relay-metrics", "namespace: net", "imagePullSecrets",
     ]:
         expect((word in text) == (word != "IfNotPresent"), f"others: {word}")
     expect("docs/runbook.md" not in text and "namespace: portway" not in text, "others: a trace of the defaults")
+    dashboard = json.loads(keyed(documents)["ConfigMap", "relay-dashboard"]["data"]["portway.json"])
+    variables = {it["name"]: it.get("query") for it in dashboard["templating"]["list"]}
+    expect(variables["runbook"] == "https://example.com/runbook", f"others: the runbook of the dashboard is {variables['runbook']}")
     # Two releases in one namespace do not select each other's pods.
     pods = [keyed(render(WAYS["base"], release=one)) for one in ["portway", "edge"]]
     expect(("DaemonSet", "edge-portway") in pods[1], "the name of a release is not in its names")
@@ -324,10 +330,10 @@ def check_chart():
     for more in [[], ["--set-file", WAYS["base"][0]]]:
         status, out, said = helm("lint", "--strict", *more, str(CHART))
         expect(status == 0, f"helm lint: {out}{said}")
-    # A package has the rules too, although they are a link here.
+    # A package has the rules and the dashboard too, although they are links here.
     status, _, said = helm("package", str(CHART), "--destination", str(WORK))
     expect(status == 0, f"helm package: {said}")
-    values = [*WAYS["base"], "monitoring.prometheusRule.enabled=true"]
+    values = [*WAYS["base"], "monitoring.prometheusRule.enabled=true", "monitoring.dashboard.enabled=true"]
     packaged = render(values, chart=WORK / f"portway-{VERSION}.tgz")
     expect(packaged == render(values), "the package renders other objects")
 
