@@ -5,10 +5,13 @@ mod pages;
 mod places;
 mod predecessor;
 mod server;
+mod shown;
+mod status;
 
 #[cfg(test)]
 mod tests;
 
-pub use pages::{LATE, Stage, State};
+pub use pages::{LATE, State};
 pub use predecessor::{FIGURES_TIMEOUT, Questions};
 pub use server::serve;
+pub use status::{Current, NoAnswer, Relay};

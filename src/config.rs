@@ -13,9 +13,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    admission, backend, credentials, dial, net, relay, routing, snapshot, telemetry, wire,
+    admission, backend, credentials, dial, net, relay, routing, snapshot, telemetry, tls, wire,
 };
 
+mod admin;
 mod build;
 mod checks;
 mod extent;
@@ -34,7 +35,7 @@ mod types;
 mod unknown;
 mod values;
 
-use faults::Found;
+pub use admin::{Admin, admin};
 pub use faults::{Faults, ToldFault};
 use lost::Lost;
 pub use named::{Named, Watched};
@@ -54,6 +55,8 @@ pub struct Settings {
     pub workers: Option<NonZeroUsize>,
     /// `admin.bind`; `None` is off.
     pub admin: Option<SocketAddr>,
+    /// The clients that may see the pages which show names and addresses of clients.
+    pub status_pages: StatusPages,
     /// Quotas of admission.
     pub limits: admission::Quotas,
     /// Limits of the hello.
@@ -68,6 +71,15 @@ pub struct Settings {
     pub backends: Vec<Backend>,
     /// `[routes]`.
     pub routes: routing::Table,
+}
+
+/// `admin.status_clients` and `admin.hosts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StatusPages {
+    /// The networks that may see the pages; empty for nobody.
+    pub clients: routing::NetworkSet,
+    /// Names in their URLs, beside addresses and `localhost`.
+    pub hosts: Vec<tls::ServerName>,
 }
 
 /// The part of `[limits]` that bounds the drain.
@@ -217,39 +229,6 @@ pub fn parse_files(files: &Files, file_name: &str) -> Result<Loaded, Faults> {
             Ok(loaded)
         }
         Err(faults) => Err(faults.of_content(fingerprint)),
-    }
-}
-
-/// Where the admin pages are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Admin {
-    /// `None` is off.
-    pub address: Option<SocketAddr>,
-    /// The line of `admin.bind` in the file; `None` if the file does not have the key.
-    pub line: Option<usize>,
-}
-
-/// The address of the admin pages in the file. Faults elsewhere are ignored, so a portway that still runs on the
-/// last good file can be probed.
-pub fn admin(path: &Path) -> Result<Admin, Faults> {
-    let name = path.display().to_string();
-    let text = read(path)?;
-    extent::fault(&text).map_or(Ok(()), |fault| Err(Faults::one(&name, &text, fault)))?;
-    let mut lost = Lost::default();
-    lost.faults = Found::of("admin");
-    let mut readable = String::new();
-    let mut tree = syntax::read(&text, &mut readable, &mut lost);
-    let tree = tree.get_mut();
-    *tree = tree.remove_entry("admin").into_iter().collect();
-    unknown::take_unknown(tree, &mut lost);
-    types::take_wrong(tree, &mut lost);
-    let mut notes = notes::Notes::new(tree, lost);
-    let address = build::admin(&mut notes);
-    if notes.faults.is_empty() {
-        let line = place::line_of_admin(&text, tree);
-        Ok(Admin { address, line })
-    } else {
-        Err(Faults::new(&name, &text, [notes.faults, Found::default()]))
     }
 }
 

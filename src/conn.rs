@@ -3,6 +3,7 @@
 mod connection;
 mod front;
 mod hello;
+mod look;
 mod looped;
 mod record;
 mod refuse;
@@ -24,6 +25,7 @@ use crate::net::{Accepted, Leg};
 use crate::outcome::ClosedBy;
 use crate::relay::{Resources, Terms, Verdict};
 use crate::snapshot::{Snapshot, Taken};
+use crate::status::Refusals;
 use crate::telemetry::{ConnectionLog, Registry};
 pub use connection::Connection;
 use record::Record;
@@ -47,6 +49,8 @@ pub struct Context {
     /// The snapshot of the last reload, to which clients come back; each connection works with the one that it took.
     /// Absent until the first one comes, before there are listeners.
     pub in_force: RefCell<Option<Arc<Snapshot>>>,
+    /// The clients whose connections have failed, and why.
+    pub refusals: RefCell<Refusals>,
     /// The number of the next connection, unique in the process.
     pub ids: Cell<u64>,
     /// Whether a drain has ended: if so, connections that still arrive are cut too.

@@ -156,7 +156,7 @@ impl Control {
     fn start(setup: Setup) -> io::Result<Self> {
         let admin = setup.admin.map(TcpListener::from_std).transpose()?;
         let registry = Arc::clone(&setup.registry);
-        let upkeep = upkeep(Arc::clone(&registry), setup.log);
+        let upkeep = upkeep(Arc::clone(&registry), setup.log, Arc::clone(&setup.state));
         spawn_local(registry.vital_task("upkeep", upkeep));
         let first = setup.first;
         // The predecessor answers at the admin address until we accept.
@@ -250,7 +250,9 @@ impl Control {
                 Event::Request(Request::Upgrade(asker)) => self.upgrade(asker),
                 Event::Request(Request::Sockets(answer)) => self.give(answer),
                 Event::Request(Request::Reload(asker)) => self.reload(asker),
-                Event::Request(Request::Configuration(asker)) => self.show(asker),
+                Event::Request(Request::Configuration(asker)) => {
+                    self.show_configuration(asker);
+                }
                 Event::Request(Request::Addresses(of, asker)) => self.show_addresses(&of, asker),
                 Event::Settled(Settled { change, askers }) => match change {
                     Ok(change) => self.enter(change, askers),
@@ -275,7 +277,7 @@ impl Control {
     }
 
     /// Tells which configuration is in force.
-    fn show(&self, asker: oneshot::Sender<Configuration>) {
+    fn show_configuration(&self, asker: oneshot::Sender<Configuration>) {
         // The process that asked may be gone.
         drop(asker.send(self.in_force.configuration.clone()));
     }
@@ -303,11 +305,12 @@ async fn at(time: Option<Instant>) {
     }
 }
 
-async fn upkeep(registry: Arc<Registry>, log: Arc<ConnectionLog>) -> Infallible {
+async fn upkeep(registry: Arc<Registry>, log: Arc<ConnectionLog>, state: Arc<State>) -> Infallible {
     let mut ticks = tokio::time::interval(UPKEEP);
     loop {
-        let now = ticks.tick().await;
+        let now = ticks.tick().await.into_std();
         log.sum_up();
-        registry.upkeep(now.into_std());
+        registry.upkeep(now);
+        state.upkeep(now);
     }
 }

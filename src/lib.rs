@@ -22,6 +22,7 @@ pub mod outcome;
 pub mod relay;
 pub mod routing;
 pub mod snapshot;
+pub mod status;
 pub mod telemetry;
 pub mod tls;
 pub mod wire;

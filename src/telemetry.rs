@@ -8,7 +8,9 @@ pub mod metrics;
 pub mod program;
 mod vital;
 
-pub use connections::{Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time};
+pub use connections::{
+    Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, json,
+};
 pub use metrics::{
     AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointFigures, EndpointRole,
     EndpointStats, ListenerStats, Registry, WorkerStats,

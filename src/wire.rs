@@ -9,7 +9,7 @@ mod socks5;
 mod target;
 mod tunnel;
 
-use strum::{EnumString, VariantNames};
+use strum::{EnumString, IntoStaticStr, VariantNames};
 
 pub use http_connect::{Connect, Head, InvalidRequest, MOST_HEAD, read_connect};
 pub use login::{Authorization, Login, Unauthorized};
@@ -24,7 +24,7 @@ pub use target::{Host, InvalidTarget, Target};
 pub use tunnel::{Answer, FarEnd, InvalidLogin, MOST_ANSWER, Refused, Step, TunnelProtocol};
 
 /// The first message of a listener's clients: `listeners.N.protocol`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, VariantNames)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, EnumString, IntoStaticStr, VariantNames)]
 #[strum(serialize_all = "snake_case")]
 pub enum ListenerProtocol {
     /// A TLS hello.
@@ -37,6 +37,11 @@ pub enum ListenerProtocol {
 }
 
 impl ListenerProtocol {
+    /// The value of the key.
+    pub fn name(self) -> &'static str {
+        self.into()
+    }
+
     /// Whether clients name a target before their hello.
     pub const fn is_proxy(self) -> bool {
         match self {

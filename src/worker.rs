@@ -32,7 +32,7 @@ pub use balance::Loads;
 use balance::{Accepting, Load};
 use clock::Clock;
 use listening::{Address, Addresses};
-pub use mailbox::{Arrival, Mailbox, Message};
+pub use mailbox::{Arrival, Look, Mailbox, Message};
 
 /// How often a worker reviews its connections and shows that it is alive.
 const TICK: Duration = Duration::from_secs(1);
@@ -174,6 +174,22 @@ impl Worker {
                     spread.abort();
                 }
                 self.context.resume();
+            }
+            Message::Look(look) => self.show(look),
+        }
+    }
+
+    /// Answers a look. One at many connections takes turns with them.
+    fn show(&self, look: Look) {
+        // The asker may be gone.
+        match look {
+            Look::Refusals(answer) => drop(answer.send(self.context.refusals.borrow().clone())),
+            Look::Connections { query, answer } => {
+                let context = Rc::clone(&self.context);
+                tokio::task::spawn_local(async move {
+                    let seen = context.look(&query, &answer).await;
+                    drop(answer.send(seen));
+                });
             }
         }
     }

@@ -231,6 +231,7 @@ fn range(kind: &Kind) -> Option<String> {
         | Kind::AddressOrFalse
         | Kind::Text(_)
         | Kind::Texts(_)
+        | Kind::TextsOrFalse(_)
         | Kind::Choices(_)
         | Kind::Ports
         | Kind::Endpoints(_) => return None,

@@ -22,6 +22,7 @@ mod counts {
     #[path = "../support/hello.rs"]
     mod hello;
     mod late;
+    mod looks;
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../it/metrics.rs"]
     mod metrics;

@@ -54,6 +54,7 @@ mod it {
     mod self_tests;
     mod socks5;
     mod start;
+    mod status;
     mod storms;
     mod takeover;
     mod transfers;

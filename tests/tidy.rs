@@ -15,7 +15,7 @@ mod english;
 
 /// The modules of the library from top to bottom, as ARCHITECTURE.md draws them. A module imports
 /// only those below it.
-const LAYERS: [&str; 20] = [
+const LAYERS: [&str; 21] = [
     "cli",
     "app",
     "doctor",
@@ -30,6 +30,7 @@ const LAYERS: [&str; 20] = [
     "dial",
     "relay",
     "backend",
+    "status",
     "telemetry",
     "outcome",
     "routing",

@@ -1,5 +1,6 @@
 //! The answer of each path.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -12,6 +13,8 @@ use tokio::sync::Mutex;
 use tokio::task::{spawn_blocking, yield_now};
 
 use super::predecessor::{Questions, Reply, Respondent};
+use super::status::{Relay, Reporter};
+use crate::status::Stage;
 use crate::telemetry::metrics::Registry;
 
 /// A worker whose last tick is longer ago does not serve its connections.
@@ -20,34 +23,26 @@ pub const LATE: Duration = Duration::from_secs(10);
 const METRICS: &str = "/metrics";
 
 /// The paths, listed for a client that has asked for another one.
-const PATHS: &str = "/metrics\n/livez\n/readyz\n";
+const PATHS: &str = "/metrics\n/livez\n/readyz\n/status\n/connections\n";
+
+/// The pages that show names and addresses of clients.
+pub(super) const STATUS: &str = "/status";
+const CONNECTIONS: &str = "/connections";
 
 const NOT_MADE: &str = "an internal error stopped the making of this page (please report the panic in the program log)\n";
 
-/// The stages of the program, in the order of its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Listeners do not accept yet.
-    Starting,
-    /// Listeners accept.
-    Ready,
-    /// Listeners no longer accept.
-    Draining,
-}
-
-impl Stage {
-    const fn not_ready(self) -> Option<&'static str> {
-        match self {
-            Self::Starting => Some("starting: listeners do not accept yet"),
-            Self::Ready => None,
-            Self::Draining => Some("draining"),
-        }
+const fn not_ready(stage: Stage) -> Option<&'static str> {
+    match stage {
+        Stage::Starting => Some("starting: listeners do not accept yet"),
+        Stage::Ready => None,
+        Stage::Draining => Some("draining"),
     }
 }
 
 /// The state that the pages show.
 pub struct State {
     registry: Arc<Registry>,
+    pub(super) reporter: Arc<Reporter>,
     stage: AtomicU8,
     /// Scrapes so far.
     scrapes: AtomicU64,
@@ -65,14 +60,20 @@ struct Made {
 
 impl State {
     /// The state of a program that is [`Stage::Starting`].
-    pub fn new(registry: Arc<Registry>) -> Self {
+    pub fn new(relay: Relay) -> Self {
         Self {
-            registry,
+            registry: Arc::clone(&relay.registry),
+            reporter: Arc::new(Reporter::new(relay)),
             stage: AtomicU8::new(Stage::Starting as u8),
             scrapes: AtomicU64::new(0),
             made: Arc::default(),
             predecessor: std::sync::Mutex::default(),
         }
+    }
+
+    /// The counters.
+    pub const fn registry(&self) -> &Arc<Registry> {
+        &self.registry
     }
 
     /// Notes that there is a predecessor, which does not know yet that this process accepts.
@@ -85,7 +86,7 @@ impl State {
         *self.predecessor() = predecessor.map_or(Respondent::None, Respondent::Linked);
     }
 
-    fn predecessor(&self) -> MutexGuard<'_, Respondent> {
+    pub(super) fn predecessor(&self) -> MutexGuard<'_, Respondent> {
         let predecessor = self.predecessor.lock();
         predecessor.unwrap_or_else(PoisonError::into_inner)
     }
@@ -93,7 +94,7 @@ impl State {
     /// Asks the predecessor for its page, if the answer to this request needs it.
     pub(super) async fn ask<B>(&self, request: &Request<B>) -> Reply {
         let predecessor = self.predecessor().clone();
-        if is_long(request) {
+        if request.uri().path() == METRICS {
             predecessor.ask().await
         } else {
             Reply::Nobody
@@ -105,7 +106,7 @@ impl State {
         self.stage.store(stage as u8, Ordering::Relaxed);
     }
 
-    fn stage(&self) -> Stage {
+    pub(super) fn stage(&self) -> Stage {
         match self.stage.load(Ordering::Relaxed) {
             0 => Stage::Starting,
             1 => Stage::Ready,
@@ -113,8 +114,17 @@ impl State {
         }
     }
 
-    /// Answers a request at the time `now`. `reply` is the result of [`Self::ask`] for it.
-    pub(super) async fn answer<B>(&self, request: &Request<B>, reply: Reply, now: Instant) -> Page {
+    /// Answers a request of this client at the time `now`. `reply` is the result of [`Self::ask`] for it.
+    pub(super) async fn answer<B>(
+        &self,
+        request: &Request<B>,
+        client: IpAddr,
+        reply: Reply,
+        now: Instant,
+    ) -> Page {
+        if is_status(request) {
+            return self.status_page(request, client).await;
+        }
         let (status, body) = match (request.method(), request.uri().path()) {
             (&Method::GET | &Method::HEAD, METRICS) => self.metrics(reply).await,
             (&Method::GET | &Method::HEAD, "/livez") => self.livez(now),
@@ -122,17 +132,13 @@ impl State {
             (&Method::GET | &Method::HEAD, _) => (StatusCode::NOT_FOUND, PATHS.into()),
             _ => (StatusCode::METHOD_NOT_ALLOWED, "GET only\n".into()),
         };
-        let mut page = Response::new(Full::new(body));
-        *page.status_mut() = status;
-        let headers = page.headers_mut();
         // With its version this is the type of the Prometheus text format; other clients read it as plain text.
-        let text = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-        headers.insert(CONTENT_TYPE, text);
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if status == StatusCode::METHOD_NOT_ALLOWED {
-            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-        }
-        page
+        page(
+            status,
+            "text/plain; version=0.0.4; charset=utf-8",
+            body,
+            "GET, HEAD",
+        )
     }
 
     /// The page of metrics. It may take long, so a thread of its own makes it, one page at a time. Scrapes at the
@@ -175,16 +181,39 @@ impl State {
     }
 
     fn readyz(&self) -> (StatusCode, Bytes) {
-        let reason = self.stage().not_ready();
+        let reason = not_ready(self.stage());
         verdict(reason.map(|text| format!("{text}\n")).unwrap_or_default())
     }
 }
 
 pub(super) type Page = Response<Full<Bytes>>;
 
+/// A page; `allowed` are the methods for which it is there.
+pub(super) fn page(
+    status: StatusCode,
+    content_type: &'static str,
+    body: Bytes,
+    allowed: &'static str,
+) -> Page {
+    let mut page = Response::new(Full::new(body));
+    *page.status_mut() = status;
+    let headers = page.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static(allowed));
+    }
+    page
+}
+
+/// Whether a request is for a page that shows names and addresses of clients.
+fn is_status<B>(request: &Request<B>) -> bool {
+    [STATUS, CONNECTIONS].contains(&request.uri().path())
+}
+
 /// Whether the answer may be too long for the send queue of a client that does not read.
 pub(super) fn is_long<B>(request: &Request<B>) -> bool {
-    request.uri().path() == METRICS
+    request.uri().path() == METRICS || is_status(request)
 }
 
 fn verdict(reasons: String) -> (StatusCode, Bytes) {

@@ -140,6 +140,11 @@ impl Place {
         self.lost.clone()
     }
 
+    /// The client at the other end.
+    pub(super) const fn client(&self) -> IpAddr {
+        self.client
+    }
+
     /// Gives the place back and takes one among `others`.
     pub(super) fn change(&mut self, others: &Arc<Places>) {
         *self = others.take_for(self.client, self.lost.clone());

@@ -7,6 +7,7 @@ use hyper::body::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::status::Predecessor;
 use crate::telemetry::metrics::{self, Figures};
 
 /// The channel that asks the predecessor for its page of metrics. It is closed once the predecessor has ended.
@@ -28,6 +29,15 @@ pub(super) enum Respondent {
 }
 
 impl Respondent {
+    /// The predecessor as the status shows it.
+    pub(super) fn shown(&self) -> Predecessor {
+        match self {
+            Self::Linked(questions) if !questions.is_closed() => Predecessor::Draining,
+            Self::None | Self::Linked(_) => Predecessor::None,
+            Self::Awaited => Predecessor::Awaited,
+        }
+    }
+
     /// Asks it for its page, and waits at most [`FIGURES_TIMEOUT`].
     pub(super) async fn ask(&self) -> Reply {
         match self {

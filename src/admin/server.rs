@@ -142,7 +142,8 @@ impl Server {
         if is_long {
             place().change(&self.waiting);
         }
-        let page = self.state.answer(&request, reply, Instant::now()).await;
+        let (client, now) = (place().client(), Instant::now());
+        let page = self.state.answer(&request, client, reply, now).await;
         if is_long {
             place().change(&self.reading);
         }

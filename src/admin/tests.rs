@@ -1,6 +1,6 @@
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -15,12 +15,15 @@ use tokio::time::timeout;
 
 use super::predecessor::Reply;
 use super::server::{ASKING, READING, Times, serve_within};
-use super::{Stage, State};
+use super::{Relay, State};
+use crate::admission::{Admission, Machine, Quotas};
+use crate::status::Stage;
 use crate::telemetry::EndpointFigures;
 use crate::telemetry::alone::alone;
 use crate::telemetry::metrics::Registry;
 use tokio_util::sync::CancellationToken;
 
+const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 const LONG: Duration = Duration::from_secs(30);
 
 struct Admin {
@@ -35,6 +38,28 @@ const NEVER: Times = Times {
     whole: Duration::from_hours(1),
 };
 
+/// The state of a relay without workers.
+fn state_of(registry: &Arc<Registry>) -> State {
+    let quotas = Quotas {
+        max_connections: None,
+        max_pending_connections: None,
+        max_pending_per_client: None,
+        max_connections_per_client: None,
+        accept_rate: None,
+        accept_rate_per_client: None,
+        client_ipv6_prefix: 64,
+    };
+    let machine = Machine {
+        nofile: 1024,
+        memory_max: None,
+    };
+    State::new(Relay {
+        registry: Arc::clone(registry),
+        admission: Arc::new(Admission::new(&quotas, machine)),
+        mailboxes: Arc::new([]),
+    })
+}
+
 async fn start() -> Admin {
     start_within(Times {
         head: Duration::from_secs(2),
@@ -47,7 +72,7 @@ async fn start_within(times: Times) -> Admin {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let registry = Registry::new();
-    let state = Arc::new(State::new(Arc::clone(&registry)));
+    let state = Arc::new(state_of(&registry));
     tokio::spawn(serve_within(
         times,
         Arc::new(listener),
@@ -138,18 +163,28 @@ async fn livez_names_each_worker_that_does_not_turn() {
     use http_body_util::BodyExt;
 
     let registry = Registry::new();
-    let state = State::new(Arc::clone(&registry));
+    let state = state_of(&registry);
     let (first, second) = (registry.worker(0), registry.worker(1));
     let start = Instant::now();
     first.turn(start);
     second.turn(start + Duration::from_secs(9));
     let livez = Request::builder().uri("/livez").body(()).unwrap();
     let well = state
-        .answer(&livez, Reply::Nobody, start + Duration::from_millis(9_900))
+        .answer(
+            &livez,
+            CLIENT,
+            Reply::Nobody,
+            start + Duration::from_millis(9_900),
+        )
         .await;
     assert_eq!(well.status(), StatusCode::OK);
     let ill = state
-        .answer(&livez, Reply::Nobody, start + Duration::from_secs(11))
+        .answer(
+            &livez,
+            CLIENT,
+            Reply::Nobody,
+            start + Duration::from_secs(11),
+        )
         .await;
     assert_eq!(ill.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body = ill.into_body().collect().await.unwrap().to_bytes();
@@ -161,11 +196,13 @@ async fn livez_fails_once_a_vital_task_has_panicked() {
     use http_body_util::BodyExt;
 
     let registry = Registry::new();
-    let state = State::new(Arc::clone(&registry));
+    let state = state_of(&registry);
     let panics = tokio::spawn(registry.vital_task("upkeep", async { panic!("as if broken") }));
     assert!(panics.await.unwrap_err().is_panic());
     let livez = Request::builder().uri("/livez").body(()).unwrap();
-    let ill = state.answer(&livez, Reply::Nobody, Instant::now()).await;
+    let ill = state
+        .answer(&livez, CLIENT, Reply::Nobody, Instant::now())
+        .await;
     assert_eq!(ill.status(), StatusCode::SERVICE_UNAVAILABLE);
     let body = ill.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "upkeep: the task has failed, and portway ends\n");
@@ -193,7 +230,7 @@ async fn other_methods_are_refused_and_other_paths_listed() {
     let page = admin.request("GET", "/metric").await;
     assert!(page.starts_with("HTTP/1.1 404 "), "{page}");
     assert!(
-        page.ends_with("\r\n\r\n/metrics\n/livez\n/readyz\n"),
+        page.ends_with("\r\n\r\n/metrics\n/livez\n/readyz\n/status\n/connections\n"),
         "{page}"
     );
 }
@@ -351,7 +388,7 @@ async fn many_connections_at_once_take_nothing_from_the_probes_among_them() {
         TcpStream::from_std(stream).unwrap()
     };
     let all: Vec<_> = (0..100).map(|number| open(number % 10 == 5)).collect();
-    let state = Arc::new(State::new(Registry::new()));
+    let state = Arc::new(state_of(&Registry::new()));
     tokio::spawn(serve_within(
         NEVER,
         Arc::new(listener),
@@ -397,10 +434,12 @@ async fn scrapes_that_come_at_once_share_a_page_and_the_next_has_its_own() {
     use http_body_util::BodyExt;
 
     let registry = Registry::new();
-    let state = State::new(Arc::clone(&registry));
+    let state = state_of(&registry);
     let scrape = async || {
         let request = Request::builder().uri("/metrics").body(()).unwrap();
-        let page = state.answer(&request, Reply::Nobody, Instant::now()).await;
+        let page = state
+            .answer(&request, CLIENT, Reply::Nobody, Instant::now())
+            .await;
         page.into_body().collect().await.unwrap().to_bytes()
     };
     let (one, two, three) = tokio::join!(scrape(), scrape(), scrape());

@@ -11,7 +11,7 @@ use std::thread;
 use slab::Slab;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::admin::State;
+use crate::admin::{Relay, State};
 use crate::admission::{Admission, Machine};
 use crate::config::{Settings, Source};
 use crate::conn::Context;
@@ -76,7 +76,7 @@ pub(super) fn build(parts: Parts) -> Result<control::Setup, StartError> {
     let unwanted = inherited.finish()?;
     let crew = Crew {
         max_client_hello: first.snapshot.hello.max_size,
-        admission,
+        admission: Arc::clone(&admission),
         hellos: Arc::default(),
         registry: Arc::clone(&registry),
         log: Arc::clone(&log),
@@ -84,6 +84,11 @@ pub(super) fn build(parts: Parts) -> Result<control::Setup, StartError> {
     let loads = Arc::new(Loads::new(count));
     let started = crew.start(count, &loads);
     let (mailboxes, workers) = started.map_err(StartError::at("start the thread of a worker"))?;
+    let state = State::new(Relay {
+        registry: Arc::clone(&registry),
+        admission,
+        mailboxes: Arc::clone(&mailboxes),
+    });
     Ok(control::Setup {
         first,
         builder,
@@ -93,7 +98,7 @@ pub(super) fn build(parts: Parts) -> Result<control::Setup, StartError> {
         workers,
         loads,
         unwanted,
-        state: Arc::new(State::new(Arc::clone(&registry))),
+        state: Arc::new(state),
         registry,
         log,
         requests,
@@ -171,6 +176,7 @@ impl Crew {
             connections: RefCell::new(Slab::new()),
             in_force: RefCell::default(),
             leaving: RefCell::default(),
+            refusals: RefCell::default(),
             ids: Cell::new(position as u64 * IDS_PER_WORKER),
             cut: Cell::new(false),
         })

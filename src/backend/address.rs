@@ -208,6 +208,15 @@ impl Address {
         (word != Health::GOOD).then_some(failed)
     }
 
+    /// Its failures in a row that raised the penalty, and the milliseconds for which the address is still ranked last by
+    /// them; `None` if its last dial succeeded.
+    pub fn failures(&self, now: Instant) -> Option<(u8, u64)> {
+        let word = self.health.load(Ordering::Relaxed);
+        let health = Health::unpack(word);
+        let left = health.until.saturating_sub(self.millis(now));
+        (word != Health::GOOD).then_some((health.failures, left))
+    }
+
     /// Takes the trial, if it is due and no other client has it.
     pub(super) fn try_trial(self: &Arc<Self>, now: Instant) -> Option<Trial> {
         let due = self.health.load(Ordering::Relaxed);

@@ -65,6 +65,12 @@ impl Pool {
         self.endpoints.all()
     }
 
+    /// The same with their roles.
+    pub fn members(&self) -> impl Iterator<Item = (&Arc<Endpoint>, Role)> {
+        let endpoints = self.endpoints().iter().enumerate();
+        endpoints.map(|(position, endpoint)| (endpoint, self.role(position)))
+    }
+
     /// The same to share with a task that outlives the use of this pool, and how they are dialled.
     pub const fn shared(&self) -> &Arc<Endpoints> {
         &self.endpoints

@@ -58,6 +58,13 @@ impl Address {
         })
     }
 
+    /// The dials of it that are in progress, and those that wait for a slot.
+    pub fn dials(&self) -> (u32, usize) {
+        let queue = self.slots.queue();
+        let waiting = queue.waiting.iter().filter(|waiting| !waiting.is_closed());
+        (queue.taken, waiting.count())
+    }
+
     /// Lets all dials that wait for a slot fail, because one has just failed for this reason: they would say the same.
     pub fn fail_waiting(&self, reason: DialFailure) {
         let waiting = mem::take(&mut self.slots.queue().waiting);

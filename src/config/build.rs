@@ -1,20 +1,17 @@
 //! Builds [`Settings`] from the file: checks every value and fills in every default. It uses the default
 //! in place of a value that is wrong, so that the rest is checked too.
 
+mod admin;
 mod endpoints;
 mod health;
 mod routes;
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use toml::de::DeValue;
-
-use super::keys;
 use super::notes::Notes;
 use super::section::Section;
-use super::values::{self, Wrong};
+use super::values;
 use super::{Backend, Drain, Listener, Settings};
 use crate::backend::{Allowed, Dialling, NameRules, Target, Via};
 use crate::credentials::Users;
@@ -23,6 +20,8 @@ use crate::routing::NetworkSet;
 use crate::snapshot::HelloLimits;
 use crate::wire::ListenerProtocol;
 use crate::{admission, dial, relay};
+pub(super) use admin::bind as admin;
+use admin::status_pages;
 
 /// Most DNS servers of one backend. A look-up asks two at a time.
 const MOST_DNS_SERVERS: usize = 8;
@@ -30,6 +29,7 @@ const MOST_DNS_SERVERS: usize = 8;
 pub(super) fn settings(notes: &mut Notes<'_>) -> Settings {
     let workers = notes.section(&[]).read("workers", values::count);
     let admin = admin(notes);
+    let status_pages = status_pages(notes);
     let limits = admission_limits(&mut notes.section(&["limits"]));
     let (hello, drain) = time_limits(&mut notes.section(&["limits"]));
     let log = notes.section(&["log"]).read("connections", values::choice);
@@ -39,6 +39,7 @@ pub(super) fn settings(notes: &mut Notes<'_>) -> Settings {
     Settings {
         workers: workers.and_then(NonZeroUsize::new),
         admin,
+        status_pages,
         limits,
         hello,
         drain,
@@ -46,28 +47,6 @@ pub(super) fn settings(notes: &mut Notes<'_>) -> Settings {
         listeners,
         backends,
         routes,
-    }
-}
-
-pub(super) fn admin(notes: &mut Notes<'_>) -> Option<SocketAddr> {
-    let mut section = notes.section(&["admin"]);
-    let is_lost = section.notes.lost.has(&section.path) || section.is_lost("bind");
-    match section.value("bind") {
-        // The value was lost with a fault. The default could clash with addresses that the value would not.
-        None if is_lost => None,
-        Some(DeValue::Boolean(false)) => None,
-        Some(DeValue::Boolean(true)) => section.check(
-            "bind",
-            Err(Wrong {
-                message: "true is not an address".to_owned(),
-                help: format!(
-                    "write {}, or false for none",
-                    keys::default_of(&["admin", "bind"])
-                ),
-            }),
-        ),
-        Some(written) => section.check("bind", values::bind(written.as_str()?)),
-        None => section.read("bind", |text, _| values::bind(text)),
     }
 }
 

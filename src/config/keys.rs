@@ -55,6 +55,8 @@ pub enum Kind {
     Text(Text),
     /// An array of strings.
     Texts(Text),
+    /// The same, or false.
+    TextsOrFalse(Text),
     /// An array of these words.
     Choices(&'static [&'static str]),
     /// An array of ports.
@@ -152,6 +154,10 @@ impl Kind {
             Self::Count(_) | Self::Boolean => value.to_owned(),
             Self::Ports => format!("[{value}]"),
             Self::Texts(_) | Self::Choices(_) | Self::Endpoints(_) => format!("[{value:?}]"),
+            Self::TextsOrFalse(_) => {
+                let values: Vec<_> = list(value).map(|one| format!("{one:?}")).collect();
+                format!("[{}]", values.join(", "))
+            }
             Self::Duration(_)
             | Self::DurationOr(..)
             | Self::Size(_)
@@ -203,6 +209,11 @@ fn example_of_table(path: &[&str]) -> Option<String> {
         )),
         Under::Value(..) | Under::Table(_) | Under::Named(..) => None,
     })
+}
+
+/// The values of a default that is a list.
+pub(super) fn list(default: &str) -> impl Iterator<Item = &str> {
+    default.split(", ")
 }
 
 /// The default at a path as it is written in the file; empty if there is none.

@@ -164,10 +164,15 @@ fn value(kind: &Kind) -> Value {
         }
         // `property` writes the table beside the text.
         Kind::Endpoints(_) => text(Text::Endpoint),
-        Kind::Texts(what) => {
-            json!({ "type": "array", "items": text(*what), "minItems": 1, "uniqueItems": true })
+        Kind::Texts(what) => texts(*what),
+        Kind::TextsOrFalse(what) => {
+            json!({ "anyOf": [texts(*what), { "type": "boolean", "enum": [false] }] })
         }
     }
+}
+
+fn texts(what: Text) -> Value {
+    json!({ "type": "array", "items": text(what), "minItems": 1, "uniqueItems": true })
 }
 
 fn text(what: Text) -> Value {

@@ -100,6 +100,9 @@ fn type_of(under: &Under) -> Type {
             Kind::Texts(_) | Kind::Choices(_) | Kind::Ports | Kind::Endpoints(_) => {
                 ("a list", |value| value.is_array())
             }
+            Kind::TextsOrFalse(_) => ("a list, or false", |value| {
+                value.is_array() || value.is_bool()
+            }),
         },
     }
 }
@@ -177,7 +180,10 @@ fn shown(value: &DeValue<'_>) -> String {
 /// The value that one of a wrong type most likely means.
 fn meant(value: &DeValue<'_>, kind: &Kind) -> Option<String> {
     match (kind, value) {
-        (Kind::Texts(_) | Kind::Choices(_) | Kind::Endpoints(_), DeValue::String(text)) => {
+        (
+            Kind::Texts(_) | Kind::TextsOrFalse(_) | Kind::Choices(_) | Kind::Endpoints(_),
+            DeValue::String(text),
+        ) => {
             let values: Vec<String> = text
                 .split(',')
                 .map(|one| format!("{:?}", one.trim()))

@@ -161,6 +161,7 @@ fn what_to_write(kind: &Kind) -> String {
         | Kind::AddressOrFalse
         | Kind::Text(_)
         | Kind::Texts(_)
+        | Kind::TextsOrFalse(_)
         | Kind::Ports
         | Kind::Endpoints(_) => "write another value".to_owned(),
     }
@@ -235,6 +236,23 @@ pub(super) fn one_name(text: &str) -> Result<ServerName, Wrong> {
         Pattern::Any | Pattern::AnyDepth(_) | Pattern::OneLabel(_) => wrong(
             format!("{text:?} is a pattern, and a hello carries one name"),
             "write a host name, such as \"fleet.example.com\"",
+        ),
+    }
+}
+
+/// A name in the URLs of the admin pages.
+pub(super) fn host(text: &str) -> Result<ServerName, Wrong> {
+    if text.parse::<IpAddr>().is_ok() {
+        return wrong(
+            format!("{text:?} is an address, and each address is allowed already"),
+            "leave it out",
+        );
+    }
+    match server_name(text)? {
+        Pattern::Exact(name) => Ok(name),
+        Pattern::Any | Pattern::AnyDepth(_) | Pattern::OneLabel(_) => wrong(
+            format!("{text:?} is a pattern, and a URL has one name"),
+            "write each name, such as \"portway-1.internal\"",
         ),
     }
 }

@@ -2,6 +2,7 @@
 
 mod front;
 mod line;
+mod shown;
 
 use std::cell::{Cell, OnceCell};
 use std::io;

@@ -11,6 +11,7 @@ use crate::dial::Dialled;
 use crate::net::{Accepted, Figures, Leg, Path, local_address};
 use crate::relay::{End, Micros, Parting, Relay, Verdict};
 use crate::snapshot::{Backend, Taken};
+use crate::status::remedy;
 use crate::tls::ServerName;
 use crate::wire::{Ends, Introduction};
 
@@ -163,6 +164,10 @@ impl Drop for Record {
         context.resources.hellos.answered(&connection.flow);
         if self.is_wanted() {
             self.log([Figures::default(); 2]);
+        }
+        if remedy(connection.outcome(), None).is_some() {
+            let mut refusals = context.refusals.borrow_mut();
+            connection.tell_failure(|end| refusals.add(end));
         }
         let (listener, route) = (connection.listener, connection.route.get());
         let endings = connection.snapshot.endings(listener, route);

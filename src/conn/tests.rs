@@ -57,8 +57,7 @@ pub(crate) fn context() -> (Context, Taken) {
         nofile: 1024,
         memory_max: None,
     };
-    let dropped = registry.lines_dropped();
-    let lines = Lines::start(Box::new(io::sink()), "log", dropped).unwrap();
+    let lines = Lines::start(Box::new(io::sink()), "log", registry.lines_dropped()).unwrap();
     let taken = Taken {
         snapshot: Arc::new(snapshot),
         listener: ListenerId(0),
@@ -77,6 +76,7 @@ pub(crate) fn context() -> (Context, Taken) {
         connections: RefCell::new(Slab::new()),
         in_force: RefCell::default(),
         leaving: RefCell::default(),
+        refusals: RefCell::default(),
         ids: Cell::new(0),
         cut: Cell::new(false),
     };

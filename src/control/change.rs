@@ -55,6 +55,8 @@ pub struct Change {
     pub closed: HashSet<AddressId>,
     /// Limits of the drain.
     pub drain: config::Drain,
+    /// The clients that may see the status pages.
+    pub status_pages: config::StatusPages,
     /// The file.
     pub source: Source,
 }
@@ -216,6 +218,7 @@ impl ChangeBuilder {
         let checks = if is_checked { health::AT_ONCE } else { 0 };
         let (drain, log, quotas) = (settings.drain, settings.log, settings.limits.clone());
         self.limit(&quotas, addresses.len(), checks);
+        let status_pages = settings.status_pages.clone();
         let snapshot = Arc::new(self.snapshot(settings, addresses, gates));
         self.log.adopt(log);
         if waits_for_start {
@@ -226,6 +229,7 @@ impl ChangeBuilder {
             opened,
             closed,
             drain,
+            status_pages,
             source,
         })
     }

@@ -218,7 +218,7 @@ impl Control {
                 // Not logged here, because `--watch` asks again and again.
                 Some(Request::Reload(Some(asker))) => refuse(asker, DRAINING),
                 Some(Request::Reload(None)) => tracing::warn!("{DRAINING}"),
-                Some(Request::Configuration(asker)) => self.show(asker),
+                Some(Request::Configuration(asker)) => self.show_configuration(asker),
                 Some(Request::Addresses(of, asker)) => self.show_addresses(&of, asker),
                 Some(Request::Upgrade(asker)) => asker.refuse(STOPPING),
                 Some(Request::Sockets(answer)) => self.hand_over(answer),

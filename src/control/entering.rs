@@ -81,6 +81,7 @@ impl Control {
         });
         if self.failure.as_ref() != Some(&rejected.text) {
             self.registry.config().failed();
+            self.state.refuse_reload(Some(&rejected.lines));
             rejected.log();
         }
         for asker in askers {
@@ -132,6 +133,7 @@ impl Control {
             config.loaded(generation, change.source.hash);
             let (listens, closed) = self.in_force.apply(*change, &self.mailboxes);
             self.release(&closed);
+            self.show();
             self.entering = Some(Entering {
                 generation,
                 step: Step::Listening(listens),
@@ -166,12 +168,22 @@ impl Control {
             }
         }
         self.failure = None;
+        self.state.refuse_reload(None);
         for asker in askers {
             drop(asker.send(Ok(generation)));
         }
         self.service.ready();
         self.give_to_waiting();
         Ok(())
+    }
+
+    /// Shows the configuration in force on the status pages.
+    fn show(&self) {
+        let file = self.file.as_ref().map(|(file, _)| &file.path);
+        let file = file.map(|path| path.display().to_string());
+        if let Some(current) = self.in_force.shown(file) {
+            self.state.adopt(current);
+        }
     }
 
     fn give_to_waiting(&mut self) {

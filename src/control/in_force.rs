@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
+use std::time::SystemTime;
 
 use socket2::Socket;
 use tokio::sync::mpsc;
@@ -12,8 +13,9 @@ use super::change::{Change, OpenAddress};
 use super::health::Health;
 use super::known::KnownAddresses;
 use super::request::Configuration;
+use crate::admin;
 use crate::backend::{Endpoint, Pool};
-use crate::config::Drain;
+use crate::config::{Drain, StatusPages};
 use crate::snapshot::Snapshot;
 use crate::telemetry::Registry;
 use crate::worker::{Mailbox, Message};
@@ -23,6 +25,12 @@ pub(super) struct InForce {
     bound: Vec<OpenAddress>,
     pub(super) drain: Drain,
     pub(super) configuration: Configuration,
+    /// The clients that may see the status pages.
+    status_pages: StatusPages,
+    /// CRC-32 of the text of the file.
+    hash: u32,
+    /// When it came into force.
+    loaded: SystemTime,
     /// The snapshot of the workers; `None` before the first change.
     snapshot: Option<Arc<Snapshot>>,
     /// Its endpoints, and those of earlier ones that still have connections, by their place in memory.
@@ -37,6 +45,9 @@ impl InForce {
             bound: Vec::new(),
             drain,
             configuration: Configuration::default(),
+            status_pages: StatusPages::default(),
+            hash: 0,
+            loaded: SystemTime::UNIX_EPOCH,
             snapshot: None,
             endpoints: HashMap::new(),
             health: Health::start(registry),
@@ -48,6 +59,18 @@ impl InForce {
         let snapshot = self.snapshot.as_deref();
         snapshot.map_or_else(KnownAddresses::default, |snapshot| {
             KnownAddresses::of(snapshot, backend)
+        })
+    }
+
+    /// The parts of it that the status pages show; `None` before the first change.
+    pub(super) fn shown(&self, file: Option<String>) -> Option<admin::Current> {
+        Some(admin::Current {
+            snapshot: Arc::clone(self.snapshot.as_ref()?),
+            addresses: self.bound.iter().map(|it| (it.id, it.address)).collect(),
+            file,
+            hash: self.hash,
+            loaded: self.loaded,
+            pages: self.status_pages.clone(),
         })
     }
 
@@ -78,9 +101,12 @@ impl InForce {
             opened,
             closed,
             drain,
+            status_pages,
             source,
         } = change;
         self.drain = drain;
+        self.status_pages = status_pages;
+        (self.hash, self.loaded) = (source.hash, SystemTime::now());
         self.configuration = Configuration {
             generation: snapshot.generation,
             text: source.text,

@@ -8,7 +8,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::Control;
 use super::socket::{self, Before};
-use crate::admin::{self, Stage};
+use crate::admin;
+use crate::status::Stage;
 
 impl Control {
     /// Begins to answer at the admin address, unless this process does already.
@@ -35,8 +36,8 @@ impl Control {
     pub(super) fn take_socket(&mut self, before: Before) {
         if let Some((file, requests)) = &self.file {
             let (file, requests) = (file.path.clone(), requests.clone());
-            let (registry, heir) = (Arc::clone(&self.registry), Rc::clone(&self.heir));
-            let serve = socket::serve(file, before, requests, registry, heir);
+            let (state, heir) = (Arc::clone(&self.state), Rc::clone(&self.heir));
+            let serve = socket::serve(file, before, requests, state, heir);
             let serve = self.registry.vital_task("control socket", serve);
             self.socket = Some(spawn_local(serve).abort_handle());
         }

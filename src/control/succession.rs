@@ -17,8 +17,8 @@ use super::entering::{Entering, Kind, Step, refuse};
 use super::socket::{Before, Link, Successor, Word};
 use super::upgrade::ANOTHER;
 use super::{Control, FIRST, Request, Stopped, lost};
-use crate::admin::Stage;
 use crate::net;
+use crate::status::Stage;
 use crate::worker::Message;
 
 /// Why this process does not reload after a takeover.
@@ -183,7 +183,7 @@ impl Control {
             }
             Request::Reload(Some(asker)) => refuse(asker, SUCCEEDED),
             Request::Reload(None) => tracing::warn!("{SUCCEEDED}"),
-            Request::Configuration(asker) => self.show(asker),
+            Request::Configuration(asker) => self.show_configuration(asker),
             Request::Addresses(of, asker) => self.show_addresses(&of, asker),
             Request::Upgrade(asker) => asker.refuse(ANOTHER),
             Request::Sockets(_) | Request::TakenOver(_) | Request::Succeeds(_) => {}
@@ -284,6 +284,7 @@ impl Control {
         delay: Duration,
         timeout: Duration,
     ) {
+        self.state.begin_drain(cause, delay + timeout);
         self.state.enter(Stage::Draining);
         for asker in self.reload.end() {
             refuse(asker, DRAINING);

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::change::ChangeBuilder;
 use super::inherited::Inherited;
 use super::*;
+use crate::admin::Relay;
 use crate::admission::{Admission, Machine};
 use crate::config;
 use crate::telemetry::lines::Lines;
@@ -133,11 +134,16 @@ pub(super) fn control(stuck: bool) -> (Control, Requests, TempDir) {
     let registry = Registry::new();
     let lines = Lines::start(Box::new(io::sink()), "log", registry.lines_dropped()).unwrap();
     let log = ConnectionLog::new(lines, Format::Json, Logged::All, Arc::clone(&registry));
-    let state = Arc::new(State::new(Arc::clone(&registry)));
     let log = Arc::new(log);
     let settings = config::parse(&text(&[]), "routes.toml").unwrap().settings;
     let admission = Admission::new(&settings.limits, Machine::read());
     let admission = Arc::new(admission);
+    let mailboxes: Arc<[Mailbox]> = [mailbox].into();
+    let state = Arc::new(State::new(Relay {
+        registry: Arc::clone(&registry),
+        admission: Arc::clone(&admission),
+        mailboxes: Arc::clone(&mailboxes),
+    }));
     let (metrics, lines) = (Arc::clone(&registry), Arc::clone(&log));
     let mut builder = ChangeBuilder::new(&settings, 1, admission, metrics, lines);
     let first = builder.change(
@@ -155,7 +161,7 @@ pub(super) fn control(stuck: bool) -> (Control, Requests, TempDir) {
             giver: None,
         }),
         admin: None,
-        mailboxes: [mailbox].into(),
+        mailboxes,
         workers: vec![ended],
         loads: Arc::new(Loads::new(1)),
         unwanted: Vec::new(),

@@ -96,6 +96,16 @@ impl Flow {
         is_new.then(|| self.accepted_at + after)
     }
 
+    /// Seconds since the last byte, by the worker's clock; `None` before the relay.
+    pub fn idle(&self, now: u32) -> Option<u32> {
+        self.terms.get().map(|_| self.silence(now))
+    }
+
+    /// Whether a direction has ended.
+    pub fn is_half_closed(&self) -> bool {
+        self.marks.get(Mark::HalfClosed)
+    }
+
     /// Marks the start of the relay.
     pub(super) fn begin(&self, terms: Arc<Terms>, now: u32) {
         self.terms.get_or_init(|| terms);

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 use enum_map::EnumMap;
 use serde::Serialize;
 
-pub use format::{ClientText, Id, Millis, Protocols, Time};
+pub use format::{ClientText, Id, Millis, Protocols, Time, json};
 
 use super::lines::Lines;
 use super::metrics::Registry;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::Socket;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendError;
+use tokio::sync::{mpsc, oneshot};
 
 use super::balance::Load;
 use crate::net::Accepted;
 use crate::snapshot::{AddressId, Snapshot, Taken};
+use crate::status::{Query, Refusals, Seen};
 
 /// A message to a worker.
 #[derive(Debug)]
@@ -44,6 +45,22 @@ pub enum Message {
     Cut,
     /// Go on serving: stop what `Spread` and `Cut` have begun.
     Resume,
+    /// Show something. Nothing changes by it.
+    Look(Look),
+}
+
+/// A look at a worker. If it has ended, the answer never comes.
+#[derive(Debug)]
+pub enum Look {
+    /// At its live connections.
+    Connections {
+        /// Which ones.
+        query: Arc<Query>,
+        /// Receives them.
+        answer: oneshot::Sender<Seen>,
+    },
+    /// At those that have failed.
+    Refusals(oneshot::Sender<Refusals>),
 }
 
 /// A connection on its way to the worker that serves it.

@@ -7,6 +7,7 @@ pub(crate) fn shown(settings: &Settings) -> String {
     let Settings {
         workers,
         admin,
+        status_pages,
         limits,
         hello,
         drain,
@@ -15,6 +16,6 @@ pub(crate) fn shown(settings: &Settings) -> String {
         backends,
         routes,
     } = settings;
-    let program = (workers, admin, limits, hello, drain, log);
+    let program = (workers, admin, status_pages, limits, hello, drain, log);
     format!("{:#?}", (program, listeners, backends, routes.routes()))
 }

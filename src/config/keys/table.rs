@@ -6,7 +6,9 @@ use std::time::Duration;
 use strum::VariantNames;
 
 use super::Absent::{self, Default, Example, Required, RequiredOrNext};
-use super::Kind::{self, AddressOrFalse, Boolean, Choice, Count, Endpoints, Ports, Size, Texts};
+use super::Kind::{
+    self, AddressOrFalse, Boolean, Choice, Count, Endpoints, Ports, Size, Texts, TextsOrFalse,
+};
 use super::{Key, Table, Text, Under};
 use crate::backend::{Balance, Check, EndpointState};
 use crate::snapshot::CloseOn;
@@ -38,6 +40,10 @@ const ADMIN: Table = &[
         "The address that serves /metrics, /livez and /readyz; false turns it off. It asks for no password."),
     value("exposed", Boolean, Default("false"),
         "Acknowledges that other machines can reach the address in bind: check then does not warn about it."),
+    value("status_clients", TextsOrFalse(Text::Network), Default("127.0.0.0/8, ::1/128"),
+        "The networks that may see /status and /connections, which show the names and addresses of clients; false for nobody."),
+    value("hosts", Texts(Text::OneName), Example("portway-1.internal"),
+        "The names in the URLs of these pages, beside addresses and localhost. Default: no other name."),
 ];
 
 #[rustfmt::skip]

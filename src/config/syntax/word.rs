@@ -23,7 +23,13 @@ impl Wanted<'_> {
     pub(super) const fn is_list(&self) -> bool {
         matches!(
             self.kind,
-            Some(Kind::Texts(_) | Kind::Choices(_) | Kind::Endpoints(_) | Kind::Ports)
+            Some(
+                Kind::Texts(_)
+                    | Kind::TextsOrFalse(_)
+                    | Kind::Choices(_)
+                    | Kind::Endpoints(_)
+                    | Kind::Ports
+            )
         )
     }
 
@@ -139,11 +145,13 @@ fn without_quotes(
             format!("{written} is neither true nor false"),
             "write true or false, in small letters and without quotes",
         ),
-        Some(Kind::AddressOrFalse) if is_off(written) => broken(
-            span,
-            format!("{written} is not a value that TOML knows"),
-            "write false for none",
-        ),
+        Some(Kind::AddressOrFalse | Kind::TextsOrFalse(_)) if is_off(written) && !is_in_list => {
+            broken(
+                span,
+                format!("{written} is not a value that TOML knows"),
+                "write false for none",
+            )
+        }
         Some(Kind::Count(_)) => broken(
             span,
             format!("{written} is not a whole number"),

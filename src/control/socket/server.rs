@@ -11,25 +11,29 @@ use std::time::Duration;
 use rustix::process::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::task::{JoinSet, spawn_blocking, spawn_local};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::answers::{reload, tell_addresses, tell_configuration, tell_status};
 use super::{
-    ADDRESSES, BAD_CONFIGURATION, CONFIGURATION, END, FAILED, FINE, Giver, KNOWN, LONGEST_REASON,
-    Link, NOT_STARTED, READY, RELOAD, RELOADED, SOCKETS, Successor, TAKE_OVER, UPGRADE, YOURS,
+    ADDRESSES, CONFIGURATION, CONNECTIONS, END, FAILED, Giver, KNOWN, LONGEST_REASON, Link,
+    NOT_STARTED, READY, RELOAD, SOCKETS, STATUS, Successor, TAKE_OVER, UPGRADE, YOURS,
 };
+use crate::admin::{NoAnswer, State};
 use crate::control::upgrade::Heir;
-use crate::control::{Configuration, NotReloaded, Request, Requests, Takeover};
+use crate::control::{Request, Requests, Takeover};
 use crate::net;
 use crate::telemetry::Registry;
 
 /// Requests at a time; more wait in the queue.
-const CONNECTIONS: usize = 8;
+const PLACES: usize = 8;
 /// Longest time from accept to the whole request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(2);
-const LONGEST_REQUEST: u64 = 128;
-const ENDING: &str = "portway is ending";
+/// A query of connections has names in it.
+const LONGEST_REQUEST: u64 = 2048;
+/// Requests for the status that are answered at a time. They take no place of the others.
+const LOOKS: usize = 16;
 /// Longest time that the other process may take from getting the sockets to its first accept.
 const START_TIMEOUT: Duration = Duration::from_mins(1);
 /// Longest time that the predecessor may take to leave the control socket.
@@ -63,9 +67,10 @@ pub(in crate::control) async fn serve(
     file: PathBuf,
     before: Before,
     requests: Requests,
-    registry: Arc<Registry>,
+    state: Arc<State>,
     heir: Rc<Heir>,
 ) {
+    let registry = Arc::clone(state.registry());
     let (is_alone, returned_by) = match before {
         Before::Nobody => (true, None),
         Before::Successor(successor) => (false, successor),
@@ -100,7 +105,13 @@ pub(in crate::control) async fn serve(
         }
     };
     registry.config().control_socket(true);
-    let mut ready = answer_all(&listener, &requests, &heir).await;
+    let office = Office {
+        requests: requests.clone(),
+        state,
+        heir: Rc::clone(&heir),
+        looks: Arc::new(Semaphore::new(LOOKS)),
+    };
+    let mut ready = answer_all(&listener, &Rc::new(office)).await;
     drop(listener);
     registry.config().control_socket(false);
     if let Ok(successor) = net::peer(&ready.stream) {
@@ -155,15 +166,24 @@ struct Ready {
     under_way: Arc<()>,
 }
 
+/// Everything that the answers need.
+struct Office {
+    requests: Requests,
+    state: Arc<State>,
+    heir: Rc<Heir>,
+    /// The places of requests for the status.
+    looks: Arc<Semaphore>,
+}
+
 /// Answers requests until a successor has taken over.
-async fn answer_all(listener: &UnixListener, requests: &Requests, heir: &Rc<Heir>) -> Ready {
+async fn answer_all(listener: &UnixListener, office: &Rc<Office>) -> Ready {
     let mut connections = JoinSet::new();
     loop {
-        let is_full = connections.len() >= CONNECTIONS;
+        let is_full = connections.len() >= PLACES;
         tokio::select! {
             accepted = listener.accept(), if !is_full => match accepted {
                 // Checked before a byte is read, so that other users take no place.
-                Ok((stream, _)) if is_known(&stream) => { connections.spawn_local(answer(stream, requests.clone(), Rc::clone(heir))); }
+                Ok((stream, _)) if is_known(&stream) => { connections.spawn_local(answer(stream, Rc::clone(office))); }
                 Ok(_) => {}
                 Err(_) => sleep(BACKOFF).await,
             },
@@ -209,77 +229,50 @@ async fn listen(file: &Path, registry: &Registry) -> UnixListener {
 }
 
 /// Answers one request. Returns the other process if it has taken over.
-async fn answer(
-    stream: UnixStream,
-    requests: Requests,
-    heir: Rc<Heir>,
-) -> io::Result<Option<Ready>> {
+async fn answer(stream: UnixStream, office: Rc<Office>) -> io::Result<Option<Ready>> {
+    let requests = &office.requests;
     let (user, own) = (net::peer(&stream)?.user, geteuid().as_raw());
     let mut stream = BufReader::new(stream);
     let request = timeout(REQUEST_TIMEOUT, line(&mut stream, LONGEST_REQUEST)).await??;
-    match request.as_str() {
-        RELOAD => reload(&mut stream, &requests).await,
-        CONFIGURATION => tell_configuration(&mut stream, &requests).await,
-        _ if request.starts_with(ADDRESSES) => {
-            let backend = request.strip_prefix(ADDRESSES).unwrap_or_default();
-            tell_addresses(&mut stream, backend, &requests).await
+    let (word, rest) = request.split_once(' ').unwrap_or((&request, ""));
+    match word {
+        RELOAD => reload(&mut stream, requests).await,
+        CONFIGURATION => tell_configuration(&mut stream, requests).await,
+        ADDRESSES => tell_addresses(&mut stream, rest, requests).await,
+        STATUS | CONNECTIONS => {
+            let query = (word == CONNECTIONS).then(|| rest.to_owned());
+            match Arc::clone(&office.looks).try_acquire_owned() {
+                Ok(look) => {
+                    let state = Arc::clone(&office.state);
+                    spawn_local(tell_status(stream, query, state, look));
+                    return Ok(None);
+                }
+                Err(_) => say(&mut stream, FAILED, &NoAnswer::Busy.to_string()).await,
+            }
         }
         UPGRADE => {
             drop(requests.send(Request::Upgrade(Upgrading(stream))));
             return Ok(None);
         }
-        TAKE_OVER if user == own => return hand_over(stream, &requests, &heir).await,
+        TAKE_OVER if user == own => return hand_over(stream, requests, &office.heir).await,
         TAKE_OVER => say(&mut stream, FAILED, "only portway's own user may ask that").await,
         _ => {
-            let known = format!("{KNOWN}reload, configuration, addresses, upgrade, takeover");
+            let known = format!(
+                "{KNOWN}reload, configuration, addresses, status, connections, upgrade, takeover"
+            );
             say(&mut stream, FAILED, &known).await
         }
     }?;
     Ok(None)
 }
 
-async fn say(stream: &mut BufReader<UnixStream>, status: u8, text: &str) -> io::Result<()> {
+pub(super) async fn say(
+    stream: &mut BufReader<UnixStream>,
+    status: u8,
+    text: &str,
+) -> io::Result<()> {
     let answer = format!("{status}\n{text}\n");
     timeout(REQUEST_TIMEOUT, stream.write_all(answer.as_bytes())).await?
-}
-
-async fn reload(stream: &mut BufReader<UnixStream>, requests: &Requests) -> io::Result<()> {
-    let (answer, reloaded) = oneshot::channel();
-    drop(requests.send(Request::Reload(Some(answer))));
-    let (status, text) = match reloaded.await {
-        Ok(Ok(generation)) => (FINE, format!("{RELOADED}{generation}")),
-        Ok(Err(NotReloaded::Rejected(faults))) => (BAD_CONFIGURATION, faults),
-        Ok(Err(NotReloaded::NotNow(why))) => (FAILED, why.to_owned()),
-        Err(_) => (FAILED, ENDING.to_owned()),
-    };
-    say(stream, status, &text).await
-}
-
-async fn tell_configuration(
-    stream: &mut BufReader<UnixStream>,
-    requests: &Requests,
-) -> io::Result<()> {
-    let (answer, configuration) = oneshot::channel();
-    drop(requests.send(Request::Configuration(answer)));
-    match configuration.await {
-        Ok(Configuration { generation, text }) => {
-            say(stream, FINE, &format!("{generation}\n{text}")).await
-        }
-        Err(_) => say(stream, FAILED, ENDING).await,
-    }
-}
-
-async fn tell_addresses(
-    stream: &mut BufReader<UnixStream>,
-    backend: &str,
-    requests: &Requests,
-) -> io::Result<()> {
-    let (answer, addresses) = oneshot::channel();
-    drop(requests.send(Request::Addresses(backend.to_owned(), answer)));
-    match addresses.await {
-        Ok(addresses) => say(stream, FINE, &serde_json::to_string(&addresses)?).await,
-        Err(_) => say(stream, FAILED, ENDING).await,
-    }
 }
 
 async fn hand_over(

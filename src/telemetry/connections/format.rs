@@ -47,6 +47,14 @@ pub(super) fn line<T: Serialize>(format: Format, line: &T) -> Vec<u8> {
     })
 }
 
+/// A value as JSON on one line, in printable ASCII, as in a log.
+pub fn json<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut json = Vec::new();
+    write_json(&mut json, value);
+    json.push(b'\n');
+    json
+}
+
 fn write_json<T: Serialize>(json: &mut Vec<u8>, value: &T) {
     let mut serializer = serde_json::Serializer::with_formatter(json, Ascii);
     // Neither the lines nor a `Vec` can fail. If they did, only the end of the line would be missing.
@@ -162,9 +170,15 @@ impl Serialize for Time {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Id(pub u64);
 
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
 impl Serialize for Id {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:016x}", self.0))
+        serializer.collect_str(self)
     }
 }
 
@@ -189,9 +203,15 @@ impl Serialize for Version {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientText<'a>(pub &'a [u8]);
 
+impl fmt::Display for ClientText<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&bounded(self.0, TEXT_MAX))
+    }
+}
+
 impl Serialize for ClientText<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(&bounded(self.0, TEXT_MAX))
+        serializer.collect_str(self)
     }
 }
 

@@ -117,6 +117,11 @@ impl Endings {
         self.begun.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// Connections that have chosen the backend so far.
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
+    }
+
     /// Connections that have ended.
     pub fn ended(&self) -> u64 {
         let counts = self.counts.values();
@@ -131,7 +136,7 @@ impl Endings {
     }
 
     /// Connections that have chosen the backend and have not ended.
-    pub(super) fn open(&self) -> u64 {
+    pub fn open(&self) -> u64 {
         let ended = self.ended();
         self.begun.load(Ordering::Relaxed).saturating_sub(ended)
     }
@@ -267,6 +272,11 @@ impl LimitStats {
     /// Shows the value in force; `None` means no limit.
     pub fn set(&self, limit: Limit, value: Option<u64>) {
         self.values[limit].set(value.map_or(f64::INFINITY, gauge_value));
+    }
+
+    /// Connections that the limit has rejected.
+    pub fn rejections(&self, limit: Limit) -> u64 {
+        self.rejections[limit].get()
     }
 
     /// Counts a connection that the limit rejected.

@@ -127,6 +127,11 @@ impl EndpointStats {
         self.failures[reason].add(1);
     }
 
+    /// Failed attempts so far.
+    pub fn dial_failures(&self, reason: DialFailure) -> u64 {
+        self.failures[reason].get()
+    }
+
     /// Shows the role of the endpoint from now on, or none.
     pub fn set_role(&self, role: Option<EndpointRole>) {
         self.role().written = role;

@@ -1,0 +1,327 @@
+//! Fills the status in: from the snapshot, its counters, and its endpoints.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use rustix::process::{Resource, getrlimit};
+use strum::VariantArray;
+
+use super::rates::Measured;
+use super::{Current, Relay};
+use crate::backend::{self, Endpoint, Role};
+use crate::outcome::{DialFailure, Direction, Limit, Outcome};
+use crate::snapshot::{self, ListenerId};
+use crate::status::{Address, Backend, LimitUse, Listener, Rates, Refused, Route, Status, Totals};
+use crate::telemetry::{Endings, Time, list};
+use crate::tls::ServerName;
+
+/// The most of each kind of thing in one answer; the rest is counted.
+const MOST: usize = 1000;
+/// Patterns of a route.
+const PATTERNS: usize = 10;
+/// Characters of a resolver's error.
+const LONGEST_ERROR: usize = 200;
+/// Refusals for which the nearest name is looked for: it takes long.
+const NEAREST: usize = 50;
+
+/// A status to fill in.
+pub(super) struct Collected<'c> {
+    pub(super) status: &'c mut Status,
+    pub(super) relay: &'c Relay,
+    pub(super) current: &'c Current,
+    pub(super) rates: &'c Measured,
+}
+
+impl Collected<'_> {
+    pub(super) fn fill(self) {
+        let Current {
+            snapshot,
+            file,
+            hash,
+            loaded,
+            ..
+        } = self.current;
+        let listeners = self.listeners();
+        let totals = self.totals(&listeners);
+        let limits = self.limits();
+        let status = self.status;
+        status.pid = std::process::id();
+        status.rate_window_s = rounded(self.rates.seconds);
+        let configuration = &mut status.configuration;
+        configuration.file.clone_from(file);
+        configuration.generation = snapshot.generation;
+        configuration.hash = format!("{hash:08x}");
+        configuration.loaded = Time(*loaded).to_string();
+        status.totals = totals;
+        status.limits = limits;
+        (status.listeners, status.listeners_not_shown) = bounded(listeners);
+        let routes = snapshot.routes.routes().iter().enumerate();
+        let routes = routes.map(|(position, it)| route(snapshot, self.rates, position, it));
+        (status.routes, status.routes_not_shown) = bounded(routes.collect());
+        // Endpoints and addresses are bounded over all backends.
+        let mut room = Room {
+            endpoints: MOST,
+            addresses: MOST,
+            now: Instant::now(),
+        };
+        let backends = snapshot.backends.iter().enumerate();
+        let shown = backends.take(MOST).map(|(position, it)| {
+            let rates = self.rates.backends.get(position).copied();
+            room.backend(snapshot, position, it, rates.unwrap_or_default())
+        });
+        status.backends = shown.collect();
+        status.backends_not_shown = snapshot.backends.len().saturating_sub(MOST);
+        for refused in status.refused.iter_mut().take(NEAREST) {
+            refused.nearest = nearest(snapshot, refused);
+        }
+    }
+
+    fn listeners(&self) -> Vec<Listener> {
+        let snapshot = &self.current.snapshot;
+        let mut addresses: HashMap<u32, Vec<SocketAddr>> = HashMap::new();
+        for (id, address) in &self.current.addresses {
+            if let Some((ListenerId(position), _)) = snapshot.addresses.get(id) {
+                addresses.entry(*position).or_default().push(*address);
+            }
+        }
+        let listeners = snapshot.listeners.iter().zip(0..);
+        let listeners = listeners.zip(&self.rates.listeners);
+        let listeners = listeners.map(|((listener, position), rates)| {
+            // Read those that have ended before those that were accepted.
+            let to_backends = listener.backend_endings.values();
+            let to_backends: u64 = to_backends.map(|endings| endings.ended()).sum();
+            let ended = listener.endings.ended() + to_backends;
+            let accepted = listener.stats.accepted.get();
+            Listener {
+                name: listener.name.to_string(),
+                protocol: listener.protocol.name().to_owned(),
+                addresses: addresses.remove(&position).unwrap_or_default(),
+                connections: accepted.saturating_sub(ended),
+                accepted,
+                connections_per_s: rates.connections_per_s,
+                outcomes: outcomes([&listener.endings]),
+            }
+        });
+        listeners.collect()
+    }
+
+    fn totals(&self, listeners: &[Listener]) -> Totals {
+        let snapshot = &self.current.snapshot;
+        let endings = snapshot.listeners.iter().flat_map(|listener| {
+            let to_backends = listener.backend_endings.values();
+            to_backends.chain([&listener.endings])
+        });
+        Totals {
+            connections: self.relay.admission.connections() as u64,
+            pending: self.relay.admission.pending() as u64,
+            accepted: listeners.iter().map(|listener| listener.accepted).sum(),
+            outcomes: outcomes(endings),
+            rates: self.rates.total,
+        }
+    }
+
+    fn limits(&self) -> Vec<LimitUse> {
+        let admission = &self.relay.admission;
+        let bounds = admission.bounds();
+        let limits = Limit::VARIANTS.iter().map(|&limit| {
+            let used = match limit {
+                Limit::MaxConnections => Some(admission.connections() as u64),
+                Limit::MaxPendingConnections => Some(admission.pending() as u64),
+                Limit::MaxPendingPerClient
+                | Limit::MaxConnectionsPerClient
+                | Limit::AcceptRate
+                | Limit::AcceptRatePerClient => None,
+            };
+            let value = bounds.get(limit);
+            LimitUse {
+                name: limit.name().to_owned(),
+                used,
+                limit: value,
+                near: is_near(used, value) || self.rates.rejections[limit] > 0,
+                rejected: self.relay.registry.limits().rejections(limit),
+            }
+        });
+        let most = getrlimit(Resource::Nofile).current;
+        // Without a descriptor for the directory all are in use.
+        let open = fs::read_dir("/proc/self/fd").map(|open| open.count().saturating_sub(1) as u64);
+        let used = open.ok().or(most);
+        let descriptors = LimitUse {
+            name: "descriptors".to_owned(),
+            used,
+            limit: most,
+            near: is_near(used, most),
+            rejected: 0,
+        };
+        limits.chain([descriptors]).collect()
+    }
+}
+
+/// The room that is left in an answer.
+struct Room {
+    endpoints: usize,
+    addresses: usize,
+    now: Instant,
+}
+
+impl Room {
+    fn backend(
+        &mut self,
+        snapshot: &snapshot::Snapshot,
+        position: usize,
+        backend: &snapshot::Backend,
+        rates: Rates,
+    ) -> Backend {
+        let listeners = snapshot.listeners.iter();
+        let endings = listeners.filter_map(|listener| listener.backend_endings.get(&position));
+        let endings: Vec<_> = endings.collect();
+        let [up, down] = [Direction::ClientToBackend, Direction::BackendToClient]
+            .map(|direction| backend.relay.stats.bytes(direction).get());
+        let proxy = backend.pool.proxy();
+        let proxy = proxy.map(|proxy| (proxy.endpoint(), Role::default()));
+        let mut shown = Vec::new();
+        let mut left_out = 0;
+        for (endpoint, role) in backend.pool.members().chain(proxy) {
+            if self.endpoints == 0 {
+                left_out += 1;
+            } else {
+                self.endpoints -= 1;
+                shown.push(self.endpoint(endpoint, role));
+            }
+        }
+        Backend {
+            name: backend.pool.name().to_string(),
+            via: backend.pool.via().map(|via| via.name().to_string()),
+            connections: endings.iter().map(|endings| endings.open()).sum(),
+            outcomes: outcomes(endings.iter().copied()),
+            bytes_client_to_backend: up,
+            bytes_backend_to_client: down,
+            rates,
+            endpoints: shown,
+            endpoints_not_shown: left_out,
+        }
+    }
+
+    fn endpoint(&mut self, endpoint: &Endpoint, role: Role) -> crate::status::Endpoint {
+        let states = endpoint.states(self.now);
+        let room = self.addresses.min(states.len());
+        self.addresses -= room;
+        let addresses = states.iter().take(room);
+        let addresses = addresses.map(|(address, state)| {
+            let (dialling, waiting) = address.dials();
+            let failures = address.failures(self.now);
+            Address {
+                address: address.at(),
+                state: *state,
+                unhealthy: address.standing().is_unhealthy(),
+                connections: address.connections(),
+                dialling,
+                waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
+                failures: failures.map_or(0, |(count, _)| count),
+                penalty_ms: failures.map(|(_, left)| left),
+            }
+        });
+        let failures = DialFailure::VARIANTS.iter();
+        let failures = failures.map(|reason| (reason, endpoint.stats().dial_failures(*reason)));
+        let failures = failures.filter(|(_, count)| *count > 0);
+        let unresolved = endpoint.unresolved().filter(|_| states.is_empty());
+        crate::status::Endpoint {
+            name: endpoint.name().to_string(),
+            role: role_name(role).to_owned(),
+            weight: role.weight,
+            connections: endpoint.connections(),
+            is_checked: endpoint.is_checked(),
+            dial_failures: failures
+                .map(|(reason, count)| (reason.name().to_owned(), count))
+                .collect(),
+            addresses: addresses.collect(),
+            addresses_not_shown: states.len() - room,
+            unresolved: unresolved.map(|why| words(&why)),
+        }
+    }
+}
+
+const fn role_name(role: Role) -> &'static str {
+    match (role.state, role.is_backup) {
+        (backend::EndpointState::Drain, _) => "drain",
+        (backend::EndpointState::Ready, true) => "backup",
+        (backend::EndpointState::Ready, false) => "active",
+    }
+}
+
+/// Why an endpoint has no address.
+fn words(why: &backend::Unresolved) -> String {
+    let name = why.reason.name();
+    let address = why.address.map(|address| address.to_string());
+    let error = why.error.as_deref();
+    let error = error.map(|error| error.chars().take(LONGEST_ERROR).collect());
+    let more = address.or(error);
+    more.map_or_else(|| name.to_owned(), |more: String| format!("{name}: {more}"))
+}
+
+fn route(
+    snapshot: &snapshot::Snapshot,
+    rates: &Measured,
+    position: usize,
+    route: &crate::routing::Route,
+) -> Route {
+    let backend = snapshot.backends.get(route.backend);
+    let connections = snapshot.route_connections.get(position);
+    Route {
+        name: route.name.to_string(),
+        server_names: list(&route.server_names, PATTERNS),
+        no_server_name: route.no_server_name,
+        backend: backend.map_or_else(String::new, |it| it.pool.name().to_string()),
+        connections: connections.map_or(0, |counter| counter.get()),
+        connections_per_s: rates.routes.get(position).copied().unwrap_or_default(),
+    }
+}
+
+/// The name or pattern of a route that was probably meant.
+fn nearest(snapshot: &snapshot::Snapshot, refused: &Refused) -> Option<String> {
+    let is_unrouted = [Outcome::NoRoute, Outcome::TargetDenied]
+        .iter()
+        .any(|outcome| outcome.name() == refused.outcome);
+    let name = refused.name.as_deref().filter(|_| is_unrouted)?;
+    let name = ServerName::parse(name.as_bytes()).ok()?;
+    snapshot.routes.nearest(&name).map(ToString::to_string)
+}
+
+/// The counts by outcome, without zeros.
+fn outcomes<'e>(endings: impl IntoIterator<Item = &'e Arc<Endings>>) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for endings in endings {
+        for &outcome in Outcome::VARIANTS {
+            let count = endings.ended_as(outcome);
+            if count > 0 {
+                *counts.entry(outcome.name().to_owned()).or_default() += count;
+            }
+        }
+    }
+    counts
+}
+
+fn bounded<T>(mut things: Vec<T>) -> (Vec<T>, usize) {
+    let left_out = things.len().saturating_sub(MOST);
+    things.truncate(MOST);
+    (things, left_out)
+}
+
+/// Whether 80 % of a limit are in use.
+fn is_near(used: Option<u64>, limit: Option<u64>) -> bool {
+    let (Some(used), Some(limit)) = (used, limit) else {
+        return false;
+    };
+    used.saturating_mul(5) >= limit.saturating_mul(4)
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "it is a time of about a minute"
+)]
+fn rounded(seconds: f64) -> u64 {
+    seconds.round() as u64
+}
