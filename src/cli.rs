@@ -32,6 +32,7 @@ mod limits;
 mod output;
 mod reload;
 mod report;
+mod status;
 mod tips;
 mod upgrade;
 
@@ -108,6 +109,20 @@ reload shows the warnings of the file too, as check does.
 Exit status: 0 the new configuration is in force; 78 the file is rejected and the old configuration \
 stays in force; 1 no running portway uses this file, or it does not answer.")]
     Reload(reload::Reload),
+    /// Show who is refused and why, which backends fail, what is near a limit, and the live connections of the running
+    /// portway.
+    #[command(after_help = "\
+Examples:
+  portway status
+  portway status --watch
+  portway status --refused --output json
+  portway status --connections 'client=10.1.0.0/16&sort=age&limit=20'
+
+status asks through the control socket, so it needs no admin address; it works for portway's own user and for \
+root. A look changes nothing and holds no connection up. docs/status.md explains what is shown.
+
+Exit status: 0 the status was shown; 1 no running portway uses this file, or it does not answer.")]
+    Status(status::Status),
     /// Make the running portway start its successor from the program that is at its own path now, and wait until
     /// that one accepts.
     #[command(after_help = "\
@@ -245,6 +260,7 @@ fn run(command: Command) -> io::Result<ExitCode> {
         Command::Explain(command) => command.run(),
         Command::Doctor(command) => command.run(),
         Command::Reload(command) => command.run(),
+        Command::Status(command) => command.run(),
         Command::Upgrade(command) => command.run(),
         Command::Healthcheck(command) => command.run(),
         Command::Schema => generate::schema(),

@@ -271,7 +271,7 @@ fn bad_usage_has_its_own_exit_status() {
 fn a_command_line_that_other_programs_have_is_told_what_to_write() {
     let lines = [
         "version",
-        "status",
+        "stats",
         "start",
         "stop",
         "restart",

@@ -9,7 +9,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use super::Cli;
 
 /// Words that other programs have, and what does the same here.
-const COMMANDS: [(&[&str], &str); 10] = [
+const COMMANDS: [(&[&str], &str); 11] = [
     (&["version"], "use `portway --version`"),
     (&["start", "serve", "up"], "use `portway run`"),
     (
@@ -38,8 +38,12 @@ const COMMANDS: [(&[&str], &str); 10] = [
         "use `portway check`",
     ),
     (
-        &["status", "health", "ping"],
+        &["health", "ping"],
         "use `portway healthcheck`, or look at /metrics of the address in admin.bind",
+    ),
+    (
+        &["show", "stats", "top", "connections", "sessions"],
+        "use `portway status`",
     ),
 ];
 

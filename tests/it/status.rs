@@ -1,5 +1,6 @@
 //! The status pages: what they show, to whom, and what a look does to connections.
 
+mod command;
 mod many;
 
 use std::collections::BTreeSet;
