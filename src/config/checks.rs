@@ -143,31 +143,31 @@ const V4: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 const ANY: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
 
 fn clashes(bound: &[Bound], notes: &mut Notes<'_>) {
-    // Each address is entered under itself, and under the wildcards that cover it.
-    let mut exact: HashMap<(u16, IpAddr), usize> = HashMap::new();
-    let mut covered: HashMap<(u16, IpAddr), usize> = HashMap::new();
+    // Each address is entered under itself, and under the wildcards that cover it. It has its zone with it: each
+    // interface may have the same link-local address.
+    let mut exact: HashMap<SocketAddr, usize> = HashMap::new();
+    let mut covered: HashMap<SocketAddr, usize> = HashMap::new();
     for (index, one) in bound.iter().enumerate() {
-        let (ip, port) = (one.address.ip(), one.address.port());
+        let (address, port) = (one.address, one.address.port());
         if port == 0 {
             continue;
         }
-        let wildcards = [V4, ANY].into_iter().filter(|any| covers(*any, ip));
-        let in_the_way = [ip].into_iter().chain(wildcards.clone());
-        let in_the_way = in_the_way.filter_map(|ip| exact.get(&(port, ip)));
-        let first = in_the_way.chain(covered.get(&(port, ip))).min();
+        let wildcards = [V4, ANY].into_iter();
+        let wildcards = wildcards.filter(|any| covers(*any, address.ip()));
+        let wildcards = wildcards.map(|any| SocketAddr::new(any, port));
+        let in_the_way = [address].into_iter().chain(wildcards.clone());
+        let in_the_way = in_the_way.filter_map(|address| exact.get(&address));
+        let first = in_the_way.chain(covered.get(&address)).min();
         if let Some(other) = first.and_then(|first| bound.get(*first)) {
             notes.clash(
                 [&one.path, &other.path],
-                format!(
-                    "{} is in use by {} = {}",
-                    one.address, other.path, other.address
-                ),
+                format!("{address} is in use by {} = {}", other.path, other.address),
                 "write another port, or addresses that do not overlap",
             );
         }
-        exact.entry((port, ip)).or_insert(index);
+        exact.entry(address).or_insert(index);
         for wildcard in wildcards {
-            covered.entry((port, wildcard)).or_insert(index);
+            covered.entry(wildcard).or_insert(index);
         }
     }
 }
@@ -179,22 +179,21 @@ fn covers(one: IpAddr, other: IpAddr) -> bool {
 
 /// Reports endpoints that are portway itself: a connection would come back until no descriptor is left.
 fn loops(settings: &Settings, bound: &[Bound], notes: &mut Notes<'_>) {
-    let mut own: HashMap<(u16, IpAddr), &Bound> = HashMap::new();
+    let mut own: HashMap<SocketAddr, &Bound> = HashMap::new();
     for one in bound {
-        let at = (one.address.port(), one.address.ip());
-        own.entry(at).or_insert(one);
+        own.entry(one.address).or_insert(one);
     }
     for backend in &settings.backends {
         for (path, dialled) in dialled(backend, notes) {
-            let Target::Address(endpoint) = dialled else {
+            let &Target::Address(endpoint) = dialled else {
                 continue;
             };
             let ip = endpoint.ip();
             let wildcards = [V4, ANY].into_iter();
             let wildcards = wildcards.filter(|any| ip.is_loopback() && covers(*any, ip));
-            let mut reached = [ip].into_iter().chain(wildcards);
-            let port = endpoint.port();
-            if let Some(own) = reached.find_map(|ip| own.get(&(port, ip))) {
+            let wildcards = wildcards.map(|any| SocketAddr::new(any, endpoint.port()));
+            let mut reached = [endpoint].into_iter().chain(wildcards);
+            if let Some(own) = reached.find_map(|address| own.get(&address)) {
                 let is_proxy = backend.via.as_ref().map(Via::proxy) == Some(dialled);
                 let help = if is_proxy {
                     "write the address of the site's proxy"

@@ -2,7 +2,7 @@
 
 use std::net::{SocketAddr, SocketAddrV6};
 
-use crate::backend::{Target, Via};
+use crate::backend::Target;
 use crate::config::Backend;
 use crate::config::notes::Notes;
 use crate::config::path::Path;
@@ -15,8 +15,11 @@ const OTHER_ADDRESS: &str =
 pub(super) fn dialled(backend: &Backend, notes: &mut Notes<'_>) {
     let path = |key| Path::of(&["backends", &backend.name, key]);
     let [list, via] = [path("endpoints"), path("via")];
-    if let Some(address) = backend.via.as_ref().map(Via::proxy).and_then(ipv6) {
-        needs_zone(&via, address, notes);
+    if let Some(proxy) = &backend.via
+        && let Some(address) = ipv6(proxy.proxy())
+    {
+        let scheme = format!("{}://", proxy.protocol().scheme());
+        needs_zone(&via, &scheme, address, notes);
     }
     for (index, endpoint) in backend.endpoints.iter().enumerate() {
         let Some(address) = ipv6(endpoint) else {
@@ -24,7 +27,7 @@ pub(super) fn dialled(backend: &Backend, notes: &mut Notes<'_>) {
         };
         let element = notes.element(&list, index);
         if backend.via.is_none() {
-            needs_zone(&element, address, notes);
+            needs_zone(&element, "", address, notes);
         } else if address.scope_id() != 0 {
             let message = format!(
                 "{address} has a zone, which is a number of this machine's, and the proxy in via dials it"
@@ -46,8 +49,8 @@ const fn ipv6(target: &Target) -> Option<SocketAddrV6> {
     }
 }
 
-fn needs_zone(path: &Path, address: SocketAddrV6, notes: &mut Notes<'_>) {
-    if let Err(Wrong { message, help }) = values::with_zone(SocketAddr::V6(address)) {
+fn needs_zone(path: &Path, scheme: &str, address: SocketAddrV6, notes: &mut Notes<'_>) {
+    if let Err(Wrong { message, help }) = values::with_zone(scheme, SocketAddr::V6(address)) {
         notes.fault(path, message, help);
     }
 }

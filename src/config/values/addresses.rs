@@ -13,7 +13,7 @@ use crate::tls::ServerName;
 /// An address that listens; port 0 lets the kernel choose.
 pub(in crate::config) fn bind(text: &str) -> Result<SocketAddr, Wrong> {
     if let Ok(address) = text.parse() {
-        return with_zone(canonical(address));
+        return with_zone("", canonical(address));
     }
     several(text)?;
     without_port(text, |whole| {
@@ -298,8 +298,8 @@ pub(in crate::config) fn source(text: &str) -> Result<IpAddr, Wrong> {
 }
 
 /// An address that says by which interface to reach it, if each interface may have the same. Linux refuses to bind and
-/// to dial it without (EINVAL).
-pub(in crate::config) fn with_zone(address: SocketAddr) -> Result<SocketAddr, Wrong> {
+/// to dial it without (EINVAL). The key may want a `scheme` before it, such as `http://`.
+pub(in crate::config) fn with_zone(scheme: &str, address: SocketAddr) -> Result<SocketAddr, Wrong> {
     if let SocketAddr::V6(v6) = address
         && is_link_local(address.ip())
         && v6.scope_id() == 0
@@ -308,7 +308,7 @@ pub(in crate::config) fn with_zone(address: SocketAddr) -> Result<SocketAddr, Wr
         return wrong(
             format!("{address} is link-local, and does not say by which interface to reach it"),
             format!(
-                "write the number of the interface, which `ip link` shows, as in \"[{ip}%2]:{port}\"; or another address"
+                "write the number of the interface, which `ip link` shows, as in \"{scheme}[{ip}%2]:{port}\"; or another address"
             ),
         );
     }
@@ -320,10 +320,12 @@ const fn is_link_local(ip: IpAddr) -> bool {
     matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local())
 }
 
+/// The same address is equal afterwards, however it was written. A zone stays only where it matters: Linux ignores that
+/// of an address that is not link-local, and such a socket has none.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
-        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
-        IpAddr::V6(_) => address,
+        ip if is_link_local(ip) => address,
+        ip => SocketAddr::new(ip, address.port()),
     }
 }
 
