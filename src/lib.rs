@@ -27,3 +27,8 @@ pub mod telemetry;
 pub mod tls;
 pub mod wire;
 pub mod worker;
+
+#[cfg(test)]
+#[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
+#[path = "../tests/support/required.rs"]
+mod required;

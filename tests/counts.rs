@@ -43,6 +43,8 @@ mod counts {
     #[expect(dead_code, reason = "shared with tests/it.rs, which uses the rest")]
     #[path = "../it/random.rs"]
     mod random;
+    #[path = "../support/required.rs"]
+    mod required;
     mod segments;
     mod splices;
     mod strace;

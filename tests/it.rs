@@ -49,6 +49,9 @@ mod it {
     mod proxy_protocol;
     mod random;
     mod reload;
+    #[expect(dead_code, reason = "shared with other tests, which use the rest")]
+    #[path = "../support/required.rs"]
+    mod required;
     mod resolver;
     mod roles;
     mod self_tests;

@@ -48,6 +48,9 @@ mod relay;
 )]
 #[path = "../peers/relays/mod.rs"]
 mod relays;
+#[expect(dead_code, reason = "shared with the tests, which use the rest")]
+#[path = "../../tests/support/required.rs"]
+mod required;
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -7,6 +7,9 @@ use std::thread;
 #[expect(dead_code, reason = "shared with the tests, which use the rest")]
 #[path = "../../tests/support/namespace.rs"]
 mod namespace;
+#[expect(dead_code, reason = "shared with the tests, which use the rest")]
+#[path = "../../tests/support/required.rs"]
+mod required;
 
 use namespace::{Namespace, counter};
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 
 use super::fixture::{PATIENCE, PORTWAY, Portway, within};
 use super::process::sockets;
+use super::required::{STRACE, did_not_run};
 
 /// Whether strace cannot be used here. A machine without it still passes, unless
 /// `PORTWAY_STRACE=required` is set.
@@ -29,10 +30,8 @@ pub(crate) fn is_missing() -> bool {
 }
 
 fn missing(fault: &str) {
-    let required = std::env::var_os("PORTWAY_STRACE").is_some_and(|value| value == "required");
     let remedy = "install strace (Debian: apt-get install strace), and allow ptrace";
-    assert!(!required, "{remedy}: {fault}");
-    eprintln!("DID NOT RUN: {remedy}: {}", fault.trim());
+    did_not_run(STRACE, fault, remedy);
 }
 
 /// A portway whose system calls are recorded.

@@ -18,6 +18,7 @@ use tempfile::TempDir;
 use super::hello::Builder;
 use super::metrics::Metrics;
 use super::peers::connect;
+use super::required::{PEERS, did_not_run};
 
 /// The longest wait of a test: ten times what the slowest event takes, because the machine may be busy with
 /// other tests.
@@ -453,10 +454,9 @@ pub(crate) fn get(admin: SocketAddr, path: &str) -> std::io::Result<(u16, String
 }
 
 /// Says that a test did not run because the machine lacks a program. Fails if `PORTWAY_PEERS=required` is set.
+#[track_caller]
 pub(crate) fn missing(program: &str, remedy: &str) {
-    let required = std::env::var_os("PORTWAY_PEERS").is_some_and(|value| value == "required");
-    assert!(!required, "{program} is missing: {remedy}");
-    eprintln!("DID NOT RUN: {program} is missing: {remedy}");
+    did_not_run(PEERS, &format!("{program} is missing"), remedy);
 }
 
 /// Asks until there is an answer; panics after `patience`.

@@ -16,7 +16,7 @@ use super::far::shell;
 use super::fixture::{
     PATIENCE, PORTWAY, Portway, alike, config, hello, message, pause, route, within,
 };
-use super::namespace::{granted, in_a_network};
+use super::namespace::{IPV6, granted_by, in_a_network};
 use super::peers::{ALERT_80, Backend, End, read_to_end};
 use dns::Dns;
 
@@ -261,7 +261,7 @@ fn a_server_of_both_families_counts_once_and_is_reached_by_either() {
     in_a_network(|| {
         let ipv6: IpAddr = "fd00::2".parse().unwrap();
         let added = shell("ip -6 address add fd00::2/128 dev lo nodad");
-        if granted(added).is_none() {
+        if granted_by(IPV6, added).is_none() {
             return;
         }
         let dns = Dns::start();

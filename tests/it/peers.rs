@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use socket2::{Domain, SockRef, Socket, Type};
 
 use super::fixture::{PATIENCE, within};
-use super::namespace::granted;
+use super::namespace::{IPV6, granted_by};
 
 /// The fatal alert internal_error.
 pub(crate) const ALERT_80: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
@@ -249,7 +249,7 @@ fn bind(socket: &Socket) {
 /// `PORTWAY_NAMESPACES=required` is set.
 pub(crate) fn has_ipv6() -> bool {
     let bound = TcpListener::bind((Ipv6Addr::LOCALHOST, 0));
-    granted(bound.map_err(|error| format!("no IPv6: {error}"))).is_some()
+    granted_by(IPV6, bound.map_err(|error| format!("no IPv6: {error}"))).is_some()
 }
 
 /// An address for a relay that cannot use port 0. A socket reserves it, without listening, for as long as this

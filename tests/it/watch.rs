@@ -10,7 +10,9 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use super::far::shell;
 use super::fixture::{PATIENCE, PORTWAY, Portway, config, message, pause, route, within};
+use super::namespace::{USER_NAMESPACES, granted_by};
 use super::peers::Backend;
 
 /// Ten times what it may take where inotify is silent.
@@ -268,9 +270,8 @@ fn a_directory_that_is_replaced_is_in_force_and_so_are_changes_in_the_new_one() 
 #[test]
 fn without_inotify_a_changed_file_is_looked_for() {
     let namespace = ["--user", "--map-root-user"];
-    let given = Command::new("unshare").args(namespace).arg("true").status();
-    if !given.is_ok_and(|status| status.success()) {
-        eprintln!("not tested: this host gives no user namespaces");
+    let given = shell("unshare --user --map-root-user true");
+    if granted_by(USER_NAMESPACES, given).is_none() {
         return;
     }
     let backend = Backend::echo();

@@ -1,7 +1,6 @@
 //! A second network that a cable joins to that of a test: peers there vanish when the cable is cut.
 
 use std::process::Command;
-use std::thread;
 
 use super::namespace::{Namespace, granted, in_a_network};
 
@@ -51,11 +50,7 @@ impl Far {
 
     /// Runs this there; sockets that it opens stay there.
     pub(crate) fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
-        let there = || {
-            assert_eq!(self.0.enter(), Ok(()));
-            what()
-        };
-        thread::scope(|scope| scope.spawn(there).join().unwrap())
+        self.0.run(what)
     }
 
     /// A third network behind the other one, which forwards. A packet from there that is larger than `mtu` gets lost on

@@ -9,6 +9,8 @@ use std::thread;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::required::{NAMESPACES, did_not_run};
+
 /// A process that holds a network namespace; it ends on drop.
 pub(crate) struct Namespace {
     child: Child,
@@ -56,6 +58,16 @@ impl Namespace {
         self.child.id()
     }
 
+    /// Runs this there, on a thread of its own; sockets and processes that it starts stay there.
+    pub(crate) fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
+        let there = || {
+            assert_eq!(self.enter(), Ok(()));
+            what()
+        };
+        let done = thread::scope(|scope| scope.spawn(there).join());
+        done.unwrap_or_else(|panic| resume_unwind(panic))
+    }
+
     /// Takes this thread into it; threads and processes that it starts from then on are there too.
     pub(crate) fn enter(&self) -> Result<(), String> {
         let path = format!("/proc/{}/ns/net", self.child.id());
@@ -76,34 +88,46 @@ impl Drop for Namespace {
 /// Runs a test in its own network. If the machine does not allow one, it says so, and fails if
 /// `PORTWAY_NAMESPACES=required` is set.
 pub(crate) fn in_a_network(test: impl FnOnce() + Send) {
-    let Some(namespace) = granted(Namespace::start("")) else {
-        return;
-    };
-    let inside = || {
-        assert_eq!(namespace.enter(), Ok(()));
-        test();
-    };
-    thread::scope(|scope| {
-        if let Err(panic) = scope.spawn(inside).join() {
-            resume_unwind(panic);
-        }
-    });
+    if let Some(namespace) = granted(Namespace::start("")) {
+        namespace.run(test);
+    }
 }
 
-/// The thing that a test needs from the machine, or `None` if the machine does not allow it. Then it panics if
+/// The remedies where a test needs more than a network of its own.
+pub(crate) const IPV6: &str = "run it as root where IPv6 is on (sysctl net.ipv6.conf.all.disable_ipv6=0; no ipv6.disable=1 among the kernel's parameters)";
+pub(crate) const CONNTRACK: &str = "run it as root with iptables, where the kernel has conntrack and NAT (modprobe nf_conntrack nf_nat xt_conntrack)";
+pub(crate) const CGROUPS: &str =
+    "run it as root where /sys/fs/cgroup can be written, with the controllers memory and cpu";
+pub(crate) const TUN: &str =
+    "run it as root with ip (iproute2), where the kernel has TUN devices (modprobe tun)";
+pub(crate) const ROOT: &str = "run it as root";
+pub(crate) const USER_NAMESPACES: &str =
+    "let users make namespaces (sysctl user.max_user_namespaces), and install unshare (util-linux)";
+
+/// The network that a test needs, or `None` if the machine does not allow it. Then it panics if
 /// `PORTWAY_NAMESPACES=required` is set.
+#[track_caller]
 pub(crate) fn granted<T>(given: Result<T, String>) -> Option<T> {
-    match given {
-        Ok(given) => Some(given),
-        Err(fault) => {
-            let required = std::env::var_os("PORTWAY_NAMESPACES");
-            let required = required.is_some_and(|value| value == "required");
-            let remedy = "run it as root, with unshare (util-linux), ip (iproute2) and iptables";
-            assert!(!required, "{remedy}: {fault}");
-            eprintln!("DID NOT RUN: {remedy}: {fault}");
-            None
-        }
-    }
+    granted_by(
+        "run it as root, with unshare (util-linux) and ip (iproute2)",
+        given,
+    )
+}
+
+/// The same for another thing of the machine, with the remedy if it does not allow that.
+#[track_caller]
+pub(crate) fn granted_by<T>(remedy: &str, given: Result<T, String>) -> Option<T> {
+    given
+        .map_err(|fault| did_not_run(NAMESPACES, &fault, remedy))
+        .ok()
+}
+
+/// Whether this process is root's, as the test needs.
+#[track_caller]
+pub(crate) fn is_root() -> bool {
+    let user = rustix::process::geteuid();
+    let fault = || format!("user {} cannot act as another one", user.as_raw());
+    granted_by(ROOT, user.is_root().then_some(()).ok_or_else(fault)).is_some()
 }
 
 /// A counter of the kernel for the network of this thread: of the lines of `file` (`snmp` or

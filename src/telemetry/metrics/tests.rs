@@ -15,6 +15,7 @@ use super::stats::{EndpointFigures, EndpointRole};
 use super::things::GRACE;
 use super::{Census, Kind, Registry, TABLE};
 use crate::outcome::{AddressState, DialFailure, Direction, Limit, Outcome, ResolveFailure};
+use crate::required;
 
 /// A series of a page: its name, its labels, its value.
 struct Sample {
@@ -197,8 +198,8 @@ pub(super) fn judge_by_promtool(page: &str) {
     let mut promtool = match promtool {
         Ok(promtool) => promtool,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            println!("not tested: promtool is not installed");
-            return;
+            let remedy = "have .ci/promtool extract it into a directory of PATH";
+            return required::did_not_run(required::PEERS, "promtool is missing", remedy);
         }
         Err(error) => panic!("{error}"),
     };

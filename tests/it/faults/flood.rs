@@ -8,7 +8,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::it::far::shell;
 use crate::it::fixture::{Over, PATIENCE, Portway, config, within};
-use crate::it::namespace::{counter, granted, in_a_network};
+use crate::it::namespace::{TUN, counter, granted_by, in_a_network};
 use crate::it::peers::Backend;
 
 /// The address that is flooded. The answers go to the other addresses of its network, where nobody is.
@@ -51,7 +51,7 @@ fn f41_a_flood_of_connections_that_are_not_finished_keeps_no_client_out() {
         // Nobody reads from this device.
         let device = "ip tuntap add dev flooded mode tun && ip addr add 10.9.0.1/16 dev flooded && \
                       ip link set flooded up";
-        if granted(shell(device)).is_none() {
+        if granted_by(TUN, shell(device)).is_none() {
             return;
         }
         let backend = Backend::echo();

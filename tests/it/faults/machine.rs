@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::it::fixture::{PATIENCE, PORTWAY, Portway, alike, config, message, missing};
-use crate::it::namespace::{granted, in_a_network};
+use crate::it::namespace::{CGROUPS, granted_by, in_a_network};
 use crate::it::peers::{Backend, End, connect, read_to_end};
 
 /// A group of processes with a limit, gone on drop. Its processes must have ended by then.
@@ -72,7 +72,7 @@ fn is_relayed(mut client: &TcpStream) -> bool {
 #[test]
 fn f30_with_little_memory_clients_are_refused_before_the_kernel_kills_the_process() {
     let files = ["memory.limit_in_bytes", "memory.max"];
-    let Some(group) = granted(Cgroup::new("memory", files)) else {
+    let Some(group) = granted_by(CGROUPS, Cgroup::new("memory", files)) else {
         return;
     };
     group.set([&(64 << 20).to_string(); 2].map(|it| &**it));
@@ -104,7 +104,8 @@ fn f30_with_little_memory_clients_are_refused_before_the_kernel_kills_the_proces
 
 #[test]
 fn f31_with_little_processor_time_clients_wait_and_no_limit_strikes() {
-    let Some(group) = granted(Cgroup::new("cpu", ["cpu.cfs_quota_us", "cpu.max"])) else {
+    let Some(group) = granted_by(CGROUPS, Cgroup::new("cpu", ["cpu.cfs_quota_us", "cpu.max"]))
+    else {
         return;
     };
     let backend = Backend::echo();

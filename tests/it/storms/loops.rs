@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::it::fixture::{PATIENCE, Portway, config, hello, route, within};
 use crate::it::hello::Builder;
-use crate::it::namespace::{granted, in_a_network};
+use crate::it::namespace::{CONNTRACK, granted_by, in_a_network};
 use crate::it::peers::{ALERT_80, Backend, End, connect, free, read_to_end};
 
 /// An endpoint that no interface has.
@@ -108,7 +108,7 @@ fn loops_by_dnat(masquerades: bool, seen: &str) {
             .replace(&format!("[\"{FAR}\"]"), &format!("[{reserve}, \"{FAR}\"]"));
         let portway = Portway::start(&(toml + &Neighbour::route(&backend)));
         let listener = portway.address("agents");
-        if granted(lead_back(listener, masquerades)).is_none() {
+        if granted_by(CONNTRACK, lead_back(listener, masquerades)).is_none() {
             return;
         }
         let mut neighbour = Neighbour::connect(&portway, backend);

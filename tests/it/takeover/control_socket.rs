@@ -7,10 +7,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 
-use rustix::process::{Signal, Uid, geteuid};
+use rustix::process::{Signal, Uid};
 use socket2::{Domain, SockAddr, Socket, Type};
 
 use crate::it::fixture::{PATIENCE, PORTWAY, Portway, config, message, within};
+use crate::it::namespace::is_root;
 use crate::it::peers::Backend;
 
 /// Any user that is not root.
@@ -88,8 +89,7 @@ fn a_stranger_with_the_name_does_not_hold_a_successor_up() {
 
 #[test]
 fn another_user_with_the_name_does_not_hold_a_successor_up() {
-    if !geteuid().is_root() {
-        eprintln!("not tested: it takes root to be another user");
+    if !is_root() {
         return;
     }
     let backend = Backend::echo();
@@ -107,8 +107,7 @@ fn another_user_with_the_name_does_not_hold_a_successor_up() {
 /// Root sees which process has answered.
 #[test]
 fn a_reload_by_root_names_the_process_of_another_user_that_has_answered() {
-    if !geteuid().is_root() {
-        eprintln!("not tested: it takes root to be another user");
+    if !is_root() {
         return;
     }
     let directory = tempfile::tempdir().unwrap();
@@ -131,8 +130,7 @@ fn a_reload_by_root_names_the_process_of_another_user_that_has_answered() {
 /// A user without permission must not take the place of a request that is allowed.
 #[test]
 fn a_stranger_is_dropped_before_a_word_is_read() {
-    if !geteuid().is_root() {
-        eprintln!("not tested: it takes root to be another user");
+    if !is_root() {
         return;
     }
     let backend = Backend::echo();

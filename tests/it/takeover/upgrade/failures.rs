@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Program, Successor, children, told, upgrade};
-use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, message, within};
+use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, message, missing, within};
 use crate::it::held::Held;
 use crate::it::peers::Backend;
 use crate::it::takeover::{SLOW_DRAIN, with_ports};
@@ -134,8 +134,7 @@ fn a_program_that_cannot_be_read_holds_an_upgrade_up_for_its_limit_only() {
     let mut perl = Command::new("perl");
     perl.args(["-e", script]).arg(&program.path);
     let Ok(mut lessor) = perl.stdout(Stdio::piped()).spawn() else {
-        eprintln!("DID NOT RUN: perl is not installed");
-        return;
+        return missing("perl", "install perl-base");
     };
     let mut said = String::new();
     let mut told_by = lessor.stdout.take().unwrap();
