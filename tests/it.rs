@@ -43,6 +43,7 @@ mod it {
     mod namespace;
     #[path = "../support/ordinary_user.rs"]
     mod ordinary_user;
+    mod others;
     mod peers;
     mod ports;
     mod process;

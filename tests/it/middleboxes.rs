@@ -1,31 +1,20 @@
 //! Programs and devices on the way that end or forget silent connections: `docs/middleboxes.md` describes them.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
-use tempfile::TempDir;
 
 use super::far::{Far, NEAR, beside_a_far_network, shell};
-use super::fixture::{NAME, PATIENCE, Portway, config, missing, pause, route, within};
+use super::fixture::{NAME, Portway, config, pause, route};
 use super::hello::Builder;
-use super::namespace::granted;
+use super::namespace::{CONNTRACK, granted_by};
+use super::others::{Other, Program};
 use super::peers::{Backend, End, connect, free, is_timeout, read_to_end};
 
-/// A relay of somebody else that ends a connection after three seconds without a byte.
-struct Impatient {
-    address: SocketAddr,
-    process: Child,
-    _directory: TempDir,
-}
-
-/// Which program, and the keys with its limit.
+/// Which relay of somebody else ends a connection after three seconds without a byte, and the keys with its limit.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     /// `timeout client` and `timeout server`.
@@ -36,77 +25,30 @@ enum Kind {
     Nginx,
 }
 
-const MODULE: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
-
 impl Kind {
     const ALL: [Self; 3] = [Self::Haproxy, Self::HaproxyTunnel, Self::Nginx];
 
-    fn configuration(self, files: &Path, address: SocketAddr, server: SocketAddr) -> String {
+    /// Starts it in front of a server, and returns its address too; `None` if the machine does not have it.
+    fn start(self, server: SocketAddr) -> Option<(Other, SocketAddr)> {
+        let address = free();
         let haproxy = |limits: &str| {
-            format!(
-                "defaults\n mode tcp\n timeout connect 5s\n{limits}\
-                 listen agents\n bind {address}\n server one {server}\n"
+            let relay = format!("listen agents\n bind {address}\n server one {server}\n");
+            (
+                Program::Haproxy,
+                format!(" timeout connect 5s\n{limits}{relay}"),
             )
         };
-        match self {
+        let (program, text) = match self {
             Self::Haproxy => haproxy(" timeout client 3s\n timeout server 3s\n"),
             Self::HaproxyTunnel => {
                 haproxy(" timeout client 60s\n timeout server 60s\n timeout tunnel 3s\n")
             }
-            Self::Nginx => format!(
-                "load_module {MODULE};\ndaemon off;\nworker_processes 1;\npid {};\n\
-                 error_log /dev/null;\nevents {{}}\nstream {{ server {{ listen {address}; \
-                 proxy_pass {server}; proxy_timeout 3s; }} }}\n",
-                files.join("pid").display()
-            ),
-        }
-    }
-}
-
-impl Impatient {
-    /// Starts it in front of a server; `None` if the machine does not have it.
-    fn start(kind: Kind, server: SocketAddr) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let (address, file) = (free(), directory.path().join("conf"));
-        fs::write(&file, kind.configuration(directory.path(), address, server)).unwrap();
-        let mut command = match kind {
-            Kind::Haproxy | Kind::HaproxyTunnel => Command::new("haproxy"),
-            Kind::Nginx => Command::new("nginx"),
+            Self::Nginx => {
+                let relay = format!("listen {address}; proxy_pass {server}; proxy_timeout 3s;");
+                (Program::Nginx, format!("stream {{ server {{ {relay} }} }}"))
+            }
         };
-        command.arg(if matches!(kind, Kind::Nginx) {
-            "-c"
-        } else {
-            "-f"
-        });
-        command
-            .arg(&file)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null());
-        let has_module = !matches!(kind, Kind::Nginx) || Path::new(MODULE).exists();
-        let started = command.stderr(Stdio::null()).spawn();
-        let Some(process) = started.ok().filter(|_| has_module) else {
-            let remedy = "install haproxy, nginx-light and libnginx-mod-stream of Debian";
-            missing(&format!("{kind:?}"), remedy);
-            return None;
-        };
-        let relay = Self {
-            address,
-            process,
-            _directory: directory,
-        };
-        within(PATIENCE, "the relay listens", || {
-            TcpStream::connect(address).ok()
-        });
-        Some(relay)
-    }
-}
-
-impl Drop for Impatient {
-    fn drop(&mut self) {
-        // nginx ends its workers only on a signal.
-        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
-        _ = kill_process(pid, Signal::TERM);
-        drop(self.process.wait());
+        Some((Other::start(program, address, &text)?, address))
     }
 }
 
@@ -133,10 +75,10 @@ fn a_relay_in_front_that_loses_patience_looks_like_a_client_that_closes() {
     for kind in Kind::ALL {
         let backend = Backend::echo();
         let portway = Portway::start(&config(&[backend.address()], "", ""));
-        let Some(relay) = Impatient::start(kind, portway.address("agents")) else {
+        let Some((_relay, address)) = kind.start(portway.address("agents")) else {
             continue;
         };
-        let mut client = echoed(relay.address, NAME);
+        let mut client = echoed(address, NAME);
         let line = line(&portway);
         assert_eq!(line["outcome"], "closed", "{kind:?}: {line}");
         assert_eq!(line["closed_by"], "client", "{kind:?}: {line}");
@@ -150,10 +92,10 @@ fn a_relay_in_front_that_loses_patience_looks_like_a_client_that_closes() {
 fn a_relay_behind_that_loses_patience_looks_like_a_backend_that_closes() {
     for kind in Kind::ALL {
         let backend = Backend::echo();
-        let Some(relay) = Impatient::start(kind, backend.address()) else {
+        let Some((_relay, address)) = kind.start(backend.address()) else {
             continue;
         };
-        let portway = Portway::start(&config(&[relay.address], "", ""));
+        let portway = Portway::start(&config(&[address], "", ""));
         let mut client = portway.relayed();
         assert_eq!(read_to_end(&mut client), (Vec::new(), End::Fin), "{kind:?}");
         drop(client);
@@ -184,7 +126,7 @@ fn behind_a_firewall(test: impl FnOnce(&Far, &Far) + Send) {
     beside_a_far_network(|middle| {
         let end = middle.behind_a_hop(1500);
         let forgetting = middle.run(|| shell(DROPS).and_then(|()| shell(FORGETS)));
-        if granted(forgetting).is_some() {
+        if granted_by(CONNTRACK, forgetting).is_some() {
             test(middle, &end);
         }
     });

@@ -1,17 +1,12 @@
 //! The relays under comparison: portway, and HAProxy and nginx if the machine has them.
 
-use std::fs;
-use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::SocketAddr;
 
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
+use rustix::process::Signal;
 
-use crate::it::fixture::{PATIENCE, Portway, config, within};
+use crate::it::fixture::{Portway, config};
+use crate::it::others::{Other, Program};
 use crate::it::peers::free;
-
-pub(super) const PACKAGES: &str = "install haproxy, nginx-light and libnginx-mod-stream of Debian";
 
 /// The reasons for which a relay may end a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,123 +46,64 @@ impl Limit {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Portway,
-    Haproxy,
-    Nginx,
-}
-
 /// A relay with one limit, in front of one backend.
 pub(super) enum Relay {
     Portway(Box<[Portway; 1]>, Vec<Portway>),
-    Other(Other),
-}
-
-/// HAProxy or nginx.
-pub(super) struct Other {
-    kind: Kind,
-    processes: Vec<Child>,
-    directory: TempDir,
-    address: SocketAddr,
+    Other(Program, Other, SocketAddr),
 }
 
 impl Relay {
-    /// Starts it; `None` if the machine does not have it.
-    pub(super) fn start(kind: Kind, limit: Limit, backend: SocketAddr) -> Option<Self> {
-        if kind == Kind::Portway {
-            let portway = Portway::start(&portway(limit, backend));
-            return Some(Self::Portway(Box::new([portway]), Vec::new()));
-        }
-        let directory = tempfile::tempdir().unwrap();
+    pub(super) fn portway(limit: Limit, backend: SocketAddr) -> Self {
+        let portway = Portway::start(&portway(limit, backend));
+        Self::Portway(Box::new([portway]), Vec::new())
+    }
+
+    /// Starts another one; `None` if the machine does not have it.
+    pub(super) fn other(program: Program, limit: Limit, backend: SocketAddr) -> Option<Self> {
         let address = free();
-        let text = match kind {
-            Kind::Haproxy => haproxy(limit, address, backend),
-            Kind::Portway | Kind::Nginx => nginx(directory.path(), limit, address, backend)?,
+        let text = match program {
+            Program::Haproxy => haproxy(limit, address, backend),
+            Program::Nginx => nginx(limit, address, backend),
         };
-        fs::write(directory.path().join("conf"), text).unwrap();
-        let mut other = Other {
-            kind,
-            processes: Vec::new(),
-            directory,
-            address,
-        };
-        other.spawn(&[])?;
-        within(PATIENCE, "the other relay listens", || {
-            TcpStream::connect(address).ok()
-        });
-        Some(Self::Other(other))
+        let other = Other::start(program, address, &text)?;
+        Some(Self::Other(program, other, address))
     }
 
     pub(super) fn address(&self) -> SocketAddr {
         match self {
             Self::Portway(portway, _) => portway[0].address("agents"),
-            Self::Other(other) => other.address,
+            Self::Other(_, _, address) => *address,
         }
     }
 
     /// Causes the limit.
     pub(super) fn strike(&mut self, limit: Limit) {
         match (self, limit) {
+            (_, Limit::Idle | Limit::HalfClose | Limit::Stall) => {}
             (Self::Portway(portway, _), Limit::Drain) => portway[0].signal(Signal::TERM),
             (Self::Portway(portway, successors), Limit::Takeover) => {
                 successors.push(portway[0].start_beside(&["--takeover"]));
             }
-            (Self::Other(other), Limit::Drain | Limit::Takeover) => other.strike(limit),
-            (_, Limit::Idle | Limit::HalfClose | Limit::Stall) => {}
+            (Self::Other(Program::Haproxy, other, _), Limit::Takeover) => {
+                let old = other.process().pid().to_string();
+                other.start_again(&["-sf", &old]);
+            }
+            (Self::Other(program, other, _), limit) => {
+                let signal = match (program, limit) {
+                    (Program::Haproxy, _) => Signal::USR1,
+                    (Program::Nginx, Limit::Takeover) => Signal::HUP,
+                    (Program::Nginx, _) => Signal::QUIT,
+                };
+                other.process().signal(signal);
+            }
         }
     }
 
     /// The running portway, if this relay is portway.
-    pub(super) fn portway(&self) -> Option<&Portway> {
+    pub(super) fn as_portway(&self) -> Option<&Portway> {
         match self {
             Self::Portway(portway, _) => Some(&portway[0]),
-            Self::Other(_) => None,
-        }
-    }
-}
-
-impl Other {
-    fn spawn(&mut self, arguments: &[&str]) -> Option<()> {
-        let (program, file) = match self.kind {
-            Kind::Haproxy => ("haproxy", "-f"),
-            Kind::Portway | Kind::Nginx => ("nginx", "-c"),
-        };
-        let mut command = Command::new(program);
-        command.arg(file).arg(self.directory.path().join("conf"));
-        command.args(arguments).stdin(Stdio::null());
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        self.processes.push(child.ok()?);
-        Some(())
-    }
-
-    fn strike(&mut self, limit: Limit) {
-        let process = self.processes[0].id().to_string();
-        match (self.kind, limit) {
-            (Kind::Haproxy, Limit::Takeover) => {
-                self.spawn(&["-sf", &process]).unwrap();
-            }
-            (Kind::Haproxy, _) => self.signal(Signal::USR1),
-            (_, Limit::Takeover) => self.signal(Signal::HUP),
-            _ => self.signal(Signal::QUIT),
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.processes[0].id()).unwrap();
-        kill_process(Pid::from_raw(pid).unwrap(), signal).unwrap();
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        for process in &mut self.processes {
-            // nginx ends its workers only on a signal.
-            let pid = Pid::from_raw(i32::try_from(process.id()).unwrap()).unwrap();
-            _ = kill_process(pid, Signal::TERM);
-            within(PATIENCE, "the other relay ends", || {
-                process.try_wait().unwrap()
-            });
+            Self::Other(..) => None,
         }
     }
 }
@@ -198,24 +134,16 @@ fn haproxy(limit: Limit, address: SocketAddr, backend: SocketAddr) -> String {
         60
     };
     format!(
-        "global\n hard-stop-after 60s\ndefaults\n mode tcp\n timeout connect 5s\n \
-         timeout client {all}s\n timeout server {all}s\n \
+        " timeout connect 5s\n timeout client {all}s\n timeout server {all}s\n \
          timeout client-fin {fin}s\n timeout server-fin {fin}s\n\
          listen agents\n bind {address}\n server one {backend}\n"
     )
 }
 
-/// The configuration of nginx; `None` without its stream module.
-fn nginx(files: &Path, limit: Limit, address: SocketAddr, backend: SocketAddr) -> Option<String> {
-    let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
-    Path::new(module).exists().then(|| {
-        format!(
-            "load_module {module};\ndaemon off;\nworker_processes 1;\npid {};\n\
-             error_log /dev/null;\nworker_shutdown_timeout 60s;\nevents {{}}\n\
-             stream {{ server {{ listen {address}; proxy_pass {backend}; \
-             proxy_half_close on; proxy_timeout {}s; }} }}\n",
-            files.join("pid").display(),
-            limit.seconds()
-        )
-    })
+fn nginx(limit: Limit, address: SocketAddr, backend: SocketAddr) -> String {
+    format!(
+        "stream {{ server {{ listen {address}; proxy_pass {backend}; \
+         proxy_half_close on; proxy_timeout {}s; }} }}",
+        limit.seconds()
+    )
 }

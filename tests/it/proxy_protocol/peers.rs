@@ -2,91 +2,31 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::mpsc::{Receiver, channel};
-
-use rustix::process::{Pid, Signal, kill_process};
-use tempfile::TempDir;
 
 use super::line_from;
 use crate::it::doctor::servers::Tls;
-use crate::it::fixture::{NAME, PATIENCE, Portway, alike, hello, missing, route, within};
+use crate::it::fixture::{NAME, PATIENCE, Portway, alike, hello, route, within};
+use crate::it::others::{Other, Program};
 use crate::it::peers::{Backend, connect, free_at, has_ipv6};
 
-const PACKAGES: &str = "install haproxy, nginx-light and libnginx-mod-stream of Debian";
-
-/// HAProxy or nginx, in one process.
-struct Other {
-    process: Child,
-    _directory: TempDir,
+/// HAProxy with one listener, of these options, and one server; `None` if the machine does not have it.
+fn haproxy([at, to]: [SocketAddr; 2], [of_bind, of_server]: [&str; 2]) -> Option<Other> {
+    let text = format!(
+        " timeout connect 30s\n timeout client 60s\n timeout server 60s\n\
+         listen all\n bind {at} {of_bind}\n server one {to} {of_server}\n"
+    );
+    Other::start(Program::Haproxy, at, &text)
 }
 
-impl Other {
-    /// Starts it, and waits until it listens there; `None` if the machine does not have it.
-    fn start(
-        program: &str,
-        file: &str,
-        text: impl Fn(&Path) -> String,
-        at: SocketAddr,
-    ) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let conf = directory.path().join("conf");
-        fs::write(&conf, text(directory.path())).unwrap();
-        let mut command = Command::new(program);
-        command.arg(file).arg(conf).stdin(Stdio::null());
-        let started = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let Ok(process) = started else {
-            missing(program, PACKAGES);
-            return None;
-        };
-        // It ends with this value, also if it does not listen.
-        let other = Self {
-            process,
-            _directory: directory,
-        };
-        within(PATIENCE, "the other relay listens", || {
-            TcpStream::connect(at).ok()
-        });
-        Some(other)
-    }
-
-    /// HAProxy with one listener, of these options, and one server.
-    fn haproxy([at, to]: [SocketAddr; 2], [of_bind, of_server]: [&str; 2]) -> Option<Self> {
-        let text = format!(
-            "global\n nbthread 1\ndefaults\n mode tcp\n timeout connect 30s\n timeout client 60s\n timeout server 60s\n\
-             listen all\n bind {at} {of_bind}\n server one {to} {of_server}\n"
-        );
-        Self::start("haproxy", "-f", |_| text.clone(), at)
-    }
-
-    /// nginx with one server of its stream module, and these further words.
-    fn nginx([at, to]: [SocketAddr; 2], [of_listen, more]: [&str; 2]) -> Option<Self> {
-        let module = "/usr/lib/nginx/modules/ngx_stream_module.so";
-        if !Path::new(module).exists() {
-            missing("nginx", PACKAGES);
-            return None;
-        }
-        let text = |files: &Path| {
-            format!(
-                "load_module {module};\ndaemon off;\nmaster_process off;\npid {};\nerror_log /dev/null;\nevents {{}}\n\
-                 stream {{ log_format who '$proxy_protocol_addr $proxy_protocol_port'; server {{ listen {at} {of_listen}; proxy_pass {to}; {more} }} }}\n",
-                files.join("pid").display()
-            )
-        };
-        Self::start("nginx", "-c", text, at)
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
-        _ = kill_process(pid, Signal::TERM);
-        within(PATIENCE, "the other relay ends", || {
-            self.process.try_wait().unwrap()
-        });
-    }
+/// nginx with one server of its stream module, and these further words; `None` if the machine does not have it.
+fn nginx([at, to]: [SocketAddr; 2], [of_listen, more]: [&str; 2]) -> Option<Other> {
+    let text = format!(
+        "stream {{ log_format who '$proxy_protocol_addr $proxy_protocol_port'; \
+         server {{ listen {at} {of_listen}; proxy_pass {to}; {more} }} }}"
+    );
+    Other::start(Program::Nginx, at, &text)
 }
 
 /// The loopback addresses of this machine.
@@ -129,8 +69,8 @@ fn the_headers_of_haproxy_and_nginx_are_read() {
         ] {
             let at = free_at(loopback);
             let balancer = match kind {
-                "nginx" => Other::nginx([at, to], ["", "proxy_protocol on;"]),
-                options => Other::haproxy([at, to], ["", options]),
+                "nginx" => nginx([at, to], ["", "proxy_protocol on;"]),
+                options => haproxy([at, to], ["", options]),
             };
             let Some(_balancer) = balancer else { continue };
             let client = visit(at);
@@ -183,7 +123,7 @@ fn haproxy_reads_the_headers_that_portway_sends() {
         for version in ["v1", "v2"] {
             let at = free_at(loopback);
             let both = [at, backend.address()];
-            let Some(_haproxy) = Other::haproxy(both, ["accept-proxy", "send-proxy"]) else {
+            let Some(_haproxy) = haproxy(both, ["accept-proxy", "send-proxy"]) else {
                 return;
             };
             let portway = before(loopback, at, version);
@@ -204,8 +144,7 @@ fn nginx_reads_the_headers_that_portway_sends() {
             let at = free_at(loopback);
             let log = tempfile::NamedTempFile::new().unwrap();
             let more = format!("access_log {} who;", log.path().display());
-            let Some(_nginx) = Other::nginx([at, backend.address()], ["proxy_protocol", &more])
-            else {
+            let Some(_nginx) = nginx([at, backend.address()], ["proxy_protocol", &more]) else {
                 return;
             };
             let portway = before(loopback, at, version);
@@ -228,8 +167,8 @@ fn haproxy_and_nginx_take_the_headers_of_checks() {
             let at = free_at(Ipv4Addr::LOCALHOST.into());
             let both = [at, server.address()];
             let other = match program {
-                "nginx" => Other::nginx(both, ["proxy_protocol", ""]),
-                _ => Other::haproxy(both, ["accept-proxy", ""]),
+                "nginx" => nginx(both, ["proxy_protocol", ""]),
+                _ => haproxy(both, ["accept-proxy", ""]),
             };
             let Some(_other) = other else { continue };
             let checks = format!(
