@@ -2,19 +2,18 @@
 //! `docs/high-availability.md` describes them.
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::thread;
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::far::shell;
-use super::fixture::{NAME, PATIENCE, Portway, alike, config, hello, missing, within};
+use super::fixture::{NAME, PATIENCE, PORTWAY, Portway, alike, config, hello, missing, within};
 use super::namespace::{Namespace, granted, in_a_network};
+use super::others::{Other, Program, Running};
 use super::peers::{Backend, End, free, read_to_end};
 
 const PORT: u16 = 8443;
@@ -51,18 +50,20 @@ impl Host {
 
     /// Runs this there; processes that it starts stay there.
     fn run<T: Send>(&self, what: impl FnOnce() -> T + Send) -> T {
-        let there = || {
-            assert_eq!(self.namespace.enter(), Ok(()));
-            what()
-        };
-        thread::scope(|scope| scope.spawn(there).join().unwrap())
+        self.namespace.run(what)
     }
 
-    /// A portway with these further keys of its listener, and its backend, on the host.
+    /// A portway with these further keys of its listener, and its backend, on the host. When it drains it goes on
+    /// accepting for much longer than the address needs to move.
     fn serve(&self, bind: &str, keys: &str) -> (Portway, Backend) {
         self.run(|| {
             let backend = Backend::echo();
-            let toml = config(&[backend.address()], "", "");
+            let toml = config(&[backend.address()], "drain_delay = \"5m\"", "");
+            // `portway healthcheck` finds the address in the file.
+            let toml = toml.replace(
+                "admin.bind = \"127.0.0.1:0\"",
+                "admin.bind = \"127.0.0.1:9355\"",
+            );
             let listener = format!("bind = [\"{bind}:{PORT}\"]\n{keys}");
             let toml = toml.replace("bind = [\"127.0.0.1:0\"]", &listener);
             (Portway::start(&toml), backend)
@@ -89,15 +90,21 @@ fn with_two_hosts(test: impl FnOnce([&Host; 2]) + Send) {
 
 /// A client that tries the addresses one after the other, as an agent does; `None` if none of them is reached.
 fn dial(addresses: &[&str]) -> Option<TcpStream> {
-    addresses.iter().find_map(|address| {
-        let address = SocketAddr::new(address.parse().unwrap(), PORT);
-        let mut client = TcpStream::connect_timeout(&address, Duration::from_secs(5)).ok()?;
-        client.set_read_timeout(Some(PATIENCE)).unwrap();
-        client.write_all(&hello()).unwrap();
-        let mut echoed = hello();
-        client.read_exact(&mut echoed).ok()?;
-        alike(&echoed, &hello()).then_some(client)
-    })
+    addresses
+        .iter()
+        .find_map(|address| served(address, PATIENCE).ok())
+}
+
+/// A client of this address, which has got its hello back within `patience`.
+fn served(address: &str, patience: Duration) -> io::Result<TcpStream> {
+    let address = SocketAddr::new(address.parse().unwrap(), PORT);
+    let mut client = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    client.set_read_timeout(Some(patience))?;
+    client.write_all(&hello())?;
+    let mut echoed = hello();
+    client.read_exact(&mut echoed)?;
+    assert!(alike(&echoed, &hello()));
+    Ok(client)
 }
 
 #[test]
@@ -126,38 +133,25 @@ fn clients_of_a_name_with_two_addresses_go_to_the_second_when_the_first_host_is_
 fn curl(addresses: &[&str]) {
     let resolve = format!("{NAME}:{PORT}:{}", addresses.join(","));
     let mut command = Command::new("curl");
-    command.args(["--silent", "--connect-timeout", "10", "--resolve", &resolve]);
+    command.args(["--silent", "--connect-timeout", "30", "--resolve", &resolve]);
     let status = command.arg(format!("https://{NAME}:{PORT}/")).status();
     // 35: an error of TLS.
     assert_eq!(status.unwrap().code(), Some(35));
 }
 
 /// An HAProxy in the network of the clients, which checks both hosts and names its clients to them.
-fn balancer(hosts: [&Host; 2]) -> Option<(Guard, SocketAddr)> {
-    let files = tempfile::tempdir().unwrap();
-    let (conf, address) = (files.path().join("conf"), free());
+fn balancer(hosts: [&Host; 2]) -> Option<(Other, SocketAddr)> {
+    let address = free();
     let servers = hosts.map(|host| {
         let at = &host.address;
         format!(" server at-{at} {at}:{PORT} check inter 500 fall 2 send-proxy check-send-proxy\n")
     });
     let text = format!(
-        "defaults\n mode tcp\n timeout connect 1s\n timeout client 1m\n timeout server 1m\n \
-         option redispatch\nlisten agents\n bind {address}\n balance first\n{}",
+        " timeout connect 1s\n timeout client 1m\n timeout server 1m\n option redispatch\n\
+         listen agents\n bind {address}\n balance first\n{}",
         servers.concat()
     );
-    fs::write(&conf, text).unwrap();
-    let mut command = Command::new("haproxy");
-    command.arg("-f").arg(&conf).stdin(Stdio::null());
-    let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-    let Ok(process) = process else {
-        missing("haproxy", "install haproxy");
-        return None;
-    };
-    let balancer = Guard {
-        process,
-        _files: files,
-    };
-    Some((balancer, address))
+    Some((Other::start(Program::Haproxy, address, &text)?, address))
 }
 
 #[test]
@@ -223,68 +217,116 @@ fn an_address_that_moves_to_the_other_host_takes_new_clients_there() {
     });
 }
 
-/// A keepalived of a host, or an HAProxy; it ends with the value.
-struct Guard {
-    process: Child,
-    _files: TempDir,
+/// The file of keepalived as the page has it, for this portway, the floating address and a priority.
+fn keepalived_conf(portway: &Portway, priority: u8) -> String {
+    let page = include_str!("../../docs/high-availability.md");
+    let begin = page.find("vrrp_script portway {").unwrap();
+    let text = page[begin..].split("```").next().unwrap().to_owned();
+    let changes = [
+        ("/usr/bin/portway", PORTWAY.to_owned()),
+        (
+            "/etc/portway/routes.toml",
+            portway.file().display().to_string(),
+        ),
+        ("192.0.2.10/24", format!("{FLOATING}/24")),
+        ("priority 150", format!("priority {priority}")),
+    ];
+    let text = changes.into_iter().fold(text, |text, (old, new)| {
+        assert!(text.contains(old), "{old} is not in {text}");
+        text.replace(old, &new)
+    });
+    // Without this keepalived takes the user keepalived_script where there is one.
+    format!("global_defs {{\n script_user root\n}}\n{text}")
 }
 
-impl Guard {
-    fn keepalived(host: &Host, priority: u8) -> Self {
-        let files = tempfile::tempdir().unwrap();
-        let conf = files.path().join("keepalived.conf");
-        let text = format!(
-            "vrrp_instance portway {{\n state BACKUP\n interface eth0\n virtual_router_id 51\n \
-             priority {priority}\n advert_int 1\n virtual_ipaddress {{\n  {FLOATING}/24\n }}\n}}\n"
-        );
-        fs::write(&conf, text).unwrap();
-        let process = host.run(|| keepalived(files.path(), &conf).spawn().unwrap());
-        Self {
-            process,
-            _files: files,
-        }
-    }
-}
-
-fn keepalived(files: &Path, conf: &Path) -> Command {
+/// Starts keepalived on a host with this portway.
+fn keepalived(host: &Host, portway: &Portway, priority: u8) -> Keepalived {
+    let files = tempfile::tempdir().unwrap();
+    let conf = files.path().join("keepalived.conf");
+    fs::write(&conf, keepalived_conf(portway, priority)).unwrap();
     let mut command = Command::new("keepalived");
     command.args(["--dont-fork", "--log-console", "--vrrp", "-f"]);
     command.arg(conf);
     for (option, name) in [("-p", "pid"), ("-r", "vrrp.pid")] {
-        command.arg(option).arg(files.join(name));
+        command.arg(option).arg(files.path().join(name));
     }
-    command.stdin(Stdio::null()).stdout(Stdio::null());
-    command.stderr(Stdio::null());
-    command
+    Keepalived {
+        _process: host.run(|| Running::start(&mut command)),
+        _files: files,
+    }
 }
 
-impl Drop for Guard {
-    fn drop(&mut self) {
-        // Its children end only with a signal that it can pass on.
-        let pid = Pid::from_raw(i32::try_from(self.process.id()).unwrap()).unwrap();
-        _ = kill_process(pid, Signal::TERM);
-        drop(self.process.wait());
+/// A keepalived that ends with the value, and then gives the address back.
+struct Keepalived {
+    _process: Running,
+    _files: TempDir,
+}
+
+/// Two hosts whose first one has the floating address, and a client of it.
+struct Pair<'h> {
+    first: Portway,
+    second: (Portway, Backend),
+    open: TcpStream,
+    one: &'h Host,
+    keepalived: [Keepalived; 2],
+    _backend: Backend,
+}
+
+/// Runs a test with keepalived on two hosts.
+fn with_keepalived(test: impl FnOnce(Pair<'_>) + Send) {
+    let version = Command::new("keepalived").arg("--version").output();
+    if version.is_err() {
+        return missing("keepalived", "install keepalived");
     }
+    with_two_hosts(|[one, two]| {
+        let [(first, backend), second] =
+            [one, two].map(|host| host.serve(FLOATING, "freebind = true"));
+        let master = keepalived(one, &first, 150);
+        let open = is_taken_over(&backend);
+        let backup = keepalived(two, &second.0, 100);
+        test(Pair {
+            first,
+            second,
+            open,
+            one,
+            keepalived: [master, backup],
+            _backend: backend,
+        });
+    });
 }
 
 #[test]
 fn keepalived_moves_the_address_when_the_first_host_is_gone() {
-    if Command::new("keepalived")
-        .arg("--version")
-        .output()
-        .is_err()
-    {
-        return missing("keepalived", "install keepalived");
-    }
-    with_two_hosts(|[one, two]| {
-        let [first, second] = [one, two].map(|host| host.serve(FLOATING, "freebind = true"));
-        let master = Guard::keepalived(one, 150);
-        let open = is_taken_over(&first.1);
-        let backup = Guard::keepalived(two, 100);
-        one.unplug();
-        drop((first.0, master));
-        drop(is_taken_over(&second.1));
-        is_reset(open);
-        drop(backup);
+    with_keepalived(|pair| {
+        let [master, _backup] = pair.keepalived;
+        pair.one.unplug();
+        drop((pair.first, master));
+        drop(is_taken_over(&pair.second.1));
+        is_reset(pair.open);
+    });
+}
+
+#[test]
+fn keepalived_moves_the_address_when_portway_of_the_first_host_is_killed() {
+    with_keepalived(|pair| {
+        drop(pair.first);
+        drop(is_taken_over(&pair.second.1));
+    });
+}
+
+/// With `drain_delay` the first host serves until the second one does.
+#[test]
+fn keepalived_moves_the_address_of_a_portway_that_stops_and_refuses_no_client() {
+    with_keepalived(|pair| {
+        pair.first.signal(Signal::TERM);
+        within(PATIENCE, "the other host serves", || {
+            // A client that is connected when the address moves hears nothing more.
+            let client = served(FLOATING, Duration::from_secs(5));
+            let is_refused = |error: &io::Error| error.kind() == ErrorKind::ConnectionRefused;
+            assert!(!client.as_ref().is_err_and(is_refused));
+            (pair.second.1.accepted() > 0).then_some(())
+        });
+        // Its packets reach the second host now.
+        is_reset(pair.open);
     });
 }
