@@ -1,10 +1,10 @@
 //! Clients that misbehave, each kind in its own way.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -30,7 +30,16 @@ struct Counts {
     begun: AtomicU32,
     ended: AtomicU64,
     open: AtomicUsize,
+    /// The last fault of a connect.
+    fault: Mutex<Option<std::io::Error>>,
 }
+
+/// The longest time until nearly all clients are connected.
+const LONGEST_START: Duration = Duration::from_mins(2);
+
+/// A pause after a connect that failed: without one, clients whose connects fail at once would leave their thread no time
+/// to notice that it has to stop.
+const AFTER_A_FAULT: Duration = Duration::from_millis(100);
 
 impl Crowd {
     /// Starts so many clients, each of which begins anew when its connection has ended.
@@ -57,15 +66,34 @@ impl Crowd {
         }
     }
 
-    /// Waits until nearly all are connected. Fails if its thread has ended.
+    /// Waits until nearly all are connected. Fails if its thread has ended, or if it takes too long.
     pub async fn until_there(&self) -> Result<()> {
+        let begin = Instant::now();
         while self.counts.open.load(Ordering::Relaxed) * 10 < self.size * 9 {
             if self.thread.is_finished() {
                 return Err("the crowd has ended before its clients were connected".into());
             }
+            if begin.elapsed() > LONGEST_START {
+                return Err(self.late(LONGEST_START).into());
+            }
             sleep(Duration::from_millis(20)).await;
         }
         Ok(())
+    }
+
+    /// Describes how far the crowd has come in this time, which ought to have sufficed.
+    pub fn late(&self, time: Duration) -> String {
+        let open = self.counts.open.load(Ordering::Relaxed);
+        let fault = self.counts.fault.lock();
+        let fault = fault.unwrap_or_else(PoisonError::into_inner);
+        let fault = fault.as_ref().map(ToString::to_string);
+        format!(
+            "after {time:?}, {open} of {} clients of the crowd are connected, and {} connections have ended; the last \
+             fault of a connect: {}",
+            self.size,
+            self.ended(),
+            fault.as_deref().unwrap_or("none")
+        )
     }
 
     /// The connections that have ended.
@@ -91,13 +119,19 @@ async fn member(kind: Kind, portway: SocketAddr, counts: Arc<Counts>) {
     let hello = hello::Builder::new(name).build();
     loop {
         let number = counts.begun.fetch_add(1, Ordering::Relaxed);
-        // A connection that fails is one that has ended.
-        if let Ok(stream) = connect(number, portway).await {
-            counts.open.fetch_add(1, Ordering::Relaxed);
-            drop(misbehave(kind, number, stream, &hello).await);
-            counts.open.fetch_sub(1, Ordering::Relaxed);
+        match connect(number, portway).await {
+            Ok(stream) => {
+                counts.open.fetch_add(1, Ordering::Relaxed);
+                drop(misbehave(kind, number, stream, &hello).await);
+                counts.open.fetch_sub(1, Ordering::Relaxed);
+                counts.ended.fetch_add(1, Ordering::Relaxed);
+            }
+            Err(fault) => {
+                let last = counts.fault.lock();
+                *last.unwrap_or_else(PoisonError::into_inner) = Some(fault);
+                sleep(AFTER_A_FAULT).await;
+            }
         }
-        counts.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 
