@@ -3,7 +3,6 @@
 //! It uses nothing of a running portway: it reads the file, resolves, dials, sends real hellos and reads what comes back.
 //! No handshake is finished, because the binary has no TLS stack.
 
-mod certificate;
 mod examine;
 mod finding;
 mod hellos;
@@ -25,7 +24,6 @@ use tokio::runtime::Builder;
 use crate::config::{Loaded, Settings};
 use crate::control::names::{Own, canonical};
 use crate::tls::ServerName;
-pub use certificate::Certificate;
 use examine::Examiner;
 pub use finding::{Finding, Place, Problem, Severity};
 pub use machine::Gauge;

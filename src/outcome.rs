@@ -1,6 +1,7 @@
 //! Every closed list of the domain: how a connection ended, why a dial or an accept failed, limits, directions.
 //! Each value has one name, the same in log, metric, alert and docs.
 
+mod certificates;
 mod endpoints;
 mod shortage;
 
@@ -9,6 +10,7 @@ use std::io;
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantArray};
 
+pub use certificates::CertificateFlaw;
 pub use endpoints::{AddressState, AttemptFailure, CheckResult, ResolveFailure};
 pub use shortage::{Resource, Shortage};
 

@@ -1,9 +1,10 @@
 //! The parts of TLS that portway reads: records, the client hello, the server name, alerts, the first answer of a
-//! server. Everything here is pure: bytes go in, a value comes out, without a socket, a clock, or an allocation
+//! server, its certificates. Everything here is pure: bytes go in, a value comes out, without a socket, a clock, or an allocation
 //! whose size a client chooses.
 
 mod alert;
 mod answer;
+pub mod certificate;
 mod close;
 mod hello;
 mod not_tls;

@@ -4,9 +4,10 @@ use std::fmt::{self, Display};
 
 use super::counted;
 use crate::doctor::{
-    Address, Certificate, Endpoint, Finding, Gauge, Hello, Name, Report, Severity,
+    Address, Endpoint, Finding, Gauge, Hello, Name, Report, Severity,
 };
 use crate::telemetry::{Millis, list};
+use crate::tls::certificate::Certificate;
 
 /// The most names of a certificate on one line.
 const NAMES: usize = 6;

@@ -1,6 +1,7 @@
 //! One question to a server, for health checks and `portway doctor`: connect, send a hello, read the answer, end the
 //! connection in order.
 
+pub mod certificates;
 mod way;
 
 use std::io;

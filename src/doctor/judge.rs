@@ -2,20 +2,15 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::certificate::{Certificate, SHOWN_NAMES, day};
 use super::examine::Asked;
 use super::finding::{Finding, Place, Problem};
 use super::plan::Caller;
 use super::{hellos, words};
+use crate::control::probe::certificates::{self, Flaw};
 use crate::control::probe::{Said, Unreached};
-use crate::telemetry::list;
+use crate::outcome::CertificateFlaw;
 use crate::tls::offer::{Kind, Shape};
-use crate::tls::{self, ServerHello, ServerName, Version};
-
-/// How long before its end a certificate is worth a warning.
-const SOON: Duration = Duration::from_hours(14 * 24);
-/// unrecognized_name (RFC 6066 section 3).
-const UNRECOGNIZED_NAME: u8 = 112;
+use crate::tls::{self, ServerHello, Version};
 
 /// An address, with what was asked of it.
 pub(super) struct Examined<'a> {
@@ -121,73 +116,38 @@ impl Examined<'_> {
     }
 
     fn judge_chain(&self, hello: &ServerHello, caller: &Caller, place: &Place) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        for (position, der) in hello.chain.iter().enumerate() {
-            let Some(certificate) = Certificate::read(der) else {
-                if position == 0 {
-                    findings.push(place.error(
-                        Problem::CertificateUnreadable,
-                        "the certificate cannot be read".to_owned(),
-                        "look at the server's certificate: openssl s_client -connect shows it",
-                    ));
-                }
-                continue;
-            };
-            findings.extend(self.judge_time(&certificate, position, place));
-            if position == 0
-                && let Some(name) = &caller.server_name
-                && !certificate.covers(name)
-            {
-                findings.push(wrong_name(&certificate, caller, name, place, hello));
-            }
-        }
-        findings
+        let flaws = certificates::flaws(&hello.chain, self.now, |certificate| {
+            let name = caller.server_name.as_ref()?;
+            certificates::wrong_name(certificate, name, hello)
+        });
+        let flaws = flaws.into_iter();
+        flaws.map(|flaw| of_flaw(flaw, caller, place)).collect()
     }
+}
 
-    fn judge_time(
-        &self,
-        certificate: &Certificate,
-        position: usize,
-        place: &Place,
-    ) -> Option<Finding> {
-        let Certificate {
-            subject,
-            not_before,
-            not_after,
-            ..
-        } = certificate;
-        let which = match position {
-            0 => "the certificate".to_owned(),
-            _ => format!("the certificate of the authority {subject}"),
-        };
-        let [from, to] = [*not_before, *not_after].map(day);
-        if self.now > *not_after {
-            let message = format!("{which} expired on {to}");
-            let problem = Problem::CertificateExpired;
-            return Some(match position {
-                0 => place.error(problem, message, "renew it at the server"),
-                _ => place.warning(problem, message, words::OTHER_WAY),
-            });
+/// The finding for a flaw of a certificate. A name that doctor has made up makes it only a warning.
+fn of_flaw(flaw: Flaw, caller: &Caller, place: &Place) -> Finding {
+    let Flaw {
+        kind,
+        is_of_authority,
+        message,
+        help,
+    } = flaw;
+    let (problem, is_error, help) = match kind {
+        CertificateFlaw::CertificateExpired => (Problem::CertificateExpired, true, help),
+        CertificateFlaw::CertificateNotYetValid => (Problem::CertificateNotYetValid, true, help),
+        CertificateFlaw::CertificateExpiresSoon => (Problem::CertificateExpiresSoon, false, help),
+        CertificateFlaw::CertificateUnreadable => (Problem::CertificateUnreadable, true, help),
+        CertificateFlaw::WrongName if caller.made_up => {
+            let help = words::remedy_of_made_up(true);
+            (Problem::WrongName, false, help)
         }
-        if self.now < *not_before {
-            let message = format!("{which} is valid only from {from} on");
-            let help = "check the clock of this machine, or renew the certificate at the server";
-            let problem = Problem::CertificateNotYetValid;
-            return Some(match position {
-                0 => place.error(problem, message, help),
-                _ => place.warning(problem, message, words::OTHER_WAY),
-            });
-        }
-        let left = not_after.duration_since(self.now).unwrap_or_default();
-        (left < SOON).then(|| {
-            let days = words::days(left.as_secs() / 86_400);
-            let message = format!("{which} expires on {to}, in {days}");
-            place.warning(
-                Problem::CertificateExpiresSoon,
-                message,
-                "renew it at the server",
-            )
-        })
+        CertificateFlaw::WrongName => (Problem::WrongName, true, help),
+    };
+    if is_error && !is_of_authority {
+        place.error(problem, message, help)
+    } else {
+        place.warning(problem, message, help)
     }
 }
 
@@ -235,31 +195,6 @@ fn refusal(asked: &Asked, place: &Place, made_up: bool) -> Option<Finding> {
     } else {
         place.error(problem, message, help)
     })
-}
-
-fn wrong_name(
-    certificate: &Certificate,
-    caller: &Caller,
-    name: &ServerName,
-    place: &Place,
-    hello: &ServerHello,
-) -> Finding {
-    let names = match certificate.names.len() {
-        0 => "no name at all, and clients ignore its common name".to_owned(),
-        _ => list(&certificate.names, SHOWN_NAMES),
-    };
-    let does_not_know = match hello.warning {
-        Some(UNRECOGNIZED_NAME) => "; the server warns that it does not know the name",
-        Some(_) | None => "",
-    };
-    let message = format!("the certificate is not for {name}: it has {names}{does_not_know}");
-    if caller.made_up {
-        let help = words::remedy_of_made_up(true);
-        place.warning(Problem::WrongName, message, help)
-    } else {
-        let help = "put the name into the server's certificate, or correct server_names or the backend of the route";
-        place.error(Problem::WrongName, message, help)
-    }
 }
 
 #[cfg(test)]

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 
 use serde::Serialize;
 
-use super::certificate::Certificate;
 use super::finding::{Finding, Severity};
 use super::machine::Gauge;
 use crate::telemetry::Millis;
 use crate::tls::Version;
+use crate::tls::certificate::Certificate;
 
 /// The result of the command.
 #[derive(Debug, Serialize)]

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-use super::certificate::Certificate;
 use super::examine::Asked;
 use super::judge::Examined;
 use super::plan::Caller;
@@ -10,6 +9,7 @@ use super::report::{Address, Answer, Hello, Name};
 use super::words;
 use crate::control::probe::Said;
 use crate::telemetry::Millis;
+use crate::tls::certificate::Certificate;
 use crate::tls::offer::{Kind, Shape};
 use crate::tls::{self, Version};
 
@@ -50,18 +50,10 @@ impl Examined<'_> {
                 .and_then(|hello| hello.alpn.as_deref())
                 .map(|alpn| alpn.escape_ascii().to_string()),
             asks_for_certificate: open.and_then(|hello| hello.asks_for_certificate),
-            certificates: certificates(chain),
+            certificates: Certificate::chain(chain),
             certificate_unseen: unseen.map(|said| unseen_because(said, version)),
         })
     }
-}
-
-/// Those that can be read. Without the server's own, which comes first, another one would be taken for it.
-fn certificates(chain: &[Box<[u8]>]) -> Vec<Certificate> {
-    let mut certificates = chain.iter().map(|der| Certificate::read(der));
-    let own = certificates.next().flatten();
-    let own = own.map(|own| [own].into_iter().chain(certificates.flatten()));
-    own.map(Iterator::collect).unwrap_or_default()
 }
 
 /// Why the answer to a hello of TLS 1.2 shows no certificate.

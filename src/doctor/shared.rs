@@ -1,10 +1,10 @@
 //! Finds certificates that cover servers which the routes keep apart. A browser that has a connection of HTTP/2 to
 //! one of them also uses it for the other (RFC 9113 section 9.1.1), because both names lead to portway.
 
-use super::certificate::Certificate;
 use super::finding::{Finding, Place, Problem};
 use super::report::{Endpoint, Name};
 use crate::tls::ServerName;
+use crate::tls::certificate::Certificate;
 
 /// The most names that are compared with each other.
 const MOST: usize = 1000;

@@ -125,9 +125,6 @@ pub(super) const fn kind(said: &Said) -> &'static str {
 
 /// The remedy for a server that speaks only old versions.
 pub(super) const TOO_OLD: &str = "let the server speak TLS 1.2 or 1.3: agents offer nothing older";
-/// The remedy for an authority whose certificate is not valid: another one of the same key may be (cross-signing).
-pub(super) const OTHER_WAY: &str = "clients that trust a valid certificate of this authority, or one before it in the chain, do without this one: \
-     replace it at the server, or leave it out there";
 
 /// The remedy where a server may refuse only the name that doctor has made up, or the lack of a name.
 pub(super) const fn remedy_of_made_up(has_name: bool) -> &'static str {
@@ -136,15 +133,6 @@ pub(super) const fn remedy_of_made_up(has_name: bool) -> &'static str {
     } else {
         "doctor knows no name that clients use here, and the server may refuse every other hello: with --name, give a \
          name of a route that leads here"
-    }
-}
-
-/// A number of days, in a sentence after "in".
-pub(super) fn days(count: u64) -> String {
-    match count {
-        0 => "less than a day".to_owned(),
-        1 => "1 day".to_owned(),
-        _ => format!("{count} days"),
     }
 }
 

@@ -4,9 +4,10 @@ use std::time::UNIX_EPOCH;
 use super::*;
 use crate::control::probe::Exchange;
 use crate::doctor::Severity;
-use crate::doctor::certificate::tests::certificate;
 use crate::doctor::examine::Question;
-use crate::tls::Version;
+use crate::tls::ServerName;
+use crate::tls::certificate::Certificate;
+use crate::tls::certificate::tests::certificate;
 
 /// Days from 1970 to 2020, where the certificates of tests begin; they last 730 days.
 const BEGIN: u64 = 18_262;

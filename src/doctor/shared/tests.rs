@@ -1,6 +1,6 @@
 use super::*;
 use crate::doctor::Severity;
-use crate::doctor::certificate::tests::certificate;
+use crate::tls::certificate::tests::certificate;
 use crate::doctor::report::{Address, Answer};
 
 /// An endpoint of a backend whose server has this name, these names in its certificate, and this protocol.

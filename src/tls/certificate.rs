@@ -11,12 +11,12 @@ use x509_parser::parse_x509_certificate;
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
 
-use crate::tls::ServerName;
+use super::ServerName;
 
 /// The most names that are kept of one certificate.
 const MOST_NAMES: usize = 1000;
 /// The most names that a text or JSON lists.
-pub(super) const SHOWN_NAMES: usize = 20;
+pub const SHOWN_NAMES: usize = 20;
 /// The longest text that is kept of a subject, an issuer or a name.
 const MOST_TEXT: usize = 253;
 
@@ -41,8 +41,17 @@ pub struct Certificate {
 }
 
 impl Certificate {
+    /// Reads those that a server has sent, its own first, and leaves out authorities that cannot be read. There is none if
+    /// its own cannot be read: another one would be taken for it.
+    pub fn chain(ders: &[Box<[u8]>]) -> Vec<Self> {
+        let mut certificates = ders.iter().map(|der| Self::read(der));
+        let own = certificates.next().flatten();
+        let own = own.map(|own| [own].into_iter().chain(certificates.flatten()));
+        own.map(Iterator::collect).unwrap_or_default()
+    }
+
     /// Reads one in DER.
-    pub(super) fn read(der: &[u8]) -> Option<Self> {
+    pub fn read(der: &[u8]) -> Option<Self> {
         let (_, certificate) = parse_x509_certificate(der).ok()?;
         let validity = certificate.validity();
         let [subject, issuer] = [certificate.subject(), certificate.issuer()];
@@ -68,7 +77,7 @@ impl Certificate {
 
     /// Whether clients accept it for this name (RFC 9525 section 6.3): a `*` is the whole first label, and one label
     /// only. The common name does not count, for current clients ignore it.
-    pub(super) fn covers(&self, name: &ServerName) -> bool {
+    pub fn covers(&self, name: &ServerName) -> bool {
         let name = name.as_str();
         let rest = name.split_once('.').map(|(_, rest)| rest);
         self.names.iter().any(|covered| {
@@ -82,7 +91,7 @@ impl Certificate {
 }
 
 /// A day as in `2026-11-29`, in UTC.
-pub(super) fn day(time: SystemTime) -> String {
+pub fn day(time: SystemTime) -> String {
     let mut text = humantime::format_rfc3339_seconds(time).to_string();
     text.truncate("2026-11-29".len());
     text
@@ -141,4 +150,4 @@ fn as_text<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

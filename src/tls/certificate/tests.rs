@@ -3,7 +3,7 @@ use rcgen::{CertificateParams, DnType, KeyPair, SanType, date_time_ymd};
 use super::*;
 
 /// A self-signed certificate for these names, valid in 2020 and 2021.
-pub(in crate::doctor) fn certificate(names: &[&str]) -> Vec<u8> {
+pub(crate) fn certificate(names: &[&str]) -> Vec<u8> {
     let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
     let mut params = CertificateParams::new(names).unwrap();
     params
