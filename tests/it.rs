@@ -9,6 +9,8 @@ mod it {
     mod asked;
     mod availability;
     mod bad_inputs;
+    mod certificates;
+    mod clock;
     #[path = "../support/corpus.rs"]
     mod corpus;
     mod credentials;

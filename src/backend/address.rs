@@ -5,6 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwapOption;
+
+use super::Presented;
 use super::health::{Check, Checks, Standing};
 use super::slots::Slots;
 
@@ -44,6 +47,8 @@ pub struct Address {
     returned_at: AtomicU64,
     /// The last answers of the resolver, in a row, that did not have it. Only control writes it.
     missing: AtomicU8,
+    /// The certificates that it has shown to a check. Only control writes it.
+    presented: ArcSwapOption<Presented>,
 }
 
 impl Address {
@@ -61,6 +66,7 @@ impl Address {
             answered_at: AtomicU64::new(0),
             returned_at: AtomicU64::new(0),
             missing: AtomicU8::new(0),
+            presented: ArcSwapOption::empty(),
         }
     }
 
@@ -150,6 +156,16 @@ impl Address {
     pub(super) fn uncheck(&self) {
         let unknown = Standing::default().pack();
         self.standing.store(unknown, Ordering::Relaxed);
+    }
+
+    /// The certificates that it has shown to its last check; `None` if no check has been answered.
+    pub fn presented(&self) -> Option<Arc<Presented>> {
+        self.presented.load_full()
+    }
+
+    /// Replaces the certificates that it has shown.
+    pub fn present(&self, presented: Option<Presented>) {
+        self.presented.store(presented.map(Arc::new));
     }
 
     /// The findings of its checks so far.

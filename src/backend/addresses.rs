@@ -113,14 +113,14 @@ impl Addresses {
         }
     }
 
-    /// Forgets what checks have found, also of addresses that left: no check would clear them when they come back.
-    pub(super) fn uncheck(&self) {
+    /// Lets each address forget something, also those that left: nothing would clear it when they come back.
+    pub(super) fn each_known(&self, forget: impl Fn(&Address)) {
         let left = self.left();
         for address in left.all.iter().filter_map(Weak::upgrade) {
-            address.uncheck();
+            forget(&address);
         }
         for address in self.current().iter() {
-            address.uncheck();
+            forget(address);
         }
     }
 

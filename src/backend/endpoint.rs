@@ -1,5 +1,6 @@
 //! One endpoint: its addresses and its connections. It outlives reloads, so that its state is not lost.
 
+mod checked;
 mod in_use;
 mod unresolved;
 
@@ -31,6 +32,8 @@ pub struct Endpoint {
     stats: Arc<EndpointStats>,
     /// Whether control checks its addresses.
     is_checked: AtomicBool,
+    /// Whether these checks ask for certificates.
+    shows_certificates: AtomicBool,
     /// Whether the configuration in force does not have it any more.
     is_removed: AtomicBool,
     stale: Notify,
@@ -100,6 +103,7 @@ impl Endpoint {
             connections: AtomicU32::new(0),
             stats,
             is_checked: AtomicBool::new(false),
+            shows_certificates: AtomicBool::new(false),
             is_removed: AtomicBool::new(false),
             stale: Notify::new(),
             names: None,
@@ -199,19 +203,6 @@ impl Endpoint {
         let states = addresses.iter();
         let states = states.map(|address| (Arc::clone(address), families.state(address)));
         states.collect()
-    }
-
-    /// Notes whether control checks its addresses from now on. Without checks their findings are forgotten.
-    pub fn check(&self, is_checked: bool) {
-        self.is_checked.store(is_checked, Ordering::Relaxed);
-        if !is_checked {
-            self.addresses.uncheck();
-        }
-    }
-
-    /// Whether control checks its addresses.
-    pub fn is_checked(&self) -> bool {
-        self.is_checked.load(Ordering::Relaxed)
     }
 
     /// Notes whether the configuration in force has left it out.
@@ -314,8 +305,10 @@ impl Endpoint {
             ..EndpointFigures::default()
         };
         if self.is_checked() {
-            let is_healthy = self.addresses().iter().any(|one| one.is_healthy());
-            figures.is_healthy = Some(is_healthy);
+            let addresses = self.addresses();
+            figures.is_healthy = Some(addresses.iter().any(|one| one.is_healthy()));
+            let presented = addresses.iter().filter_map(|one| one.presented());
+            figures.certificate_not_after = presented.filter_map(|it| it.not_after()).min();
         }
         let names = self.names().map(Asked::endpoints).unwrap_or_default();
         let states = names.iter().flat_map(|endpoint| endpoint.states(now));

@@ -1,9 +1,13 @@
-//! Checks the endpoints of backends that ask for it, so that no client has to find out that one is down.
+//! Checks the endpoints of backends that ask for it, so that no client has to find out that one is down, and keeps the
+//! certificates that they show.
 
+mod certificates;
 mod check;
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::convert::Infallible;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +17,9 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::backend::{Address, Checks, Endpoint, Standing};
+use crate::backend::{Address, Check, Checks, Endpoint, Standing};
 use crate::outcome::CheckResult;
+use crate::routing::Pattern;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Registry;
 use check::{Found, check};
@@ -23,6 +28,8 @@ use check::{Found, check};
 pub(super) const AT_ONCE: usize = 64;
 /// How often endpoints are asked for addresses that came or went.
 const SYNC: Duration = Duration::from_secs(1);
+/// How old the certificates of an address may be while clients make checks needless.
+const LOOK: Duration = Duration::from_hours(1);
 
 /// The background tasks that check endpoints; dropping it ends them.
 pub(super) struct Health {
@@ -30,8 +37,18 @@ pub(super) struct Health {
     _supervisor: AbortOnDropHandle<Infallible>,
 }
 
-/// The endpoints that are checked, and their rules.
-type Plan = Vec<(Arc<Endpoint>, Arc<Checks>)>;
+/// The endpoints that are checked.
+type Plan = Vec<Planned>;
+
+/// An endpoint that is checked, and the rules for that.
+struct Planned {
+    endpoint: Arc<Endpoint>,
+    checks: Arc<Checks>,
+    names: Names,
+}
+
+/// The server names that routes lead to a backend, if its checks do not know a name that clients use.
+type Names = Arc<[Pattern]>;
 
 impl Health {
     /// Starts with nothing to check, on the current local runtime.
@@ -52,15 +69,35 @@ impl Health {
     /// Checks the endpoints of this snapshot from now on. Those that stay keep their state and their turn.
     pub(super) fn follow(&self, snapshot: &Snapshot) {
         let mut plan = Plan::new();
-        for backend in &snapshot.backends {
+        let mut names = names(snapshot);
+        for (position, backend) in snapshot.backends.iter().enumerate() {
+            let checks = backend.checks.as_ref();
+            let names: Names = names.remove(&position).unwrap_or_default().into();
             for endpoint in backend.pool.endpoints() {
-                endpoint.check(backend.checks.is_some());
-                let checks = backend.checks.iter();
-                plan.extend(checks.map(|checks| (Arc::clone(endpoint), Arc::clone(checks))));
+                endpoint.check(checks.map(|checks| checks.check));
+                plan.extend(checks.map(|checks| Planned {
+                    endpoint: Arc::clone(endpoint),
+                    checks: Arc::clone(checks),
+                    names: Arc::clone(&names),
+                }));
             }
         }
         self.plan.send_replace(plan);
     }
+}
+
+/// The server names of the routes that lead to each backend, by its position, where a check has to guess one.
+fn names(snapshot: &Snapshot) -> HashMap<usize, Vec<Pattern>> {
+    let mut names: HashMap<usize, Vec<Pattern>> = HashMap::new();
+    for route in snapshot.routes.routes() {
+        let backend = snapshot.backends.get(route.backend);
+        let checks = backend.and_then(|backend| backend.checks.as_ref());
+        if checks.is_some_and(|it| it.check == Check::Tls && it.server_name.is_none()) {
+            let names = names.entry(route.backend).or_default();
+            names.extend_from_slice(&route.server_names);
+        }
+    }
+    names
 }
 
 /// Keeps one task for each address of the endpoints in the plan.
@@ -89,18 +126,15 @@ type Watched = HashMap<Key, Watch>;
 /// Begins to check addresses that are new, and forgets those that are gone.
 fn synchronize(plan: &Plan, mut before: Watched, permits: &Arc<Semaphore>) -> Watched {
     let mut watched = Watched::with_capacity(before.len());
-    for (endpoint, checks) in plan {
-        for address in endpoint.addresses().iter() {
-            let key = (Arc::as_ptr(endpoint), Arc::as_ptr(address));
-            let known = before.remove(&key).filter(|it| it.checks == *checks);
-            let begin = || {
-                Watch::begin(Turns {
-                    endpoint: Arc::clone(endpoint),
-                    address: Arc::clone(address),
-                    checks: Arc::clone(checks),
-                    permits: Arc::clone(permits),
-                })
-            };
+    for planned in plan {
+        for address in planned.endpoint.addresses().iter() {
+            let key = (Arc::as_ptr(&planned.endpoint), Arc::as_ptr(address));
+            let known = before.remove(&key);
+            let known = known.filter(|it| it.checks == planned.checks);
+            if let Some(known) = &known {
+                *known.names.borrow_mut() = Arc::clone(&planned.names);
+            }
+            let begin = || Watch::begin(Turns::new(planned, address, permits));
             watched.insert(key, known.unwrap_or_else(begin));
         }
     }
@@ -113,6 +147,7 @@ struct Watch {
     /// Kept, so that no other address gets its place in memory.
     _address: Arc<Address>,
     checks: Arc<Checks>,
+    names: Rc<RefCell<Names>>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -122,6 +157,7 @@ impl Watch {
         Self {
             _address: Arc::clone(&turns.address),
             checks: Arc::clone(&turns.checks),
+            names: Rc::clone(&turns.names),
             _task: AbortOnDropHandle::new(spawn_local(turns.take())),
         }
     }
@@ -132,10 +168,22 @@ struct Turns {
     endpoint: Arc<Endpoint>,
     address: Arc<Address>,
     checks: Arc<Checks>,
+    /// A reload may change them while the checks stay.
+    names: Rc<RefCell<Names>>,
     permits: Arc<Semaphore>,
 }
 
 impl Turns {
+    fn new(planned: &Planned, address: &Arc<Address>, permits: &Arc<Semaphore>) -> Self {
+        Self {
+            endpoint: Arc::clone(&planned.endpoint),
+            address: Arc::clone(address),
+            checks: Arc::clone(&planned.checks),
+            names: Rc::new(RefCell::new(Arc::clone(&planned.names))),
+            permits: Arc::clone(permits),
+        }
+    }
+
     /// Checks the address again and again.
     async fn take(self) {
         let Self {
@@ -144,6 +192,7 @@ impl Turns {
         // Endpoints that came together are not checked together.
         let mut pause = (checks.interval / 10).mul_f64(fastrand::f64());
         let mut last = Instant::now();
+        let mut looked = None;
         loop {
             sleep(pause).await;
             let now = Instant::now();
@@ -159,14 +208,31 @@ impl Turns {
                 pause = SYNC;
                 continue;
             }
-            let standing = if since.is_some_and(|since| address.has_served(checks.check, since)) {
-                self.note(true, None)
-            } else {
-                // The semaphore is never closed.
-                let _permit = self.permits.acquire().await;
-                self.conclude(check(&self.endpoint, address, checks).await)
-            };
+            let has_served = since.is_some_and(|since| address.has_served(checks.check, since));
+            let standing = self.turn(has_served, &mut looked).await;
             pause = standing.pause(checks, fastrand::f64());
+        }
+    }
+
+    /// Checks the address, unless a client has been served there. `looked` is the time of the last check.
+    async fn turn(&self, has_served: bool, looked: &mut Option<Instant>) -> Standing {
+        let is_old = || looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        // Clients prove everything but how long the certificate lasts.
+        let is_needed = !has_served || (self.checks.check == Check::Tls && is_old());
+        if !is_needed {
+            return self.note(true, None);
+        }
+        // The semaphore is never closed.
+        let _permit = self.permits.acquire().await;
+        *looked = Some(Instant::now());
+        let (found, said) = check(&self.endpoint, &self.address, &self.checks).await;
+        if let Some(said) = said {
+            self.take_certificates(&said, Instant::now());
+        }
+        if has_served {
+            self.note(true, None)
+        } else {
+            self.conclude(found)
         }
     }
 
@@ -225,36 +291,4 @@ impl Turns {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::{Check, Target};
-
-    #[test]
-    fn a_check_that_ends_when_a_reload_has_ended_the_checks_leaves_the_address_as_it_is() {
-        let name = "127.0.0.1:1";
-        let stats = Registry::new().endpoint("fleet", name);
-        let target = Target::Address(name.parse().unwrap());
-        let endpoint = Endpoint::new(target, stats, Instant::now());
-        let address = Arc::clone(&endpoint.addresses()[0]);
-        let turns = Turns {
-            endpoint: Arc::clone(&endpoint),
-            address: Arc::clone(&address),
-            checks: Arc::new(Checks {
-                check: Check::Tcp,
-                interval: SYNC,
-                timeout: SYNC,
-                unhealthy_after: 1,
-                healthy_after: 1,
-                server_name: None,
-                header: None,
-            }),
-            permits: Arc::new(Semaphore::new(1)),
-        };
-        let fail = || turns.conclude(Found::Failed(String::new())).is_unhealthy();
-        endpoint.check(true);
-        assert!(fail());
-        endpoint.check(false);
-        assert!(!fail());
-        assert!(address.is_healthy());
-    }
-}
+mod tests;

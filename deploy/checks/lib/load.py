@@ -19,7 +19,7 @@ bind = ["127.0.0.1:0"]
 
 [backends.fleet]
 endpoints = [{{ address = "127.0.0.1:{live}", weight = 1 }}]
-health = {{ check = "tcp" }}
+health = {{ check = "tls", server_name = "fleet.example.com", interval = "2s", timeout = "2s" }}
 
 [backends.elasticsearch]
 endpoints = ["localhost:{dead}"]
@@ -138,7 +138,7 @@ class Server:
 
     def __init__(self, work):
         certificate, key = Path(work) / "certificate.pem", Path(work) / "key.pem"
-        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 1 -subj /CN=fleet"
+        command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 90 -subj /CN=fleet -addext subjectAltName=DNS:fleet.example.com"
         if not certificate.exists():
             subprocess.run([*command.split(), "-out", certificate, "-keyout", key], check=True, capture_output=True)
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -121,6 +121,17 @@ def without_records(text):
 # === against the page of a running portway
 
 
+def page_of(load):
+    """The page, once a check has seen the certificate of the live backend."""
+    deadline = time.monotonic() + 10
+    while True:
+        with urllib.request.urlopen("http://{}:{}/metrics".format(*load.admin), timeout=10) as answer:
+            page = answer.read().decode()
+        if "portway_backend_certificate_not_after_timestamp_seconds{" in page or time.monotonic() > deadline:
+            return page
+        time.sleep(0.1)
+
+
 def check_names(page):
     """Checks that every metric that is named exists, and every label value that is written out."""
     known = set()
@@ -322,8 +333,7 @@ check_tests()
 check_kubernetes()
 load = Load(os.environ["PORTWAY"], WORK)
 try:
-    with urllib.request.urlopen("http://{}:{}/metrics".format(*load.admin), timeout=10) as page:
-        check_names(page.read().decode())
+    check_names(page_of(load))
     check_prometheus(load)
 finally:
     load.stop()

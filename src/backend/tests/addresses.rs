@@ -166,7 +166,7 @@ fn an_address_that_left_unhealthy_comes_back_without_what_checks_have_found_if_t
     for balance in ALL {
         let fixture = named(balance, &V4[..2]);
         let endpoint = fixture.endpoint();
-        endpoint.check(true);
+        endpoint.check(Some(Check::Tcp));
         fixture
             .address(V4[0])
             .checked(false, &checks, fixture.start);
@@ -175,7 +175,7 @@ fn an_address_that_left_unhealthy_comes_back_without_what_checks_have_found_if_t
         assert_eq!(fixture.states()[0].1, AddressState::Failed, "{balance:?}");
 
         set(endpoint, &V4[1..2]);
-        endpoint.check(false);
+        endpoint.check(None);
         set(endpoint, &V4[..2]);
         assert_eq!(fixture.states()[0].1, AddressState::Healthy, "{balance:?}");
     }

@@ -155,7 +155,7 @@ fn a_dial_that_succeeds_does_not_make_an_unhealthy_address_healthy() {
     check(&fixture, 0, false);
     succeed(&fixture.pool.endpoints()[0]);
     assert_eq!(fixture.order(0.0), [B, A]);
-    fixture.pool.endpoints()[0].check(false);
+    fixture.pool.endpoints()[0].check(None);
     assert_eq!(fixture.order(0.0)[0], B, "the turn goes on");
     assert_eq!(fixture.order(0.0)[0], A);
 }

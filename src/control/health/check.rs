@@ -20,9 +20,16 @@ pub(super) enum Found {
     Unknown,
 }
 
-/// Checks an address of an endpoint as its rules say. An address behind a proxy is checked through the first address of the
-/// proxy that takes the connection.
-pub(super) async fn check(endpoint: &Endpoint, address: &Address, checks: &Checks) -> Found {
+/// protocol_version: the answer of a server of TLS 1.3 only.
+pub(super) const TOO_OLD: u8 = AlertDescription::ProtocolVersion as u8;
+
+/// Checks an address of an endpoint as its rules say, and returns the reaction to a hello beside the result, if there is
+/// one. An address behind a proxy is checked through the first address of the proxy that takes the connection.
+pub(super) async fn check(
+    endpoint: &Endpoint,
+    address: &Address,
+    checks: &Checks,
+) -> (Found, Option<Said>) {
     for way in ways(endpoint, address) {
         match ask(&way, endpoint, checks).await {
             // It says nothing about the endpoint.
@@ -31,11 +38,14 @@ pub(super) async fn check(endpoint: &Endpoint, address: &Address, checks: &Check
             Err(unreached)
                 if is_family_missing(&unreached)
                     && !endpoint.uses_family_of(address, Instant::now()) => {}
-            Err(unreached) => return lost(&unreached, checks.timeout),
-            Ok(said) => return said.map_or(Found::Passed, |said| judge(&said, checks.timeout)),
+            Err(unreached) => return (lost(&unreached, checks.timeout), None),
+            Ok(said) => {
+                let judged = said.as_ref().map(|said| judge(said, checks.timeout));
+                return (judged.unwrap_or(Found::Passed), said);
+            }
         }
     }
-    Found::Unknown
+    (Found::Unknown, None)
 }
 
 /// Whether this machine has no way to addresses of the family.
@@ -80,15 +90,21 @@ async fn ask(
     match checks.check {
         Check::Tcp => probe::reach(way, timeout).await.map(|()| None),
         Check::Tls => {
-            let own = own_name(endpoint);
-            let name = checks.server_name.as_ref().or(own.as_ref());
-            // TLS 1.2, so that the server says in clear whether it is content.
-            let parts = offer::parts(&offer::message(Kind::Tls12, name, &[]), Shape::Whole);
+            let name = asked_name(endpoint, checks);
+            // TLS 1.2, so that the server says in clear whether it is content, and shows its certificate.
+            let message = offer::message(Kind::Tls12, name.as_ref(), &[]);
+            let parts = offer::parts(&message, Shape::Whole);
             let parts = probe::introduced(checks.header, parts);
             let exchange = probe::ask(way, &parts, timeout, timeout).await?;
             Ok(Some(exchange.said))
         }
     }
+}
+
+/// The name in the hello of a check.
+pub(super) fn asked_name(endpoint: &Endpoint, checks: &Checks) -> Option<ServerName> {
+    let written = checks.server_name.as_ref();
+    written.cloned().or_else(|| own_name(endpoint))
 }
 
 /// The host of an endpoint, if it is a name that a hello can carry.
@@ -104,7 +120,6 @@ fn own_name(endpoint: &Endpoint) -> Option<ServerName> {
 
 /// A server that speaks TLS is healthy, whether it asks for a certificate of the client or has only TLS 1.3.
 fn judge(said: &Said, timeout: Duration) -> Found {
-    const TOO_OLD: u8 = AlertDescription::ProtocolVersion as u8;
     match said {
         Said::Answer(Answer::Hello(_) | Answer::Alert(TOO_OLD)) => Found::Passed,
         Said::Answer(_) | Said::Closed | Said::Reset | Said::Nothing => {

@@ -34,6 +34,7 @@ static EACH: LazyLock<Census> = LazyLock::new(|| {
     registry.endpoint("b", "n").resolution();
     let figures = || EndpointFigures {
         is_healthy: Some(true),
+        certificate_not_after: Some(0),
         ..EndpointFigures::default()
     };
     registry.endpoint("b", "h").show(0, move || Some(figures()));

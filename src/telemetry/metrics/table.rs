@@ -93,6 +93,9 @@ metrics! {
     HEALTH_CHECKS = "portway_health_checks_total", Kind::Counter,
         ["backend", "endpoint", "result"],
         "Checks of the addresses of the endpoint.";
+    CERTIFICATE_NOT_AFTER = "portway_backend_certificate_not_after_timestamp_seconds", Kind::Gauge,
+        ["backend", "endpoint"],
+        "Time when the first of the certificates that the endpoint shows to a tls check expires, in seconds since 1970; absent for a server that speaks TLS 1.3 only, which encrypts them.";
     RESOLVED_AT = "portway_endpoint_resolved_timestamp_seconds", Kind::Gauge,
         ["backend", "endpoint"],
         "Time of the last look-up that returned an address of the endpoint that can be dialled, in seconds since 1970; 0 before the first one.";

@@ -80,6 +80,7 @@ const CHECKED: EndpointFigures = EndpointFigures {
     is_resolved: true,
     addresses: EnumMap::from_array([0; 3]),
     is_healthy: Some(true),
+    certificate_not_after: Some(1_800_000_000),
     is_removed: false,
 };
 
@@ -91,7 +92,11 @@ fn an_endpoint_that_is_removed_is_neither_healthy_nor_unhealthy_and_keeps_its_co
         // Its number is that of the endpoint itself.
         endpoint.show(7, move || figures);
         let page = registry.render();
-        let series = ["portway_endpoint_health{", "portway_health_checks_total{"];
+        let series = [
+            "portway_endpoint_health{",
+            "portway_backend_certificate_not_after_timestamp_seconds{",
+            "portway_health_checks_total{",
+        ];
         series.map(|series| page.contains(series))
     };
     let unhealthy = EndpointFigures {
@@ -106,12 +111,22 @@ fn an_endpoint_that_is_removed_is_neither_healthy_nor_unhealthy_and_keeps_its_co
         is_healthy: None,
         ..CHECKED
     };
-    assert_eq!(show(Some(unhealthy)), [true, true]);
-    assert_eq!(show(Some(removed)), [false, true], "with connections");
-    assert_eq!(show(None), [false, true], "without");
-    assert_eq!(show(Some(unhealthy)), [true, true], "it is back");
-    assert_eq!(show(Some(unchecked)), [false, false]);
-    assert_eq!(show(None), [false, false], "they do not come back");
+    let encrypted = EndpointFigures {
+        certificate_not_after: None,
+        ..unhealthy
+    };
+    assert_eq!(show(Some(unhealthy)), [true; 3]);
+    assert_eq!(
+        show(Some(removed)),
+        [false, false, true],
+        "with connections"
+    );
+    assert_eq!(show(None), [false, false, true], "without");
+    assert_eq!(show(Some(unhealthy)), [true; 3], "it is back");
+    assert_eq!(show(Some(encrypted)), [true, false, true]);
+    assert_eq!(show(Some(unhealthy)), [true; 3]);
+    assert_eq!(show(Some(unchecked)), [false; 3]);
+    assert_eq!(show(None), [false; 3], "they do not come back");
 }
 
 /// As `ulimit -v` leaves it.

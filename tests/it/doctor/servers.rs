@@ -4,8 +4,11 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
+use rcgen::{
+    BasicConstraints, Certificate, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd,
+};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, ServerConnection};
@@ -19,6 +22,10 @@ static TLS_13: [&rustls::SupportedProtocolVersion; 1] = [&rustls::version::TLS13
 pub(crate) struct Tls {
     names: Vec<String>,
     last_year: i32,
+    /// The days that the certificate lasts from now on, in place of the year.
+    days: Option<u32>,
+    /// The same for the certificate of the authority, which is sent then.
+    authority_days: Option<u32>,
     is_mutual: bool,
     versions: &'static [&'static rustls::SupportedProtocolVersion],
 }
@@ -28,6 +35,8 @@ impl Tls {
         Self {
             names: names.iter().map(|&name| name.to_owned()).collect(),
             last_year: 2100,
+            days: None,
+            authority_days: None,
             is_mutual: false,
             versions: rustls::ALL_VERSIONS,
         }
@@ -47,6 +56,20 @@ impl Tls {
         }
     }
 
+    pub(crate) fn lasting(self, days: u32) -> Self {
+        Self {
+            days: Some(days),
+            ..self
+        }
+    }
+
+    pub(crate) fn under_an_authority_lasting(self, days: u32) -> Self {
+        Self {
+            authority_days: Some(days),
+            ..self
+        }
+    }
+
     pub(crate) fn tls13(self) -> Self {
         Self {
             versions: &TLS_13,
@@ -54,19 +77,34 @@ impl Tls {
         }
     }
 
-    fn config(&self) -> Arc<ServerConfig> {
+    /// The certificate of the authority, that of the server, and the key of the latter.
+    pub(crate) fn certificates(&self) -> (CertifiedIssuer<'static, KeyPair>, Certificate, KeyPair) {
+        let in_days = |days: u32| (SystemTime::now() + Duration::from_hours(24) * days).into();
         let mut params = CertificateParams::default();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params
             .distinguished_name
             .push(rcgen::DnType::CommonName, "Test CA");
+        if let Some(days) = self.authority_days {
+            params.not_after = in_days(days);
+        }
         let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
         let mut params = CertificateParams::new(self.names.clone()).unwrap();
         params.not_before = date_time_ymd(2020, 1, 1);
-        params.not_after = date_time_ymd(self.last_year, 1, 1);
+        let last_year = || date_time_ymd(self.last_year, 1, 1);
+        params.not_after = self.days.map_or_else(last_year, in_days);
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &authority).unwrap();
+        (authority, certificate, key)
+    }
+
+    fn config(&self) -> Arc<ServerConfig> {
+        let (authority, certificate, key) = self.certificates();
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut chain = vec![certificate.der().clone()];
+        if self.authority_days.is_some() {
+            chain.push(authority.as_ref().der().clone());
+        }
         let builder = ServerConfig::builder_with_protocol_versions(self.versions);
         let builder = if self.is_mutual {
             let mut roots = RootCertStore::empty();
@@ -78,11 +116,7 @@ impl Tls {
         } else {
             builder.with_no_client_auth()
         };
-        Arc::new(
-            builder
-                .with_single_cert(vec![certificate.der().clone()], key)
-                .unwrap(),
-        )
+        Arc::new(builder.with_single_cert(chain, key).unwrap())
     }
 
     /// A server that is well.

@@ -9,7 +9,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::it::fixture::{PATIENCE, PORTWAY, Portway, alike, config, message, missing};
+use crate::it::clock::Clock;
+use crate::it::fixture::{PATIENCE, PORTWAY, Portway, alike, config, message};
 use crate::it::namespace::{CGROUPS, granted_by, in_a_network};
 use crate::it::peers::{Backend, End, connect, read_to_end};
 
@@ -125,19 +126,6 @@ fn f31_with_little_processor_time_clients_wait_and_no_limit_strikes() {
     }
 }
 
-/// The library that gives a program another time of day, if it is there.
-fn faketime() -> Option<PathBuf> {
-    let directories = fs::read_dir("/usr/lib").ok()?;
-    let library = directories.flatten().find_map(|directory| {
-        let library = directory.path().join("faketime/libfaketimeMT.so.1");
-        library.exists().then_some(library)
-    });
-    if library.is_none() {
-        missing("libfaketime", "install faketime");
-    }
-    library
-}
-
 /// The line of a client that has ended so. A client before it may have had the same port.
 fn ended(portway: &Portway, client: &TcpStream, outcome: &str) -> Value {
     let client = client.local_addr().unwrap().to_string();
@@ -146,28 +134,19 @@ fn ended(portway: &Portway, client: &TcpStream, outcome: &str) -> Value {
 
 #[test]
 fn f32_a_time_of_day_that_jumps_moves_no_limit_and_no_duration() {
-    let Some(library) = faketime() else {
+    let Some(clock) = Clock::new() else {
         return;
     };
-    let directory = tempfile::tempdir().unwrap();
-    let clock = directory.path().join("clock");
-    fs::write(&clock, "+0").unwrap();
-    let mut command = Command::new(PORTWAY);
-    command
-        .env("LD_PRELOAD", library)
-        .env("FAKETIME_TIMESTAMP_FILE", &clock)
-        .env("FAKETIME_NO_CACHE", "1")
-        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     let backend = Backend::echo();
     let limits = "client_hello_timeout = \"2s\"";
     let toml = config(&[backend.address()], limits, "");
-    let portway = Portway::start_by(command, &toml, Stdio::piped());
+    let portway = Portway::start_by(clock.portway(), &toml, Stdio::piped());
     let held = portway.relayed();
     let mut years = Vec::new();
     for jump in ["+10y", "-10y", "+1h", "-1h"] {
         let relayed = portway.relayed();
         let mut silent = connect(portway.address("agents"));
-        fs::write(&clock, jump).unwrap();
+        clock.jump(jump);
         assert!(is_relayed(&relayed) && is_relayed(&held), "{jump}");
         read_to_end(&mut silent);
         let line = ended(&portway, &silent, "hello_timeout");

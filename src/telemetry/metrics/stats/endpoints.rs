@@ -22,6 +22,8 @@ pub struct EndpointFigures {
     pub addresses: EnumMap<AddressState, u32>,
     /// Whether one of them is healthy, if they are checked.
     pub is_healthy: Option<bool>,
+    /// When the first of the certificates that its addresses have shown to checks expires, in seconds since 1970.
+    pub certificate_not_after: Option<u64>,
     /// Whether the configuration in force does not have it any more.
     pub is_removed: bool,
 }
@@ -181,7 +183,9 @@ impl EndpointStats {
         let figures = figures.unwrap_or_default();
         match (figures.is_healthy, self.health.get()) {
             (Some(is_healthy), _) if !is_removed => {
-                self.health().publish(exporter, labels, is_healthy);
+                let not_after = figures.certificate_not_after;
+                let health = self.health();
+                health.publish(exporter, labels, (is_healthy, not_after));
             }
             (_, Some(health)) if is_removed => health.end(exporter, labels),
             // It is not checked any more.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use enum_map::EnumMap;
 use metrics::Gauge;
 
-use super::{Exporter, table};
+use super::{Exporter, gauge_value, table};
 use crate::outcome::CheckResult;
 
 /// The counters of the checks of an endpoint, and their series once they are shown.
@@ -19,6 +19,8 @@ pub struct HealthStats {
 struct Shown {
     /// Absent once the endpoint is gone.
     health: Option<Gauge>,
+    /// Present while a certificate is known.
+    certificate: Option<Gauge>,
     checks: EnumMap<CheckResult, metrics::Counter>,
 }
 
@@ -28,16 +30,17 @@ impl HealthStats {
         self.checks[result].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Shows them, and whether the endpoint is healthy.
+    /// Shows them, whether the endpoint is healthy, and when its certificate expires, if that is known.
     pub(super) fn publish(
         &self,
         exporter: &Exporter,
         [backend, endpoint]: [&str; 2],
-        is_healthy: bool,
+        (is_healthy, not_after): (bool, Option<u64>),
     ) {
         let mut shown = self.shown();
         let shown = shown.get_or_insert_with(|| Shown {
             health: None,
+            certificate: None,
             checks: EnumMap::from_fn(|result: CheckResult| {
                 let labels = [backend, endpoint, result.name()];
                 exporter.counter(&table::HEALTH_CHECKS, labels)
@@ -46,16 +49,25 @@ impl HealthStats {
         let gauge = || exporter.gauge(&table::ENDPOINT_HEALTH, [backend, endpoint]);
         let health = shown.health.get_or_insert_with(gauge);
         health.set(f64::from(u8::from(is_healthy)));
+        let gauge = || exporter.gauge(&table::CERTIFICATE_NOT_AFTER, [backend, endpoint]);
+        if let Some(not_after) = not_after {
+            let certificate = shown.certificate.get_or_insert_with(gauge);
+            certificate.set(gauge_value(not_after));
+        } else if shown.certificate.take().is_some() {
+            exporter.forget_series(&[&table::CERTIFICATE_NOT_AFTER], [backend, endpoint]);
+        }
         self.count(shown);
     }
 
-    /// Shows the last counts of an endpoint that is gone, if they were shown before. Nobody checks any more whether it is
-    /// healthy, so it has no such series: an alert on its last state would last.
+    /// Shows the last counts of an endpoint that is gone, if they were shown before. Nobody checks it any more, so it has no
+    /// series of its health and its certificate: an alert on its last state would last.
     pub(super) fn end(&self, exporter: &Exporter, labels: [&str; 2]) {
         let mut shown = self.shown();
         let Some(shown) = shown.as_mut() else { return };
         if shown.health.take().is_some() {
-            exporter.forget_series(&[&table::ENDPOINT_HEALTH], labels);
+            shown.certificate = None;
+            let series = [&table::ENDPOINT_HEALTH, &table::CERTIFICATE_NOT_AFTER];
+            exporter.forget_series(&series, labels);
         }
         self.count(shown);
     }
@@ -73,7 +85,11 @@ impl HealthStats {
     /// Removes its series until it is published again.
     pub(super) fn hide(&self, exporter: &Exporter, labels: [&str; 2]) {
         if self.shown().take().is_some() {
-            let series = [&table::ENDPOINT_HEALTH, &table::HEALTH_CHECKS];
+            let series = [
+                &table::ENDPOINT_HEALTH,
+                &table::HEALTH_CHECKS,
+                &table::CERTIFICATE_NOT_AFTER,
+            ];
             exporter.forget_series(&series, labels);
         }
     }
