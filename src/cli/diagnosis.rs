@@ -3,9 +3,7 @@
 use std::fmt::{self, Display};
 
 use super::counted;
-use crate::doctor::{
-    Address, Endpoint, Finding, Gauge, Hello, Name, Report, Severity,
-};
+use crate::doctor::{Address, Endpoint, Finding, Gauge, Hello, Name, Report, Severity};
 use crate::telemetry::{Millis, list};
 use crate::tls::certificate::Certificate;
 

@@ -62,7 +62,8 @@ fn unseen_because(said: &Said, version: Option<Version>) -> String {
         && TOO_OLD.contains(alert)
         && version >= Some(Version::TLS_1_3)
     {
-        return "the server speaks TLS 1.3 only, which encrypts its certificate".to_owned();
+        return "the server speaks TLS 1.3 only, which encrypts its certificate, also for checks (health)"
+            .to_owned();
     }
     format!("to a hello of TLS 1.2 the server {}", words::deed(said))
 }

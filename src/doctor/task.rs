@@ -12,8 +12,10 @@ use super::judge::Examined;
 use super::plan::{Caller, Plan};
 use super::report::{Address, Endpoint};
 use super::words;
-use crate::backend::{NameRules, Target, Via};
+use crate::backend::{Check, NameRules, Target, Via};
+use crate::config;
 use crate::control::names::{Own, canonical};
+use crate::control::probe::certificates::RENEW;
 use crate::control::probe::{Unreached, Way};
 use crate::telemetry::Millis;
 use crate::wire::ProxyVersion;
@@ -46,7 +48,18 @@ struct Task {
     connect_timeout: Duration,
     /// The version of the PROXY header that the server expects.
     header: Option<ProxyVersion>,
+    /// Whether checks of the backend could show its certificates, and none is made.
+    is_unwatched: bool,
     own: Arc<Own>,
+}
+
+/// Whether no check shows the certificates of the backend, although one could.
+fn is_unwatched(backend: &config::Backend) -> bool {
+    let is_checked = backend
+        .checks
+        .as_ref()
+        .is_some_and(|it| it.check == Check::Tls);
+    !is_checked && !backend.endpoints.iter().any(Target::is_asked)
 }
 
 /// The report of an endpoint, and everything that is wrong with it.
@@ -66,6 +79,7 @@ impl Backend {
             callers,
             connect_timeout: backend.dial.connect_timeout,
             header: backend.send_proxy_protocol,
+            is_unwatched: is_unwatched(backend),
             own: Arc::clone(own),
         };
         let targets = plan.targets().into_iter();
@@ -230,7 +244,12 @@ impl Task {
             connect_timeout: self.connect_timeout,
             now: SystemTime::now(),
         };
-        (examined.report(address), examined.findings())
+        let mut findings = examined.findings();
+        if self.is_unwatched {
+            let renew = findings.iter_mut().filter(|it| it.help == RENEW);
+            renew.for_each(|finding| words::RENEW_AND_WATCH.clone_into(&mut finding.help));
+        }
+        (examined.report(address), findings)
     }
 
     fn at(&self, address: SocketAddr) -> Place {

@@ -126,6 +126,10 @@ pub(super) const fn kind(said: &Said) -> &'static str {
 /// The remedy for a server that speaks only old versions.
 pub(super) const TOO_OLD: &str = "let the server speak TLS 1.2 or 1.3: agents offer nothing older";
 
+/// The remedy for a certificate whose end came as a surprise, because no check of the backend shows it.
+pub(super) const RENEW_AND_WATCH: &str = "renew it at the server; with health = { check = \"tls\" } of the backend, the metric \
+     portway_backend_certificate_not_after_timestamp_seconds shows such a date in time";
+
 /// The remedy where a server may refuse only the name that doctor has made up, or the lack of a name.
 pub(super) const fn remedy_of_made_up(has_name: bool) -> &'static str {
     if has_name {

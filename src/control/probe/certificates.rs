@@ -13,7 +13,8 @@ pub const SOON: Duration = Duration::from_hours(14 * 24);
 /// unrecognized_name (RFC 6066 section 3).
 const UNRECOGNIZED_NAME: u8 = 112;
 
-const RENEW: &str = "renew it at the server";
+/// The remedy for a server's own certificate that has expired, or will soon.
+pub const RENEW: &str = "renew it at the server";
 /// The remedy for an authority whose certificate is not valid: another one of the same key may be (cross-signing).
 const OTHER_WAY: &str = "clients that trust a valid certificate of this authority, or one before it in the chain, do without this one: \
      replace it at the server, or leave it out there";
@@ -43,7 +44,11 @@ pub fn flaws(
         match Certificate::read(der) {
             Some(certificate) => {
                 flaws.extend(judge_time(&certificate, is_of_authority, now));
-                flaws.extend(Some(&certificate).filter(|_| !is_of_authority).and_then(&wrong_name));
+                flaws.extend(
+                    Some(&certificate)
+                        .filter(|_| !is_of_authority)
+                        .and_then(&wrong_name),
+                );
             }
             None if is_of_authority => {}
             None => flaws.push(Flaw {

@@ -558,7 +558,8 @@ fn a_certificate_that_cannot_be_seen_has_its_reason() {
     };
     let tls13 = || hello(0x0304, Vec::new(), None);
     let alert = |number| Said::Answer(tls::Answer::Alert(number));
-    let only = "the server speaks TLS 1.3 only, which encrypts its certificate";
+    let only =
+        "the server speaks TLS 1.3 only, which encrypts its certificate, also for checks (health)";
     assert_eq!(unseen(tls13(), alert(70)).as_deref(), Some(only));
     let refused = unseen(alert(40), alert(40));
     assert_eq!(

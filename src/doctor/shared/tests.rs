@@ -1,7 +1,7 @@
 use super::*;
 use crate::doctor::Severity;
-use crate::tls::certificate::tests::certificate;
 use crate::doctor::report::{Address, Answer};
+use crate::tls::certificate::tests::certificate;
 
 /// An endpoint of a backend whose server has this name, these names in its certificate, and this protocol.
 fn endpoint(backend: &str, name: &str, covered: &[&str], alpn: Option<&str>) -> Endpoint {

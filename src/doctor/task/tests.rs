@@ -21,6 +21,7 @@ fn task(allowed: Allowed) -> Task {
         callers: Arc::new([]),
         connect_timeout: Duration::from_secs(1),
         header: None,
+        is_unwatched: false,
         own: Arc::new(Own::new(addresses(&["10.0.0.9:443"]))),
     }
 }
