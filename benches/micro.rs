@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use divan::{Bencher, black_box};
 use ipnet::IpNet;
-use portway::outcome::{ClosedBy, Outcome};
+use portway::outcome::{BackendAnswer, ClosedBy, Handshake, Outcome};
 use portway::routing::{Pattern, Query, Route, Table};
 use portway::telemetry::lines::Lines;
 use portway::telemetry::{
@@ -173,6 +173,7 @@ fn line(id: u64) -> Line<'static> {
         nearest: None,
         alpn: Protocols(Alpn::new(b"\x02h2\x08http/1.1")),
         tls_offered: Some(Version::TLS_1_3),
+        tls_negotiated: Some(Version::TLS_1_3),
         route: Some("fleet"),
         backend: Some("fleet"),
         endpoint: Some("fleet-2.internal:8220"),
@@ -182,6 +183,11 @@ fn line(id: u64) -> Line<'static> {
         hello_ms: Some(Millis(Duration::from_micros(412))),
         dial_ms: Some(Millis(Duration::from_millis(12))),
         first_byte_ms: Some(Millis(Duration::from_micros(1234))),
+        backend_answer: Some(BackendAnswer::ServerHello),
+        handshake: Some(Handshake::Completed),
+        client_certificate_asked: Some(false),
+        backend_alert: None,
+        client_alert: None,
         duration_ms: Millis(Duration::from_millis(250)),
         bytes_client_to_backend: Some(2_048),
         bytes_unacknowledged: None,

@@ -1,8 +1,10 @@
 //! Every closed list of the domain: how a connection ended, why a dial or an accept failed, limits, directions.
 //! Each value has one name, the same in log, metric, alert and docs.
 
+mod accepting;
 mod certificates;
 mod endpoints;
+mod handshake;
 mod shortage;
 
 use std::io;
@@ -10,8 +12,10 @@ use std::io;
 use enum_map::Enum;
 use strum::{IntoStaticStr, VariantArray};
 
+pub use accepting::AcceptFailure;
 pub use certificates::CertificateFlaw;
 pub use endpoints::{AddressState, AttemptFailure, CheckResult, ResolveFailure};
+pub use handshake::{BackendAnswer, Handshake};
 pub use shortage::{Resource, Shortage};
 
 /// How a connection ended. `docs/outcomes.md` explains each one to operators and is tested against
@@ -72,6 +76,10 @@ pub enum Outcome {
     LocalExhausted,
     /// The backend closed without sending a byte.
     BackendClosedEarly,
+    /// The first bytes of the backend begin no TLS record.
+    BackendNotTls,
+    /// The client or the backend refused the TLS handshake.
+    HandshakeFailed,
     /// The client reset the connection.
     ClientReset,
     /// The backend reset the connection.
@@ -136,6 +144,8 @@ impl Outcome {
             | Self::ViaRefused
             | Self::LocalExhausted
             | Self::BackendClosedEarly
+            | Self::BackendNotTls
+            | Self::HandshakeFailed
             | Self::BackendReset
             | Self::IdleTimeout
             | Self::HalfCloseTimeout
@@ -228,48 +238,6 @@ impl DialFailure {
             Some(error) if Resource::behind(error).is_some() => Self::LocalExhausted,
             None if error.kind() == io::ErrorKind::TimedOut => Self::Timeout,
             _ => Self::Other,
-        }
-    }
-}
-
-/// Why a connection could not be accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
-#[strum(serialize_all = "snake_case")]
-pub enum AcceptFailure {
-    /// The process has no descriptor left (EMFILE).
-    Descriptors,
-    /// The system has no descriptor left (ENFILE).
-    SystemDescriptors,
-    /// The kernel has no memory for it (ENOBUFS, ENOMEM).
-    Memory,
-    /// The client was gone before portway accepted it, or the network reported an error for it.
-    Connection,
-}
-
-impl AcceptFailure {
-    /// The value of the label.
-    pub fn name(self) -> &'static str {
-        self.into()
-    }
-
-    /// The reason for an error of `accept`.
-    pub const fn from_errno(error: i32) -> Self {
-        match error {
-            libc::EMFILE => Self::Descriptors,
-            libc::ENFILE => Self::SystemDescriptors,
-            libc::ENOBUFS | libc::ENOMEM => Self::Memory,
-            _ => Self::Connection,
-        }
-    }
-
-    /// The remedy for an operator, if the next accept would fail too; `None` if the error concerns only the
-    /// connection that failed.
-    pub const fn remedy(self) -> Option<&'static str> {
-        match self {
-            Self::Descriptors => Some(Resource::Descriptors.remedy()),
-            Self::SystemDescriptors => Some(Resource::SystemDescriptors.remedy()),
-            Self::Memory => Some(Resource::Memory.remedy()),
-            Self::Connection => None,
         }
     }
 }

@@ -8,6 +8,7 @@ mod end;
 mod failed;
 mod flow;
 mod gap;
+mod handshake;
 mod hellos;
 mod part;
 mod pump;
@@ -32,7 +33,7 @@ use tokio::task::{unconstrained, yield_now};
 
 pub use end::{End, Parting};
 use end::{Ended, Side};
-pub use flow::Flow;
+pub use flow::{Flow, HandshakeSeen};
 use gap::Stage;
 pub use hellos::{Back, Digest, Hellos, Tag};
 use pump::{Pump, Turn, Way};
@@ -313,6 +314,7 @@ impl Future for Relay<'_> {
         // A turn has its own bound. tokio's budget is 128 reads and writes for each time that a task
         // has the thread; the first direction alone could use it up every time.
         let end = ready!(pin!(unconstrained(poll_fn(|cx| this.turn(cx)))).poll(cx));
+        let end = handshake::explain(end, this.flow.gap.talk());
         Poll::Ready((end, [this.client.path(), this.backend.path()]))
     }
 }

@@ -14,11 +14,14 @@ mod records;
 mod server_name;
 mod version;
 
-pub use alert::{AlertDescription, alert_name};
-pub use answer::{Answer, Foreign, MOST_ANSWER, ServerHello, read_answer};
+pub use alert::{AlertDescription, TOO_OLD, alert_name, remedy};
+pub use answer::{
+    Answer, Foreign, MOST_ANSWER, ServerHello, may_be_tls, read_answer, server_protocol,
+    server_version,
+};
 pub use close::ends_with_alert;
 pub use hello::{Alpn, ClientHello, Progress, Rejection, read_hello};
 pub use not_tls::{Beginning, Protocol};
-pub use records::{Content, Event, Records};
+pub use records::{Content, Event, Kind, Record, Records};
 pub use server_name::{InvalidServerName, ServerName};
 pub use version::Version;

@@ -26,6 +26,7 @@ mod it {
     #[path = "../support/front_inputs.rs"]
     mod front_inputs;
     mod fronts;
+    mod handshakes;
     mod health;
     mod held;
     #[expect(

@@ -280,6 +280,8 @@ const fn why(outcome: Outcome) -> &'static str {
         | Outcome::RateLimited
         | Outcome::LocalExhausted
         | Outcome::BackendClosedEarly
+        | Outcome::BackendNotTls
+        | Outcome::HandshakeFailed
         | Outcome::ClientReset
         | Outcome::BackendReset
         | Outcome::IdleTimeout

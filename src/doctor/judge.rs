@@ -107,7 +107,7 @@ impl Examined<'_> {
             && hello.version < Version::TLS_1_2
         {
             let message = format!("the server speaks TLS {} and nothing newer", hello.version);
-            findings.push(place.error(Problem::OldVersion, message, words::TOO_OLD));
+            findings.push(place.error(Problem::OldVersion, message, tls::TOO_OLD));
         }
         if let Some(hello) = self.open_hello(position) {
             findings.extend(self.judge_chain(hello, caller, &place));
@@ -162,7 +162,7 @@ fn refusal(asked: &Asked, place: &Place, made_up: bool) -> Option<Finding> {
                 Some(name) => format!("the server {deed} to a hello for {name}"),
                 None => format!("the server {deed} to a hello without a server name"),
             };
-            (Problem::Alert, message, words::remedy_of(*alert))
+            (Problem::Alert, message, tls::remedy(*alert))
         }
         Said::Answer(tls::Answer::NotTls(_)) => (
             Problem::NotTls,

@@ -123,9 +123,6 @@ pub(super) const fn kind(said: &Said) -> &'static str {
     }
 }
 
-/// The remedy for a server that speaks only old versions.
-pub(super) const TOO_OLD: &str = "let the server speak TLS 1.2 or 1.3: agents offer nothing older";
-
 /// The remedy for a certificate whose end came as a surprise, because no check of the backend shows it.
 pub(super) const RENEW_AND_WATCH: &str = "renew it at the server; with health = { check = \"tls\" } of the backend, the metric \
      portway_backend_certificate_not_after_timestamp_seconds shows such a date in time";
@@ -155,22 +152,5 @@ pub(super) const fn forbidden(allowed: &Allowed) -> (&'static str, &'static str)
             "portway does not dial this address: allow_networks does not permit it",
             "correct the DNS that was asked, or add the network to allow_networks of the backend",
         ),
-    }
-}
-
-/// The remedy for an alert to an ordinary hello.
-pub(super) const fn remedy_of(alert: u8) -> &'static str {
-    match alert {
-        40 => {
-            "compare the cipher suites, groups and certificate of the server with those of current clients; some \
-             servers send it if they do not know the name"
-        }
-        70 => TOO_OLD,
-        80 => {
-            "look at the log of the server; if it is a relay too, that log says which server it could not reach"
-        }
-        112 => "add the name at the server, or correct server_names or the backend of the route",
-        120 => "correct alpn of the route, or let the server speak these protocols",
-        _ => "look at the log of the server, which says why it refuses",
     }
 }

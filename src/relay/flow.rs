@@ -5,6 +5,7 @@
 //! acknowledged yet, or bytes that have arrived and that nobody has read.
 
 mod judge;
+mod watch;
 
 use std::cell::{Cell, OnceCell};
 use std::future::Future;
@@ -15,11 +16,12 @@ use std::time::{Duration, Instant};
 
 use enum_map::EnumMap;
 use strum::VariantArray;
+pub use watch::HandshakeSeen;
 
 use super::answers::Answers;
 use super::gap::{Gap, Stage};
 use super::hellos::Place;
-use super::small::{Mark, Marks, Micros, Since, low_byte};
+use super::small::{Mark, Marks, Micros, Moment, Since, low_byte};
 use super::terms::{Terms, Verdict};
 use crate::net::LegOptions;
 use crate::outcome::Direction;
@@ -27,7 +29,7 @@ use crate::outcome::Direction;
 /// The bytes of one connection, from accept to its end. The worker reviews its flows once a second. That
 /// covers the idle, half-close and stall limits and the drain, and no read has to reset a timer.
 pub struct Flow {
-    accepted_at: Instant,
+    accepted_at: Moment,
     /// From accept to the backend's first byte.
     first_byte: Cell<Option<Micros>>,
     /// Absent before the relay begins.
@@ -62,7 +64,7 @@ impl Flow {
     /// The flow of a connection that was accepted just now.
     pub fn new(accepted_at: Instant) -> Self {
         Self {
-            accepted_at,
+            accepted_at: Moment::new(accepted_at),
             first_byte: Cell::default(),
             terms: OnceCell::default(),
             moved: EnumMap::default(),
@@ -80,8 +82,8 @@ impl Flow {
     }
 
     /// When the connection was accepted.
-    pub const fn accepted_at(&self) -> Instant {
-        self.accepted_at
+    pub fn accepted_at(&self) -> Instant {
+        self.accepted_at.get()
     }
 
     /// The time from accept to the backend's first byte, once it has come.
@@ -93,7 +95,7 @@ impl Flow {
     pub fn take_answer(&self) -> Option<Instant> {
         let after = self.first_byte()?;
         let is_new = self.marks.replace(Mark::Answered, false);
-        is_new.then(|| self.accepted_at + after)
+        is_new.then(|| self.accepted_at() + after)
     }
 
     /// Seconds since the last byte, by the worker's clock; `None` before the relay.
@@ -127,7 +129,7 @@ impl Flow {
     pub(super) fn add(&self, direction: Direction, bytes: u64, now: u32) {
         let moved = &self.moved[direction];
         if direction == Direction::BackendToClient && moved.get() == 0 {
-            let after = Micros::new(self.accepted_at.elapsed());
+            let after = Micros::new(self.accepted_at().elapsed());
             self.first_byte.set(Some(after));
         }
         moved.set(moved.get() + bytes);
@@ -148,7 +150,12 @@ impl Flow {
         {
             self.marks.replace(Mark::Answered, true);
         }
+        let before = self.gap.talk().watch();
         self.gap.pass(direction, bytes, self.silence(now));
+        let watch = self.gap.talk().watch();
+        if watch != before {
+            self.count(before, watch);
+        }
     }
 
     /// Notes that bytes wait here for the receiver of a direction.
@@ -244,6 +251,7 @@ impl Flow {
 
 impl Drop for Flow {
     fn drop(&mut self) {
+        self.count_at_the_end();
         for &direction in Direction::VARIANTS {
             self.show_stalled(direction, false);
         }

@@ -28,7 +28,7 @@ pub(super) enum Stage {
     Parting,
 }
 
-/// The place of a connection between two requests, and what a drain makes of it, in 14 bytes.
+/// The place of a connection between two requests, and what a drain makes of it, in 18 bytes.
 #[derive(Debug, Default)]
 pub(super) struct Gap {
     talk: Cell<Talk>,
@@ -48,6 +48,11 @@ impl Gap {
         talk.pass(direction, bytes, silence);
         self.talk.set(talk);
         self.quiet.set(0);
+    }
+
+    /// The conversation so far.
+    pub(super) const fn talk(&self) -> Talk {
+        self.talk.get()
     }
 
     /// Notes that bytes of a direction pass unseen: the connection has no gap any more.

@@ -2,7 +2,8 @@
 
 use std::cell::Cell;
 use std::num::NonZero;
-use std::time::Duration;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
 
 use crate::outcome::Direction;
 
@@ -21,6 +22,28 @@ impl Micros {
     /// The duration.
     pub const fn get(self) -> Duration {
         Duration::from_micros(self.0.get() as u64)
+    }
+}
+
+/// The time before which no connection of this process was accepted.
+static BEGINNING: LazyLock<Instant> = LazyLock::new(|| {
+    let now = Instant::now();
+    // The first connection may have been accepted a moment before it is noted.
+    now.checked_sub(Duration::from_secs(1)).unwrap_or(now)
+});
+
+/// An [`Instant`] in half of its size: nanoseconds since the beginning.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment(u64);
+
+impl Moment {
+    pub(super) fn new(at: Instant) -> Self {
+        let since = at.saturating_duration_since(*BEGINNING);
+        Self(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn get(self) -> Instant {
+        *BEGINNING + Duration::from_nanos(self.0)
     }
 }
 

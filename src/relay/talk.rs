@@ -13,8 +13,9 @@
 //! A download that keeps its client waiting as long as a check-in, and then pauses within its first bytes, looks the
 //! same.
 
+use super::handshake::Watch;
 use crate::outcome::Direction;
-use crate::tls::{Content, Event, Records};
+use crate::tls::{Beginning, Content, Event, Records, may_be_tls};
 
 /// The silence before an answer to a request that was held, in seconds of the worker's clock. A held check-in waits for
 /// minutes.
@@ -24,11 +25,21 @@ const PAUSE: u32 = 2;
 /// The largest answer to a check-in. An agent gets 0.6 to 9 KB, and more only with a new policy.
 const LARGEST: u16 = 16 << 10;
 
-/// The state of a conversation, in twelve bytes.
+/// A conversation, in 16 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Talk {
+    /// One of TLS, as far as is known.
+    Tls(Tls),
+    /// The backend does not speak TLS, and this is how it begins.
+    Foreign(Beginning),
+}
+
+/// The state of a conversation of TLS.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Talk {
+pub(super) struct Tls {
     client: Records,
     backend: Records,
+    watch: Watch,
     /// Bytes that the backend has sent since the client spoke.
     answer: u16,
     state: State,
@@ -49,34 +60,88 @@ enum State {
     Other,
 }
 
+impl Default for Talk {
+    fn default() -> Self {
+        Self::Tls(Tls::default())
+    }
+}
+
 impl Talk {
     /// Bytes of a direction pass, after both sides were silent for so many seconds.
     pub(super) fn pass(&mut self, direction: Direction, bytes: &[u8], silence: u32) {
-        match direction {
-            Direction::ClientToBackend => self.request(bytes, silence),
-            Direction::BackendToClient => self.answer(bytes, silence),
+        match (&mut *self, direction) {
+            (Self::Tls(tls), Direction::ClientToBackend) => tls.request(bytes, silence),
+            (Self::Tls(tls), Direction::BackendToClient) if tls.may_begin(bytes) => {
+                tls.answer(bytes, silence);
+            }
+            (Self::Tls(_), Direction::BackendToClient) => {
+                *self = Self::Foreign(Beginning::of(bytes));
+            }
+            (Self::Foreign(beginning), Direction::BackendToClient) => beginning.extend(bytes),
+            (Self::Foreign(_), Direction::ClientToBackend) => {}
         }
     }
 
     /// Bytes of a direction pass unseen, in a pipe: from now on the connection has no gap.
     pub(super) const fn lose(&mut self, direction: Direction) {
-        match direction {
-            Direction::ClientToBackend => self.client.lose(),
-            Direction::BackendToClient => self.backend.lose(),
+        if let Self::Tls(tls) = self {
+            match direction {
+                Direction::ClientToBackend => tls.client.lose(),
+                Direction::BackendToClient => tls.backend.lose(),
+            }
+            tls.watch.lose();
         }
     }
 
     /// Whether no request is open, as far as can be seen.
     pub(super) fn is_answered(self) -> bool {
-        let between = self.client.is_between() && self.backend.is_between();
-        between && self.state == State::Answered
+        match self {
+            Self::Tls(tls) => tls.is_answered(),
+            Self::Foreign(_) => false,
+        }
     }
 
     /// Whether bytes of the client are more than an alert: it says so when it closes.
     pub(super) fn is_request(&mut self, bytes: &[u8]) -> bool {
+        match self {
+            Self::Tls(tls) => tls.is_request(bytes),
+            Self::Foreign(_) => true,
+        }
+    }
+
+    /// The handshake, as far as it has been seen.
+    pub(super) const fn watch(self) -> Watch {
+        match self {
+            Self::Tls(tls) => tls.watch,
+            Self::Foreign(_) => Watch::NOT_TLS,
+        }
+    }
+
+    /// The first bytes of a backend that does not speak TLS.
+    pub(super) const fn foreign(self) -> Option<Beginning> {
+        match self {
+            Self::Tls(_) => None,
+            Self::Foreign(beginning) => Some(beginning),
+        }
+    }
+}
+
+impl Tls {
+    /// Whether bytes of the backend begin or go on with a stream of TLS.
+    fn may_begin(self, bytes: &[u8]) -> bool {
+        let is_first = self.watch.is_unanswered() && self.backend.is_between();
+        !is_first || bytes.first().is_none_or(|first| may_be_tls(*first))
+    }
+
+    fn is_answered(self) -> bool {
+        let between = self.client.is_between() && self.backend.is_between();
+        between && self.state == State::Answered
+    }
+
+    fn is_request(&mut self, bytes: &[u8]) -> bool {
         let mut is_request = false;
         self.client.pass(bytes, |event| {
-            is_request |= event == Event::Begins(Content::Long);
+            is_request |= begun(event) == Some(Content::Long);
         });
         is_request
     }
@@ -86,11 +151,15 @@ impl Talk {
     fn request(&mut self, bytes: &[u8], silence: u32) {
         let (mut has_data, mut has_long) = (false, false);
         self.client.pass(bytes, |event| {
-            if let Event::Begins(content) = event {
-                has_data |= content != Content::Other;
-                has_long |= content == Content::Long;
+            if let Event::Begins(record) = event {
+                has_data |= record.content() != Content::Other;
+                has_long |= record.content() == Content::Long;
+                self.watch.client(&record);
             }
         });
+        if self.client.is_lost() {
+            self.watch.lose();
+        }
         if has_long && silence >= PAUSE && self.state == State::Request {
             self.client.lose();
         }
@@ -103,9 +172,15 @@ impl Talk {
     fn answer(&mut self, bytes: &[u8], silence: u32) {
         let (mut begins, mut ends) = (false, false);
         self.backend.pass(bytes, |event| match event {
-            Event::Begins(content) => begins |= content == Content::Long,
+            Event::Begins(record) => {
+                begins |= record.content() == Content::Long;
+                self.watch.backend(&record, silence);
+            }
             Event::Ends(content) => ends |= content == Content::Long,
         });
+        if self.backend.is_lost() {
+            self.watch.lose_backend();
+        }
         // In the middle of a long record too.
         let size = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         self.answer = self.answer.saturating_add(size);
@@ -121,6 +196,14 @@ impl Talk {
         if ends && self.state == State::Answer {
             self.state = State::Answered;
         }
+    }
+}
+
+/// The content of a record that begins.
+const fn begun(event: Event<'_>) -> Option<Content> {
+    match event {
+        Event::Begins(record) => Some(record.content()),
+        Event::Ends(_) => None,
     }
 }
 

@@ -169,6 +169,13 @@ fn a_backend_that_closes_without_a_byte_closed_early() {
     assert_eq!(ended, end(Outcome::BackendClosedEarly, ClosedBy::Backend));
 }
 
+/// The beginning of a stream of TLS, as far as its first header says.
+pub(super) fn begun(length: usize) -> Vec<u8> {
+    let mut bytes = vec![22, 3, 3, 0x40, 0, 2];
+    bytes.resize(length, 0xaa);
+    bytes
+}
+
 fn read_exactly(mut peer: &TcpStream, count: usize) {
     peer.read_exact(&mut vec![0; count]).unwrap();
 }
@@ -177,7 +184,7 @@ fn read_exactly(mut peer: &TcpStream, count: usize) {
 fn a_reset_is_passed_on_as_a_reset_behind_the_bytes_before_it() {
     for splicing in [Splicing::Always, Splicing::Never] {
         let (ended, seen) = relay(splicing, |mut client, mut backend| {
-            backend.write_all(&[3; 1000]).unwrap();
+            backend.write_all(&begun(1000)).unwrap();
             read_exactly(&client, 1000);
             client.write_all(&[1; 3000]).unwrap();
             read_exactly(&backend, 3000);
@@ -188,7 +195,7 @@ fn a_reset_is_passed_on_as_a_reset_behind_the_bytes_before_it() {
         assert_eq!(ended, end(Outcome::ClientReset, ClosedBy::Client));
 
         let (ended, seen) = relay(splicing, |client, mut backend| {
-            backend.write_all(&[1; 3000]).unwrap();
+            backend.write_all(&begun(3000)).unwrap();
             read_exactly(&client, 3000);
             reset(backend);
             read_out(&client)
@@ -285,7 +292,7 @@ fn a_reset_behind_a_close_notify_is_ordinary() {
         (alert(&[1]), Outcome::ClientReset),
     ] {
         let (ended, seen) = relay(Splicing::Never, move |mut client, mut backend| {
-            backend.write_all(b"response").unwrap();
+            backend.write_all(&begun(8)).unwrap();
             read_exactly(&client, 8);
             client.write_all(&last).unwrap();
             read_exactly(&backend, last.len());
@@ -312,7 +319,7 @@ fn given_up(last: &'static [u8], sent: usize, fin: bool) -> End {
     let script = thread::spawn(move || {
         client.write_all(last).unwrap();
         read_exactly(&backend, last.len());
-        backend.write_all(&vec![1; sent]).unwrap();
+        backend.write_all(&begun(sent)).unwrap();
         if fin {
             backend.shutdown(Shutdown::Write).unwrap();
         }

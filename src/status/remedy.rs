@@ -33,6 +33,8 @@ pub const fn remedy(outcome: Outcome, limit: Option<Limit>) -> Option<&'static s
         Outcome::RateLimited => RATE_LIMITED,
         Outcome::LocalExhausted => LOCAL_EXHAUSTED,
         Outcome::BackendClosedEarly => BACKEND_CLOSED_EARLY,
+        Outcome::BackendNotTls => BACKEND_NOT_TLS,
+        Outcome::HandshakeFailed => HANDSHAKE_FAILED,
         Outcome::BackendReset => BACKEND_RESET,
         Outcome::IdleTimeout => IDLE_TIMEOUT,
         Outcome::HalfCloseTimeout => HALF_CLOSE_TIMEOUT,
@@ -107,6 +109,9 @@ const LOCAL_EXHAUSTED: &str = "This machine has no local port, descriptor or mem
     or memory.";
 const BACKEND_CLOSED_EARLY: &str = "Look into the backend's log: it closed without an answer. Fleet Server does that when it is over its connection \
     limit.";
+const BACKEND_NOT_TLS: &str = "Turn on TLS at the server, or correct the port in endpoints: portway passes TLS on and adds none.";
+const HANDSHAKE_FAILED: &str = "The client or the backend refused the other one's certificate or version, and detail says which: compare them with \
+    `portway doctor`, which shows the certificate.";
 const BACKEND_RESET: &str = "Look into the backend's log: it was restarted, gave up, or stopped answering, which detail says.";
 const IDLE_TIMEOUT: &str = "Keep idle_timeout of the backend above the longest check-in of agents, which may be silent for up to an hour.";
 const HALF_CLOSE_TIMEOUT: &str =

@@ -17,7 +17,7 @@ pub use format::{ClientText, Id, Millis, Protocols, Time, json};
 use super::lines::Lines;
 use super::metrics::Registry;
 use super::{Format, Logged};
-use crate::outcome::{AttemptFailure, ClosedBy, Limit, Outcome};
+use crate::outcome::{AttemptFailure, BackendAnswer, ClosedBy, Handshake, Limit, Outcome};
 use crate::tls::Version;
 
 /// Most lines of one outcome in one second; the rest is summed up.
@@ -55,6 +55,9 @@ pub struct Line<'a> {
     /// The highest TLS version offered, as on the wire.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls_offered: Option<Version>,
+    /// The TLS version that the backend chose.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls_negotiated: Option<Version>,
     /// The route's name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub route: Option<&'a str>,
@@ -82,6 +85,21 @@ pub struct Line<'a> {
     /// From the connected endpoint to its first byte.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub first_byte_ms: Option<Millis>,
+    /// The first thing that the backend said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_answer: Option<BackendAnswer>,
+    /// How the TLS handshake ended, as far as its records show.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub handshake: Option<Handshake>,
+    /// Whether the backend asked for a certificate of the client, where that can be seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_certificate_asked: Option<bool>,
+    /// The number of the alert in clear with which the backend refused the handshake.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub backend_alert: Option<u8>,
+    /// The same of the client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub client_alert: Option<u8>,
     /// From accept to the end.
     pub duration_ms: Millis,
     /// Bytes relayed to the backend.

@@ -84,3 +84,23 @@ pub const fn alert_name(number: u8) -> Option<&'static str> {
         _ => return None,
     })
 }
+
+/// The remedy for a server that speaks only old versions.
+pub const TOO_OLD: &str = "let the server speak TLS 1.2 or 1.3: agents offer nothing older";
+
+/// The remedy for a server that answers an ordinary hello with this alert.
+pub const fn remedy(alert: u8) -> &'static str {
+    match alert {
+        40 => {
+            "compare the cipher suites, groups and certificate of the server with those of current clients; some \
+             servers send it if they do not know the name"
+        }
+        70 => TOO_OLD,
+        80 => {
+            "look at the log of the server; if it is a relay too, that log says which server it could not reach"
+        }
+        112 => "add the name at the server, or correct server_names or the backend of the route",
+        120 => "correct alpn of the route, or let the server speak these protocols",
+        _ => "look at the log of the server, which says why it refuses",
+    }
+}

@@ -55,25 +55,35 @@ pub struct Foreign {
 impl Foreign {
     /// The protocol, if its beginning is known.
     pub fn protocol(&self) -> Option<&'static str> {
-        const BEGINNINGS: [(&[u8], &str); 10] = [
-            (b"HTTP/", "plain HTTP"),
-            (b"SSH-", "SSH"),
-            (b"220", "SMTP or FTP"),
-            (b"* OK", "IMAP"),
-            (b"+OK", "POP3"),
-            (b"-ERR", "Redis"),
-            (
-                b"ES\0",
-                "the transport protocol of Elasticsearch without TLS",
-            ),
-            (b"1A", "Lumberjack (Beats) without TLS"),
-            (b"2A", "Lumberjack (Beats) without TLS"),
-            (b"RFB ", "VNC"),
-        ];
-        let known = BEGINNINGS.iter();
-        let mut known = known.filter(|(beginning, _)| self.line.starts_with(beginning));
-        known.next().map(|(_, protocol)| *protocol)
+        server_protocol(&self.line)
     }
+}
+
+/// The protocol of a server that does not speak TLS, if its first bytes are known.
+pub fn server_protocol(bytes: &[u8]) -> Option<&'static str> {
+    const BEGINNINGS: [(&[u8], &str); 10] = [
+        (b"HTTP/", "plain HTTP"),
+        (b"SSH-", "SSH"),
+        (b"220", "SMTP or FTP"),
+        (b"* OK", "IMAP"),
+        (b"+OK", "POP3"),
+        (b"-ERR", "Redis"),
+        (
+            b"ES\0",
+            "the transport protocol of Elasticsearch without TLS",
+        ),
+        (b"1A", "Lumberjack (Beats) without TLS"),
+        (b"2A", "Lumberjack (Beats) without TLS"),
+        (b"RFB ", "VNC"),
+    ];
+    let mut known = BEGINNINGS.iter();
+    let known = known.find(|(beginning, _)| bytes.starts_with(beginning));
+    known.map(|(_, protocol)| *protocol)
+}
+
+/// Whether a stream that begins with this byte may be one of TLS: the types of its records (RFC 8446 section 5.1, RFC 6520).
+pub const fn may_be_tls(first: u8) -> bool {
+    matches!(first, 0x14..=0x18)
 }
 
 /// The line, escaped, so that bytes of a server cannot control a terminal.
@@ -165,6 +175,7 @@ enum Unread {
     Malformed(&'static str),
 }
 
+const SERVER_HELLO: u8 = 2;
 const CERTIFICATE: u8 = 11;
 const SERVER_KEY_EXCHANGE: u8 = 12;
 const CERTIFICATE_REQUEST: u8 = 13;
@@ -173,11 +184,18 @@ const CERTIFICATE_STATUS: u8 = 22;
 
 /// The ServerHello; up to TLS 1.2 with the messages behind it (RFC 5246 section 7.3).
 fn read_flight(messages: &mut Reader<'_>, warning: Option<u8>) -> Result<ServerHello, Unread> {
-    let (2, body) = messages.message().ok_or(Unread::Partial)? else {
+    let (SERVER_HELLO, body) = messages.message().ok_or(Unread::Partial)? else {
         return Err(Unread::Malformed("handshake type"));
     };
-    let hello = read_server_hello(&mut Reader(body)).ok_or(Unread::Malformed("ServerHello"))?;
-    let mut hello = ServerHello { warning, ..hello };
+    let choice = Choice::read(&mut Reader(body)).ok_or(Unread::Malformed("ServerHello"))?;
+    let mut hello = ServerHello {
+        version: choice.version,
+        is_retry: choice.is_retry,
+        alpn: choice.alpn.map(Into::into),
+        chain: Vec::new(),
+        asks_for_certificate: None,
+        warning,
+    };
     if hello.version >= Version::TLS_1_3 {
         return Ok(hello);
     }
@@ -207,35 +225,50 @@ const RETRY: [u8; 32] = [
 const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
 
-/// RFC 8446 section 4.1.3, RFC 5246 section 7.4.1.3.
-fn read_server_hello(body: &mut Reader<'_>) -> Option<ServerHello> {
-    let version = Version(body.u16()?);
-    let random = body.take_bytes(32)?;
-    body.vector8()?;
-    // The cipher suite and the compression method.
-    body.take_bytes(3)?;
-    let mut hello = ServerHello {
-        version,
-        is_retry: random == RETRY,
-        alpn: None,
-        chain: Vec::new(),
-        asks_for_certificate: None,
-        warning: None,
+/// The version that a server chose, from the payload of the record that begins with its ServerHello. `None` if the message is
+/// not whole there, or is another one.
+pub fn server_version(payload: &[u8]) -> Option<Version> {
+    let (SERVER_HELLO, body) = Reader(payload).message()? else {
+        return None;
     };
-    if body.0.is_empty() {
-        return Some(hello);
-    }
-    let mut extensions = Reader(body.vector16()?);
-    while !extensions.0.is_empty() {
-        let kind = extensions.u16()?;
-        let mut content = Reader(extensions.vector16()?);
-        match kind {
-            SUPPORTED_VERSIONS => hello.version = Version(content.u16()?),
-            ALPN => hello.alpn = Some(Reader(content.vector16()?).vector8()?.into()),
-            _ => {}
+    Some(Choice::read(&mut Reader(body))?.version)
+}
+
+/// The choices of a server in its ServerHello.
+struct Choice<'a> {
+    version: Version,
+    is_retry: bool,
+    alpn: Option<&'a [u8]>,
+}
+
+impl<'a> Choice<'a> {
+    /// RFC 8446 section 4.1.3, RFC 5246 section 7.4.1.3.
+    fn read(body: &mut Reader<'a>) -> Option<Self> {
+        let version = Version(body.u16()?);
+        let random = body.take_bytes(32)?;
+        body.vector8()?;
+        // The cipher suite and the compression method.
+        body.take_bytes(3)?;
+        let mut choice = Self {
+            version,
+            is_retry: random == RETRY,
+            alpn: None,
+        };
+        if body.0.is_empty() {
+            return Some(choice);
         }
+        let mut extensions = Reader(body.vector16()?);
+        while !extensions.0.is_empty() {
+            let kind = extensions.u16()?;
+            let mut content = Reader(extensions.vector16()?);
+            match kind {
+                SUPPORTED_VERSIONS => choice.version = Version(content.u16()?),
+                ALPN => choice.alpn = Some(Reader(content.vector16()?).vector8()?),
+                _ => {}
+            }
+        }
+        Some(choice)
     }
-    Some(hello)
 }
 
 /// RFC 5246 section 7.4.2.

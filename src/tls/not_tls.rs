@@ -129,30 +129,43 @@ impl fmt::Display for Protocol {
     }
 }
 
-/// The first bytes of a client: enough for a person to see what it speaks, and too few for a secret behind
+/// The first bytes of a peer: enough for a person to see what it speaks, and too few for a secret behind
 /// a command such as `PASS`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Beginning {
     bytes: [u8; Self::MOST],
-    count: usize,
+    count: u8,
 }
 
 impl Beginning {
     const MOST: usize = 8;
 
-    fn of(peeked: &[u8]) -> Self {
-        let mut bytes = [0; Self::MOST];
-        let kept = bytes.iter_mut().zip(peeked);
-        let count = kept.map(|(to, from)| *to = *from).count();
-        Self { bytes, count }
+    /// The first of these bytes.
+    pub fn of(bytes: &[u8]) -> Self {
+        let mut beginning = Self::default();
+        beginning.extend(bytes);
+        beginning
+    }
+
+    /// Adds the next bytes, as long as there is room.
+    pub fn extend(&mut self, bytes: &[u8]) {
+        let room = self.bytes.iter_mut().skip(self.count.into());
+        for (to, from) in room.zip(bytes) {
+            *to = *from;
+            self.count += 1;
+        }
+    }
+
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.count.into()).unwrap_or_default()
     }
 }
 
-/// Escaped, so that bytes of a client cannot control a terminal.
+/// Escaped, so that bytes of a peer cannot control a terminal.
 impl fmt::Display for Beginning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let bytes = self.bytes.get(..self.count).unwrap_or_default();
-        bytes.escape_ascii().fmt(f)
+        self.bytes().escape_ascii().fmt(f)
     }
 }
 

@@ -34,13 +34,69 @@ impl Content {
     /// The most bytes of a record that says nothing about a request. An HTTP/2 server sends WINDOW_UPDATE and answers
     /// PING in records of 30 to 53 bytes.
     const SHORT: u16 = 60;
+
+    const fn of(kind: Kind, length: u16) -> Self {
+        match kind {
+            Kind::Data if length > Self::SHORT => Self::Long,
+            Kind::Data => Self::Short,
+            Kind::ChangeCipherSpec | Kind::Alert | Kind::Handshake => Self::Other,
+        }
+    }
+}
+
+/// The type of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// change_cipher_spec.
+    ChangeCipherSpec,
+    /// An alert. TLS 1.3 hides it in application data once it has keys.
+    Alert,
+    /// A part of a handshake.
+    Handshake,
+    /// Application data, or in TLS 1.3 anything encrypted.
+    Data,
+}
+
+/// The beginning of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Record<'a> {
+    /// Its type.
+    pub kind: Kind,
+    /// The length of its payload.
+    pub length: u16,
+    /// As much of the payload as has arrived together with the last byte of the header.
+    pub payload: &'a [u8],
+}
+
+impl Record<'_> {
+    /// The length of an alert that TLS 1.3 hides in application data: level, description, inner type, tag of 16. No message
+    /// of a handshake is as short. Two bytes of data look the same.
+    const ALERT: u16 = 19;
+
+    /// The content, as far as the header says.
+    pub const fn content(&self) -> Content {
+        Content::of(self.kind, self.length)
+    }
+
+    /// Whether it has the form of an alert that TLS 1.3 hides in application data.
+    pub fn is_hidden_alert(&self) -> bool {
+        self.kind == Kind::Data && self.length == Self::ALERT
+    }
+
+    /// The number of an alert in clear.
+    pub fn alert(&self) -> Option<u8> {
+        match (self.kind, self.length, self.payload) {
+            (Kind::Alert, 2, [_level, alert]) => Some(*alert),
+            _ => None,
+        }
+    }
 }
 
 /// An event in a TLS stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
+pub enum Event<'a> {
     /// The header of a record is complete.
-    Begins(Content),
+    Begins(Record<'a>),
     /// The record is complete.
     Ends(Content),
 }
@@ -57,7 +113,7 @@ impl Default for Records {
 
 impl Records {
     /// Follows the next bytes of the stream, and tells each event.
-    pub fn pass(&mut self, mut bytes: &[u8], mut tell: impl FnMut(Event)) {
+    pub fn pass<'a>(&mut self, mut bytes: &'a [u8], mut tell: impl FnMut(Event<'a>)) {
         loop {
             let next = match self.0 {
                 Place::Lost => return,
@@ -78,12 +134,24 @@ impl Records {
                         return;
                     };
                     bytes = rest;
-                    header(have, kind, high, byte)
+                    match header(have, kind, high, byte) {
+                        Header::Partial(place) => place,
+                        Header::Whole(kind, length) => {
+                            let payload = bytes.get(..length.into()).unwrap_or(bytes);
+                            let record = Record {
+                                kind,
+                                length,
+                                payload,
+                            };
+                            tell(Event::Begins(record));
+                            Place::Payload {
+                                content: record.content(),
+                                left: length,
+                            }
+                        }
+                    }
                 }
             };
-            if let Place::Payload { content, .. } = next {
-                tell(Event::Begins(content));
-            }
             self.0 = next;
         }
     }
@@ -93,145 +161,48 @@ impl Records {
         self.0 = Place::Lost;
     }
 
+    /// Whether the stream is not TLS, or some of its bytes were not seen.
+    pub const fn is_lost(self) -> bool {
+        matches!(self.0, Place::Lost)
+    }
+
     /// Whether the stream is at the end of a record, or at its start.
     pub const fn is_between(self) -> bool {
         matches!(self.0, Place::Header { have: 0, .. })
     }
 }
 
-/// The place behind one more byte of a header.
-fn header(have: u8, kind: u8, high: u8, byte: u8) -> Place {
+/// A header with one more byte.
+enum Header {
+    Partial(Place),
+    Whole(Kind, u16),
+}
+
+fn header(have: u8, kind: u8, high: u8, byte: u8) -> Header {
     let (kind, high) = match have {
         0 => (byte, high),
         // The major version of every TLS; SSLv2 and other protocols have another byte here.
-        1 if byte != 3 => return Place::Lost,
+        1 if byte != 3 => return Header::Partial(Place::Lost),
         3 => (kind, byte),
         _ => (kind, high),
     };
     if have + 1 < HEADER {
         let have = have + 1;
-        return Place::Header { have, kind, high };
+        return Header::Partial(Place::Header { have, kind, high });
     }
-    let left = u16::from_be_bytes([high, byte]);
-    let content = match kind {
-        23 if left > Content::SHORT => Content::Long,
-        23 => Content::Short,
-        20..=22 => Content::Other,
-        _ => return Place::Lost,
+    let length = u16::from_be_bytes([high, byte]);
+    let kind = match kind {
+        20 => Kind::ChangeCipherSpec,
+        21 => Kind::Alert,
+        22 => Kind::Handshake,
+        23 => Kind::Data,
+        _ => return Header::Partial(Place::Lost),
     };
-    if left > MAX_RECORD {
-        return Place::Lost;
+    if length > MAX_RECORD {
+        return Header::Partial(Place::Lost);
     }
-    Place::Payload { content, left }
+    Header::Whole(kind, length)
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn record(kind: u8, length: u16) -> Vec<u8> {
-        let mut record = vec![kind, 3, 3];
-        record.extend(length.to_be_bytes());
-        record.resize(5 + usize::from(length), 0xaa);
-        record
-    }
-
-    /// The events of a stream that passes in pieces of these sizes, in turn, and the place behind it.
-    fn passed(stream: &[u8], sizes: &[usize]) -> (Vec<Event>, Records) {
-        let (mut records, mut events) = (Records::default(), Vec::new());
-        let mut rest = stream;
-        for size in sizes.iter().cycle() {
-            let (piece, behind) = rest.split_at(rest.len().min(*size));
-            records.pass(piece, |event| events.push(event));
-            rest = behind;
-            if rest.is_empty() {
-                break;
-            }
-        }
-        (events, records)
-    }
-
-    #[test]
-    fn records_are_told_by_type_and_length() {
-        let stream = [
-            record(22, 517),
-            record(20, 1),
-            record(23, 60),
-            record(23, 61),
-            record(21, 2),
-        ]
-        .concat();
-        let (events, records) = passed(&stream, &[1 << 20]);
-        let contents = [
-            Content::Other,
-            Content::Other,
-            Content::Short,
-            Content::Long,
-            Content::Other,
-        ];
-        let expected = contents.map(|content| [Event::Begins(content), Event::Ends(content)]);
-        assert_eq!(events, expected.concat());
-        assert!(records.is_between());
-    }
-
-    #[test]
-    fn an_empty_record_begins_and_ends() {
-        let (events, records) = passed(&record(23, 0), &[5]);
-        assert_eq!(
-            events,
-            [Event::Begins(Content::Short), Event::Ends(Content::Short)]
-        );
-        assert!(records.is_between());
-    }
-
-    #[test]
-    fn a_stream_that_is_not_tls_is_lost_for_good() {
-        for stream in [
-            &b"SSH-2.0-OpenSSH"[..],
-            b"GET / HTTP/1.1\r\n",
-            &[0x80, 0x2e, 1, 3, 1],
-            &[23, 2, 0, 0, 1],
-            &[24, 3, 3, 0, 1, 0],
-            &[23, 3, 3, 0x48, 1],
-        ] {
-            let (events, mut records) = passed(stream, &[3]);
-            assert_eq!(events, []);
-            records.pass(&record(23, 100), |event| panic!("{event:?}"));
-            assert!(!records.is_between());
-        }
-    }
-
-    #[test]
-    fn bytes_that_pass_unseen_are_the_end_of_what_is_known() {
-        let mut records = Records::default();
-        records.lose();
-        records.pass(&record(23, 100), |event| panic!("{event:?}"));
-        assert!(!records.is_between());
-    }
-
-    proptest! {
-        #[test]
-        fn the_events_do_not_depend_on_how_the_stream_is_cut(
-            stream in prop::collection::vec((20..=23_u8, 0..200_u16), 0..8),
-            cut in 0..300_usize,
-            sizes in prop::collection::vec(1..40_usize, 1..6),
-        ) {
-            let mut stream: Vec<u8> = stream.into_iter().flat_map(|(kind, length)| record(kind, length)).collect();
-            stream.truncate(stream.len().saturating_sub(cut));
-            let whole = passed(&stream, &[stream.len().max(1)]);
-            prop_assert_eq!(&passed(&stream, &sizes), &whole);
-            prop_assert_eq!(&passed(&stream, &[1]), &whole);
-        }
-
-        #[test]
-        fn any_bytes_are_followed_without_a_panic(
-            stream in prop::collection::vec(any::<u8>(), 0..2000),
-            sizes in prop::collection::vec(1..40_usize, 1..6),
-        ) {
-            let whole = passed(&stream, &[stream.len().max(1)]);
-            prop_assert_eq!(passed(&stream, &sizes), whole);
-        }
-    }
-}
+mod tests;

@@ -19,10 +19,13 @@ fn backend_on_ipv6() -> Option<SocketAddr> {
     thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.read_exact(&mut hello()).unwrap();
-        stream.write_all(b"!").unwrap();
+        stream.write_all(&BYTE).unwrap();
     });
     Some(address)
 }
+
+/// The whole answer of the backend, which may begin a record of TLS.
+const BYTE: [u8; 1] = [22];
 
 fn answer(portway: &Portway, listener: SocketAddr) -> serde_json::Value {
     let mut client = connect(listener);
@@ -30,7 +33,7 @@ fn answer(portway: &Portway, listener: SocketAddr) -> serde_json::Value {
     client.write_all(&hello()).unwrap();
     let mut byte = [0];
     client.read_exact(&mut byte).unwrap();
-    assert_eq!(&byte, b"!");
+    assert_eq!(byte, BYTE);
     drop(client);
     portway.line_of(address)
 }
@@ -79,7 +82,7 @@ fn a_name_is_resolved_and_its_addresses_are_tried_in_turn() {
     // `localhost` may also be ::1, where nothing listens: portway then tries the next address.
     let backend = Backend::start(|mut stream| {
         stream.read_exact(&mut hello()).unwrap();
-        stream.write_all(b"!").unwrap();
+        stream.write_all(&BYTE).unwrap();
     });
     let named = format!("localhost:{}", backend.address().port());
     let toml = config(&[backend.address()], "", "").replace(&backend.address().to_string(), &named);

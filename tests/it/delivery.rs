@@ -16,7 +16,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 
 use super::fixture::{PATIENCE, Portway, config, hello, message, pause, within};
 use super::others::Program;
-use super::peers::{End, read_to_end};
+use super::peers::{ANSWER, End, read_to_end};
 use relays::{Limit, Relay};
 
 /// Bytes after which portway splices.
@@ -165,7 +165,9 @@ struct Received {
 /// The longest payload; shorter ones are its beginning.
 static CONTENT: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let period: Vec<u8> = (0..251).collect();
-    period.repeat((6 << 20) / period.len() + 1)
+    let mut content = period.repeat((6 << 20) / period.len() + 1);
+    content[..ANSWER.len()].copy_from_slice(&ANSWER);
+    content
 });
 
 /// A backend whose connections the test serves itself.

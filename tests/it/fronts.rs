@@ -73,14 +73,17 @@ fn all(portway: &Portway, inputs: Vec<Input>) -> Vec<Seen> {
 fn see(portway: &Portway, turns: &Turns, input: Input) -> Seen {
     turns.wait(input.outcome);
     let begun = Instant::now();
-    let mut client = connect(portway.address(input.front.listener()));
-    let address = client.local_addr().unwrap();
+    let listener = input.front.listener();
+    let mut client = connect(portway.address(listener));
+    // The kernel gives the same port again towards another listener.
+    let client_address = client.local_addr().unwrap().to_string();
+    let is_its = |line: &Value| line["client"] == *client_address && line["listener"] == listener;
     let got = input.send(&mut client);
     let took = begun.elapsed();
     let reset = error_within(&client, Duration::from_millis(10));
     drop(client);
     Seen {
-        line: portway.line_of(address),
+        line: portway.wait_line(is_its),
         input,
         got,
         reset,

@@ -14,6 +14,14 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::fixture::{PATIENCE, within};
 use super::namespace::{IPV6, granted_by};
 
+/// The beginning of an answer that may be one of TLS: the header of a record of a handshake, and a type.
+pub(crate) const ANSWER: [u8; 6] = [22, 3, 3, 0, 33, 2];
+
+/// The SHA-256 of these bytes, in a record.
+pub(crate) fn digest(bytes: &[u8]) -> Vec<u8> {
+    [&ANSWER[..], &Sha256::digest(bytes)].concat()
+}
+
 /// The fatal alert internal_error.
 pub(crate) const ALERT_80: [u8; 7] = [0x15, 3, 3, 0, 2, 2, 80];
 
@@ -78,13 +86,13 @@ impl Backend {
         }
     }
 
-    /// Reads to the end, then answers with the SHA-256 of what came and closes.
+    /// Reads to the end, then answers with the digest of what came and closes.
     pub(crate) fn digesting() -> Self {
         Self::start(|mut stream| {
             let (bytes, end) = read_to_end(&mut stream);
             if end == End::Fin {
                 // The client may be gone.
-                drop(stream.write_all(&Sha256::digest(&bytes)));
+                drop(stream.write_all(&digest(&bytes)));
             }
         })
     }
@@ -109,7 +117,9 @@ impl Backend {
     pub(crate) fn flooding() -> Self {
         Self::start(|mut stream| {
             stream.set_write_timeout(None).unwrap();
-            while stream.write_all(&[0x17; 16 << 10]).is_ok() {}
+            let mut bytes = [0x17; 16 << 10];
+            bytes[..ANSWER.len()].copy_from_slice(&ANSWER);
+            while stream.write_all(&bytes).is_ok() {}
         })
     }
 

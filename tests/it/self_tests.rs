@@ -4,11 +4,9 @@ use std::io::{ErrorKind, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::fixture::PATIENCE;
 use super::peers::{
-    Backend, End, Refusing, Unanswering, connect, error_within, read_to_end, reset,
+    Backend, End, Refusing, Unanswering, connect, digest, error_within, read_to_end, reset,
 };
 use super::process;
 
@@ -18,10 +16,7 @@ fn a_digesting_backend_answers_with_the_hash_of_what_came() {
     let mut client = connect(backend.address());
     client.write_all(b"some bytes").unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(
-        read_to_end(&mut client),
-        (Sha256::digest(b"some bytes").to_vec(), End::Fin)
-    );
+    assert_eq!(read_to_end(&mut client), (digest(b"some bytes"), End::Fin));
     assert_eq!(backend.accepted(), 1);
 }
 

@@ -46,6 +46,12 @@ impl Connection {
         }
     }
 
+    /// The name or pattern that was probably meant in place of the name that no route takes here.
+    fn nearest(&self) -> Option<String> {
+        let nearest = self.snapshot.routes.nearest(self.unrouted()?)?;
+        Some(nearest.to_string())
+    }
+
     /// Which connections the routes of the name take, if they do not take this one.
     fn elsewhere(&self) -> Option<Cow<'static, str>> {
         let name = self.unrouted()?;
@@ -78,12 +84,9 @@ impl Connection {
         };
         let moved = |direction| reached.map(|_| self.flow.moved(direction));
         let name = hello.and_then(|hello| hello.server_name.as_ref());
-        let nearest = self
-            .unrouted()
-            .and_then(|name| self.snapshot.routes.nearest(name));
-        let detail = trouble.and_then(|trouble| trouble.detail.as_deref());
         let name = name.map(|name| name.as_str().as_bytes());
         let partial = trouble.and_then(|trouble| trouble.partial);
+        let handshake = reached.map(|_| self.flow.handshake());
         Line {
             time: Time(SystemTime::now()),
             id: Id(self.id),
@@ -95,9 +98,10 @@ impl Connection {
             server_name: name
                 .or_else(|| trouble?.invalid_name.as_deref())
                 .map(ClientText),
-            nearest: nearest.map(ToString::to_string),
+            nearest: self.nearest(),
             alpn: Protocols(hello.map(Hello::alpn).unwrap_or_default()),
             tls_offered: hello.map(|hello| hello.version),
+            tls_negotiated: handshake.and_then(|it| it.version),
             route: routed.map(|routed| &*routed.route.name),
             backend: routed.map(|routed| &**routed.backend.pool.name()),
             endpoint: reached.map(|reached| &**reached.endpoint.endpoint().name()),
@@ -107,6 +111,11 @@ impl Connection {
             hello_ms: hello_after.map(Millis),
             dial_ms: between(hello_after, connected_after),
             first_byte_ms: between(connected_after, self.flow.first_byte()),
+            backend_answer: handshake.map(|it| it.answer),
+            handshake: handshake.map(|it| it.result),
+            client_certificate_asked: handshake.and_then(|it| it.asks_for_certificate),
+            backend_alert: handshake.and_then(|it| it.backend_alert),
+            client_alert: handshake.and_then(|it| it.client_alert),
             duration_ms: Millis(self.flow.accepted_at().elapsed()),
             bytes_client_to_backend: moved(Direction::ClientToBackend),
             bytes_backend_to_client: moved(Direction::BackendToClient),
@@ -118,7 +127,7 @@ impl Connection {
             outcome,
             closed_by,
             alert: trouble.and_then(|trouble| trouble.alert),
-            detail: detail.or(elsewhere),
+            detail: trouble.and_then(|it| it.detail.as_deref()).or(elsewhere),
             limit: trouble.and_then(|trouble| trouble.limit),
             hello_bytes: partial.map(|(have, _)| have),
             hello_expected: partial.map(|(_, total)| total),

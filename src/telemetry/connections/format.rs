@@ -12,7 +12,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
-use crate::outcome::{AttemptFailure, ClosedBy, Limit, Outcome};
+use crate::outcome::{AttemptFailure, BackendAnswer, ClosedBy, Handshake, Limit, Outcome};
 use crate::telemetry::Format;
 use crate::tls::{Alpn, Version};
 
@@ -256,4 +256,11 @@ macro_rules! serialize_name {
     )* };
 }
 
-serialize_name!(Outcome, ClosedBy, AttemptFailure, Limit);
+serialize_name!(
+    Outcome,
+    ClosedBy,
+    AttemptFailure,
+    BackendAnswer,
+    Handshake,
+    Limit
+);

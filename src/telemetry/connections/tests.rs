@@ -7,7 +7,9 @@ use serde_json::Value;
 use strum::VariantArray;
 
 use super::{Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, format};
-use crate::outcome::{AttemptFailure, ClosedBy, DialFailure, Limit, Outcome, ResolveFailure};
+use crate::outcome::{
+    AttemptFailure, BackendAnswer, ClosedBy, DialFailure, Handshake, Limit, Outcome, ResolveFailure,
+};
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Registry;
 use crate::telemetry::{Format, Logged};
@@ -28,6 +30,7 @@ fn least(outcome: Outcome) -> Line<'static> {
         nearest: None,
         alpn: Protocols::default(),
         tls_offered: None,
+        tls_negotiated: None,
         route: None,
         backend: None,
         endpoint: None,
@@ -37,6 +40,11 @@ fn least(outcome: Outcome) -> Line<'static> {
         hello_ms: None,
         dial_ms: None,
         first_byte_ms: None,
+        backend_answer: None,
+        handshake: None,
+        client_certificate_asked: None,
+        backend_alert: None,
+        client_alert: None,
         duration_ms: Millis(Duration::from_micros(1500)),
         bytes_client_to_backend: None,
         bytes_backend_to_client: None,
@@ -63,6 +71,7 @@ fn full(attempts: &[Attempt]) -> Line<'_> {
         nearest: Some("*.example.com".to_owned()),
         alpn: Protocols(Alpn::new(b"\x02h2\x08http/1.1")),
         tls_offered: Some(Version(0x0304)),
+        tls_negotiated: Some(Version(0x0303)),
         route: Some("fleet"),
         backend: Some("fleet"),
         endpoint: Some("fleet-2.internal:8220"),
@@ -72,6 +81,11 @@ fn full(attempts: &[Attempt]) -> Line<'_> {
         hello_ms: Some(Millis(Duration::from_micros(412))),
         dial_ms: Some(Millis(Duration::from_millis(12))),
         first_byte_ms: Some(Millis(Duration::from_nanos(1_234_567))),
+        backend_answer: Some(BackendAnswer::ServerHello),
+        handshake: Some(Handshake::Failed),
+        client_certificate_asked: Some(true),
+        backend_alert: Some(42),
+        client_alert: Some(48),
         bytes_client_to_backend: Some(0),
         bytes_backend_to_client: Some(1 << 40),
         bytes_unacknowledged: Some(7),
@@ -162,12 +176,13 @@ fn a_json_line_has_the_fields_in_order() {
     let expected = concat!(
         r#"{"time":"2026-01-01T00:00:00.123Z","id":"000000000000002a","config":1,"#,
         r#""client":"192.0.2.7:50123","proxied_by":"10.0.0.8:41234","listener":"agents","target":"fleet.example.com:8220","server_name":"fleet.example.com","nearest":"*.example.com","#,
-        r#""alpn":["h2","http/1.1"],"tls_offered":"1.3","route":"fleet","backend":"fleet","#,
+        r#""alpn":["h2","http/1.1"],"tls_offered":"1.3","tls_negotiated":"1.2","route":"fleet","backend":"fleet","#,
         r#""endpoint":"fleet-2.internal:8220","via":"http://proxy.corp:3128","backend_local":"[2001:db8::1]:40000","#,
         r#""attempts":[{"endpoint":"fleet-1.internal:8220","address":"10.0.0.1:8220","#,
         r#""reason":"refused","ms":0.3},"#,
         r#"{"endpoint":"fleet-3.internal:8220","address":"10.0.0.3:8220","reason":"timeout","ms":4000.0}],"#,
-        r#""hello_ms":0.412,"dial_ms":12.0,"first_byte_ms":1.235,"duration_ms":1.5,"#,
+        r#""hello_ms":0.412,"dial_ms":12.0,"first_byte_ms":1.235,"backend_answer":"server_hello","handshake":"failed","#,
+        r#""client_certificate_asked":true,"backend_alert":42,"client_alert":48,"duration_ms":1.5,"#,
         r#""bytes_client_to_backend":0,"bytes_backend_to_client":1099511627776,"#,
         r#""bytes_unacknowledged":7,"client_rtt_ms":41.25,"client_retransmits":2,"#,
         r#""backend_rtt_ms":0.31,"backend_retransmits":0,"#,
@@ -194,12 +209,13 @@ fn a_text_line_has_the_same_fields_for_people() {
     let expected = concat!(
         "2026-01-01T00:00:00.123Z id=000000000000002a config=1 client=192.0.2.7:50123 ",
         "proxied_by=10.0.0.8:41234 ",
-        r#"listener=agents target=fleet.example.com:8220 server_name=fleet.example.com nearest=*.example.com alpn="h2, http/1.1" tls_offered=1.3 "#,
+        r#"listener=agents target=fleet.example.com:8220 server_name=fleet.example.com nearest=*.example.com alpn="h2, http/1.1" tls_offered=1.3 tls_negotiated=1.2 "#,
         "route=fleet backend=fleet endpoint=fleet-2.internal:8220 ",
         "via=http://proxy.corp:3128 backend_local=[2001:db8::1]:40000 ",
         r#"attempts="fleet-1.internal:8220 10.0.0.1:8220 refused 0.3 ms, "#,
         r#"fleet-3.internal:8220 10.0.0.3:8220 timeout 4000.0 ms" "#,
-        "hello_ms=0.412 dial_ms=12.0 first_byte_ms=1.235 duration_ms=1.5 ",
+        "hello_ms=0.412 dial_ms=12.0 first_byte_ms=1.235 backend_answer=server_hello handshake=failed ",
+        "client_certificate_asked=true backend_alert=42 client_alert=48 duration_ms=1.5 ",
         "bytes_client_to_backend=0 bytes_backend_to_client=1099511627776 ",
         "bytes_unacknowledged=7 client_rtt_ms=41.25 client_retransmits=2 ",
         "backend_rtt_ms=0.31 backend_retransmits=0 outcome=closed ",

@@ -15,7 +15,7 @@ use strum::VariantArray;
 
 use super::Exporter;
 use super::table;
-use crate::outcome::{AcceptFailure, Direction, Limit, Outcome, Reach};
+use crate::outcome::{AcceptFailure, BackendAnswer, Direction, Handshake, Limit, Outcome, Reach};
 pub use config::ConfigStats;
 pub use drain::DrainStats;
 pub use endpoints::{EndpointFigures, EndpointRole, EndpointStats, Resolution};
@@ -181,6 +181,8 @@ impl Endings {
 #[derive(Debug)]
 pub struct BackendStats {
     bytes: EnumMap<Direction, Counter>,
+    answers: EnumMap<BackendAnswer, Counter>,
+    handshakes: EnumMap<Handshake, Counter>,
     stalled: EnumMap<Direction, (AtomicU32, Gauge)>,
     /// From the choice of the backend to a connected endpoint, in seconds.
     pub dial_seconds: Histogram,
@@ -191,6 +193,12 @@ impl BackendStats {
         Self {
             bytes: EnumMap::from_fn(|direction: Direction| {
                 Counter::new(exporter.counter(&table::BYTES, [backend, direction.name()]))
+            }),
+            answers: EnumMap::from_fn(|answer: BackendAnswer| {
+                Counter::new(exporter.counter(&table::ANSWERS, [backend, answer.name()]))
+            }),
+            handshakes: EnumMap::from_fn(|result: Handshake| {
+                Counter::new(exporter.counter(&table::HANDSHAKES, [backend, result.name()]))
             }),
             stalled: EnumMap::from_fn(|direction: Direction| {
                 let shown = exporter.gauge(&table::STALLED, [backend, direction.name()]);
@@ -205,6 +213,16 @@ impl BackendStats {
         &self.bytes[direction]
     }
 
+    /// Counts the first thing that the backend has said on a connection.
+    pub fn answered(&self, answer: BackendAnswer) {
+        self.answers[answer].add(1);
+    }
+
+    /// Counts the end of a handshake.
+    pub fn shook_hands(&self, result: Handshake) {
+        self.handshakes[result].add(1);
+    }
+
     /// Counts that a direction of a connection has stalled, or that it moves again.
     pub fn stalled(&self, direction: Direction, stalled: bool) {
         let (count, _) = &self.stalled[direction];
@@ -216,7 +234,9 @@ impl BackendStats {
     }
 
     pub(super) fn publish(&self) {
-        for counter in self.bytes.values() {
+        let counters = self.bytes.values();
+        let counters = counters.chain(self.answers.values());
+        for counter in counters.chain(self.handshakes.values()) {
             counter.publish();
         }
         for (count, shown) in self.stalled.values() {

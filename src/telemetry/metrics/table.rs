@@ -70,6 +70,10 @@ metrics! {
         "Connections that took the route.";
     BYTES = "portway_bytes_total", Kind::Counter, ["backend", "direction"],
         "Bytes relayed, counted as they pass.";
+    ANSWERS = "portway_backend_answers_total", Kind::Counter, ["backend", "answer"],
+        "Connections by the first thing that the backend said: server_hello, alert, not_tls or none.";
+    HANDSHAKES = "portway_handshakes_total", Kind::Counter, ["backend", "result"],
+        "TLS handshakes by their end, as far as their records show: completed, failed, abandoned, not_tls or unseen.";
     STALLED = "portway_stalled", Kind::Gauge, ["backend", "direction"],
         "Connections whose receiver has accepted no byte for 2 s while bytes wait for it.";
     HELLO = "portway_client_hello_seconds", Kind::Histogram(HELLO_SECONDS), [],

@@ -180,6 +180,7 @@ fn nothing_that_a_client_sends_is_a_label() {
         .collect();
     // Names of routes.toml, closed lists, the index of a worker, our version.
     let known = [
+        "answer",
         "backend",
         "direction",
         "endpoint",

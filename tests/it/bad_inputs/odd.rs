@@ -6,13 +6,11 @@ use std::net::Shutdown;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
 use super::lane::Lane;
 use super::{LONG_NAME, routed};
 use crate::it::fixture::{Portway, config, route};
 use crate::it::hello::{Builder, extension, handshake, record, server_names};
-use crate::it::peers::{Backend, End, connect, read_to_end};
+use crate::it::peers::{Backend, End, connect, digest, read_to_end};
 
 const NAME: &[u8] = b"fleet.example";
 
@@ -134,7 +132,7 @@ fn b48_the_host_inside_does_not_change_the_route() {
     let mut client = connect(portway.address("agents"));
     client.write_all(&sent).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    let expected = (Sha256::digest(&sent).to_vec(), End::Fin);
+    let expected = (digest(&sent), End::Fin);
     assert_eq!(read_to_end(&mut client), expected);
     let line = portway.line_of(client.local_addr().unwrap());
     assert_eq!(

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use crate::it::fixture::{PATIENCE, Portway, config, hello, within};
-use crate::it::peers::{Backend, End, read_to_end};
+use crate::it::peers::{self, Backend, End, read_to_end};
 use crate::it::process;
 use crate::it::random::count;
 
@@ -25,7 +25,10 @@ fn a_row_of_connections_leaves_nothing_behind() {
     let many = count("PORTWAY_ROW", 5000);
     let backend = Backend::start(|mut stream| {
         stream.read_exact(&mut hello()).unwrap();
-        stream.write_all(&[0x17; ANSWER]).unwrap();
+        stream.write_all(&peers::ANSWER).unwrap();
+        stream
+            .write_all(&[0x17; ANSWER - peers::ANSWER.len()])
+            .unwrap();
         assert_eq!(read_to_end(&mut stream), (Vec::new(), End::Fin));
     });
     let toml = format!("workers = 2\n{}", config(&[backend.address()], "", ""));

@@ -1,0 +1,340 @@
+//! The handshake of TLS as its records pass: who answered what, whether it was completed, and who refused it.
+//!
+//! This sees what anybody on the way sees: the types and lengths of all records, and the content of those in clear. In TLS 1.2
+//! the whole handshake is in clear up to the change of ciphers, alerts too. In TLS 1.3 only the hellos are, and an alert looks
+//! like data of 19 bytes, and so does close_notify. What a record of that length means follows from its place:
+//!
+//! - The first encrypted record of a client has 21 bytes or more if it goes on. So 19 bytes are an alert: the client refuses
+//!   what the backend has shown, most often its certificate.
+//! - A backend that has no alert to send either says something longer behind the client's flight (a session ticket, an
+//!   answer), or nothing. So 19 bytes at once behind a flight with a certificate, or with an empty one, are a refusal. Behind
+//!   a flight without one there is nothing to refuse, and they are close_notify.
+//!
+//! A side that goes on after its alert did not mean it. A mistake must hide a failure, and must not make one up: where
+//! anything was not seen, such as a ServerHello in two pieces, nothing is claimed.
+
+mod words;
+
+use std::num::NonZero;
+
+use super::end::{End, Side};
+use super::talk::Talk;
+use super::words::joined;
+use crate::outcome::{BackendAnswer, ClosedBy, Handshake, Outcome};
+use crate::tls::{Kind, Record, Version, server_version};
+
+/// The silence before a refusal, in seconds of the worker's clock, from which on it is the end of a connection that nobody
+/// used.
+const LATE: u32 = 5;
+/// The version of a hello that was not whole when it passed.
+const UNREAD: NonZero<u8> = NonZero::<u8>::MAX;
+const CLOSE_NOTIFY: u8 = 0;
+const USER_CANCELED: u8 = 90;
+
+/// The end of a connection whose peers have ended it: if its handshake was refused, or could not be one, that is why.
+pub(super) fn explain(mut end: End, talk: Talk) -> End {
+    let by_peers = matches!(
+        end.outcome,
+        Outcome::Closed | Outcome::ClientReset | Outcome::BackendReset
+    );
+    if !by_peers {
+        return end;
+    }
+    let watch = talk.watch();
+    let why = match watch.result() {
+        Handshake::Failed => {
+            end.outcome = Outcome::HandshakeFailed;
+            end.closed_by = if watch.step == Step::RefusedByClient {
+                ClosedBy::Client
+            } else {
+                ClosedBy::Backend
+            };
+            words::refused(watch)
+        }
+        Handshake::NotTls => {
+            end.outcome = Outcome::BackendNotTls;
+            words::not_tls(talk.foreign())
+        }
+        Handshake::Completed | Handshake::Abandoned | Handshake::Unseen => return end,
+    };
+    end.detail = joined([Some(why), end.detail]);
+    end
+}
+
+/// A handshake as far as it has been seen, in four bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Watch {
+    step: Step,
+    /// The minor version of the ServerHello, plus one.
+    version: Option<NonZero<u8>>,
+    certificate: ClientCertificate,
+    /// The number of the alert with which a side refused, if it was in clear.
+    alert: Option<NonZero<u8>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Step {
+    /// The backend has said nothing, or only that it closes.
+    #[default]
+    Hello,
+    /// The backend has sent its ServerHello.
+    Answered,
+    /// The client has sent its last flight of the handshake, and the backend has not answered it.
+    ClientDone,
+    /// Up to TLS 1.2: a backend that resumes a session has sent its last flight, and the client has not answered it.
+    BackendDone,
+    Completed,
+    /// The last record of the client was an alert.
+    RefusedByClient,
+    /// The last record of the backend was an alert.
+    RefusedByBackend,
+    /// The backend does not speak TLS.
+    NotTls,
+    /// Something passed unseen.
+    Unseen,
+}
+
+/// The certificate of the client, as far as its flight shows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum ClientCertificate {
+    #[default]
+    Unknown,
+    NotAsked,
+    /// The backend asked for one, and the client has none.
+    Missing,
+    Sent,
+}
+
+impl ClientCertificate {
+    /// Up to TLS 1.2, from the first message behind the ServerHello: Certificate, which is there if and only if the backend
+    /// asked (RFC 5246 section 7.4.6), or ClientKeyExchange.
+    const fn of_message(payload: &[u8]) -> Self {
+        match payload {
+            [11, 0, 0, 3, ..] => Self::Missing,
+            [11, ..] => Self::Sent,
+            [16, ..] => Self::NotAsked,
+            _ => Self::Unknown,
+        }
+    }
+
+    /// In TLS 1.3, from the length of the first record. It has the type of its content and a tag (17 bytes), and carries
+    /// Finished (36 bytes, or 52 with SHA-384), an empty Certificate (8), both, or a Certificate with something in it.
+    const fn of_length(length: u16) -> Self {
+        match length {
+            53 | 69 => Self::NotAsked,
+            25 | 61 | 77 => Self::Missing,
+            100.. => Self::Sent,
+            _ => Self::Unknown,
+        }
+    }
+
+    fn learn(&mut self, found: Self) {
+        if *self == Self::Unknown {
+            *self = found;
+        }
+    }
+}
+
+impl Watch {
+    /// The backend does not speak TLS.
+    pub(super) const NOT_TLS: Self = Self {
+        step: Step::NotTls,
+        version: None,
+        certificate: ClientCertificate::Unknown,
+        alert: None,
+    };
+
+    /// Whether the backend has not said anything yet, or only that it closes.
+    pub(super) fn is_unanswered(self) -> bool {
+        self.step == Step::Hello
+    }
+
+    /// A record of the client begins.
+    pub(super) fn client(&mut self, record: &Record<'_>) {
+        if self.step == Step::RefusedByClient {
+            self.step = Step::Answered;
+            self.alert = None;
+        }
+        let is_new = self.is_1_3();
+        match (self.step, record.kind) {
+            // Early data: the session is resumed, and nobody asks for a certificate.
+            (Step::Hello, Kind::Data) => self.certificate.learn(ClientCertificate::NotAsked),
+            (Step::Answered | Step::ClientDone | Step::BackendDone, Kind::Alert) => {
+                self.refuse(record, Step::RefusedByClient);
+            }
+            (Step::Answered, Kind::Handshake) if !is_new => {
+                let found = ClientCertificate::of_message(record.payload);
+                self.certificate.learn(found);
+            }
+            (Step::Answered, Kind::ChangeCipherSpec) if !is_new => self.step = Step::ClientDone,
+            (Step::Answered, Kind::Data) if is_new && record.is_hidden_alert() => {
+                self.step = Step::RefusedByClient;
+            }
+            (Step::Answered, Kind::Data) if is_new => {
+                let found = ClientCertificate::of_length(record.length);
+                self.certificate.learn(found);
+                self.step = Step::ClientDone;
+            }
+            // It closes, so it is content.
+            (Step::ClientDone, Kind::Data) if is_new && record.is_hidden_alert() => {
+                self.step = Step::Completed;
+            }
+            (Step::BackendDone, Kind::ChangeCipherSpec | Kind::Data)
+            | (Step::Answered, Kind::Data) => self.step = Step::Completed,
+            _ => {}
+        }
+    }
+
+    /// A record of the backend begins, after both sides were silent for so many seconds.
+    pub(super) fn backend(&mut self, record: &Record<'_>, silence: u32) {
+        if self.step == Step::RefusedByBackend {
+            self.step = match self.version {
+                None => Step::Hello,
+                Some(_) if self.is_1_3() && self.has_asked() => Step::Completed,
+                Some(_) => Step::Answered,
+            };
+            self.alert = None;
+        }
+        let is_new = self.is_1_3();
+        match (self.step, record.kind) {
+            (Step::Hello, Kind::Handshake) => self.answer(record.payload),
+            (Step::Hello, Kind::ChangeCipherSpec | Kind::Data) => self.step = Step::NotTls,
+            (Step::Hello | Step::Answered | Step::ClientDone, Kind::Alert) => {
+                self.refuse(record, Step::RefusedByBackend);
+            }
+            (Step::Answered, Kind::Data) if is_new && record.is_hidden_alert() => {
+                self.step = Step::RefusedByBackend;
+            }
+            // A part of its flight.
+            (Step::Answered, Kind::Data) if is_new => {}
+            (Step::Answered, Kind::ChangeCipherSpec) if !is_new => self.step = Step::BackendDone,
+            (Step::ClientDone, Kind::Data) if is_new && record.is_hidden_alert() => {
+                let refuses = silence < LATE && self.has_asked();
+                self.step = if refuses {
+                    Step::RefusedByBackend
+                } else {
+                    Step::Completed
+                };
+            }
+            (Step::ClientDone, Kind::ChangeCipherSpec) if !is_new => self.step = Step::Completed,
+            (Step::Answered | Step::ClientDone | Step::BackendDone, Kind::Data) => {
+                self.step = Step::Completed;
+            }
+            _ => {}
+        }
+    }
+
+    /// Some bytes pass unseen.
+    pub(super) const fn lose(&mut self) {
+        match self.step {
+            Step::Completed | Step::NotTls => {}
+            Step::Hello
+            | Step::Answered
+            | Step::ClientDone
+            | Step::BackendDone
+            | Step::RefusedByClient
+            | Step::RefusedByBackend
+            | Step::Unseen => self.step = Step::Unseen,
+        }
+    }
+
+    /// The bytes of the backend do not form records.
+    pub(super) fn lose_backend(&mut self) {
+        if self.step == Step::Hello {
+            self.step = Step::NotTls;
+        } else {
+            self.lose();
+        }
+    }
+
+    fn answer(&mut self, payload: &[u8]) {
+        let minor = server_version(payload).and_then(|version| match version.0.to_be_bytes() {
+            [3, minor] => NonZero::new(minor.saturating_add(1)),
+            _ => None,
+        });
+        self.version = Some(minor.unwrap_or(UNREAD));
+        self.step = match minor {
+            Some(_) => Step::Answered,
+            None => Step::Unseen,
+        };
+    }
+
+    /// A side sends an alert. One that only closes, or says that a person has changed their mind, refuses nothing.
+    fn refuse(&mut self, record: &Record<'_>, step: Step) {
+        if let Some(alert) = record.alert()
+            && !matches!(alert, CLOSE_NOTIFY | USER_CANCELED)
+        {
+            self.step = step;
+            self.alert = NonZero::new(alert);
+        }
+    }
+
+    fn is_1_3(self) -> bool {
+        self.version() >= Some(Version::TLS_1_3)
+    }
+
+    /// Whether the backend has asked for a certificate of the client.
+    const fn has_asked(self) -> bool {
+        matches!(
+            self.certificate,
+            ClientCertificate::Missing | ClientCertificate::Sent
+        )
+    }
+
+    /// The version of the ServerHello.
+    pub(super) fn version(self) -> Option<Version> {
+        let minor = self.version.filter(|minor| *minor != UNREAD)?.get() - 1;
+        Some(Version(u16::from_be_bytes([3, minor])))
+    }
+
+    /// The first thing that the backend has said; `None` if it has said nothing.
+    pub(super) const fn said(self) -> Option<BackendAnswer> {
+        match (self.step, self.version) {
+            (_, Some(_)) => Some(BackendAnswer::ServerHello),
+            (Step::NotTls, None) => Some(BackendAnswer::NotTls),
+            (Step::RefusedByBackend, None) => Some(BackendAnswer::Alert),
+            (_, None) => None,
+        }
+    }
+
+    /// Whether the backend asks for a certificate of the client, where that can be seen.
+    pub(super) const fn asks_for_certificate(self) -> Option<bool> {
+        match self.certificate {
+            ClientCertificate::Unknown => None,
+            ClientCertificate::NotAsked => Some(false),
+            ClientCertificate::Missing | ClientCertificate::Sent => Some(true),
+        }
+    }
+
+    /// The alert in clear with which a side has refused the handshake.
+    pub(super) fn alert(self, side: Side) -> Option<u8> {
+        let refused = match side {
+            Side::Client => Step::RefusedByClient,
+            Side::Backend => Step::RefusedByBackend,
+        };
+        let alert = self.alert.filter(|_| self.step == refused)?;
+        Some(alert.get())
+    }
+
+    pub(super) fn is_completed(self) -> bool {
+        self.step == Step::Completed
+    }
+
+    /// How the handshake of a connection has ended that ends now.
+    pub(super) fn result(self) -> Handshake {
+        match self.step {
+            Step::Completed => Handshake::Completed,
+            // The client of TLS 1.3 has finished, and its backend has had nothing to say yet.
+            Step::ClientDone if self.is_1_3() => Handshake::Completed,
+            Step::RefusedByClient | Step::RefusedByBackend => Handshake::Failed,
+            Step::NotTls => Handshake::NotTls,
+            Step::Unseen => Handshake::Unseen,
+            Step::Hello | Step::Answered | Step::ClientDone | Step::BackendDone => {
+                Handshake::Abandoned
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
