@@ -17,6 +17,9 @@ use super::namespace::{IPV6, granted_by};
 /// The beginning of an answer that may be one of TLS: the header of a record of a handshake, and a type.
 pub(crate) const ANSWER: [u8; 6] = [22, 3, 3, 0, 33, 2];
 
+/// The length of a [`digest`].
+pub(crate) const DIGEST: usize = ANSWER.len() + 32;
+
 /// The SHA-256 of these bytes, in a record.
 pub(crate) fn digest(bytes: &[u8]) -> Vec<u8> {
     [&ANSWER[..], &Sha256::digest(bytes)].concat()

@@ -10,7 +10,7 @@ use super::Seen::{Alert, Fin};
 use super::lane::Lane;
 use crate::it::fixture::{NAME, PATIENCE, Portway, config, hello, pause, within};
 use crate::it::hello::Builder;
-use crate::it::peers::{Backend, End, connect, read_to_end, reset, send_urgent};
+use crate::it::peers::{Backend, DIGEST, End, connect, read_to_end, reset, send_urgent};
 use crate::it::process;
 
 /// A hello whose length field says that it is `missing` bytes longer than it is.
@@ -44,7 +44,11 @@ fn b03_a_hello_of_one_byte_at_a_time_costs_nearly_nothing() {
     assert!(woken < many, "{woken} wake-ups, of which {ticks} are ticks");
     client.write_all(&[*last]).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
-    assert_eq!(read_to_end(&mut client).0.len(), 32, "routed and answered");
+    assert_eq!(
+        read_to_end(&mut client).0.len(),
+        DIGEST,
+        "routed and answered"
+    );
 }
 
 #[test]
@@ -303,7 +307,7 @@ fn b84_a_large_hello_in_segments_of_one_byte_does_not_deadlock() {
     drop(client.shutdown(Shutdown::Write));
     let (answer, end) = read_to_end(&mut client);
     assert_eq!(end, End::Fin);
-    assert!(answer.is_empty() || answer.len() == 32, "{answer:?}");
+    assert!(answer.is_empty() || answer.len() == DIGEST, "{answer:?}");
     let line = portway.line_of(client.local_addr().unwrap());
     let outcome = line["outcome"].as_str().unwrap();
     assert!(["closed", "hello_timeout"].contains(&outcome), "{line}");

@@ -9,7 +9,7 @@ use rustix::process::Signal;
 use socket2::{Domain, Socket, Type};
 
 use crate::it::fixture::{PATIENCE, Portway, alike, config, hello, pause, within};
-use crate::it::peers::{Backend, End, connect, read_to_end};
+use crate::it::peers::{Backend, DIGEST, End, connect, read_to_end};
 use crate::it::process;
 
 /// Stops portway, lets something happen, and lets it go on after its limits of five seconds.
@@ -112,6 +112,6 @@ fn f33_a_connection_whose_peer_spoke_in_time_is_not_idle_after_a_pause() {
     assert!(outcomes.is_empty(), "{outcomes:?}");
     for client in &mut clients {
         client.shutdown(Shutdown::Write).unwrap();
-        assert_eq!(read_to_end(client).0.len(), 32);
+        assert_eq!(read_to_end(client).0.len(), DIGEST);
     }
 }
