@@ -1,13 +1,14 @@
 //! The line of a connection in the log.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::{Connection, Hello, PORTS, Trouble};
 use crate::net::Figures;
-use crate::outcome::{Direction, Outcome};
+use crate::outcome::{BackendAnswer, Direction, Handshake, Outcome};
 use crate::routing::Query;
-use crate::telemetry::{ClientText, Id, Line, Millis, Protocols, Time, list};
+use crate::telemetry::{ClientText, Id, Line, Millis, Phase, Protocols, Time, list};
 use crate::tls::ServerName;
 
 impl Connection {
@@ -33,6 +34,31 @@ impl Connection {
         };
         tell(&line);
         self.trouble.set(trouble);
+    }
+
+    /// Calls `tell` with what is known of it while it is open. Nothing about it changes, and the kernel is not asked.
+    pub(in crate::conn) fn tell_open(&self, tell: impl FnOnce(&Line<'_>)) {
+        let trouble = self.trouble.take();
+        let line = self.line(trouble.as_deref(), None);
+        // Before its end a handshake has not been given up, and a silent backend may still answer.
+        let handshake = line.handshake.filter(|it| *it != Handshake::Abandoned);
+        let backend_answer = line.backend_answer.filter(|it| *it != BackendAnswer::None);
+        tell(&Line {
+            phase: Some(Phase::Open),
+            outcome: None,
+            closed_by: None,
+            handshake,
+            backend_answer,
+            ..line
+        });
+        self.trouble.set(trouble);
+    }
+
+    /// The address of the endpoint. Behind a proxy the address that is connected may be that of the proxy.
+    fn backend_address(&self) -> Option<SocketAddr> {
+        let via = self.routed()?.backend.pool.via();
+        let reached = self.reached.get().filter(|_| via.is_none())?;
+        Some(reached.endpoint.address().at())
     }
 
     /// The name that no route takes here.
@@ -90,6 +116,7 @@ impl Connection {
         Line {
             time: Time(SystemTime::now()),
             id: Id(self.id),
+            phase: None,
             config: self.snapshot.generation,
             client: ends.map_or(peer, |ends| ends.client),
             proxied_by: ends.map(|_| peer),
@@ -105,6 +132,7 @@ impl Connection {
             route: routed.map(|routed| &*routed.route.name),
             backend: routed.map(|routed| &**routed.backend.pool.name()),
             endpoint: reached.map(|reached| &**reached.endpoint.endpoint().name()),
+            backend_address: self.backend_address(),
             via: routed.and_then(|routed| Some(&**routed.backend.pool.via()?.name())),
             backend_local: reached.and_then(|reached| reached.local),
             attempts: trouble.map_or(&[], |trouble| &trouble.attempts),
@@ -124,8 +152,8 @@ impl Connection {
             client_retransmits: None,
             backend_rtt_ms: None,
             backend_retransmits: None,
-            outcome,
-            closed_by,
+            outcome: Some(outcome),
+            closed_by: Some(closed_by),
             alert: trouble.and_then(|trouble| trouble.alert),
             detail: trouble.and_then(|it| it.detail.as_deref()).or(elsewhere),
             limit: trouble.and_then(|trouble| trouble.limit),
