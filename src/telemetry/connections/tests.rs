@@ -287,7 +287,7 @@ fn each_field_is_one_of_ecs_or_below_the_key_of_portway() {
             "address": "fleet-2.internal", "domain": "fleet-2.internal", "ip": "10.0.0.2", "port": 8220,
             "bytes": 1_u64 << 40,
         },
-        "tls": { "version": "1.3", "client": { "server_name": "fleet.example.com" } },
+        "tls": { "version": "1.2", "client": { "server_name": "fleet.example.com" } },
         "portway": own(&line),
     });
     assert_eq!(ecs_of(&line), expected);
