@@ -31,6 +31,7 @@ pub use connection::Connection;
 use record::Record;
 pub use refuse::Refusal;
 use refuse::refuse;
+use review::Look;
 
 /// Everything that the connections of one worker share.
 pub struct Context {
@@ -67,14 +68,15 @@ impl Context {
     /// Checks the limits of the live connections; call it once a second.
     pub fn review(&self, now: u32) {
         let mut connections = self.connections.borrow_mut();
-        // A drain looks for the gaps of all of them itself.
-        let moment = (!self.resources.is_draining()).then(Instant::now);
         let mut leaving = self.leaving.borrow_mut();
         let in_force = self.in_force.borrow();
+        // A drain looks for the gaps of all of them itself.
+        let is_own = !self.resources.is_draining();
+        let mut look = is_own.then(|| Look::new(in_force.as_deref()));
         for (_, connection) in connections.iter() {
             connection.flow.review(now);
             connection.note_answer();
-            if moment.is_some_and(|it| connection.begin_to_leave(it, in_force.as_deref())) {
+            if look.as_mut().is_some_and(|it| connection.follow_reason(it)) {
                 leaving.push(Rc::downgrade(connection));
             }
         }
@@ -92,21 +94,14 @@ impl Context {
         if self.resources.is_draining() {
             leaving.clear();
         }
-        let now = Instant::now();
-        let in_force = self.in_force.borrow();
+        // A review asks each of them whether it still has a reason.
         leaving.retain(|connection| {
-            let Some(connection) = connection.upgrade() else {
-                return false;
-            };
-            if connection
-                .reason_to_leave(now, in_force.as_deref())
-                .is_none()
-            {
-                connection.flow.resume();
-                return false;
-            }
-            connection.flow.step();
-            true
+            let connection = connection.upgrade();
+            let connection = connection.filter(|connection| connection.flow.is_draining());
+            connection.is_some_and(|connection| {
+                connection.flow.step();
+                true
+            })
         });
         !leaving.is_empty()
     }

@@ -1,10 +1,10 @@
 //! Counts and logs each connection once.
 
 use std::rc::Rc;
-use std::time::Instant;
 
 use super::connection::{Connection, Hello, Reached};
 use super::refuse::Refusal;
+use super::review::Look;
 use super::{Context, Legs};
 use crate::backend::Wish;
 use crate::dial::Dialled;
@@ -108,7 +108,8 @@ impl Record {
             return;
         }
         let in_force = self.context.in_force.borrow();
-        let reason = (self.connection).reason_to_leave(Instant::now(), in_force.as_deref());
+        let mut look = Look::new(in_force.as_deref());
+        let reason = self.connection.reason_to_leave(&mut look);
         if let Some(reason) = reason {
             self.connection.explain(reason.words().into());
         }

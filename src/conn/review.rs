@@ -1,11 +1,13 @@
 //! The once-a-second look at a live connection that is not about its limits: what its backend proves, and whether it is to
 //! end in a gap.
 
+use std::collections::HashMap;
 use std::ptr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Connection;
+use crate::backend::{Address, InUse};
 use crate::snapshot::Snapshot;
 
 /// Seconds over which the connections of an endpoint that is unhealthy or gone begin to look for a gap, on average.
@@ -19,12 +21,17 @@ impl Connection {
         }
     }
 
-    /// Begins to look for a gap in which the connection can end, if it has a reason to. Returns whether it did.
-    pub(super) fn begin_to_leave(&self, now: Instant, in_force: Option<&Snapshot>) -> bool {
+    /// Begins to look for a gap in which the connection can end, if it has a reason to, and gives that up if it has none any
+    /// more. Returns whether it begins.
+    pub(super) fn follow_reason(&self, look: &mut Look<'_>) -> bool {
+        let reason = self.reason_to_leave(look);
         if self.flow.is_draining() {
+            if reason.is_none() {
+                self.flow.resume();
+            }
             return false;
         }
-        let begins = match self.reason_to_leave(now, in_force) {
+        let begins = match reason {
             None => false,
             Some(Reason::Age) => true,
             // Not everybody at once.
@@ -38,11 +45,7 @@ impl Connection {
 
     /// Why the connection is to end in its next gap. It follows the settings that it took, but its client comes back to the
     /// endpoints in force.
-    pub(super) fn reason_to_leave(
-        &self,
-        now: Instant,
-        in_force: Option<&Snapshot>,
-    ) -> Option<Reason> {
+    pub(super) fn reason_to_leave(&self, look: &mut Look<'_>) -> Option<Reason> {
         let in_use = &self.reached.get()?.endpoint;
         let backend = self.routed()?.backend;
         let (leaving, pool) = (&backend.leaving, &backend.pool);
@@ -55,20 +58,58 @@ impl Connection {
             }
         }
         // A client that asks for an address would come back to it.
-        let may_go_elsewhere = self.target().is_none_or(|target| target.name().is_some());
-        // Without a reload since, one look is enough, which is all that most connections need.
-        let is_of_now = in_force.is_some_and(|now| ptr::eq(now, Arc::as_ptr(&self.snapshot)));
-        let may_be_unhealthy = !is_of_now || in_use.is_unhealthy();
-        if leaving.if_unhealthy && may_go_elsewhere && may_be_unhealthy {
-            let now = in_force.and_then(|snapshot| snapshot.backend(pool.name()));
-            if now.is_some_and(|now| {
-                in_use.is_unhealthy_in(&now.pool) && in_use.has_healthy_others(&now.pool)
-            }) {
-                return Some(Reason::Unhealthy);
-            }
+        let may_go_elsewhere = || self.target().is_none_or(|target| target.name().is_some());
+        // Without a reload since, the address itself says it, which is all that most connections need.
+        let may_be_unhealthy = || !look.is_in_force(&self.snapshot) || in_use.is_unhealthy();
+        if leaving.if_unhealthy
+            && may_be_unhealthy()
+            && may_go_elsewhere()
+            && look.has_better_than(in_use, pool.name())
+        {
+            return Some(Reason::Unhealthy);
         }
         let limit = varied(leaving.age?, self.id);
-        (now.saturating_duration_since(self.flow.accepted_at()) >= limit).then_some(Reason::Age)
+        (look.now.saturating_duration_since(self.flow.accepted_at()) >= limit)
+            .then_some(Reason::Age)
+    }
+}
+
+/// One look at all connections of a worker, once a second.
+pub(super) struct Look<'s> {
+    now: Instant,
+    /// The snapshot of the last reload.
+    in_force: Option<&'s Snapshot>,
+    /// The addresses that were judged in this look, by their place in memory, and whether clients are to leave them:
+    /// the answer is the same for all connections to one.
+    judged: HashMap<*const Address, bool>,
+}
+
+impl<'s> Look<'s> {
+    /// A look that begins now.
+    pub(super) fn new(in_force: Option<&'s Snapshot>) -> Self {
+        Self {
+            now: Instant::now(),
+            in_force,
+            judged: HashMap::new(),
+        }
+    }
+
+    fn is_in_force(&self, snapshot: &Arc<Snapshot>) -> bool {
+        self.in_force
+            .is_some_and(|in_force| ptr::eq(in_force, Arc::as_ptr(snapshot)))
+    }
+
+    /// Whether the address in use is unhealthy and its backend has a healthy one now.
+    fn has_better_than(&mut self, in_use: &InUse, backend: &str) -> bool {
+        let in_force = self.in_force;
+        let judge = || {
+            let now = in_force.and_then(|snapshot| snapshot.backend(backend));
+            now.is_some_and(|now| {
+                in_use.is_unhealthy_in(&now.pool) && in_use.has_healthy_others(&now.pool)
+            })
+        };
+        let known = self.judged.entry(ptr::from_ref(in_use.address()));
+        *known.or_insert_with(judge)
     }
 }
 
