@@ -119,7 +119,10 @@ mod connection_allocations {
             let (hello, _) = received.split_at_mut(self.hello.len());
             backend.read_exact(hello).unwrap();
             for (mut from, mut to) in [(&backend, &client), (&client, &backend)] {
-                from.write_all(&[0x17; 1024]).unwrap();
+                // It begins as a record of TLS does.
+                let mut bytes = [0x17; 1024];
+                bytes[..6].copy_from_slice(&[22, 3, 3, 3, 251, 2]);
+                from.write_all(&bytes).unwrap();
                 let mut received = [0; 1024];
                 to.read_exact(&mut received).unwrap();
             }

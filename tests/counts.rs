@@ -49,4 +49,11 @@ mod counts {
     mod splices;
     mod strace;
     mod transfer;
+
+    /// An answer of 1,024 bytes that begins as a record of TLS does.
+    fn answer() -> [u8; 1024] {
+        let mut bytes = [0x17; 1024];
+        bytes[..peers::ANSWER.len()].copy_from_slice(&peers::ANSWER);
+        bytes
+    }
 }

@@ -186,7 +186,7 @@ impl Fleet {
         let (tell, received) = channel();
         let backend = Backend::start(move |mut stream| {
             stream.read_exact(&mut hello()).unwrap();
-            stream.write_all(&[0x17; 1024]).unwrap();
+            stream.write_all(&super::answer()).unwrap();
             stream.read_exact(&mut [0; 1024]).unwrap();
             tell.send(()).unwrap();
             // Holds the connection until the client closes, in whatever way.

@@ -13,7 +13,7 @@ const CONNECTIONS: u32 = 50;
 fn answering() -> Backend {
     Backend::start(|mut stream| {
         stream.read_exact(&mut hello()).unwrap();
-        stream.write_all(&[0x17; 1024]).unwrap();
+        stream.write_all(&super::answer()).unwrap();
         stream.read_exact(&mut [0; 1024]).unwrap();
         drop(read_to_end(&mut stream));
     })
