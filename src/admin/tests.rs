@@ -1,3 +1,4 @@
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -15,12 +16,16 @@ use tokio::time::timeout;
 
 use super::predecessor::Reply;
 use super::server::{ASKING, READING, Times, serve_within};
-use super::{Relay, State};
+use super::{Current, NoAnswer, Relay, State};
 use crate::admission::{Admission, Machine, Quotas};
-use crate::status::Stage;
+use crate::config::StatusPages;
+use crate::routing::Table;
+use crate::snapshot::{HelloLimits, Snapshot};
+use crate::status::{Query, Stage};
 use crate::telemetry::EndpointFigures;
 use crate::telemetry::alone::alone;
 use crate::telemetry::metrics::Registry;
+use crate::worker::Mailbox;
 use tokio_util::sync::CancellationToken;
 
 const CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -40,6 +45,27 @@ const NEVER: Times = Times {
 
 /// The state of a relay without workers.
 fn state_of(registry: &Arc<Registry>) -> State {
+    state_with(registry, Arc::new([]))
+}
+
+/// A snapshot without anything.
+fn empty() -> Arc<Snapshot> {
+    Arc::new(Snapshot {
+        generation: 1,
+        hello: HelloLimits {
+            timeout: LONG,
+            max_size: 1 << 16,
+        },
+        listeners: Vec::new(),
+        addresses: HashMap::new(),
+        backends: Vec::new(),
+        routes: Table::default(),
+        route_connections: Vec::new(),
+    })
+}
+
+/// The state of a relay with these workers.
+fn state_with(registry: &Arc<Registry>, mailboxes: Arc<[Mailbox]>) -> State {
     let quotas = Quotas {
         max_connections: None,
         max_pending_connections: None,
@@ -56,7 +82,7 @@ fn state_of(registry: &Arc<Registry>) -> State {
     State::new(Relay {
         registry: Arc::clone(registry),
         admission: Arc::new(Admission::new(&quotas, machine)),
-        mailboxes: Arc::new([]),
+        mailboxes,
     })
 }
 
@@ -615,4 +641,59 @@ async fn pages_are_served_when_no_descriptor_is_left() {
         }
     }
     assert_eq!(answered.len(), 3);
+}
+
+/// Asks for the refusals and the connections of a relay with these workers.
+async fn looked(workers: &[Mailbox]) -> [usize; 2] {
+    let registry = Registry::new();
+    let state = state_with(&registry, workers.into());
+    state.adopt(Current {
+        snapshot: empty(),
+        addresses: Vec::new(),
+        file: None,
+        hash: 0,
+        loaded: std::time::SystemTime::now(),
+        pages: StatusPages::default(),
+    });
+    let status = state.status().await.unwrap();
+    let connections = state.connections(Query::default()).await.unwrap();
+    [status.silent_workers, connections.silent_workers]
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_worker_that_does_not_answer_or_has_ended_is_counted_and_delays_by_a_second() {
+    let (silent, mut mail) = Mailbox::new();
+    let (ended, _) = Mailbox::new();
+    let begin = tokio::time::Instant::now();
+    assert_eq!(looked(&[]).await, [0, 0]);
+    assert_eq!(looked(&[ended]).await, [1, 1]);
+    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!(looked(&[silent]).await, [1, 1]);
+    assert!(begin.elapsed() < Duration::from_secs(3));
+    // It got both questions.
+    assert!(mail.recv().await.is_some() && mail.recv().await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_look_waits_for_the_one_before_it_and_too_many_are_refused() {
+    let (silent, mut mail) = Mailbox::new();
+    let state = Arc::new(state_with(&Registry::new(), [silent].into()));
+    let look = || {
+        let state = Arc::clone(&state);
+        tokio::spawn(async move { state.connections(Query::default()).await })
+    };
+    let looks: Vec<_> = (0..8).map(|_| look()).collect();
+    let mut results = Vec::new();
+    for look in looks {
+        results.push(look.await.unwrap().map(|it| it.silent_workers));
+    }
+    // Each takes a second, and waits for five at most.
+    let refused = results.iter().filter(|it| **it == Err(NoAnswer::Busy));
+    assert!((1..=3).contains(&refused.count()), "{results:?}");
+    assert_eq!(results[0], Ok(1));
+    let mut asked = 0;
+    while mail.try_recv().is_ok() {
+        asked += 1;
+    }
+    assert!((5..=7).contains(&asked), "{asked}");
 }

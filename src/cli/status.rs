@@ -28,6 +28,14 @@ use page::Shown;
 const EVERY: Duration = Duration::from_secs(2);
 /// The connections that the text shows.
 const BUSIEST: &str = "sort=bytes&limit=10";
+/// The fields of a status with `--refused`.
+const OF_REFUSED: [&str; 5] = [
+    "time",
+    "pid",
+    "refused",
+    "refused_forgotten",
+    "silent_workers",
+];
 /// Moves the cursor of a terminal to its first place, and clears the rest.
 const CLEAR: &str = "\x1b[H\x1b[J";
 
@@ -97,8 +105,7 @@ impl Status {
                 Some((_, answered)) => answered,
                 None => fine(file, socket::status(file))?,
             };
-            let answer: Value = serde_json::from_str(&answered.text)?;
-            return Ok(format!("{}\n", self.part(answer)));
+            return self.for_programs(&answered);
         }
         if let Some((connections, _)) = connections {
             return Ok(tables::connections(&connections));
@@ -118,21 +125,14 @@ impl Status {
         Ok(shown.to_string())
     }
 
-    /// The part of the status that was asked for.
-    fn part(&self, mut answer: Value) -> Value {
-        if let (true, Value::Object(fields)) = (self.refused, &mut answer) {
-            fields.retain(|name, _| {
-                [
-                    "time",
-                    "pid",
-                    "refused",
-                    "refused_forgotten",
-                    "silent_workers",
-                ]
-                .contains(&name.as_str())
-            });
-        }
-        answer
+    /// The answer as it came, or the part of it that was asked for.
+    fn for_programs(&self, answered: &Answered) -> io::Result<String> {
+        let mut answer: Value = serde_json::from_str(&answered.text)?;
+        let Some(fields) = answer.as_object_mut().filter(|_| self.refused) else {
+            return Ok(format!("{}\n", answered.printable().trim_end()));
+        };
+        fields.retain(|name, _| OF_REFUSED.contains(&name.as_str()));
+        Ok(format!("{answer}\n"))
     }
 }
 

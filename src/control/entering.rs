@@ -1,7 +1,7 @@
 //! Puts a change in force: looks its names up, then sends messages to the workers. Nothing here waits;
 //! only the loop of control does.
 
-use std::io;
+use std::{io, path};
 
 use tokio::time::{Instant, timeout_at};
 
@@ -180,7 +180,11 @@ impl Control {
     /// Shows the configuration in force on the status pages.
     fn show(&self) {
         let file = self.file.as_ref().map(|(file, _)| &file.path);
-        let file = file.map(|path| path.display().to_string());
+        let file = file.map(|path| {
+            // An operator may look from another directory.
+            let absolute = path::absolute(path).unwrap_or_else(|_| path.clone());
+            absolute.display().to_string()
+        });
         if let Some(current) = self.in_force.shown(file) {
             self.state.adopt(current);
         }

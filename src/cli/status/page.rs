@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::parts::{Columns, ago, byte_rate, span};
+use super::parts::{Columns, ago, byte_rate, connections as connections_in_words, span};
 use super::tables::{backends, connections, listeners, routes};
 use crate::outcome::AddressState;
 use crate::status::{Address, Connections, Endpoint, Refused, Stage, Status};
@@ -100,8 +100,8 @@ fn head(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
     let (totals, rates) = (&status.totals, &status.totals.rates);
     writeln!(
         f,
-        "{} connections ({} without a whole hello); in the last {} s {:.1} new and {:.1} failed per second, {} up, {} down",
-        totals.connections,
+        "{} ({} without a whole hello); in the last {} s {:.1} new and {:.1} failed per second, {} up, {} down",
+        connections_in_words(totals.connections),
         totals.pending,
         status.rate_window_s,
         rates.connections_per_s,
@@ -228,7 +228,14 @@ fn faults(endpoint: &Endpoint) -> impl Iterator<Item = String> {
     let unresolved = unresolved.map(|why| format!("{}: {why}", endpoint.name));
     let failed = endpoint.addresses.iter();
     let failed = failed.filter(|it| it.state == AddressState::Failed || it.unhealthy);
-    let failed = failed.map(|it| format!("{} {}: {}", endpoint.name, it.address, trouble(it)));
+    let failed = failed.map(|it| {
+        let (name, address) = (&endpoint.name, it.address.to_string());
+        if *name == address {
+            format!("{name}: {}", trouble(it))
+        } else {
+            format!("{name}, {address}: {}", trouble(it))
+        }
+    });
     unresolved.chain(failed)
 }
 

@@ -3,6 +3,8 @@
 use std::fmt::{self, Write};
 use std::time::{Duration, SystemTime};
 
+use crate::cli::counted;
+
 /// How long ago a time was, at another time: `12 s ago`.
 pub(super) fn ago(time: &str, now: &str) -> String {
     let parse = |time: &str| humantime::parse_rfc3339(time).ok();
@@ -21,6 +23,11 @@ pub(super) fn span(time: Duration) -> String {
         (0, _, _) => format!("{hours} h {minutes} min"),
         _ => format!("{days} d {hours} h"),
     }
+}
+
+/// A count of connections.
+pub(super) fn connections(count: u64) -> String {
+    counted(usize::try_from(count).unwrap_or(usize::MAX), "connection")
 }
 
 /// Bytes in a unit that fits.

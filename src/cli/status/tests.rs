@@ -55,7 +55,7 @@ fn the_first_questions_of_an_operator_are_answered_first() {
         "-> Start it.",
         "and 5 connections before them",
         "fleet: 0.5 failed connections per second",
-        "10.0.0.7:8220 10.0.0.7:8220: its last dial failed; ranked last for 8 s",
+        "10.0.0.7:8220: its last dial failed; ranked last for 8 s",
         "gone.internal:8220: unresolved: no such host",
         "Limits that are near or reached:",
         "max_connections  90      100  4",

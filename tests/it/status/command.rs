@@ -41,7 +41,7 @@ fn the_command_says_who_is_refused_which_backend_fails_and_what_is_open() {
     let clients = [relayed(&portway, NAME), relayed(&portway, NAME)];
     refused(&portway, &Builder::new("x\u{1b}[2J.example").build());
     let client = clients[0].local_addr().unwrap().to_string();
-    let failed = format!("{dead} {dead}: its last dial failed");
+    let failed = format!("{dead}: its last dial failed");
     let parts = [
         &*format!("process {}: ready", portway.pid()),
         "invalid_server_name: 1",
