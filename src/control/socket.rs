@@ -35,7 +35,7 @@ const RELOAD: &str = "reload";
 /// another, and the text of the file.
 const CONFIGURATION: &str = "configuration";
 /// The request for the addresses of a backend, whose name follows. The answer is [`FINE`] on a line of its own, and
-/// a [`KnownAddresses`] as JSON.
+/// a [`KnownAddresses`](crate::control::KnownAddresses) as JSON.
 const ADDRESSES: &str = "addresses";
 /// The request for the status. The answer is [`FINE`] on a line of its own, and a [`Status`](crate::status::Status) as
 /// JSON.
@@ -50,8 +50,8 @@ const TAKE_OVER: &str = "takeover";
 const READY: &str = "ready";
 /// A successor that does not start says why, in one line.
 const NOT_STARTED: &str = "failed ";
-/// The request to start a successor. The answer is [`FINE`] on its own line and an [`Upgraded`] as JSON, or why there
-/// is none.
+/// The request to start a successor. The answer is [`FINE`] on its own line and an
+/// [`Upgraded`](crate::control::upgrade::Upgraded) as JSON, or why there is none.
 const UPGRADE: &str = "upgrade";
 /// The beginning of the answer to a request that a process does not know.
 const KNOWN: &str = "known requests: ";

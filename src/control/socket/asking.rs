@@ -30,7 +30,7 @@ pub struct Answered {
     pub pid: i32,
     /// Its user.
     pub user: u32,
-    /// [`FINE`], [`FAILED`] or [`BAD_CONFIGURATION`].
+    /// [`FINE`], [`FAILED`] or [`BAD_CONFIGURATION`](super::BAD_CONFIGURATION).
     pub status: u8,
     /// For people.
     pub text: String,
