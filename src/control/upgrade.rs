@@ -3,31 +3,27 @@
 
 use std::cell::{Cell, RefCell};
 use std::env;
-use std::future::pending;
-use std::path::PathBuf;
 use std::process;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
 use serde::{Deserialize, Serialize};
-use tokio::process::Child;
 use tokio::sync::oneshot::{self, error::TryRecvError};
 use tokio::task::spawn_local;
 use tokio::time::timeout;
 
 use super::service::Service;
-use super::socket::{self, FAILED, FINE, Upgrading};
+use super::socket::Upgrading;
 use super::{Control, FIRST, TAKING_OVER};
+use attempt::Attempt;
 pub use program::Program;
 
+mod attempt;
 mod program;
 #[cfg(test)]
 mod tests;
 
-/// Longest time from the start of the successor until it accepts.
-const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// Longest time that the end of this process waits for the answer to the request.
 const LAST_ANSWER: Duration = Duration::from_secs(6);
 
@@ -144,13 +140,7 @@ impl Control {
             verdict: Some(verdict),
             answered,
         });
-        let attempt = Attempt {
-            program,
-            file,
-            heir: Rc::clone(&self.heir),
-            child: None,
-            version: String::new(),
-        };
+        let attempt = Attempt::new(program, file, Rc::clone(&self.heir));
         spawn_local(attempt.run(asker, decided, answering));
     }
 
@@ -216,134 +206,4 @@ impl Control {
 fn is_main_process_without_notify() -> bool {
     let started = env::var("SYSTEMD_EXEC_PID").is_ok_and(|pid| pid == process::id().to_string());
     started && !Service::is_there()
-}
-
-/// The task of an upgrade. It lives as long as the successor, and reaps it.
-struct Attempt {
-    program: Arc<Program>,
-    file: PathBuf,
-    heir: Rc<Heir>,
-    child: Option<Child>,
-    version: String,
-}
-
-impl Attempt {
-    async fn run(
-        mut self,
-        asker: Upgrading,
-        mut decided: oneshot::Receiver<Verdict>,
-        answering: oneshot::Sender<()>,
-    ) {
-        let verdict = tokio::select! {
-            biased;
-            verdict = &mut decided => verdict.unwrap_or(Verdict::Needless(STOPPING)),
-            why = self.fail() => {
-                tracing::warn!(reason = %why, "the upgrade has failed: this process goes on");
-                // From now on another one may begin.
-                drop(decided);
-                let why = format!("the upgrade has failed, and process {} goes on: {why}", process::id());
-                return asker.answer(FAILED, &why).await;
-            }
-        };
-        match verdict {
-            Verdict::Accepts { must_reload } => {
-                if must_reload {
-                    self.signal(Signal::HUP);
-                }
-                self.tell_success(asker).await;
-            }
-            Verdict::Needless(why) => {
-                // While it starts, one signal is enough.
-                self.heir.expect(None);
-                self.signal(Signal::TERM);
-                asker.answer(FAILED, why).await;
-            }
-        }
-        drop(answering);
-        if let Some(child) = &mut self.child {
-            let status = child.wait().await;
-            tracing::debug!(?status, "the successor has ended, and is reaped");
-        }
-    }
-
-    /// Starts the successor, and returns why it does not accept. While it may still come to accept, this waits.
-    async fn fail(&mut self) -> String {
-        let child = match self.start().await {
-            Ok(child) => self.child.insert(child),
-            Err(why) => return why,
-        };
-        let program = self.program.path().display();
-        let why = match timeout(START_TIMEOUT, child.wait()).await {
-            Ok(Ok(status)) => {
-                let said = self.heir.failure.take();
-                let said = said.as_deref().unwrap_or("the log has its last lines");
-                program::failed(&format!("`{program} run --takeover`"), status, said)
-            }
-            Ok(Err(error)) => format!("cannot wait for {program}: {error}"),
-            Err(_) => {
-                let limit = START_TIMEOUT.as_secs();
-                // If this fails, it has ended.
-                drop(child.kill().await);
-                format!("{program} did not accept within {limit} s, and was killed")
-            }
-        };
-        self.heir.expect(None);
-        why
-    }
-
-    async fn start(&mut self) -> Result<Child, String> {
-        self.version = self.program.version().await?;
-        self.program.check(&self.file).await?;
-        // Another task must not see the successor before this one knows its number. The file has just been read, so
-        // no disk makes this wait.
-        let started = self.program.start();
-        let child = started.map_err(|error| format!("cannot start the successor: {error}"))?;
-        self.heir.expect(child.id());
-        Ok(child)
-    }
-
-    /// Answers once the successor has the control socket, so that the next request reaches it.
-    async fn tell_success(&mut self, asker: Upgrading) {
-        let new_pid = self.child.as_ref().and_then(Child::id).unwrap_or_default();
-        let Self { child, file, .. } = self;
-        let served = socket::until_served_by(file, new_pid.cast_signed());
-        let ended = async {
-            match child {
-                Some(child) => child.wait().await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            biased;
-            ended = ended => {
-                let how = ended.map_or_else(|error| error.to_string(), |status| status.to_string());
-                let why = format!(
-                    "process {new_pid} accepted, and then ended ({how}): process {} accepts again, unless it was told \
-                     to stop. The log has the last lines of the other one",
-                    process::id()
-                );
-                return asker.answer(FAILED, &why).await;
-            }
-            () = served => {}
-        }
-        tracing::info!(version = self.version, pid = new_pid, "upgraded");
-        let upgraded = Upgraded {
-            old_version: OWN_VERSION.to_owned(),
-            old_pid: process::id(),
-            new_version: self.version.clone(),
-            new_pid,
-        };
-        match serde_json::to_string(&upgraded) {
-            Ok(text) => asker.answer(FINE, &text).await,
-            Err(error) => asker.answer(FAILED, &error.to_string()).await,
-        }
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = self.child.as_ref().and_then(Child::id);
-        if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())) {
-            // It is not reaped yet, so no other process can have its number.
-            _ = kill_process(pid, signal);
-        }
-    }
 }
