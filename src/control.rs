@@ -15,6 +15,7 @@ pub mod probe;
 mod reached;
 mod reload;
 mod request;
+mod returning;
 mod service;
 mod setup;
 pub mod socket;

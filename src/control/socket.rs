@@ -17,6 +17,7 @@ use crate::net;
 mod answers;
 mod asking;
 mod link;
+mod owner;
 mod place;
 mod server;
 
@@ -25,9 +26,11 @@ pub use asking::{
 };
 pub(super) use link::{Asked, Word};
 pub use link::{Link, Successor};
+pub use owner::running;
+pub(super) use owner::until_served_by;
 use place::Place;
 pub use server::Upgrading;
-pub(super) use server::{Before, serve, until_served_by};
+pub(super) use server::{Before, serve};
 
 /// The request to read the file again. The answer is an exit status on its own line, and a text.
 const RELOAD: &str = "reload";
@@ -158,14 +161,6 @@ pub fn take_over(file: &Path) -> io::Result<Answer> {
     }
     let giver = Giver(stream);
     Ok(Answer::Given(TakenOver { giver, sockets }))
-}
-
-/// The process id of this user's portway that runs with this file, if there is one: 0 if it runs in
-/// another container.
-pub fn running(file: &Path) -> Option<i32> {
-    let stream = connect(file).ok()??;
-    let peer = net::peer(&stream).ok()?;
-    (peer.user == geteuid().as_raw()).then_some(peer.pid)
 }
 
 /// Fails if another user owns the control socket.

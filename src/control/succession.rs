@@ -4,20 +4,17 @@
 use std::mem;
 use std::net::SocketAddr;
 use std::process;
-use std::sync::Arc;
 use std::time::Duration;
 
 use humantime::format_duration;
-use tokio::net::TcpListener;
 use tokio::time::{Instant, interval, sleep_until, timeout};
 use tracing::field::display;
 
 use super::drain::{Begun, CUT_TIME, DRAINING, ended, tell};
-use super::entering::{Entering, Kind, Step, refuse};
-use super::socket::{Before, Link, Successor, Word};
+use super::entering::refuse;
+use super::socket::{Link, Successor, Word};
 use super::upgrade::ANOTHER;
 use super::{Control, FIRST, Request, Stopped, lost};
-use crate::net;
 use crate::status::Stage;
 use crate::worker::Message;
 
@@ -221,58 +218,8 @@ impl Control {
         true
     }
 
-    /// Begins to accept again. If the successor has asked for it, it is notified afterwards.
-    fn come_back(&mut self, successor: Option<Successor>) {
-        self.drain = None;
-        tell(&self.mailboxes, || Message::Resume);
-        self.entering = Some(Entering {
-            generation: self.registry.config().generation(),
-            step: Step::Listening(self.in_force.listen(&self.mailboxes)),
-            askers: Vec::new(),
-            kind: Kind::Back(successor),
-        });
-    }
-
-    /// Gives up coming back, because of a request to stop meanwhile. A successor that is alive goes on instead.
-    pub(super) fn stop_coming_back(&mut self) {
-        let is_back = |entering: &mut Entering| matches!(entering.kind, Kind::Back(_));
-        match self.entering.take_if(is_back).map(|entering| entering.kind) {
-            Some(Kind::Back(Some(_))) => self.let_go(),
-            Some(Kind::Back(None)) => {
-                self.bind_admin_again();
-                self.begin_to_serve(Before::Successor(None));
-                self.service.claim();
-            }
-            Some(Kind::First | Kind::Reload) | None => {}
-        }
-    }
-
-    /// Closes an address that the successor has closed.
-    fn close_also(&mut self, address: SocketAddr) {
-        self.in_force.let_go(address);
-        let is_it = |admin: &TcpListener| admin.local_addr().ok() == Some(address);
-        if self.admin.as_deref().is_some_and(is_it) {
-            self.admin = None;
-            self.admin_was = Some(address);
-        }
-    }
-
-    /// Binds the admin address that the successor has closed.
-    pub(super) fn bind_admin_again(&mut self) {
-        let Some(address) = self.admin_was.take() else {
-            return;
-        };
-        let bound = net::bind(address).and_then(|socket| TcpListener::from_std(socket.into()));
-        match bound {
-            Ok(admin) => self.admin = Some(Arc::new(admin)),
-            Err(error) => {
-                tracing::error!(%address, %error, "cannot bind the admin address again: restart portway");
-            }
-        }
-    }
-
     /// Drops all sockets. The workers and the successor still hold them.
-    fn let_go(&mut self) {
+    pub(super) fn let_go(&mut self) {
         self.in_force.close();
         self.admin = None;
     }

@@ -2,25 +2,25 @@
 //! sockets: its end shows that a process has ended, and the successor names each address that it closes.
 //! The successor also asks for the predecessor's page of metrics, because it has the admin address.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines, copy, sink};
+use tokio::io::{AsyncReadExt, BufReader, copy, sink};
 use tokio::net::UnixStream;
-use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::unix::OwnedReadHalf;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
+use tokio::task::spawn_local;
 use tokio::time::{Instant, timeout};
 
 use crate::admin::{FIGURES_TIMEOUT, Questions};
-use crate::telemetry::Registry;
+pub use successor::Successor;
+pub(in crate::control) use successor::Word;
 use writing::Writing;
 
+mod successor;
 #[cfg(test)]
 mod tests;
 mod writing;
@@ -230,120 +230,4 @@ async fn hear(
     // Nothing that follows can be understood, so wait only for the end.
     copy(&mut reading, &mut sink()).await?;
     Err(ended())
-}
-
-/// The predecessor's end.
-pub struct Successor {
-    registry: Arc<Registry>,
-    lines: Lines<BufReader<OwnedReadHalf>>,
-    writing: OwnedWriteHalf,
-    /// The page that is being made for it.
-    making: Option<JoinHandle<Bytes>>,
-    /// The part of the page that it has not read yet.
-    page: Bytes,
-}
-
-/// Waits for the page that is being made. Begun again, it goes on where it was.
-async fn made(making: &mut Option<JoinHandle<Bytes>>) -> Bytes {
-    let Some(page) = making else {
-        return std::future::pending().await;
-    };
-    // If the making has panicked, the log says so.
-    let page = page.await.unwrap_or_default();
-    *making = None;
-    page
-}
-
-/// The words of a successor.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::control) enum Word {
-    /// It has closed this address.
-    Closed(SocketAddr),
-    /// It has a successor itself.
-    Farewell,
-    /// It stops, and asks this process to accept again.
-    Return,
-    /// It has ended.
-    Gone,
-}
-
-impl fmt::Debug for Successor {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Successor").finish_non_exhaustive()
-    }
-}
-
-impl Successor {
-    /// Shows the successor the metrics of `registry` when it asks.
-    pub(super) fn new(stream: UnixStream, registry: Arc<Registry>) -> Self {
-        let (reading, writing) = stream.into_split();
-        Self {
-            registry,
-            lines: BufReader::new(reading).lines(),
-            writing,
-            making: None,
-            page: Bytes::new(),
-        }
-    }
-
-    /// Waits for its next message, and shows it the metrics meanwhile. It is cancel safe.
-    pub(in crate::control) async fn word(&mut self) -> Word {
-        loop {
-            let line = tokio::select! {
-                biased;
-                line = self.lines.next_line() => line,
-                page = made(&mut self.making) => {
-                    self.page = page;
-                    continue;
-                }
-                written = self.writing.write_buf(&mut self.page), if !self.page.is_empty() => {
-                    if written.is_err() {
-                        self.page.clear();
-                    }
-                    continue;
-                }
-            };
-            let Ok(Some(line)) = line else {
-                return Word::Gone;
-            };
-            match line.as_str() {
-                FAREWELL => return Word::Farewell,
-                RETURN => return Word::Return,
-                FIGURES => self.show(),
-                line => {
-                    let address = line.strip_prefix(CLOSED).map(str::parse);
-                    if let Some(Ok(address)) = address {
-                        return Word::Closed(address);
-                    }
-                }
-            }
-        }
-    }
-
-    /// Has the page made, on a thread of its own since it may take a while, and written as far as it is read, by
-    /// [`Self::word`]. One that is too long comes without text.
-    fn show(&mut self) {
-        // It does not ask again before it has the answer.
-        if self.page.is_empty() && self.making.is_none() {
-            let registry = Arc::clone(&self.registry);
-            self.making = Some(spawn_blocking(move || {
-                let page = registry.render();
-                let page = if page.len() > LONGEST_PAGE { "" } else { &page };
-                let length = u32::try_from(page.len()).unwrap_or(0).to_be_bytes();
-                [&[PAGE], &length[..], page.as_bytes()].concat().into()
-            }));
-        }
-    }
-
-    /// Only shows it the metrics from now on, until either process ends. This process does not come back.
-    pub(in crate::control) fn only_show(mut self) {
-        spawn_local(async move { while let Word::Closed(_) = self.word().await {} });
-    }
-
-    /// Notifies it that this process accepts again.
-    pub(in crate::control) async fn tell_back(mut self) {
-        // The successor may have ended meanwhile.
-        drop(self.writing.write_all_buf(&mut self.page).await);
-        drop(self.writing.write_all(&[BACK]).await);
-    }
 }

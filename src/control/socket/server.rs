@@ -12,10 +12,11 @@ use rustix::process::geteuid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Interest};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::task::{JoinSet, spawn_blocking, spawn_local};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::task::{JoinSet, spawn_local};
+use tokio::time::{sleep, timeout};
 
 use super::answers::{reload, tell_addresses, tell_configuration, tell_status};
+use super::owner::{NAME_TIMEOUT, owner};
 use super::{
     ADDRESSES, CONFIGURATION, CONNECTIONS, END, FAILED, Giver, KNOWN, LONGEST_REASON, Link,
     NOT_STARTED, READY, RELOAD, SOCKETS, STATUS, Successor, TAKE_OVER, UPGRADE, YOURS,
@@ -40,11 +41,6 @@ const START_TIMEOUT: Duration = Duration::from_mins(1);
 const YIELD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time between two attempts to bind the control socket.
 const RETRY: Duration = Duration::from_millis(500);
-/// Longest time until the name of a process that has ended is free.
-const NAME_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest time until a successor that accepts has the control socket, and the time between two looks.
-const LONGEST_TURN: Duration = Duration::from_secs(5);
-const TURN_RETRY: Duration = Duration::from_millis(20);
 /// The pause after an accept that failed because a resource ran out.
 const BACKOFF: Duration = Duration::from_millis(100);
 
@@ -122,24 +118,6 @@ pub(in crate::control) async fn serve(
     let successor = Successor::new(ready.stream, registry);
     drop(requests.send(Request::TakenOver(Some(successor))));
     drop(ready.under_way);
-}
-
-/// The process of this user that has the control socket.
-async fn owner(file: &Path) -> Option<i32> {
-    let file = file.to_owned();
-    let running = spawn_blocking(move || super::running(&file)).await;
-    running.ok().flatten()
-}
-
-/// Waits until this process has the control socket, for [`LONGEST_TURN`] at most.
-pub(in crate::control) async fn until_served_by(file: &Path, pid: i32) {
-    let end = Instant::now() + LONGEST_TURN;
-    while Instant::now() < end {
-        if owner(file).await == Some(pid) {
-            return;
-        }
-        sleep(TURN_RETRY).await;
-    }
 }
 
 /// A process that asks for an upgrade. It gets the answer even if the control socket has a new owner by then.

@@ -1,10 +1,14 @@
 //! Both ends of a link, and how each reacts to a peer that is silent or sends something else.
 
+use std::sync::Arc;
+
+use tokio::io::AsyncWriteExt;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::yield_now;
 use tokio::time::sleep;
 
 use super::*;
+use crate::telemetry::Registry;
 
 /// Runs a test on a clock that advances only while everything waits.
 fn local(test: impl Future<Output = ()>) {

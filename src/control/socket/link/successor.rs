@@ -1,0 +1,131 @@
+//! The predecessor's end of a link: it hears what the successor closes, shows it its metrics, and accepts again if that
+//! one ends.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
+
+use super::{BACK, CLOSED, FAREWELL, FIGURES, LONGEST_PAGE, PAGE, RETURN};
+use crate::telemetry::Registry;
+
+/// The predecessor's end.
+pub struct Successor {
+    registry: Arc<Registry>,
+    lines: Lines<BufReader<OwnedReadHalf>>,
+    writing: OwnedWriteHalf,
+    /// The page that is being made for it.
+    making: Option<JoinHandle<Bytes>>,
+    /// The part of the page that it has not read yet.
+    page: Bytes,
+}
+
+/// Waits for the page that is being made. Begun again, it goes on where it was.
+async fn made(making: &mut Option<JoinHandle<Bytes>>) -> Bytes {
+    let Some(page) = making else {
+        return std::future::pending().await;
+    };
+    // If the making has panicked, the log says so.
+    let page = page.await.unwrap_or_default();
+    *making = None;
+    page
+}
+
+/// The words of a successor.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::control) enum Word {
+    /// It has closed this address.
+    Closed(SocketAddr),
+    /// It has a successor itself.
+    Farewell,
+    /// It stops, and asks this process to accept again.
+    Return,
+    /// It has ended.
+    Gone,
+}
+
+impl fmt::Debug for Successor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Successor").finish_non_exhaustive()
+    }
+}
+
+impl Successor {
+    /// Shows the successor the metrics of `registry` when it asks.
+    pub(in crate::control::socket) fn new(stream: UnixStream, registry: Arc<Registry>) -> Self {
+        let (reading, writing) = stream.into_split();
+        Self {
+            registry,
+            lines: BufReader::new(reading).lines(),
+            writing,
+            making: None,
+            page: Bytes::new(),
+        }
+    }
+
+    /// Waits for its next message, and shows it the metrics meanwhile. It is cancel safe.
+    pub(in crate::control) async fn word(&mut self) -> Word {
+        loop {
+            let line = tokio::select! {
+                biased;
+                line = self.lines.next_line() => line,
+                page = made(&mut self.making) => {
+                    self.page = page;
+                    continue;
+                }
+                written = self.writing.write_buf(&mut self.page), if !self.page.is_empty() => {
+                    if written.is_err() {
+                        self.page.clear();
+                    }
+                    continue;
+                }
+            };
+            let Ok(Some(line)) = line else {
+                return Word::Gone;
+            };
+            match line.as_str() {
+                FAREWELL => return Word::Farewell,
+                RETURN => return Word::Return,
+                FIGURES => self.show(),
+                line => {
+                    let address = line.strip_prefix(CLOSED).map(str::parse);
+                    if let Some(Ok(address)) = address {
+                        return Word::Closed(address);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Has the page made, on a thread of its own since it may take a while, and written as far as it is read, by
+    /// [`Self::word`]. One that is too long comes without text.
+    fn show(&mut self) {
+        // It does not ask again before it has the answer.
+        if self.page.is_empty() && self.making.is_none() {
+            let registry = Arc::clone(&self.registry);
+            self.making = Some(spawn_blocking(move || {
+                let page = registry.render();
+                let page = if page.len() > LONGEST_PAGE { "" } else { &page };
+                let length = u32::try_from(page.len()).unwrap_or(0).to_be_bytes();
+                [&[PAGE], &length[..], page.as_bytes()].concat().into()
+            }));
+        }
+    }
+
+    /// Only shows it the metrics from now on, until either process ends. This process does not come back.
+    pub(in crate::control) fn only_show(mut self) {
+        spawn_local(async move { while let Word::Closed(_) = self.word().await {} });
+    }
+
+    /// Notifies it that this process accepts again.
+    pub(in crate::control) async fn tell_back(mut self) {
+        // The successor may have ended meanwhile.
+        drop(self.writing.write_all_buf(&mut self.page).await);
+        drop(self.writing.write_all(&[BACK]).await);
+    }
+}
