@@ -17,6 +17,9 @@ use tokio::time::timeout;
 use crate::control::inherited::{Inherited, SYSTEMD_SOCKETS};
 use crate::control::socket::printable;
 
+#[cfg(test)]
+mod tests;
+
 /// The link to the program of this process.
 const OWN: &str = "/proc/self/exe";
 /// The kernel adds this to the path of a file that was replaced.
@@ -184,28 +187,4 @@ fn own_path() -> Option<PathBuf> {
 fn is_same(one: &Path, other: &Path) -> bool {
     let identity = |path| fs::metadata(path).map(|it| (it.dev(), it.ino()));
     matches!((identity(one), identity(other)), (Ok(one), Ok(other)) if one == other)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_successor_has_the_same_arguments_and_takes_over() {
-        let successor = |line: &str| {
-            let own = line.split(' ').map(OsString::from);
-            arguments(own).join(" ".as_ref()).into_string().unwrap()
-        };
-        assert_eq!(successor("run"), "run --takeover");
-        let first = successor("run --config r.toml --watch");
-        assert_eq!(first, "run --takeover --config r.toml --watch");
-        // An upgrade after the other does not add it again.
-        assert_eq!(successor(&first), first);
-        assert_eq!(successor("run r.toml --takeover"), "run --takeover r.toml");
-    }
-
-    #[test]
-    fn the_own_path_is_the_program_that_runs() {
-        assert!(is_same(&own_path().unwrap(), &env::current_exe().unwrap()));
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::io::{Read, Write};
+use std::mem;
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -27,6 +28,8 @@ pub(in crate::it) enum Reply {
     Families(Box<[Self; 2]>),
     /// None at all.
     Silence,
+    /// None over UDP until the name has another one, which then answers the queries that have come.
+    Later,
     /// Over UDP one that is cut short after this IPv4 address, and over TCP none.
     Truncated(Ipv4Addr),
 }
@@ -37,6 +40,8 @@ struct State {
     /// For names that the zone does not have.
     otherwise: Mutex<Option<Reply>>,
     asked: Mutex<Vec<Asked>>,
+    /// The queries over UDP that wait for their answer, and who has sent them.
+    waiting: Mutex<Vec<(Message, SocketAddr)>>,
     /// Bytes of the longest answer.
     longest: AtomicUsize,
 }
@@ -54,6 +59,7 @@ pub(in crate::it) struct Server {
     state: Arc<State>,
     address: SocketAddr,
     listener: Arc<TcpListener>,
+    socket: Arc<UdpSocket>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -83,14 +89,15 @@ impl Server {
     }
 
     fn start_on(listener: Arc<TcpListener>, socket: UdpSocket) -> Self {
-        let state = Arc::new(State::default());
+        let (state, socket) = (Arc::new(State::default()), Arc::new(socket));
         let (udp, tcp, accepting) = (
             Arc::clone(&state),
             Arc::clone(&state),
             Arc::clone(&listener),
         );
+        let answering = Arc::clone(&socket);
         let threads = vec![
-            thread::spawn(move || answer_udp(&socket, &udp)),
+            thread::spawn(move || answer_udp(&answering, &udp)),
             thread::spawn(move || {
                 while let Ok((stream, _)) = accepting.accept() {
                     let state = Arc::clone(&tcp);
@@ -102,6 +109,7 @@ impl Server {
             state,
             address: listener.local_addr().unwrap(),
             listener,
+            socket,
             threads,
         }
     }
@@ -129,7 +137,15 @@ impl Server {
 
     /// Answers for a name so, from the next query on.
     pub(in crate::it) fn set(&self, name: &str, reply: Reply) {
+        let mut waiting = self.state.waiting.lock().unwrap();
         self.state.zone.lock().unwrap().insert(name.into(), reply);
+        for (query, client) in mem::take(&mut *waiting) {
+            if self.state.waits(&query) {
+                waiting.push((query, client));
+            } else if let Some(answer) = self.state.answer(&query, false) {
+                send(&self.socket, &query, &answer, client);
+            }
+        }
     }
 
     /// Answers for the names that it does not have so, from the next query on.
@@ -172,17 +188,26 @@ fn answer_udp(socket: &UdpSocket, state: &State) {
     let mut query = [0; 4096];
     while let Ok((length @ 1.., client)) = socket.recv_from(&mut query) {
         let query = Message::from_vec(&query[..length]).unwrap();
-        let Some(answer) = state.answer(&query, false) else {
-            continue;
-        };
-        let mut bytes = answer.to_vec().unwrap();
-        if bytes.len() > usize::from(query.max_payload()) {
-            bytes = answer.truncate().to_vec().unwrap();
+        let mut waiting = state.waiting.lock().unwrap();
+        state.asked.lock().unwrap().push(Asked::by(&query, false));
+        if let Some(answer) = state.answer(&query, false) {
+            let length = send(socket, &query, &answer, client);
+            state.longest.fetch_max(length, Ordering::Relaxed);
+        } else if state.waits(&query) {
+            waiting.push((query, client));
         }
-        // The client may be gone.
-        drop(socket.send_to(&bytes, client));
-        state.longest.fetch_max(bytes.len(), Ordering::Relaxed);
     }
+}
+
+/// Sends an answer over UDP. Returns its length.
+fn send(socket: &UdpSocket, query: &Message, answer: &Message, client: SocketAddr) -> usize {
+    let mut bytes = answer.to_vec().unwrap();
+    if bytes.len() > usize::from(query.max_payload()) {
+        bytes = answer.truncate().to_vec().unwrap();
+    }
+    // The client may be gone.
+    drop(socket.send_to(&bytes, client));
+    bytes.len()
 }
 
 fn answer_tcp(mut stream: TcpStream, state: &State) {
@@ -194,6 +219,7 @@ fn answer_tcp(mut stream: TcpStream, state: &State) {
             return;
         }
         let query = Message::from_vec(&query).unwrap();
+        state.asked.lock().unwrap().push(Asked::by(&query, true));
         let Some(answer) = state.answer(&query, true) else {
             continue;
         };
@@ -206,12 +232,31 @@ fn answer_tcp(mut stream: TcpStream, state: &State) {
     }
 }
 
+impl Asked {
+    fn by(query: &Message, over_tcp: bool) -> Self {
+        let question = query.queries.first().unwrap();
+        let name = question.name().to_lowercase().to_ascii();
+        Self {
+            name: name.trim_end_matches('.').to_owned(),
+            kind: question.query_type(),
+            over_tcp,
+        }
+    }
+}
+
 impl State {
+    /// Whether the answer to the query comes later.
+    fn waits(&self, query: &Message) -> bool {
+        let zone = self.zone.lock().unwrap();
+        matches!(zone.get(&Asked::by(query, false).name), Some(Reply::Later))
+    }
+
     fn answer(&self, query: &Message, over_tcp: bool) -> Option<Message> {
         let question = query.queries.first().unwrap().clone();
         let name = question.name().to_lowercase();
-        let (text, kind) = (name.to_ascii(), question.query_type());
-        let text = text.trim_end_matches('.').to_owned();
+        let Asked {
+            name: text, kind, ..
+        } = Asked::by(query, over_tcp);
         let reply = match self.zone.lock().unwrap().get(&text).cloned() {
             Some(Reply::Families(replies)) => {
                 let [v4, v6] = *replies;
@@ -220,17 +265,11 @@ impl State {
             Some(reply) => Some(reply),
             None => self.otherwise.lock().unwrap().clone(),
         };
-        let asked = Asked {
-            name: text,
-            kind,
-            over_tcp,
-        };
-        self.asked.lock().unwrap().push(asked);
         let mut answer = Message::response(query.metadata.id, query.metadata.op_code);
         answer.metadata.recursion_available = true;
         answer.add_query(question);
         match reply.unwrap_or(Reply::Code(ResponseCode::NXDomain)) {
-            Reply::Silence | Reply::Families(_) => return None,
+            Reply::Silence | Reply::Later | Reply::Families(_) => return None,
             Reply::Truncated(_) if over_tcp => return None,
             Reply::Truncated(address) => {
                 answer.metadata.truncation = true;

@@ -1,7 +1,6 @@
 //! Upgrades that fail or come at a bad time: the old process goes on, and says why.
 
-use std::fs;
-use std::io::Read;
+use std::fs::{self, OpenOptions};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -11,21 +10,13 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::{Program, Successor, children, told, upgrade};
-use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, message, missing, within};
+use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, message, within};
 use crate::it::held::Held;
 use crate::it::peers::Backend;
 use crate::it::takeover::{SLOW_DRAIN, with_ports};
 
 /// Checks that an upgrade fails with these words, and that the old process goes on alone.
 fn fails(portway: &Portway, words: &[&str]) {
-    fails_without_end(portway, words);
-    within(PATIENCE, "nothing is left", || {
-        children(portway.pid()).is_empty().then_some(())
-    });
-}
-
-/// The same, but the program that was started may still be there.
-fn fails_without_end(portway: &Portway, words: &[&str]) {
     let output = upgrade(portway);
     let said = told(&output);
     assert_eq!(output.status.code(), Some(1), "{said}");
@@ -44,6 +35,9 @@ fn fails_without_end(portway: &Portway, words: &[&str]) {
     portway.program.wait(PATIENCE, line);
     assert!(message.len() < 9000, "{} bytes", message.len());
     drop(portway.relayed());
+    within(PATIENCE, "nothing is left", || {
+        children(portway.pid()).is_empty().then_some(())
+    });
 }
 
 #[test]
@@ -86,7 +80,11 @@ fn while_an_upgrade_is_under_way_there_is_no_other_one_and_no_reload() {
     let (backend, program) = (Backend::echo(), Program::new());
     let toml = with_ports(backend.address(), SLOW_DRAIN);
     let portway = Portway::start_by(program.command(), &toml, Stdio::piped());
-    program.script("exec sleep 600");
+    // It goes on once the test opens this.
+    let gate = program.path.with_extension("gate");
+    let made = Command::new("mkfifo").arg(&gate).status();
+    assert!(made.unwrap().success());
+    program.script(&format!("read line <'{}'; exit 3", gate.display()));
     thread::scope(|scope| {
         let first = scope.spawn(|| upgrade(&portway));
         within(PATIENCE, "the upgrade is under way", || {
@@ -102,52 +100,20 @@ fn while_an_upgrade_is_under_way_there_is_no_other_one_and_no_reload() {
         assert_eq!(reload.status.code(), Some(1), "{reload:?}");
         // A signal takes effect when the upgrade has failed.
         portway.signal(Signal::HUP);
+        portway.tells("the file is read again");
         drop(portway.relayed());
+        drop(OpenOptions::new().write(true).open(&gate).unwrap());
         let first = first.join().unwrap();
         assert_eq!(first.status.code(), Some(1));
         let said = told(&first);
-        assert!(
-            said["message"]
-                .as_str()
-                .unwrap()
-                .contains("did not end within 10 s"),
-            "{said}"
-        );
+        let said = said["message"].as_str().unwrap();
+        assert!(said.contains("exit status: 3"), "{said}");
     });
     portway.tells("reloaded");
     within(PATIENCE, "nothing is left", || {
         children(portway.pid()).is_empty().then_some(())
     });
     assert!(portway.reload().status.success());
-}
-
-/// The disk of a program hangs when the kernel opens it. Here another process has a lease on the file, which is waited for.
-#[test]
-fn a_program_that_cannot_be_read_holds_an_upgrade_up_for_its_limit_only() {
-    let (backend, program) = (Backend::echo(), Program::new());
-    let toml = with_ports(backend.address(), SLOW_DRAIN);
-    let portway = Portway::start_by(program.command(), &toml, Stdio::piped());
-    program.install(Path::new(PORTWAY));
-    // F_SETLEASE is 1024, F_WRLCK is 1.
-    let script = "$SIG{IO} = 'IGNORE'; open(F, '<', $ARGV[0]) or die; fcntl(F, 1024, 1) or die $!; print 'x'; \
-                  close(STDOUT); sleep 600";
-    let mut perl = Command::new("perl");
-    perl.args(["-e", script]).arg(&program.path);
-    let Ok(mut lessor) = perl.stdout(Stdio::piped()).spawn() else {
-        return missing("perl", "install perl-base");
-    };
-    let mut said = String::new();
-    let mut told_by = lessor.stdout.take().unwrap();
-    told_by.read_to_string(&mut said).unwrap();
-    assert_eq!(said, "x");
-    fails_without_end(&portway, &["--version", "did not end within 10 s"]);
-    lessor.kill().unwrap();
-    lessor.wait().unwrap();
-    within(PATIENCE, "the late process is killed", || {
-        children(portway.pid()).is_empty().then_some(())
-    });
-    let _new = Successor::of(&portway, portway.pid());
-    drop(portway.relayed());
 }
 
 #[test]
