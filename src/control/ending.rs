@@ -205,6 +205,16 @@ impl Control {
         self.admin = None;
     }
 
+    /// Keeps a signal to reload for a successor that is taking over.
+    fn keep_reload(&mut self) {
+        if self.takeover.upgrade().is_some() {
+            tracing::warn!("a successor is taking over: if it accepts, it reads the file again");
+            self.again = Some(Instant::now());
+        } else {
+            tracing::warn!("{DRAINING}");
+        }
+    }
+
     /// Answers requests until one of them changes how the drain goes on.
     async fn hear(&mut self) -> Heard {
         loop {
@@ -217,7 +227,7 @@ impl Control {
                 Some(Request::Stop) => {}
                 // Not logged here, because `--watch` asks again and again.
                 Some(Request::Reload(Some(asker))) => refuse(asker, DRAINING),
-                Some(Request::Reload(None)) => tracing::warn!("{DRAINING}"),
+                Some(Request::Reload(None)) => self.keep_reload(),
                 Some(Request::Configuration(asker)) => self.show_configuration(asker),
                 Some(Request::Addresses(of, asker)) => self.show_addresses(&of, asker),
                 Some(Request::Upgrade(asker)) => asker.refuse(STOPPING),
@@ -225,7 +235,10 @@ impl Control {
                 Some(Request::TakenOver(successor)) => {
                     tracing::info!("a successor has taken the listeners over");
                     match successor {
-                        Some(successor) => successor.only_show(),
+                        Some(successor) => {
+                            self.leave_reload_to(&successor);
+                            successor.only_show();
+                        }
                         // The other process is the main one.
                         None => self.leave_service(),
                     }

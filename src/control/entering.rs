@@ -52,9 +52,8 @@ impl Control {
                 refuse(asker, TAKING_OVER);
             } else {
                 tracing::warn!(
-                    "a successor is taking over: if it does not accept, the file is read again"
+                    "a successor is taking over: the file is read again once it accepts, or has given up"
                 );
-                // The takeover may fail.
                 self.again = Some(Instant::now() + RETRY);
             }
             return;

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::entering::refuse;
+use super::watch::RETRY;
 use super::{Control, TAKING_OVER, Takeover};
 
 impl Control {
@@ -24,6 +26,8 @@ impl Control {
         }
         if was_reloading {
             self.service.ready();
+            // A signal has asked for it, perhaps: nobody else would read that content.
+            self.again = Some(Instant::now() + RETRY);
         }
         self.hand_over(answer);
     }

@@ -83,7 +83,7 @@ impl Control {
     /// Leaves the listeners to a successor, and drains. `None` if this process must accept again.
     pub(super) async fn yield_to(&mut self, mut successor: Option<Successor>) -> Option<Stopped> {
         let is_last = successor.is_none();
-        let mut limit = self.begin_to_yield(is_last);
+        let mut limit = self.begin_to_yield(successor.as_ref());
         let (mut looks, mut is_cut, mut is_told) = (interval(LOOK), false, false);
         loop {
             tokio::select! {
@@ -135,13 +135,15 @@ impl Control {
         may_end
     }
 
-    /// Makes the workers stop accepting, and begins to drain. `is_last` if this process cannot come back. Returns the
-    /// limit of the drain.
-    fn begin_to_yield(&mut self, is_last: bool) -> Limit {
+    /// Makes the workers stop accepting, and begins to drain. Without a successor this process cannot come back.
+    /// Returns the limit of the drain.
+    fn begin_to_yield(&mut self, successor: Option<&Successor>) -> Limit {
         tracing::info!("a successor has taken the listeners over");
         self.settle_upgrade(ANOTHER);
         self.say_farewell();
-        if is_last {
+        if let Some(successor) = successor {
+            self.leave_reload_to(successor);
+        } else {
             // The other process is the main one, and the unit does not stop.
             self.service.leave();
         }
@@ -150,14 +152,21 @@ impl Control {
         self.leave_admin();
         self.in_force.pause(&self.mailboxes);
         tell(&self.mailboxes, || Message::Spread { over: limit.over });
-        if is_last {
+        if successor.is_none() {
             // The sockets are only for coming back.
             self.let_go();
         }
         limit
     }
 
-    /// Answers a request after a takeover. True if it is the second one to stop.
+    /// Passes a signal to reload on that came while the takeover was under way.
+    pub(super) fn leave_reload_to(&mut self, successor: &Successor) {
+        if self.again.take().is_some() {
+            successor.pass_reload_on();
+        }
+    }
+
+    /// Answers a request after a takeover. Returns why this process must end at once, if it must.
     fn heed(
         &mut self,
         request: Request,
@@ -179,7 +188,13 @@ impl Control {
                 }
             }
             Request::Reload(Some(asker)) => refuse(asker, SUCCEEDED),
-            Request::Reload(None) => tracing::warn!("{SUCCEEDED}"),
+            Request::Reload(None) => {
+                if let Some(successor) = successor {
+                    successor.pass_reload_on();
+                } else {
+                    tracing::warn!("{SUCCEEDED}");
+                }
+            }
             Request::Configuration(asker) => self.show_configuration(asker),
             Request::Addresses(of, asker) => self.show_addresses(&of, asker),
             Request::Upgrade(asker) => asker.refuse(ANOTHER),
@@ -236,7 +251,7 @@ impl Control {
         for asker in self.reload.end() {
             refuse(asker, DRAINING);
         }
-        (self.entering, self.waiting, self.again) = (None, None, None);
+        (self.entering, self.waiting) = (None, None);
         // If the predecessor does not know yet that we accept, it goes on.
         self.given = None;
         self.drain = Some(Begun::now(&self.registry));

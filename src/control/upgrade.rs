@@ -114,8 +114,8 @@ pub(super) struct Upgrade {
 
 /// The result of an upgrade whose successor has not failed.
 enum Verdict {
-    /// The successor accepts. It must reload if a signal for that has come here, perhaps after it had read the file.
-    Accepts { must_reload: bool },
+    /// The successor accepts.
+    Accepts,
     /// This process does not need the successor any more.
     Needless(&'static str),
 }
@@ -169,9 +169,8 @@ impl Control {
     /// Ends the upgrade, if one is under way. A successor that does not accept yet is ended, for this reason.
     pub(super) fn settle_upgrade(&mut self, why: &'static str) {
         // It may accept already when a request to stop arrives before the news of that.
-        let must_reload = self.again.is_some();
         let is = if self.heir.accepts.get() {
-            Verdict::Accepts { must_reload }
+            Verdict::Accepts
         } else {
             Verdict::Needless(why)
         };

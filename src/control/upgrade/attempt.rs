@@ -59,16 +59,11 @@ impl Attempt {
             }
         };
         match verdict {
-            Verdict::Accepts { must_reload } => {
-                if must_reload {
-                    self.signal(Signal::HUP);
-                }
-                self.tell_success(asker).await;
-            }
+            Verdict::Accepts => self.tell_success(asker).await,
             Verdict::Needless(why) => {
                 // While it starts, one signal is enough.
                 self.heir.expect(None);
-                self.signal(Signal::TERM);
+                self.stop();
                 asker.answer(FAILED, why).await;
             }
         }
@@ -152,11 +147,11 @@ impl Attempt {
         }
     }
 
-    fn signal(&self, signal: Signal) {
+    fn stop(&self) {
         let pid = self.child.as_ref().and_then(Child::id);
         if let Some(pid) = pid.and_then(|pid| Pid::from_raw(pid.cast_signed())) {
             // It is not reaped yet, so no other process can have its number.
-            _ = kill_process(pid, signal);
+            _ = kill_process(pid, Signal::TERM);
         }
     }
 }

@@ -28,7 +28,7 @@ fn a_request_to_stop_ends_the_successor_unless_it_accepts_already() {
             requests.send(crate::control::Request::Stop).unwrap();
             drop(answering);
             control.run().await.unwrap();
-            let is_accepted = matches!(decided.await.unwrap(), Verdict::Accepts { .. });
+            let is_accepted = matches!(decided.await.unwrap(), Verdict::Accepts);
             assert_eq!(is_accepted, accepts);
         }
     });

@@ -13,6 +13,7 @@ use crate::it::fixture::{NAME, PATIENCE, Portway, get, message, pause, within};
 use crate::it::held::Held;
 use crate::it::namespace::in_a_network;
 use crate::it::peers::{Backend, free, is_refused};
+use crate::it::process::has_listener;
 use crate::it::random::{Random, count, seed};
 
 fn is_ready(admin: SocketAddr) -> bool {
@@ -92,6 +93,49 @@ fn a_process_that_was_told_to_stop_does_not_come_back() {
         is_refused(address).then_some(())
     });
     assert_eq!(next.wait_exit().code(), Some(0));
+}
+
+/// It may have read the file before that.
+#[test]
+fn a_signal_to_reload_that_reaches_the_old_process_reaches_the_successor() {
+    for is_stopped in [false, true] {
+        let backend = Backend::echo();
+        let toml = with_ports(backend.address(), SLOW_DRAIN);
+        let portway = Portway::start(&toml);
+        let held = Held::new(&portway, NAME);
+        // The new process waits for this address, with the sockets in its hands.
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let taken = other.local_addr().unwrap();
+        portway.write(&format!("{toml}[listeners.other]\nbind = [\"{taken}\"]\n"));
+        let next = portway.spawn_beside(&["--takeover"]);
+        within(PATIENCE, "the new process has the sockets", || {
+            has_listener(next.pid(), portway.address("agents")).then_some(())
+        });
+        portway.write(&toml);
+        if is_stopped {
+            portway.signal(Signal::TERM);
+            portway.tells("draining");
+        }
+        portway.signal(Signal::HUP);
+        portway.tells("a successor is taking over");
+        drop(other);
+        let reloads = |generation: u64| {
+            let told = |line: &serde_json::Value| {
+                message(line) == "reloaded" && line["fields"]["generation"] == generation
+            };
+            next.program.wait(PATIENCE, told);
+        };
+        reloads(2);
+        drop(next.relayed());
+        // One that comes later reaches it too, as long as the old process may come back.
+        portway.signal(Signal::HUP);
+        if is_stopped {
+            portway.tells("does not reload");
+        } else {
+            reloads(3);
+        }
+        drop(held);
+    }
 }
 
 #[test]

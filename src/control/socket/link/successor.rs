@@ -6,16 +6,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::UnixStream;
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::task::{JoinHandle, spawn_blocking, spawn_local};
 
 use super::{BACK, CLOSED, FAREWELL, FIGURES, LONGEST_PAGE, PAGE, RETURN};
+use crate::net;
 use crate::telemetry::Registry;
 
 /// The predecessor's end.
 pub struct Successor {
+    /// The process; 0 in another container.
+    pid: i32,
     registry: Arc<Registry>,
     lines: Lines<BufReader<OwnedReadHalf>>,
     writing: OwnedWriteHalf,
@@ -58,8 +62,10 @@ impl fmt::Debug for Successor {
 impl Successor {
     /// Shows the successor the metrics of `registry` when it asks.
     pub(in crate::control::socket) fn new(stream: UnixStream, registry: Arc<Registry>) -> Self {
+        let pid = net::peer(&stream).map_or(0, |successor| successor.pid);
         let (reading, writing) = stream.into_split();
         Self {
+            pid,
             registry,
             lines: BufReader::new(reading).lines(),
             writing,
@@ -114,6 +120,18 @@ impl Successor {
                 let length = u32::try_from(page.len()).unwrap_or(0).to_be_bytes();
                 [&[PAGE], &length[..], page.as_bytes()].concat().into()
             }));
+        }
+    }
+
+    /// Makes it read the file again, because a signal for that has come here, perhaps after it had read the file.
+    pub(in crate::control) fn pass_reload_on(&self) {
+        let pid = self.pid;
+        // It has been there until now: the connection to it is open.
+        let passed = Pid::from_raw(pid).map(|pid| kill_process(pid, Signal::HUP));
+        if matches!(passed, Some(Ok(()))) {
+            tracing::info!(pid, "the signal to reload is passed on to the successor");
+        } else {
+            tracing::warn!("a signal to reload does not reach the successor: reload that one");
         }
     }
 
