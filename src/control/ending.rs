@@ -15,6 +15,9 @@ use super::{Control, Request, Stopped, Workers};
 use crate::config::Drain;
 use crate::worker::Message;
 
+#[cfg(test)]
+mod tests;
+
 /// How long the end waits for a successor that has the sockets and does not accept yet. Until then it is not
 /// known whether that one or the predecessor goes on.
 const TAKEOVER_TIME: Duration = Duration::from_secs(10);
@@ -181,16 +184,15 @@ impl Control {
             };
         }
         match asked {
-            Asked::Back => {
-                tracing::info!("the predecessor accepts again");
-                self.leave_service();
-            }
             Asked::Ended => {
                 self.take_socket(Before::Nobody);
                 return None;
             }
+            Asked::Back => tracing::info!("the predecessor accepts again"),
+            // It does so when it sees that the link has ended.
             Asked::Silent => {}
         }
+        self.leave_service();
         Some(Heard::Back)
     }
 

@@ -32,6 +32,11 @@ impl Service {
         }
     }
 
+    /// Whether this process is the main one of the unit.
+    pub(super) const fn is_main(&self) -> bool {
+        self.is_main.get()
+    }
+
     /// Whether systemd has started this process, or its predecessor.
     pub(super) fn is_there() -> bool {
         env::var_os("NOTIFY_SOCKET").is_some()

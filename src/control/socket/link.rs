@@ -54,7 +54,7 @@ pub struct Link {
 
 impl Link {
     /// Starts a task that listens to the predecessor. Needs a local runtime.
-    pub(super) fn new(stream: UnixStream) -> Self {
+    pub(in crate::control) fn new(stream: UnixStream) -> Self {
         let (reading, writing) = stream.into_split();
         let writing = Writing::new(writing);
         let (coming_back, back) = oneshot::channel();
