@@ -12,10 +12,14 @@ use super::socket::{Before, Successor};
 use crate::net;
 use crate::worker::Message;
 
+#[cfg(test)]
+mod tests;
+
 impl Control {
     /// Begins to accept again. If the successor has asked for it, it is notified afterwards.
     pub(super) fn come_back(&mut self, successor: Option<Successor>) {
         self.drain = None;
+        self.service.goes_on();
         tell(&self.mailboxes, || Message::Resume);
         self.entering = Some(Entering {
             generation: self.registry.config().generation(),
@@ -33,7 +37,6 @@ impl Control {
             Some(Kind::Back(None)) => {
                 self.bind_admin_again();
                 self.begin_to_serve(Before::Successor(None));
-                self.service.claim();
             }
             Some(Kind::First | Kind::Reload) | None => {}
         }

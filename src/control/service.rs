@@ -22,6 +22,8 @@ const SPARE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Service {
     is_main: Cell<bool>,
+    /// When this process ends at the latest, once it drains.
+    ends: Cell<Option<Instant>>,
 }
 
 impl Service {
@@ -29,6 +31,7 @@ impl Service {
     pub(super) const fn new(is_main: bool) -> Self {
         Self {
             is_main: Cell::new(is_main),
+            ends: Cell::new(None),
         }
     }
 
@@ -59,10 +62,16 @@ impl Service {
     /// Notifies that the drain begins, and how long it takes at most. If a predecessor may accept again, the unit
     /// does not end with this process, so systemd only gets the time.
     pub(super) fn stopping(&self, limit: Duration, may_return: bool) {
+        self.ends.set(Instant::now().checked_add(limit));
         // The crate's own variant for this cannot express more than 71 minutes.
         let extend = format!("EXTEND_TIMEOUT_USEC={}", (limit + SPARE).as_micros());
         let state = [NotifyState::Stopping, NotifyState::Custom(&extend)];
         self.tell(state.get(usize::from(may_return)..).unwrap_or_default());
+    }
+
+    /// Ends the drain: this process accepts again.
+    pub(super) fn goes_on(&self) {
+        self.ends.set(None);
     }
 
     /// Makes the successor, which accepts, the main process.
@@ -86,11 +95,14 @@ impl Service {
 
     /// Becomes the main process, because the one that was it has ended or does not accept any more. The message comes
     /// after that of any process that has the same reason and that this one has won against. It also ends a reload
-    /// of the one that has ended.
+    /// of the one that has ended. If this process drains, the message for that was not sent before.
     pub(super) fn claim(&self) {
         self.is_main.set(true);
         let main = NotifyState::MainPid(process::id());
         self.tell(&[main, NotifyState::Ready, NotifyState::Watchdog]);
+        if let Some(end) = self.ends.get() {
+            self.stopping(end.saturating_duration_since(Instant::now()), false);
+        }
     }
 
     fn tell(&self, state: &[NotifyState<'_>]) {
