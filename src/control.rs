@@ -248,6 +248,8 @@ impl Control {
                 Event::Request(Request::Stop) => return Ok(Ended::Stop),
                 Event::Request(Request::TakenOver(by)) => return Ok(Ended::TakenOver(by)),
                 Event::Request(Request::Succeeds(link)) => self.succeed(link),
+                // This process accepts, or is about to.
+                Event::Request(Request::Unserved) => {}
                 Event::Request(Request::Upgrade(asker)) => self.upgrade(asker),
                 Event::Request(Request::Sockets(answer)) => self.give(answer),
                 Event::Request(Request::Reload(asker)) => self.reload(asker),

@@ -40,7 +40,8 @@ impl EarlyRequests {
                         | Request::Upgrade(_)
                         | Request::Sockets(_)
                         | Request::TakenOver(_)
-                        | Request::Succeeds(_),
+                        | Request::Succeeds(_)
+                        | Request::Unserved,
                     ) => {}
                 },
             }

@@ -24,8 +24,8 @@ const TAKEOVER_TIME: Duration = Duration::from_secs(10);
 
 /// An event that ends a wait during a drain.
 enum Heard {
-    /// A second request to stop.
-    Stop,
+    /// This process must end at once, for this reason.
+    Now(Stopped),
     /// A successor accepts at our sockets.
     TakenOver,
     /// The predecessor has the addresses again.
@@ -49,7 +49,7 @@ impl Control {
         self.stop_coming_back();
         self.begin_to_drain("stop", delay, over);
         match self.until_closing(closes).await {
-            Heard::Stop => return self.stop_at_once().await,
+            Heard::Now(stopped) => return self.stop_at_once(stopped).await,
             Heard::Back => self.give_admin_back(),
             Heard::TakenOver | Heard::Linked | Heard::Time => {}
         }
@@ -68,21 +68,32 @@ impl Control {
         stopped
     }
 
-    /// If this process was asked to stop, waits for the end of the predecessor that has started it, until `limit` at
-    /// most. systemd sends both a signal to stop, and a second one to those that are left when the main process has
-    /// ended.
+    /// If this process was asked to stop, waits for the end of its parent, until `limit` at most. systemd sends all
+    /// processes of the unit a signal to stop, and a second one to those that are left when the main process has ended.
     pub(super) async fn outlive_parent(&mut self, limit: Instant) -> Stopped {
-        let lives = |parent: &i32| {
-            let now = rustix::process::getppid();
-            now.is_some_and(|now| now.as_raw_nonzero().get() == *parent)
-        };
-        let parent = self.parent.filter(|_| self.stops.has_come());
-        while parent.as_ref().is_some_and(lives) && Instant::now() < limit {
-            if let Ok(Heard::Stop) = timeout(LOOK, self.hear()).await {
-                return self.stop_at_once().await;
+        if self.stops.has_come() && self.living_parent().is_some() {
+            self.tell_wait();
+        }
+        while self.stops.has_come() && self.living_parent().is_some() && Instant::now() < limit {
+            if let Ok(Heard::Now(stopped)) = timeout(LOOK, self.hear()).await {
+                return self.stop_at_once(stopped).await;
             }
         }
         Stopped::Drained
+    }
+
+    /// The predecessor that has started this process, if this one must end after it and it is still there.
+    pub(super) fn living_parent(&self) -> Option<i32> {
+        let now = rustix::process::getppid().map(|parent| parent.as_raw_nonzero().get());
+        self.parent.filter(|_| self.parent == now)
+    }
+
+    pub(super) fn tell_wait(&self) {
+        let pid = self.parent;
+        tracing::info!(
+            pid,
+            "drained: waiting for the end of the process before this one"
+        );
     }
 
     /// Waits until the last connection has ended, for at most `over`.
@@ -93,9 +104,9 @@ impl Control {
             tokio::select! {
                 biased;
                 heard = self.hear() => match heard {
-                    Heard::Stop => {
+                    Heard::Now(stopped) => {
                         self.workers = workers;
-                        return self.stop_at_once().await;
+                        return self.stop_at_once(stopped).await;
                     }
                     Heard::Linked => {
                         // Our listeners are closed, so the predecessor accepts from now on.
@@ -225,7 +236,9 @@ impl Control {
                 never = self.names.run() => match never {},
             };
             match request {
-                Some(Request::Stop) if self.stops.is_second() => return Heard::Stop,
+                Some(Request::Stop) if self.stops.is_second() => {
+                    return Heard::Now(Stopped::AtOnce);
+                }
                 Some(Request::Stop) => {}
                 // Not logged here, because `--watch` asks again and again.
                 Some(Request::Reload(Some(asker))) => refuse(asker, DRAINING),
@@ -255,15 +268,21 @@ impl Control {
                         return Heard::Linked;
                     }
                 }
+                Some(Request::Unserved) => {
+                    if let Some(stopped) = self.replace_successor() {
+                        return Heard::Now(stopped);
+                    }
+                }
                 None => return std::future::pending().await,
             }
         }
     }
 
-    pub(super) async fn stop_at_once(&mut self) -> Stopped {
+    /// Ends for this reason without waiting for connections.
+    pub(super) async fn stop_at_once(&mut self, why: Stopped) -> Stopped {
         tell(&self.mailboxes, || Message::Close);
         cut(&self.mailboxes, &mut self.workers, CUT_TIME_AT_ONCE).await;
         self.end_drain();
-        Stopped::AtOnce
+        why
     }
 }

@@ -29,6 +29,8 @@ pub enum Request {
     TakenOver(Option<Successor>),
     /// The predecessor has stopped accepting; `None` if it has ended.
     Succeeds(Option<Link>),
+    /// The successor that this process has started, or one after that, has crashed, and nobody has the control socket.
+    Unserved,
 }
 
 /// The sockets that a successor takes over. While this value lives, nothing else may change them.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
-use super::Control;
 use super::drain::tell;
 use super::entering::{Entering, Kind, Step};
+use super::service::Service;
 use super::socket::{Before, Successor};
+use super::{Control, Stopped};
 use crate::net;
 use crate::worker::Message;
 
@@ -40,6 +41,21 @@ impl Control {
             }
             Some(Kind::First | Kind::Reload) | None => {}
         }
+    }
+
+    /// Takes the place of a successor that has crashed, although this process does not accept again: it was told to stop,
+    /// or has let its sockets go. As the main process it ends at once, for the reason that this returns, so that systemd
+    /// starts portway again.
+    pub(super) fn replace_successor(&self) -> Option<Stopped> {
+        if self.service.is_main() {
+            return None;
+        }
+        tracing::error!("the successor has crashed, and no process accepts connections");
+        if !Service::is_there() {
+            return None;
+        }
+        self.service.claim();
+        Some(Stopped::Lost("successor"))
     }
 
     /// Closes an address that the successor has closed.

@@ -27,7 +27,7 @@ pub use asking::{
 pub(super) use link::{Asked, Word};
 pub use link::{Link, Successor};
 pub use owner::running;
-pub(super) use owner::until_served_by;
+pub(super) use owner::{is_free, until_served_by};
 use place::Place;
 pub use server::Upgrading;
 pub(super) use server::{Before, serve};

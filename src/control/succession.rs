@@ -90,8 +90,8 @@ impl Control {
                 biased;
                 request = self.stops.next() => {
                     let request = request.unwrap_or(Request::Stop);
-                    if self.heed(request, &mut successor, &mut limit) {
-                        return Some(self.stop_at_once().await);
+                    if let Some(why) = self.heed(request, &mut successor, &mut limit) {
+                        return Some(self.stop_at_once(why).await);
                     }
                 }
                 word = word(&mut successor) => if self.obey(word, &mut successor) { return None },
@@ -172,9 +172,9 @@ impl Control {
         request: Request,
         successor: &mut Option<Successor>,
         limit: &mut Limit,
-    ) -> bool {
+    ) -> Option<Stopped> {
         match request {
-            Request::Stop if self.stops.is_second() => return true,
+            Request::Stop if self.stops.is_second() => return Some(Stopped::AtOnce),
             Request::Stop => {
                 // From now on this process does not come back.
                 if let Some(successor) = successor.take() {
@@ -198,9 +198,14 @@ impl Control {
             Request::Configuration(asker) => self.show_configuration(asker),
             Request::Addresses(of, asker) => self.show_addresses(&of, asker),
             Request::Upgrade(asker) => asker.refuse(ANOTHER),
-            Request::Sockets(_) | Request::TakenOver(_) | Request::Succeeds(_) => {}
+            // A process that may come back does so when it sees that the successor is gone.
+            Request::Unserved if successor.is_none() => return self.replace_successor(),
+            Request::Unserved
+            | Request::Sockets(_)
+            | Request::TakenOver(_)
+            | Request::Succeeds(_) => {}
         }
-        false
+        None
     }
 
     /// Follows a message of the successor. True if this process comes back.

@@ -123,11 +123,11 @@ enum Verdict {
 impl Control {
     /// Begins an upgrade, or says why not.
     pub(super) fn upgrade(&mut self, asker: Upgrading) {
-        let program = self.file.as_ref().and_then(|(file, _)| {
+        let program = self.file.as_ref().and_then(|(file, requests)| {
             let program = Arc::clone(file.program.as_ref()?);
-            Some((program, file.path.clone()))
+            Some((program, file.path.clone(), requests.clone()))
         });
-        let (program, file) = match (self.why_no_upgrade(), program) {
+        let (program, file, requests) = match (self.why_no_upgrade(), program) {
             (None, Some(program)) => program,
             (why, _) => return asker.refuse(why.unwrap_or(UNKNOWN_PROGRAM)),
         };
@@ -140,7 +140,7 @@ impl Control {
             verdict: Some(verdict),
             answered,
         });
-        let attempt = Attempt::new(program, file, Rc::clone(&self.heir));
+        let attempt = Attempt::new(program, file, Rc::clone(&self.heir), requests);
         spawn_local(attempt.run(asker, decided, answering));
     }
 

@@ -9,7 +9,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::net;
 
-/// Longest time until the name of a process that has ended is free.
+/// Longest time until the name of a process that has ended is free, or has its next owner.
 pub(super) const NAME_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time until a successor that accepts has the control socket, and the time between two looks.
 const LONGEST_TURN: Duration = Duration::from_secs(5);
@@ -28,6 +28,21 @@ pub(super) async fn owner(file: &Path) -> Option<i32> {
     let file = file.to_owned();
     let running = spawn_blocking(move || running(&file)).await;
     running.ok().flatten()
+}
+
+/// Whether no process has the control socket, for as long as it takes another one to get it.
+pub(in crate::control) async fn is_free(file: &Path) -> bool {
+    let end = Instant::now() + NAME_TIMEOUT;
+    while Instant::now() < end {
+        let file = file.to_owned();
+        let connected = spawn_blocking(move || super::connect(&file)).await;
+        // An error does not say that nobody has it.
+        if !matches!(connected, Ok(Ok(None))) {
+            return false;
+        }
+        sleep(TURN_RETRY).await;
+    }
+    true
 }
 
 /// Waits until this process has the control socket, for [`LONGEST_TURN`] at most.

@@ -15,6 +15,7 @@ use tokio::time::timeout;
 use super::program::{self, Program};
 use super::{Heir, OWN_VERSION, STOPPING, Upgraded, Verdict};
 use crate::control::socket::{self, FAILED, FINE, Upgrading};
+use crate::control::{Request, Requests};
 
 /// Longest time from the start of the successor until it accepts.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
@@ -24,17 +25,24 @@ pub(super) struct Attempt {
     program: Arc<Program>,
     file: PathBuf,
     heir: Rc<Heir>,
+    requests: Requests,
     child: Option<Child>,
     version: String,
 }
 
 impl Attempt {
     /// Starts this program with this file, once it runs.
-    pub(super) const fn new(program: Arc<Program>, file: PathBuf, heir: Rc<Heir>) -> Self {
+    pub(super) const fn new(
+        program: Arc<Program>,
+        file: PathBuf,
+        heir: Rc<Heir>,
+        requests: Requests,
+    ) -> Self {
         Self {
             program,
             file,
             heir,
+            requests,
             child: None,
             version: String::new(),
         }
@@ -68,9 +76,19 @@ impl Attempt {
             }
         }
         drop(answering);
-        if let Some(child) = &mut self.child {
-            let status = child.wait().await;
-            tracing::debug!(?status, "the successor has ended, and is reaped");
+        self.reap().await;
+    }
+
+    /// Waits for the end of the successor. systemd is not its parent, so only this process can see that it crashes.
+    async fn reap(&mut self) {
+        let Some(child) = &mut self.child else {
+            return;
+        };
+        let status = child.wait().await;
+        tracing::debug!(?status, "the successor has ended, and is reaped");
+        let has_crashed = status.is_ok_and(|status| !status.success());
+        if has_crashed && socket::is_free(&self.file).await {
+            drop(self.requests.send(Request::Unserved));
         }
     }
 

@@ -137,7 +137,21 @@ impl Successor {
 
     /// Only shows it the metrics from now on, until either process ends. This process does not come back.
     pub(in crate::control) fn only_show(mut self) {
-        spawn_local(async move { while let Word::Closed(_) = self.word().await {} });
+        spawn_local(async move {
+            loop {
+                match self.word().await {
+                    Word::Closed(_) => {}
+                    Word::Farewell | Word::Return => return,
+                    Word::Gone => {
+                        let pid = self.pid;
+                        return tracing::warn!(
+                            pid,
+                            "the successor has ended, and this process stops: it does not accept again"
+                        );
+                    }
+                }
+            }
+        });
     }
 
     /// Notifies it that this process accepts again.

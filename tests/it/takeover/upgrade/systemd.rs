@@ -10,18 +10,18 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::thread;
-use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 use rustix::process::Signal;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::{Program, Successor, children, told, upgrade};
-use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, pause, within};
+use crate::it::fixture::{NAME, PATIENCE, PORTWAY, Portway, message, within};
 use crate::it::held::Held;
 use crate::it::peers::Backend;
-use crate::it::process::has_listener;
+use crate::it::process::{has_listener, serves};
 use crate::it::takeover::{SLOW_DRAIN, abandoned, activated, with_ports};
 
 /// The test as systemd, which receives all the time: a process waits until its message has a place.
@@ -56,6 +56,13 @@ impl Manager {
         let all = all.take_while(|(_, text)| text != "the last message");
         all.filter_map(|(sender, text)| (sender == from).then_some(text))
             .collect()
+    }
+
+    /// Receives until this process says this.
+    fn until_message(&self, from: u32, what: &str) {
+        let is_it =
+            |(sender, text): (u32, String)| sender == from && text.lines().any(|line| line == what);
+        while !is_it(self.messages.recv_timeout(PATIENCE).unwrap()) {}
     }
 
     /// Receives until this process says this, and checks that all until then come from `main`.
@@ -103,6 +110,25 @@ fn started_by(manager: &Manager, program: &Program) -> Command {
     command
 }
 
+/// Waits until a process, or so many, say that they wait for the end of this one.
+fn waits_for(portway: &Portway, pid: u32, processes: usize) {
+    let waits = |line: &Value| {
+        message(line).contains("waiting for the end") && line["fields"]["pid"] == pid
+    };
+    within(PATIENCE, "the later processes wait", || {
+        let lines = portway.program.all().into_iter();
+        (lines.filter(waits).count() == processes).then_some(())
+    });
+}
+
+/// Tells a process to stop, and waits until it does not come back any more.
+fn stop(portway: &Portway, process: &Successor) {
+    process.signal(Signal::TERM);
+    within(PATIENCE, "the process lets its sockets go", || {
+        (!has_listener(process.0, portway.address("agents"))).then_some(())
+    });
+}
+
 #[test]
 fn systemd_gets_the_new_main_process_before_any_message_of_it() {
     let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
@@ -131,13 +157,61 @@ fn systemd_gets_the_new_main_process_before_any_message_of_it() {
     let new = Successor::of(&portway, old);
     new.signal(Signal::TERM);
     portway.signal(Signal::TERM);
-    pause(Duration::from_millis(500));
+    waits_for(&portway, old, 1);
     assert!(!new.has_ended() && portway.has_exited().is_none());
     held.finish();
     assert_eq!(portway.wait_exit().code(), Some(0));
     within(PATIENCE, "the new process ends", || {
         new.has_ended().then_some(())
     });
+}
+
+/// systemd sees only the end of its own children, and would take that of the old process, with status 0, for that of
+/// the service.
+#[test]
+fn a_process_that_was_told_to_stop_ends_as_failed_if_the_new_one_crashes() {
+    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let first = portway.pid();
+    let _held = Held::new(&portway, NAME);
+    let second = Successor::of(&portway, first);
+    let of_second = within(PATIENCE, "the second process serves a client", || {
+        Some(Held::new(&portway, NAME)).filter(|held| serves(second.0, &held.client))
+    });
+    let third = Successor::of(&portway, second.0);
+    manager.until_message(second.0, &format!("MAINPID={}", third.0));
+    // The first one does not come back anyway, because the second one has a successor itself.
+    stop(&portway, &second);
+    third.signal(Signal::KILL);
+    // Both notice it, each as the parent of the next one.
+    manager.until_message(second.0, &format!("MAINPID={}", second.0));
+    manager.until_message(first, &format!("MAINPID={first}"));
+    assert_eq!(portway.wait_exit().code(), Some(1));
+    drop(of_second);
+}
+
+#[test]
+fn a_process_in_the_middle_that_crashes_ends_no_other_one() {
+    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let first = portway.pid();
+    let mut held = Held::new(&portway, NAME);
+    let second = Successor::of(&portway, first);
+    let third = Successor::of(&portway, second.0);
+    manager.until_message(second.0, &format!("MAINPID={}", third.0));
+    second.signal(Signal::KILL);
+    within(PATIENCE, "it is reaped", || {
+        children(first).is_empty().then_some(())
+    });
+    drop(portway.relayed());
+    held.finish();
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    for text in manager.rest(first) {
+        assert!(!text.contains("MAINPID"), "{text}");
+    }
+    assert!(!third.has_ended());
 }
 
 /// Its predecessor has crashed, and the process before that one may accept again.
