@@ -105,7 +105,7 @@ impl Control {
                 continue;
             }
             self.end_drain();
-            if is_last || self.may_end(&mut is_told) {
+            if is_last || self.may_end(limit.at, &mut is_told) {
                 break;
             }
         }
@@ -122,17 +122,24 @@ impl Control {
     }
 
     /// Whether the process may end once it has drained.
-    fn may_end(&mut self, is_told: &mut bool) -> bool {
+    fn may_end(&mut self, limit: Instant, is_told: &mut bool) -> bool {
         // Until an upgrade has its answer, the successor that has just begun may end.
-        if !self.stops.has_come() && !self.has_answered_upgrade() {
-            return false;
+        if self.stops.has_come() || !self.has_answered_upgrade() {
+            return self.stops.has_come();
         }
         // A container that ends would be started again, and would take the listeners back.
-        let may_end = process::id() != FIRST || self.stops.has_come();
-        if !may_end && !mem::replace(is_told, true) {
-            tracing::info!("drained: waiting to be stopped");
+        let is_first = process::id() == FIRST;
+        // When all processes of a unit are stopped, each waits for its parent: without this one, nobody waits for ours.
+        let is_between = self.living_parent().is_some() && Instant::now() < limit;
+        let must_stay = is_first || is_between;
+        if must_stay && !mem::replace(is_told, true) {
+            if is_between {
+                self.tell_wait();
+            } else {
+                tracing::info!("drained: waiting to be stopped");
+            }
         }
-        may_end
+        !must_stay
     }
 
     /// Makes the workers stop accepting, and begins to drain. Without a successor this process cannot come back.

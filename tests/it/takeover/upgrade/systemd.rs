@@ -166,6 +166,32 @@ fn systemd_gets_the_new_main_process_before_any_message_of_it() {
     });
 }
 
+/// systemd sends a second signal to the processes that are left when the main process has ended.
+#[test]
+fn after_two_upgrades_within_one_drain_the_main_process_ends_after_the_eldest() {
+    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let first = portway.pid();
+    let mut held = Held::new(&portway, NAME);
+    let second = Successor::of(&portway, first);
+    let third = Successor::of(&portway, second.0);
+    // The second one has no connection, and stays because of the first.
+    waits_for(&portway, first, 1);
+    third.signal(Signal::TERM);
+    portway.signal(Signal::TERM);
+    second.signal(Signal::TERM);
+    waits_for(&portway, second.0, 1);
+    waits_for(&portway, first, 2);
+    let all_are_there = !third.has_ended() && !second.has_ended();
+    assert!(all_are_there && portway.has_exited().is_none());
+    held.finish();
+    assert_eq!(portway.wait_exit().code(), Some(0));
+    within(PATIENCE, "the others end", || {
+        (second.has_ended() && third.has_ended()).then_some(())
+    });
+}
+
 /// systemd sees only the end of its own children, and would take that of the old process, with status 0, for that of
 /// the service.
 #[test]
