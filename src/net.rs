@@ -19,7 +19,7 @@ pub use leg::{Broken, Leg, Readable};
 pub use listening::{Accepted, Listening, adopt, bind, bind_group, is_busy, listen};
 pub use pipe::{Pipe, PipePool};
 pub use socket::{
-    Keepalive, LegOptions, NotBegun, begin_connect, connect_error, local_address, local_ports,
-    set_receive_low_water_mark,
+    Keepalive, LegOptions, NotBegun, begin_connect, connect_error, has_way, local_address,
+    local_ports, set_receive_low_water_mark,
 };
 pub use tcp_info::{Figures, GivenUp, Path, Unanswered};

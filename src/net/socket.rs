@@ -123,20 +123,25 @@ pub fn begin_connect(address: SocketAddr, source: Option<IpAddr>) -> Result<Owne
 /// The error of a connect. Where this machine has no address to reach `address` from, as in a container without IPv6, the kernel
 /// says EADDRNOTAVAIL, as it does without a free port. Then this returns ENETUNREACH.
 pub fn connect_error(error: io::Error, address: SocketAddr) -> io::Error {
-    if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) && !has_source(address) {
+    if error.raw_os_error() == Some(libc::EADDRNOTAVAIL) && !has_way(address) {
         Errno::NETUNREACH.into()
     } else {
         error
     }
 }
 
-/// Whether this machine may have an address to reach another one from.
-fn has_source(address: SocketAddr) -> bool {
+/// Whether this machine may reach `address`: false if it has no route to it, no address to reach it from, or not its
+/// family at all. If nothing can be found out, as without descriptors, it is true. No packet is sent, so a router that
+/// says ENETUNREACH by ICMP does not count.
+pub fn has_way(address: SocketAddr) -> bool {
     let flags = SocketFlags::CLOEXEC;
     let socket = rustix::net::socket_with(family(address), SocketType::DGRAM, flags, None);
-    // The connect of a UDP socket sends no packet, and takes none of the ports of TCP.
-    let has_none = |socket| rustix::net::connect(socket, &address) == Err(Errno::ADDRNOTAVAIL);
-    !socket.is_ok_and(has_none)
+    // The connect of a UDP socket only looks for a route, and takes none of the ports of TCP.
+    let connected = socket.and_then(|socket| rustix::net::connect(socket, &address));
+    !matches!(
+        connected,
+        Err(Errno::NETUNREACH | Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
+    )
 }
 
 const fn family(address: SocketAddr) -> AddressFamily {

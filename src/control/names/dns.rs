@@ -23,6 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::resolver::{Found, LONGEST_NEGATIVE, Lookup, NO_ADDRESS, NotFound};
 use crate::backend::DnsServers;
+use crate::net::has_way;
 
 /// The shortest time for which an answer is fresh. A time to live of 0 is usual for a name whose addresses change.
 pub(super) const SHORTEST: Duration = Duration::from_secs(5);
@@ -132,7 +133,15 @@ async fn ask(servers: &Servers, host: &str) -> Result<Found, NotFound> {
     let name = name.map_err(|error| NotFound::failed(io::Error::other(error)))?;
     let v4 = servers.look_up(name.clone(), RecordType::A);
     let v6 = servers.look_up(name, RecordType::AAAA);
-    combine(&both(v4, v6).await)
+    let mut found = combine(&both(v4, v6).await)?;
+    put_reachable_first(&mut found.addresses, has_way);
+    Ok(found)
+}
+
+/// Puts addresses last to which this machine has no way, as the system's resolver does (RFC 6724 section 6, rule 1):
+/// the family of the first one is used first, and a machine may have IPv6 alone.
+fn put_reachable_first(addresses: &mut [SocketAddr], has_way: impl Fn(SocketAddr) -> bool) {
+    addresses.sort_by_cached_key(|address| !has_way(*address));
 }
 
 /// The answers of both families.

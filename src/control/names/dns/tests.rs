@@ -68,6 +68,26 @@ fn the_addresses_of_ipv4_come_first_and_one_family_is_enough() {
 }
 
 #[test]
+fn an_address_without_a_way_to_it_comes_last_and_the_order_stays_otherwise() {
+    let all = [
+        "192.0.2.1:0",
+        "192.0.2.2:0",
+        "[2001:db8::1]:0",
+        "[2001:db8::2]:0",
+    ];
+    let all = all.map(|text| text.parse::<SocketAddr>().unwrap());
+    let order = |has_way: fn(SocketAddr) -> bool| {
+        let mut addresses = all;
+        put_reachable_first(&mut addresses, has_way);
+        addresses.map(|it| all.iter().position(|one| *one == it).unwrap())
+    };
+    assert_eq!(order(|_| true), [0, 1, 2, 3]);
+    assert_eq!(order(|_| false), [0, 1, 2, 3]);
+    assert_eq!(order(|it| it.is_ipv4()), [0, 1, 2, 3]);
+    assert_eq!(order(|it| it.is_ipv6()), [2, 3, 0, 1]);
+}
+
+#[test]
 fn without_an_answer_for_ipv4_the_look_up_fails_even_if_it_finds_ipv6() {
     let refused = NetError::Dns(DnsError::ResponseCode(ResponseCode::Refused));
     let failed = |error| missed(&[Err(error), records(&V6, &[60])]);
