@@ -22,6 +22,8 @@ const SLOW_START: u64 = 60_000;
 const GONE_AFTER: u8 = 3;
 /// More than any penalty: milliseconds.
 const UNHEALTHY: u64 = 1 << 40;
+/// More than any penalty of an address in reach: milliseconds.
+const OUT_OF_REACH: u64 = 1 << 41;
 
 /// One address of an endpoint. It keeps its state as long as the endpoint has the address or a connection
 /// to it is open.
@@ -145,10 +147,17 @@ impl Address {
         self.standing.store(standing.pack(), Ordering::Relaxed);
         if has_passed && !standing.is_unhealthy() {
             self.recover(now);
-            if before.is_unhealthy() {
+            if !before.is_well() {
                 self.returned_at.store(self.moment(now), Ordering::Relaxed);
             }
         }
+        standing
+    }
+
+    /// Notes that this machine had no way to it for a check, and returns what checks have found so far.
+    pub fn unreached(&self) -> Standing {
+        let standing = self.standing().without_way();
+        self.standing.store(standing.pack(), Ordering::Relaxed);
         standing
     }
 
@@ -208,20 +217,25 @@ impl Address {
                 });
     }
 
-    /// Whether its last dial succeeded, or there was none, and checks have not found it unhealthy.
+    /// Whether its last dial succeeded, or there was none, and checks have not found it unhealthy or out of reach.
     pub fn is_healthy(&self) -> bool {
-        self.health.load(Ordering::Relaxed) == Health::GOOD && !self.standing().is_unhealthy()
+        self.health.load(Ordering::Relaxed) == Health::GOOD && self.standing().is_well()
     }
 
     /// Milliseconds for which the address is still ranked last; 0 once the penalty is over, but before a dial
-    /// succeeds. `None` if it is healthy. That of an unhealthy one never ends by itself, and clients do not try it.
+    /// succeeds. `None` if it is healthy. That of an unhealthy one, or of one out of reach, never ends by itself, and clients
+    /// do not try it.
     pub(super) fn penalty(&self, now: Instant) -> Option<u64> {
         let word = self.health.load(Ordering::Relaxed);
         let failed = Health::unpack(word).until.saturating_sub(self.millis(now));
-        if self.standing().is_unhealthy() {
-            return Some(failed.saturating_add(UNHEALTHY));
+        let standing = self.standing();
+        if standing.is_out_of_reach() {
+            Some(failed.saturating_add(OUT_OF_REACH))
+        } else if standing.is_unhealthy() {
+            Some(failed.saturating_add(UNHEALTHY))
+        } else {
+            (word != Health::GOOD).then_some(failed)
         }
-        (word != Health::GOOD).then_some(failed)
     }
 
     /// Its failures in a row that raised the penalty, and the milliseconds for which the address is still ranked last by

@@ -191,9 +191,11 @@ impl Endpoint {
         self.addresses.families(addresses, now)
     }
 
-    /// Whether new connections use the family of the address.
-    pub fn uses_family_of(&self, address: &Address, now: Instant) -> bool {
-        self.families(&self.addresses(), now).use_now(address)
+    /// Whether it has an address of the other family that may be in reach of this machine.
+    pub fn may_use_other_family(&self, address: &Address) -> bool {
+        let addresses = self.addresses();
+        let mut others = addresses.iter().filter(|it| !it.is_beside(address));
+        others.any(|other| !other.standing().is_out_of_reach())
     }
 
     /// The addresses with their states, in the order of the resolver.

@@ -41,21 +41,51 @@ pub enum Check {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Standing {
     is_unhealthy: bool,
+    /// Whether this machine had no way to it, while it may have one to the other family of its endpoint.
+    is_out_of_reach: bool,
     /// Results in a row that contradict `is_unhealthy`.
     streak: u16,
 }
 
 impl Standing {
     const UNHEALTHY: u32 = 1 << 16;
+    const OUT_OF_REACH: u32 = 1 << 17;
 
     /// Whether enough checks have failed.
     pub const fn is_unhealthy(self) -> bool {
         self.is_unhealthy
     }
 
-    /// The standing after one more result.
+    /// Whether this machine has no way to it. That says nothing about the server, but no client is served there.
+    pub const fn is_out_of_reach(self) -> bool {
+        self.is_out_of_reach
+    }
+
+    /// Whether checks have found nothing against it.
+    pub const fn is_well(self) -> bool {
+        !self.is_unhealthy && !self.is_out_of_reach
+    }
+
+    /// The standing after a check for which this machine had no way to the address. It is no result.
+    #[must_use]
+    pub const fn without_way(self) -> Self {
+        Self {
+            is_out_of_reach: true,
+            ..self
+        }
+    }
+
+    /// The standing after one more result. Only one that passes shows that the address is in reach again.
     #[must_use]
     pub const fn after(self, has_passed: bool, checks: &Checks) -> Self {
+        let this = Self {
+            is_out_of_reach: self.is_out_of_reach && !has_passed,
+            ..self
+        };
+        this.count(has_passed, checks)
+    }
+
+    const fn count(self, has_passed: bool, checks: &Checks) -> Self {
         if has_passed != self.is_unhealthy {
             return Self { streak: 0, ..self };
         }
@@ -69,17 +99,19 @@ impl Standing {
             Self {
                 is_unhealthy: !self.is_unhealthy,
                 streak: 0,
+                ..self
             }
         } else {
             Self { streak, ..self }
         }
     }
 
-    /// The pause before the next check: from a failure until the address is healthy again, a tenth of the interval.
+    /// The pause before the next check: from a failure until the address is healthy again, a tenth of the interval. To be
+    /// out of reach is not a failure.
     /// `random` is from 0 to 1, and makes the pause up to a tenth longer or shorter, so that relays and addresses do
     /// not check in step.
     pub fn pause(self, checks: &Checks, random: f64) -> Duration {
-        let pause = if self == Self::default() {
+        let pause = if !self.is_unhealthy && self.streak == 0 {
             checks.interval
         } else {
             checks.interval / 10
@@ -94,12 +126,18 @@ impl Standing {
         } else {
             0
         };
-        unhealthy | self.streak as u32
+        let out_of_reach = if self.is_out_of_reach {
+            Self::OUT_OF_REACH
+        } else {
+            0
+        };
+        unhealthy | out_of_reach | self.streak as u32
     }
 
     pub(super) const fn unpack(word: u32) -> Self {
         Self {
             is_unhealthy: word & Self::UNHEALTHY != 0,
+            is_out_of_reach: word & Self::OUT_OF_REACH != 0,
             streak: (word & 0xffff) as u16,
         }
     }
@@ -160,14 +198,38 @@ mod tests {
     }
 
     #[test]
+    fn to_be_out_of_reach_is_neither_a_failure_nor_well_and_ends_with_a_check_that_passes() {
+        let checks = checks(2, 2);
+        let lost = Standing::default().without_way();
+        assert_eq!((lost.is_unhealthy(), lost.is_well()), (false, false));
+        assert_eq!(lost.pause(&checks, 0.5), checks.interval);
+        assert_eq!(lost.without_way(), lost, "however often");
+        assert_eq!(lost.after(true, &checks), Standing::default());
+
+        let failing = Standing::default().after(false, &checks);
+        let failed = failing.without_way().after(false, &checks);
+        assert!(failed.is_unhealthy(), "the failure before counts still");
+        assert!(failed.is_out_of_reach(), "no result shows a way to it");
+        let passed = failed.after(true, &checks);
+        assert_eq!(
+            (passed.is_unhealthy(), passed.is_out_of_reach()),
+            (true, false)
+        );
+        assert_eq!(passed.after(true, &checks), Standing::default());
+    }
+
+    #[test]
     fn a_standing_is_the_same_after_it_was_packed() {
         for is_unhealthy in [false, true] {
-            for streak in [0, 1, u16::MAX] {
-                let standing = Standing {
-                    is_unhealthy,
-                    streak,
-                };
-                assert_eq!(Standing::unpack(standing.pack()), standing);
+            for is_out_of_reach in [false, true] {
+                for streak in [0, 1, u16::MAX] {
+                    let standing = Standing {
+                        is_unhealthy,
+                        is_out_of_reach,
+                        streak,
+                    };
+                    assert_eq!(Standing::unpack(standing.pack()), standing);
+                }
             }
         }
     }

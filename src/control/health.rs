@@ -258,6 +258,14 @@ impl Turns {
                 stats.checked(CheckResult::Unknown);
                 self.address.standing()
             }
+            Found::OutOfReach => {
+                stats.checked(CheckResult::Unknown);
+                if self.endpoint.is_checked() {
+                    self.address.unreached()
+                } else {
+                    self.address.standing()
+                }
+            }
         }
     }
 

@@ -1,5 +1,6 @@
 //! Checks of endpoints: what they find, what follows for clients, and when none is made.
 
+use std::fmt::Display;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
@@ -10,8 +11,9 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::doctor::servers::{self, Tls};
+use super::far::shell;
 use super::fixture::{NAME, PATIENCE, Portway, config, hello, message, pause, route, within};
-use super::namespace::in_a_network;
+use super::namespace::{granted, in_a_network};
 use super::peers::{Backend, Refusing, read_to_end};
 use super::resolver::server::Server;
 
@@ -38,7 +40,7 @@ fn told(portway: &Portway, what: &str, address: SocketAddr) -> Value {
     })
 }
 
-fn is_healthy(portway: &Portway, endpoint: SocketAddr) -> u64 {
+fn is_healthy(portway: &Portway, endpoint: impl Display) -> u64 {
     let labels = format!("{{backend=\"fleet\",endpoint=\"{endpoint}\"}}");
     portway.count(&format!("portway_endpoint_health{labels}"))
 }
@@ -173,12 +175,7 @@ fn addresses_of_a_family_that_the_machine_does_not_have_do_not_fail_beside_other
         // The second one comes from a machine whose kernel has no IPv6.
         let words = ["unreachable", "Address family not supported"];
         assert!(words.iter().any(|it| reason.contains(it)), "{line}");
-        let results = |result| {
-            let labels = format!("backend=\"fleet\",endpoint=\"es.test:{port}\"");
-            portway.count(&format!(
-                "portway_health_checks_total{{{labels},result=\"{result}\"}}"
-            ))
-        };
+        let results = |result| results(&portway, &format!("es.test:{port}"), result);
         within(PATIENCE, "checks of both families", || {
             (results("passed") > 3 && results("unknown") > 3).then_some(())
         });
@@ -190,6 +187,84 @@ fn addresses_of_a_family_that_the_machine_does_not_have_do_not_fail_beside_other
     });
 }
 
+/// The checks of an endpoint of the backend `fleet` with this result.
+fn results(portway: &Portway, endpoint: &str, result: &str) -> u64 {
+    let labels = format!("backend=\"fleet\",endpoint=\"{endpoint}\",result=\"{result}\"");
+    portway.count(&format!("portway_health_checks_total{{{labels}}}"))
+}
+
+#[test]
+fn an_endpoint_is_as_healthy_as_its_addresses_that_the_machine_has_a_way_to() {
+    in_a_network(|| {
+        let dns = Server::start();
+        let backend = Backend::holding();
+        let (address, port) = (backend.address(), backend.address().port());
+        let endpoint = format!("es.test:{port}");
+        dns.lead("es.test", &["127.0.0.1", "2001:db8::1"]);
+        let keys = format!("{}\n{}", unhurried("tcp"), dns.resolver());
+        let toml = config(&[], "", &keys);
+        let toml = toml.replace("endpoints = []", &format!("endpoints = [\"{endpoint}\"]"));
+        let portway = Portway::start(&toml);
+        within(PATIENCE, "checks of both families", || {
+            let both = ["passed", "unknown"].map(|it| results(&portway, &endpoint, it));
+            both.iter().all(|count| *count > 0).then_some(())
+        });
+        assert_eq!(is_healthy(&portway, &endpoint), 1);
+        drop(backend);
+        told(&portway, UNHEALTHY, address);
+        assert_eq!(is_healthy(&portway, &endpoint), 0);
+        let state = |state| {
+            let labels = format!("backend=\"fleet\",endpoint=\"{endpoint}\",state=\"{state}\"");
+            portway.count(&format!("portway_endpoint_addresses{{{labels}}}"))
+        };
+        assert_eq!(["healthy", "standby", "failed"].map(state), [0, 0, 2]);
+        let _backend = Backend::echo_at(address);
+        told(&portway, HEALTHY, address);
+        assert_eq!(["healthy", "standby", "failed"].map(state), [1, 1, 0]);
+        let lines = portway.program.all();
+        let of_other = |line: &&Value| {
+            let address = line["fields"]["address"].as_str();
+            address.is_some_and(|address| address.contains("2001:db8::1"))
+        };
+        assert_eq!(lines.iter().find(of_other), None);
+    });
+}
+
+#[test]
+fn a_machine_with_ipv6_alone_uses_it_from_the_first_client_on_and_warns_of_nothing() {
+    in_a_network(|| {
+        let add = "ip -6 address add 2001:db8::2/128 dev lo nodad";
+        if granted(shell(add)).is_none() {
+            return;
+        }
+        let dns = Server::start();
+        let backend = Backend::echo_at("[2001:db8::2]:0".parse().unwrap());
+        let endpoint = format!("es.test:{}", backend.address().port());
+        // Nothing leads to the first one here.
+        dns.lead("es.test", &["192.0.2.1", "2001:db8::2"]);
+        let keys = format!("{}\n{}", unhurried("tcp"), dns.resolver());
+        let toml = config(&[], "", &keys);
+        let toml = toml.replace("endpoints = []", &format!("endpoints = [\"{endpoint}\"]"));
+        let portway = Portway::start(&toml);
+        within(PATIENCE, "a check of IPv4", || {
+            (results(&portway, &endpoint, "unknown") > 0).then_some(())
+        });
+        let client = portway.relayed();
+        let local = client.local_addr().unwrap();
+        drop(client);
+        let line = portway.line_of(local);
+        assert_eq!(line.get("attempts"), None, "{line}");
+        within(PATIENCE, "more checks of IPv4", || {
+            (results(&portway, &endpoint, "unknown") > 3).then_some(())
+        });
+        assert_eq!(results(&portway, &endpoint, "failed"), 0);
+        assert_eq!(is_healthy(&portway, &endpoint), 1);
+        let lines = portway.program.all();
+        let warns = |line: &&Value| line["level"] == "WARN" && line["fields"]["backend"] == "fleet";
+        assert_eq!(lines.iter().find(warns), None);
+    });
+}
+
 #[test]
 fn servers_that_ask_for_a_certificate_or_have_only_tls_13_are_healthy_and_each_check_ends_with_a_fin()
  {
@@ -197,13 +272,7 @@ fn servers_that_ask_for_a_certificate_or_have_only_tls_13_are_healthy_and_each_c
     let newest = Tls::new(&[NAME]).tls13().start();
     let endpoints = [mutual.address(), newest.address()];
     let portway = Portway::start(&config(&endpoints, "", &unhurried("tls")));
-    let results = |result| {
-        endpoints.map(|it| {
-            portway.count(&format!(
-                "portway_health_checks_total{{backend=\"fleet\",endpoint=\"{it}\",result=\"{result}\"}}"
-            ))
-        })
-    };
+    let results = |result| endpoints.map(|it| results(&portway, &it.to_string(), result));
     within(PATIENCE, "checks of both pass", || {
         results("passed")
             .into_iter()

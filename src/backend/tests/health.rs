@@ -129,6 +129,55 @@ fn the_same_address_as_a_new_value_is_no_better_place_and_another_one_of_its_nam
     assert!(in_use.has_healthy_others(&after.pool));
 }
 
+/// An endpoint whose name has an address of each family, and another one.
+fn with_both_families() -> Fixture {
+    let fixture = fixture(Balance::LeastConnections, &["es.test:1", A]);
+    let addresses = [V4, V6].map(|address| address.parse().unwrap());
+    fixture.pool.endpoints()[0].set_addresses(&addresses);
+    fixture.pool.endpoints()[0].check(Some(Check::Tcp));
+    fixture
+}
+
+const V4: &str = "10.0.0.1:1";
+const V6: &str = "[2001:db8::1]:1";
+
+#[test]
+fn an_address_out_of_reach_makes_no_endpoint_healthy_and_is_the_very_last() {
+    let fixture = with_both_families();
+    let endpoint = &fixture.pool.endpoints()[0];
+    let [v4, v6] = [0, 1].map(|position| Arc::clone(&endpoint.addresses()[position]));
+    assert!(endpoint.may_use_other_family(&v6));
+    v6.unreached();
+    assert_eq!(endpoint.states(fixture.start)[1].1, AddressState::Standby);
+    assert!(v4.is_healthy() && !v6.is_healthy());
+
+    v4.checked(false, &checks(), fixture.start);
+    let states = endpoint.states(fixture.start);
+    assert!(states.iter().all(|it| it.1 == AddressState::Failed));
+    for seconds in [0.0, 600.0] {
+        let candidates = fixture.candidates(seconds);
+        let order = candidates.iter().map(|it| it.address.at().to_string());
+        assert_eq!(order.collect::<Vec<_>>(), [A, V4, V6]);
+        assert!(candidates.iter().all(|it| !it.on_trial()));
+    }
+    // If the other family is out of reach too, the endpoint has failed, and that must show.
+    assert!(!endpoint.may_use_other_family(&v4));
+    v6.checked(true, &checks(), fixture.start);
+    assert_eq!(endpoint.states(fixture.start)[1].1, AddressState::Healthy);
+}
+
+#[test]
+fn an_address_out_of_reach_is_no_better_place_for_the_clients_of_an_unhealthy_one() {
+    let Fixture { pool, start } = with_both_families();
+    let in_use = enter(&pool.endpoints()[0]);
+    in_use.endpoint().addresses()[0].checked(false, &checks(), start);
+    let other = Arc::clone(&pool.endpoints()[1]);
+    other.failed(&other.addresses()[0], start);
+    assert!(in_use.has_healthy_others(&pool));
+    in_use.endpoint().addresses()[1].unreached();
+    assert!(!in_use.has_healthy_others(&pool));
+}
+
 #[test]
 fn in_turn_all_unhealthy_endpoints_share_the_clients() {
     let fixture = fixture(Balance::RoundRobin, &[A, B, C]);

@@ -2,10 +2,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::backend::{Address, Check, Checks, Endpoint, Target, Way};
 use crate::control::probe::{self, Said, Unreached};
+use crate::net;
 use crate::outcome::DialFailure;
 use crate::tls::offer::{self, Kind, Shape};
 use crate::tls::{AlertDescription, Answer, ServerName};
@@ -18,6 +19,8 @@ pub(super) enum Found {
     Failed(String),
     /// It says nothing about the address.
     Unknown,
+    /// The same, because this machine has no way to its family, and the endpoint has addresses of the other one.
+    OutOfReach,
 }
 
 /// protocol_version: the answer of a server of TLS 1.3 only.
@@ -34,10 +37,13 @@ pub(super) async fn check(
         match ask(&way, endpoint, checks).await {
             // It says nothing about the endpoint.
             Err(Unreached::Proxy(_)) if endpoint.proxy().is_some() => {}
-            // A name often has IPv6 addresses where the machine has no way to IPv6: its server has not failed.
-            Err(unreached)
-                if is_family_missing(&unreached)
-                    && !endpoint.uses_family_of(address, Instant::now()) => {}
+            // A name often has IPv6 addresses where the machine has no way to IPv6: its server has not failed. If it has
+            // a way to none of them, nobody can be served, and that must show.
+            Err(Unreached::Server(_) | Unreached::Proxy(_))
+                if !net::has_way(address.at()) && endpoint.may_use_other_family(address) =>
+            {
+                return (Found::OutOfReach, None);
+            }
             Err(unreached) => return (lost(&unreached, checks.timeout), None),
             Ok(said) => {
                 let judged = said.as_ref().map(|said| judge(said, checks.timeout));
@@ -46,15 +52,6 @@ pub(super) async fn check(
         }
     }
     (Found::Unknown, None)
-}
-
-/// Whether this machine has no way to addresses of the family.
-fn is_family_missing(unreached: &Unreached) -> bool {
-    let (Unreached::Server(error) | Unreached::Proxy(error)) = unreached else {
-        return false;
-    };
-    let code = error.raw_os_error();
-    matches!(code, Some(libc::ENETUNREACH | libc::EAFNOSUPPORT))
 }
 
 /// The ways to an address: one, or those through each address of a proxy.

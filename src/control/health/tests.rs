@@ -3,6 +3,7 @@ use std::net::SocketAddr;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 use super::*;
 use crate::backend::{Check, Target};
@@ -44,6 +45,21 @@ fn a_check_that_ends_when_a_reload_has_ended_the_checks_leaves_the_address_as_it
     turns.endpoint.check(None);
     assert!(!fail());
     assert!(turns.address.is_healthy());
+}
+
+#[tokio::test]
+async fn a_check_without_a_way_is_noted_unless_a_reload_has_ended_the_checks_and_asks_for_no_look_up()
+ {
+    let target = Target::Address("127.0.0.1:1".parse().unwrap());
+    let turns = turns(target, Check::Tcp, None);
+    for check in [None, Some(Check::Tcp)] {
+        turns.endpoint.check(check);
+        let standing = turns.conclude(Found::OutOfReach);
+        assert_eq!(standing.is_out_of_reach(), check.is_some());
+        assert!(!standing.is_unhealthy());
+    }
+    let stale = timeout(Duration::ZERO, turns.endpoint.stale()).await;
+    assert!(stale.is_err(), "no dial of a client has failed");
 }
 
 /// A server that answers as one of TLS 1.3 only, where it listens, and how many connections it has had.
