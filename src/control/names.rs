@@ -25,10 +25,10 @@ use tracing::error;
 
 use crate::backend::{DnsServers, NameRules, Target, Unresolved};
 use asked::{Served, Service};
-use name::Name;
+use name::{LOOKUP_TIMEOUT, Name};
 pub use own::{Own, canonical};
-pub use resolver::Bearer;
-use resolver::{Lookup, Resolver, system_lookup};
+pub use resolver::{Bearer, NO_ADDRESS};
+use resolver::{Lookup, NotFound, Resolver, system_lookup};
 use told::{Told, warn_of_excluded};
 
 /// Look-ups of one resolver at once.
@@ -203,14 +203,19 @@ impl Names {
     }
 }
 
-/// Looks a name up once, as a backend with these rules does; the addresses have port 0.
+/// Looks a name up once, as a backend with these rules does, and with the same time limit. There is at least one address;
+/// all have port 0.
 pub async fn look_up(host: &str, rules: &NameRules) -> io::Result<Vec<SocketAddr>> {
-    let found = match &rules.resolver {
-        Some(servers) => dns::lookup(servers)(host.into()).await,
-        None => system_lookup(host.into()).await,
+    let lookup = async {
+        match &rules.resolver {
+            Some(servers) => dns::lookup(servers)(host.into()).await,
+            None => system_lookup(host.into()).await,
+        }
     };
-    match found {
-        Ok(found) => Ok(found.addresses),
+    let found = timeout(LOOKUP_TIMEOUT, lookup).await;
+    match found.unwrap_or_else(|_late| Err(NotFound::late())) {
+        Ok(found) if !found.addresses.is_empty() => Ok(found.addresses),
+        Ok(_) => Err(NotFound::empty().error),
         Err(not_found) => Err(not_found.error),
     }
 }

@@ -1,18 +1,17 @@
 //! Asks every address what there is to ask, a few connections at a time.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
 
 use super::hellos;
 use super::plan::Caller;
 use crate::backend::{NameRules, Target};
-use crate::control::names::look_up;
+use crate::control::names::{NO_ADDRESS, look_up};
 use crate::control::probe::{self, Exchange, Said, Unreached, Way, dial_proxy};
 use crate::tls::Answer;
 use crate::tls::offer::{self, Kind, Shape};
@@ -22,8 +21,6 @@ use crate::wire::ProxyVersion;
 const CONNECTIONS: u8 = 6;
 /// Look-ups at once: each may take a thread.
 const LOOKUPS: u8 = 8;
-/// Longest wait for a look-up. Resolvers have time limits of their own.
-const LOOKUP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Longest wait for the whole answer to a hello.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// no_application_protocol (RFC 7301 section 3.2).
@@ -229,11 +226,9 @@ async fn resolve(target: &Target, rules: &NameRules) -> io::Result<Vec<SocketAdd
         Target::Address(address) => return Ok(vec![*address]),
         Target::Name { host, port } => (&**host, *port),
         // The plan has one endpoint for each name.
-        Target::Asked { .. } => return Ok(Vec::new()),
+        Target::Asked { .. } => return Err(io::Error::other(NO_ADDRESS)),
     };
-    let found = timeout(LOOKUP_TIMEOUT, look_up(host, rules)).await;
-    let late = || io::Error::new(ErrorKind::TimedOut, "the resolver does not answer");
-    let mut found = found.map_err(|_elapsed| late())??;
+    let mut found = look_up(host, rules).await?;
     for address in &mut found {
         address.set_port(port);
     }

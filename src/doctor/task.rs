@@ -229,8 +229,7 @@ impl Task {
         let is_name = matches!(self.target, Target::Name { .. });
         endpoint.lookup_ms = is_name.then_some(Millis(took));
         match resolved {
-            Ok(addresses) if !addresses.is_empty() => self.dialled(addresses),
-            Ok(_) => (Vec::new(), vec![self.unresolved("the name has no address")]),
+            Ok(addresses) => self.dialled(addresses),
             Err(error) => (Vec::new(), vec![self.unresolved(&error.to_string())]),
         }
     }

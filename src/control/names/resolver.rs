@@ -56,7 +56,7 @@ impl NotFound {
 }
 
 /// The error of a look-up whose answer has no address.
-pub(super) const NO_ADDRESS: &str = "the name has no address";
+pub const NO_ADDRESS: &str = "the name has no address";
 
 pub(super) type Answer = Pin<Box<dyn Future<Output = Result<Found, NotFound>> + Send>>;
 /// From a host name to its addresses: the system's resolver, DNS servers, or those of a test.
