@@ -17,6 +17,7 @@ use crate::config;
 use crate::control::names::{Own, canonical};
 use crate::control::probe::certificates::RENEW;
 use crate::control::probe::{Unreached, Way};
+use crate::net::has_way;
 use crate::telemetry::Millis;
 use crate::wire::ProxyVersion;
 
@@ -147,6 +148,7 @@ impl Task {
             endpoint.addresses.push(seen);
             findings.extend(found);
         }
+        excuse(&endpoint, &mut findings, has_way);
         (endpoint, findings)
     }
 
@@ -211,6 +213,7 @@ impl Task {
                 hellos: Vec::new(),
             });
         }
+        excuse(&endpoint, &mut findings, has_way);
         (endpoint, findings)
     }
 
@@ -309,6 +312,22 @@ impl Task {
                 "let the name lead to the server on this machine (DNS or /etc/hosts), or write the server's address",
             )
         })
+    }
+}
+
+/// Makes a warning of each address that this machine has no way to, if another one of the endpoint can be connected: a name
+/// often has addresses of a family that the machine does not have, and clients do not notice.
+fn excuse(endpoint: &Endpoint, findings: &mut [Finding], has_way: impl Fn(SocketAddr) -> bool) {
+    let mut addresses = endpoint.addresses.iter();
+    if !addresses.any(|address| address.connect_ms.is_some()) {
+        return;
+    }
+    for found in findings {
+        let is_lost = found.problem == Problem::Unreachable
+            && found.place.address.is_some_and(|address| !has_way(address));
+        if is_lost {
+            found.severity = Severity::Warning;
+        }
     }
 }
 

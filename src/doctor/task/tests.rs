@@ -1,3 +1,5 @@
+use std::io;
+
 use super::*;
 use crate::backend::Allowed;
 
@@ -105,6 +107,32 @@ fn the_remedy_for_a_name_asks_the_resolver_of_its_backend() {
     task.rules.resolver = Some(addresses(&["10.0.0.53:53"]).into());
     let help = task.unresolved("no such host").help;
     assert!(help.contains("`dig NAME @SERVER`"), "{help}");
+}
+
+#[test]
+fn an_address_without_a_way_to_it_is_an_error_only_if_no_other_one_is_connected() {
+    let task = task(Allowed::Servers);
+    let all = addresses(&["10.0.0.1:443", "[2001:db8::1]:443"]);
+    let told = |connected: bool, error: i32| {
+        let mut endpoint = task.endpoint(None);
+        endpoint.addresses.extend(all.iter().map(|address| Address {
+            address: *address,
+            connect_ms: (connected && address.is_ipv4()).then_some(Millis(Duration::ZERO)),
+            names: Vec::new(),
+            hellos: Vec::new(),
+        }));
+        let error = io::Error::from_raw_os_error(error);
+        let mut findings = [task.unreached(all[1], &Unreached::Server(error))];
+        excuse(&endpoint, &mut findings, |address| address.is_ipv4());
+        severities(&findings)[0]
+    };
+    let unreachable = |severity| ("unreachable", severity);
+    assert_eq!(
+        told(true, libc::ENETUNREACH),
+        unreachable(Severity::Warning)
+    );
+    assert_eq!(told(false, libc::ENETUNREACH), unreachable(Severity::Error));
+    assert_eq!(told(true, libc::ECONNREFUSED), ("refused", Severity::Error));
 }
 
 /// A resolver that answers without an address.
