@@ -66,7 +66,8 @@ impl Standing {
         !self.is_unhealthy && !self.is_out_of_reach
     }
 
-    /// The standing after a check for which this machine had no way to the address. It is no result.
+    /// The standing after a check for which this machine had no way to the address. That says nothing about the
+    /// server.
     #[must_use]
     pub const fn without_way(self) -> Self {
         Self {

@@ -43,13 +43,13 @@ impl Stopping {
         }
     }
 
-    /// What the predecessor hears next.
+    /// The next bytes that the predecessor hears.
     async fn word(&self) -> String {
         self.link.readable().await.unwrap();
         self.heard()
     }
 
-    /// What it has heard.
+    /// The bytes that it has heard.
     fn heard(&self) -> String {
         let mut bytes = [0; 64];
         let count = self.link.try_read(&mut bytes).unwrap_or_default();
