@@ -14,8 +14,7 @@ use socket2::{Domain, SockRef, Socket, Type};
 use super::fixture::{PATIENCE, within};
 use super::namespace::{IPV6, granted_by};
 
-/// The beginning of an answer that may be one of TLS: the header of a record of a handshake, and a type.
-pub(crate) const ANSWER: [u8; 6] = [22, 3, 3, 0, 33, 2];
+pub(crate) use super::random::ANSWER;
 
 /// The length of a [`digest`].
 pub(crate) const DIGEST: usize = ANSWER.len() + 32;

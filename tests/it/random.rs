@@ -61,13 +61,18 @@ pub(crate) fn count(variable: &str, default: u64) -> u64 {
 }
 
 /// An endless stream of bytes that need not be stored: a received byte is compared with the byte of
-/// its offset. The stream repeats with a prime period, so that no fault hides by chance.
+/// its offset. The stream repeats with a prime period, so that no fault hides by chance. It begins as the answer of a
+/// TLS server does, so that portway takes a backend that sends it for one.
 #[derive(Clone, Copy)]
 pub(crate) struct Content {
     phase: u64,
 }
 
 const PERIOD: u64 = 1_048_573;
+/// A stream can begin at each multiple of this in the block.
+const STRIDE: u64 = 512;
+/// The beginning of an answer that may be one of TLS: the header of a record of a handshake, and a type.
+pub(crate) const ANSWER: [u8; 6] = [22, 3, 3, 0, 33, 2];
 /// The largest slice of [`Content::at`].
 pub(crate) const SLICE: u64 = 128 << 10;
 
@@ -81,6 +86,10 @@ static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
         usize::try_from(PERIOD).unwrap(),
         usize::try_from(SLICE).unwrap(),
     );
+    let stride = usize::try_from(STRIDE).unwrap();
+    for place in block[..period].chunks_exact_mut(stride) {
+        place[..ANSWER.len()].copy_from_slice(&ANSWER);
+    }
     block.copy_within(..slice, period);
     block
 });
@@ -89,7 +98,7 @@ impl Content {
     /// The stream of this key; each key has another one.
     pub(crate) fn new(key: u64) -> Self {
         Self {
-            phase: Random(key).next() % PERIOD,
+            phase: Random(key).next() % (PERIOD / STRIDE) * STRIDE,
         }
     }
 

@@ -56,8 +56,12 @@ fn relayed(portway: &Portway, name: &str) -> TcpStream {
 
 /// Sends bytes that portway refuses, and waits for the end.
 fn refused(portway: &Portway, bytes: &[u8]) {
-    let mut client = super::peers::connect(portway.address("agents"));
-    client.write_all(bytes).unwrap();
+    // A connection above a limit may be reset before connect() returns.
+    let Ok(mut client) = TcpStream::connect(portway.address("agents")) else {
+        return;
+    };
+    client.set_read_timeout(Some(PATIENCE)).unwrap();
+    drop(client.write_all(bytes));
     read_to_end(&mut client);
 }
 
