@@ -15,7 +15,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use rustix::io::Errno;
-use rustix::net::{RecvFlags, SendFlags, Shutdown, recv, send, sockopt};
+use rustix::net::{RecvFlags, SendFlags, recv, send, sockopt};
 use tokio::io::unix::AsyncFd;
 use tokio::io::{Interest, Ready};
 
@@ -268,16 +268,6 @@ impl Leg {
     /// Takes the bytes out of a pipe that cannot be spliced into this socket.
     pub fn reclaim(&self, pipe: &mut Pipe) -> Result<Vec<u8>, Broken> {
         pipe.take_bytes().map_err(|error| self.fail(error))
-    }
-
-    /// Sends FIN after what was sent, once.
-    pub fn shut_down_writing(&self) {
-        if self.shut_down.replace(true) {
-            return;
-        }
-        if let Err(error) = rustix::net::shutdown(self.fd(), Shutdown::Write) {
-            self.fail(error);
-        }
     }
 
     /// Bytes of the send queue that the peer has not acknowledged, sent or not. Acknowledged bytes

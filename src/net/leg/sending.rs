@@ -1,9 +1,9 @@
-//! Messages of portway's own.
+//! Messages of portway's own, and the end of what it sends.
 
 use std::future::poll_fn;
 
 use rustix::io::Errno;
-use rustix::net::{SendFlags, send};
+use rustix::net::{SendFlags, Shutdown, send, shutdown};
 
 use super::{Broken, Leg};
 
@@ -32,5 +32,19 @@ impl Leg {
             rest = rest.get(sent..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// Sends FIN after what was sent, once.
+    pub fn shut_down_writing(&self) {
+        if self.shut_down.replace(true) {
+            return;
+        }
+        match shutdown(self.fd(), Shutdown::Write) {
+            Ok(()) => {}
+            // The kernel says no more than this if the peer's reset came first. The error of the socket says it, unless
+            // another call has taken that.
+            Err(Errno::NOTCONN) => drop(self.take_error().map(|()| self.fail(Errno::CONNRESET))),
+            Err(error) => _ = self.fail(error),
+        }
     }
 }

@@ -40,6 +40,27 @@ fn an_error_that_a_splice_swallows_is_found() {
 }
 
 #[test]
+fn a_reset_that_comes_before_the_fin_is_a_reset() {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default());
+    runtime.unwrap().block_on(async {
+        let (peer, socket) = pair();
+        socket.set_nonblocking(true).unwrap();
+        SockRef::from(&peer)
+            .set_linger(Some(Duration::ZERO))
+            .unwrap();
+        let leg = Leg::register(socket.into()).unwrap();
+        drop(peer);
+        // Its error stays with the socket.
+        drop(leg.io.ready(Interest::ERROR).await.unwrap());
+        leg.shut_down_writing();
+        let broken = leg.broken().unwrap();
+        assert!(broken.is_reset(), "{broken:?}");
+    });
+}
+
+#[test]
 fn a_message_that_the_kernel_takes_only_in_parts_arrives_whole() {
     let runtime = Builder::new_current_thread()
         .enable_all()
