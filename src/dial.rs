@@ -156,7 +156,8 @@ fn candidates(
 
 /// Reports why no endpoint has an address.
 fn tell_unresolved(missed: Missed<'_>, endpoints: &[Arc<Endpoint>]) -> Unreached {
-    let endpoints = endpoints.iter();
+    // One that keeps the addresses of an older answer has some.
+    let endpoints = endpoints.iter().filter(|it| it.addresses().is_empty());
     let reasons = endpoints.filter_map(|endpoint| Some((endpoint, endpoint.unresolved()?)));
     let (mut are_forbidden, mut told) = (true, 0);
     for (endpoint, why) in reasons {

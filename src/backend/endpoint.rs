@@ -231,17 +231,21 @@ impl Endpoint {
         }
     }
 
-    /// Notes that its addresses are those of another answer of the resolver, and not what a reload has left of one.
+    /// Notes that its addresses are those of another answer of the resolver, and not what a reload has left of one, or
+    /// those of an older look-up.
     pub fn note_answer(&self) {
         self.addresses.answered();
+        if !self.addresses().is_empty() {
+            self.unresolved.store(None);
+        }
     }
 
-    /// Why it has no address, if it has none.
+    /// Why it has no address, or why the last look-up of its name has failed, if it keeps the addresses of the one before.
     pub fn unresolved(&self) -> Option<Arc<Unresolved>> {
         self.unresolved.load_full()
     }
 
-    /// Stores why it has no address. Control calls this before it removes the last address.
+    /// Stores why it has no address, or none of a new look-up. Control calls this before it removes the last address.
     pub fn set_unresolved(&self, why: Unresolved) {
         self.unresolved.store(Some(Arc::new(why)));
     }

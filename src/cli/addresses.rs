@@ -125,16 +125,19 @@ pub(super) fn lines(addresses: &Addresses) -> HashMap<&str, Vec<String>> {
             lines.entry(&known.endpoint).or_default().push(line);
         }
         for without in unresolved {
-            lines
-                .entry(&without.endpoint)
-                .or_default()
-                .push(reason(without));
+            let lines = lines.entry(&without.endpoint).or_default();
+            let kept = if lines.is_empty() {
+                ""
+            } else {
+                "; these addresses are of an older look-up"
+            };
+            lines.push(format!("{}{kept}", reason(without)));
         }
     }
     lines
 }
 
-/// Why an endpoint has no address.
+/// Why an endpoint has no address, or none of a new look-up.
 fn reason(endpoint: &Unaddressed) -> String {
     let name = endpoint.reason.name();
     let address = endpoint.address.map(|address| address.to_string());

@@ -21,7 +21,7 @@ pub struct KnownAddresses {
     pub generation: u64,
     /// The addresses that portway dials.
     pub addresses: Vec<KnownAddress>,
-    /// The endpoints that have no address.
+    /// The endpoints that have no address, and those whose last look-up has failed and which keep older ones.
     pub unresolved: Vec<Unaddressed>,
     /// How many more addresses and endpoints there are.
     pub not_shown: usize,
@@ -40,7 +40,7 @@ pub struct KnownAddress {
     pub connections: u32,
 }
 
-/// An endpoint that has no address, and why.
+/// An endpoint that has no address, or only those of an older look-up, and why.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unaddressed {
     /// `host:port` of the endpoint as in routes.toml.
@@ -89,10 +89,8 @@ impl KnownAddresses {
                 state: *state,
                 connections: address.connections(),
             }));
-        if !states.is_empty() {
-            return;
-        }
         match endpoint.unresolved() {
+            None if !states.is_empty() => {}
             Some(why) if self.unresolved.len() < MOST => self.unresolved.push(Unaddressed {
                 endpoint: endpoint.name().to_string(),
                 reason: why.reason,
@@ -101,7 +99,8 @@ impl KnownAddresses {
                     .map(|error| error.chars().take(LONGEST_ERROR).collect()),
             }),
             // It has got its first address just now, or there is no room.
-            _ => self.not_shown += 1,
+            _ if states.is_empty() => self.not_shown += 1,
+            _ => {}
         }
     }
 }

@@ -132,6 +132,12 @@ impl Place {
         }
     }
 
+    /// Whether the address is that of a name.
+    pub(super) fn is_named(&self) -> bool {
+        let written = |address: SocketAddr| self.endpoint.as_ref() == Some(&address.to_string());
+        self.address.is_some_and(|address| !written(address))
+    }
+
     pub(super) fn error(
         &self,
         problem: Problem,

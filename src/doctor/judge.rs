@@ -60,7 +60,11 @@ impl Examined<'_> {
 
     fn unreached(&self, why: &Unreached) -> Finding {
         let (problem, message, help) = words::unreached(why, self.connect_timeout);
-        self.place.error(problem, message, help)
+        let is_of_server = matches!(why, Unreached::Server(_));
+        let may_be_old =
+            is_of_server && problem != Problem::LocalExhausted && self.place.is_named();
+        let name = if may_be_old { words::OLD_ADDRESS } else { "" };
+        self.place.error(problem, message, format!("{help}{name}"))
     }
 
     /// The first connection was made, and a later one failed twice.

@@ -137,6 +137,10 @@ pub(super) const fn remedy_of_made_up(has_name: bool) -> &'static str {
     }
 }
 
+/// Added to the remedy where a name leads to an address that cannot be connected.
+pub(super) const OLD_ADDRESS: &str =
+    "; if the server has another address now, correct its name in DNS (or /etc/hosts)";
+
 /// Why an address is not dialled, and the remedy.
 pub(super) const fn forbidden(allowed: &Allowed) -> (&'static str, &'static str) {
     match allowed {

@@ -297,7 +297,7 @@ pub struct Endpoint {
     pub addresses: Vec<Address>,
     /// Those that are left out. The names of an endpoint `{server_name}` are not listed.
     pub addresses_not_shown: usize,
-    /// Why it has no address.
+    /// Why it has no address, or why the last look-up of its name failed, if it keeps the addresses of an older one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unresolved: Option<String>,
 }

@@ -226,7 +226,7 @@ impl Room {
         let failures = DialFailure::VARIANTS.iter();
         let failures = failures.map(|reason| (reason, endpoint.stats().dial_failures(*reason)));
         let failures = failures.filter(|(_, count)| *count > 0);
-        let unresolved = endpoint.unresolved().filter(|_| states.is_empty());
+        let unresolved = endpoint.unresolved();
         crate::status::Endpoint {
             name: endpoint.name().to_string(),
             role: role_name(role).to_owned(),
@@ -251,7 +251,7 @@ const fn role_name(role: Role) -> &'static str {
     }
 }
 
-/// Why an endpoint has no address.
+/// Why an endpoint has no address, or none of a new look-up.
 fn words(why: &backend::Unresolved) -> String {
     let name = why.reason.name();
     let address = why.address.map(|address| address.to_string());

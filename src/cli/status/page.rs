@@ -225,7 +225,12 @@ fn failing(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
 
 fn faults(endpoint: &Endpoint) -> impl Iterator<Item = String> {
     let unresolved = endpoint.unresolved.iter();
-    let unresolved = unresolved.map(|why| format!("{}: {why}", endpoint.name));
+    let kept = if endpoint.addresses.is_empty() {
+        ""
+    } else {
+        "; its addresses are those of an older look-up"
+    };
+    let unresolved = unresolved.map(move |why| format!("{}: {why}{kept}", endpoint.name));
     let failed = endpoint.addresses.iter();
     let failed = failed.filter(|it| it.state == AddressState::Failed || it.unhealthy);
     let failed = failed.map(|it| {

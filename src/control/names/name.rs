@@ -138,9 +138,7 @@ impl Name {
         let mut kept = BTreeSet::new();
         for Bearer { endpoint, .. } in self.bearers.borrow().iter() {
             let addresses = resolver::addresses(endpoint);
-            if addresses.is_empty() {
-                endpoint.set_unresolved(Unresolved::failed(Arc::clone(&text)));
-            }
+            endpoint.set_unresolved(Unresolved::failed(Arc::clone(&text)));
             kept.extend(addresses.iter().map(SocketAddr::ip));
             if !is_counted {
                 let resolution = endpoint.stats().resolution();

@@ -630,14 +630,18 @@ async fn an_endpoint_without_an_address_knows_why() {
             .map(|it| it.unresolved().map(|why| (*why).clone()))
     };
     let excluded = |reason, at: &str| Some(Unresolved::excluded(reason, at.parse().unwrap()));
-    let unresolved = Some(Unresolved::failed("SERVFAIL".into()));
+    let unresolved = || Some(Unresolved::failed("SERVFAIL".into()));
     let looping = excluded(ResolveFailure::Loop, "127.0.0.1:443");
     let forbidden = excluded(ResolveFailure::Forbidden, "0.0.0.0:443");
-    let three = [unresolved, looping, forbidden];
+    let three = [unresolved(), looping, forbidden];
     assert_eq!(why()[..3], three);
     assert_eq!(why()[3], None);
-    // The last one keeps its address when look-ups fail, until that becomes our own.
+    // The last one keeps its address when look-ups fail, and knows why that may be old, until that becomes our own.
     dns.set_down("kept.test");
+    seconds(31).await;
+    assert_eq!(why()[3], unresolved());
+    assert_eq!(addresses(&endpoints[3]), ["192.0.2.1:443"]);
+    dns.set("kept.test", &["192.0.2.1"]);
     seconds(31).await;
     assert_eq!(why()[3], None);
     names.update(&bearers(&endpoints), vec!["192.0.2.1:443".parse().unwrap()]);

@@ -90,7 +90,8 @@ pub(super) fn warn_of_failure(
             %error,
             %since,
             addresses = list(kept),
-            "cannot resolve the name of {what}; the addresses that it has stay in use"
+            "cannot resolve the name of {what}; the addresses that it has stay in use, and may be old: ask the resolver \
+             with `{command}`"
         );
     }
 }
