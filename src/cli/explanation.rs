@@ -14,6 +14,7 @@ use crate::config::Settings;
 use crate::conn::Refusal;
 use crate::outcome::Outcome;
 use crate::routing::{Candidate, Consideration, Pattern, Route, Unmet};
+use crate::status::remedy;
 use crate::telemetry::list;
 use crate::tls::Alpn;
 
@@ -117,6 +118,9 @@ pub(super) struct Refused {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) nearest: Option<String>,
     pub(super) client_gets: String,
+    /// The remedy, as the status says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) remedy: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) alert: Option<u8>,
 }
@@ -144,6 +148,7 @@ impl Refused {
             detail: refusal.detail.as_deref().map(str::to_owned),
             nearest: nearest.map(ToString::to_string),
             client_gets: refusal.to_string(),
+            remedy: remedy(refusal.outcome, None),
             alert: refusal.alert(),
         }
     }

@@ -161,5 +161,8 @@ impl Lines {
             self.line("nearest", nearest);
         }
         self.line("client gets", &refused.client_gets);
+        if let Some(remedy) = refused.remedy {
+            self.line("remedy", remedy);
+        }
     }
 }

@@ -75,16 +75,17 @@ const HELLO_TIMEOUT: &str = "Read detail: a path that loses large packets has an
     for the server to speak first.";
 const HELLO_EOF: &str = "A few are normal. If they are many, look into the client's log: it gave up before its hello was complete.";
 const NOT_TLS: &str = "The client does not speak TLS, and detail says what it speaks: give it a URL that begins with https://, remove a \
-    proxy setting that names portway, or turn the PROXY protocol off at the balancer.";
+    proxy setting that names portway, or turn the PROXY protocol off at the balancer. If you do not know the client, it is a \
+    scanner.";
 const MALFORMED_HELLO: &str = "The client is a scanner, or a middlebox changes bytes on the way.";
 const HELLO_TOO_LARGE: &str = "Real clients need less than 20 KiB: raise limits.max_client_hello only for a client that you know.";
 const UNSUPPORTED_VERSION: &str = "Update the client: it speaks SSLv2 or SSLv3.";
 const NO_SERVER_NAME: &str = "Give the client a URL with a host name, or add a route with no_server_name = true: a client that dials an IP \
     address sends no name.";
-const INVALID_SERVER_NAME: &str =
-    "Correct the host in the client's URL. If you do not know the client, it is a scanner.";
-const NO_ROUTE: &str = "Correct the host in the client's URL, or add the name to server_names of a route; `portway explain NAME` shows \
-    why each route does not take it.";
+const INVALID_SERVER_NAME: &str = "Correct the host in the client's URL: detail says what is wrong with it, such as a dot at its end. If you do not \
+    know the client, it is a scanner.";
+const NO_ROUTE: &str = "Correct the host or the port in the client's URL, or add the name to server_names of a route; `portway explain \
+    NAME` shows why each route does not take it.";
 const CLIENT_DENIED: &str = "If the client should connect, check allow_clients and deny_clients of the listener, and clients of the route.";
 const INVALID_PROXY_HEADER: &str = "Turn the PROXY protocol on at the balancer, or leave its address out of proxy_protocol.trusted.";
 const INVALID_PROXY_REQUEST: &str = "Read detail: the URL of the server must begin with https://, and that of the proxy with http:// or socks5://.";
@@ -94,8 +95,9 @@ const TARGET_DENIED: &str = "Compare the target with the routes. A target that i
 const NAME_MISMATCH: &str = "Remove the setting of the client that overrides the server name: it must be the host of the target.";
 const OVERLOADED: &str =
     "Raise the limit in [limits], or find the client that opens so many connections.";
-const BACKEND_UNAVAILABLE: &str = "Start the backend, or correct its endpoints. `refused`: nothing listens there; `timeout` and `unreachable`: a \
-    firewall or the network is in the way. `portway doctor` tries each endpoint.";
+const BACKEND_UNAVAILABLE: &str = "Start the backend, or correct its endpoints, or their state if detail says that they drain. `refused`: nothing \
+    listens there; `timeout` and `unreachable`: a firewall or the network is in the way; or the name leads to an old \
+    address. `portway doctor` tries each endpoint.";
 const BACKEND_UNRESOLVED: &str = "Check the names of the endpoints and the resolver: `portway doctor` looks them up. A loop leads back to portway: \
     write the backend's own address.";
 const LOOPED: &str = "Look for a DNAT rule, a balancer or another relay that sends connections for the endpoint back to portway.";

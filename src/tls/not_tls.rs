@@ -112,7 +112,7 @@ impl fmt::Display for Protocol {
                 "SOCKS5: portway is not a SOCKS proxy here; remove proxy_url from the client's settings, or give \
                  it a listener with protocol = \"socks5\""
             }
-            Self::Ssh => "SSH",
+            Self::Ssh => "SSH: most often a scanner, about which you need to do nothing",
             Self::Lumberjack => {
                 "Lumberjack (Beats) without TLS: enable ssl in the client's Logstash output"
             }
@@ -120,8 +120,8 @@ impl fmt::Display for Protocol {
                 "the transport protocol of Elasticsearch without TLS: enable ssl for it at the client"
             }
             Self::Syslog => "syslog without TLS: the sender must use TLS",
-            Self::Rdp => "RDP",
-            Self::Smb => "SMB",
+            Self::Rdp => "RDP: most often a scanner, about which you need to do nothing",
+            Self::Smb => "SMB: most often a scanner, about which you need to do nothing",
             Self::Unknown(beginning) => {
                 return write!(f, "an unknown protocol that begins with \"{beginning}\"");
             }
