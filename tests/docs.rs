@@ -27,6 +27,7 @@ mod settings;
 const README: &str = include_str!("../README.md");
 const ARCHITECTURE: &str = include_str!("../ARCHITECTURE.md");
 const OUTCOMES: &str = include_str!("../docs/outcomes.md");
+const TROUBLESHOOTING: &str = include_str!("../docs/troubleshooting.md");
 const ROUTES: &str = include_str!("../docs/routes.md");
 
 fn root() -> &'static Path {
@@ -472,13 +473,13 @@ fn the_log_of_an_agent_leads_to_outcomes_that_send_it() {
             (cells[0].trim().trim_matches('`').to_owned(), cells[1])
         })
         .collect();
-    for row in table(README, "| the agent logs | outcome | what to do |") {
+    for row in table(TROUBLESHOOTING, "| the agent logs | outcome | what to do |") {
         let quoted_error = quoted(row[0]);
         let error = quoted_error.first().map_or(row[0], String::as_str);
-        let answer = match error.strip_prefix("remote error: tls: ") {
-            Some(alert) => {
-                // The number that openssl shows stands behind the name that an agent logs.
-                let (_, number) = row[0].split_once("` (").unwrap();
+        // The number that openssl shows stands behind the name that an agent logs. Without one, it is the backend's alert.
+        let number = row[0].split_once("` (").map(|(_, number)| number);
+        let answer = match error.strip_prefix("remote error: tls: ").zip(number) {
+            Some((alert, number)) => {
                 format!(
                     "{} ({})",
                     number.trim_end_matches(')'),

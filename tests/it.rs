@@ -9,6 +9,7 @@ mod it {
     mod asked;
     mod availability;
     mod bad_inputs;
+    mod causes;
     mod certificates;
     mod clock;
     #[path = "../support/corpus.rs"]

@@ -8,7 +8,7 @@ use portway::config;
 use portway::outcome::Outcome;
 use strum::VariantArray;
 
-use super::{OUTCOMES, README, blocks, prose, quoted, root, table, under};
+use super::{OUTCOMES, TROUBLESHOOTING, blocks, prose, quoted, root, table, under};
 
 /// The pages without a topology of their own.
 const OTHER: [&str; 3] = ["README.md", "certificates.md", "other-servers.md"];
@@ -283,7 +283,7 @@ fn the_row_of_an_alert_has_every_outcome_that_sends_it() {
     let general = &pages()["README.md"];
     let mut seen = 0;
     for (page, headings) in [
-        (README, "| the agent logs | outcome | what to do |"),
+        (TROUBLESHOOTING, "| the agent logs | outcome | what to do |"),
         (general, "| the agent logs | portway logs | what to do |"),
     ] {
         for row in table(page, headings) {
@@ -306,7 +306,7 @@ fn the_row_of_an_alert_has_every_outcome_that_sends_it() {
             }
         }
     }
-    assert_eq!(seen, 9);
+    assert_eq!(seen, 10);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 
-use rcgen::{CertificateParams, DnType, KeyPair};
+use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
@@ -17,18 +17,25 @@ use serde_json::{Value, json};
 use super::fixture::{NAME, Portway, config};
 use super::peers::{Backend, connect, read_to_end};
 
-const VERSIONS: [(&SupportedProtocolVersion, &str); 2] = [(&TLS12, "1.2"), (&TLS13, "1.3")];
+pub(super) const VERSIONS: [(&SupportedProtocolVersion, &str); 2] =
+    [(&TLS12, "1.2"), (&TLS13, "1.3")];
 
 /// A certificate that signs itself, and its key.
-struct Own {
+pub(super) struct Own {
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
 }
 
 impl Own {
     /// The subject tells one from another for those who look for its issuer.
-    fn new(subject: &str) -> Self {
-        let mut params = CertificateParams::new([NAME.to_owned()]).unwrap();
+    pub(super) fn new(subject: &str) -> Self {
+        Self::lasting(subject, NAME, 4000)
+    }
+
+    /// The same for another name, or with an end in the past.
+    pub(super) fn lasting(subject: &str, name: &str, last_year: i32) -> Self {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(last_year, 1, 1);
         params.distinguished_name.push(DnType::CommonName, subject);
         let key = KeyPair::generate().unwrap();
         Self {
@@ -49,23 +56,26 @@ impl Own {
 }
 
 /// Two peers, and what each of them trusts.
-struct Peers {
+pub(super) struct Peers {
     version: &'static SupportedProtocolVersion,
-    server: Own,
+    /// The host that the client asks for.
+    pub(super) host: &'static str,
+    pub(super) server: Own,
     client: Own,
     /// The server asks for a certificate that this one has signed.
-    asked: Option<Own>,
+    pub(super) asked: Option<Own>,
     /// The client trusts this certificate in place of the server's.
-    trusted: Option<Own>,
+    pub(super) trusted: Option<Own>,
     /// The client has a certificate.
-    has_certificate: bool,
+    pub(super) has_certificate: bool,
     tickets: usize,
 }
 
 impl Peers {
-    fn new(version: &'static SupportedProtocolVersion) -> Self {
+    pub(super) fn new(version: &'static SupportedProtocolVersion) -> Self {
         Self {
             version,
+            host: NAME,
             server: Own::new("server"),
             client: Own::new("client"),
             asked: None,
@@ -75,7 +85,7 @@ impl Peers {
         }
     }
 
-    fn server(&self) -> Backend {
+    pub(super) fn server(&self) -> Backend {
         let builder = ServerConfig::builder_with_protocol_versions(&[self.version]);
         let builder = match &self.asked {
             None => builder.with_no_client_auth(),
@@ -117,7 +127,7 @@ impl Peers {
         } else {
             builder.with_no_client_auth()
         };
-        let name = NAME.try_into().unwrap();
+        let name = self.host.try_into().unwrap();
         let connection = ClientConnection::new(Arc::new(config), name).unwrap();
         StreamOwned::new(connection, connect(portway.address("agents")))
     }
@@ -126,7 +136,13 @@ impl Peers {
     fn ask(&self) -> (Option<String>, Value, Portway) {
         let backend = self.server();
         let portway = Portway::start(&config(&[backend.address()], "", ""));
-        let mut client = self.client(&portway);
+        let (error, line) = self.ask_through(&portway);
+        (error, line, portway)
+    }
+
+    /// The same through a portway that runs.
+    pub(super) fn ask_through(&self, portway: &Portway) -> (Option<String>, Value) {
+        let mut client = self.client(portway);
         let address = client.sock.local_addr().unwrap();
         let mut ask = || {
             client.write_all(b"hello")?;
@@ -138,8 +154,7 @@ impl Peers {
             client.flush().unwrap();
         }
         drop(client);
-        let line = portway.line_of(address);
-        (error, line, portway)
+        (error, portway.line_of(address))
     }
 }
 

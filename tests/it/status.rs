@@ -37,7 +37,7 @@ fn json(portway: &Portway, path: &str) -> Value {
     serde_json::from_str(&body).unwrap()
 }
 
-fn status(portway: &Portway) -> Value {
+pub(super) fn status(portway: &Portway) -> Value {
     json(portway, "/status")
 }
 
