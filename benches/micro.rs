@@ -15,7 +15,7 @@ use portway::outcome::{BackendAnswer, ClosedBy, Handshake, Outcome};
 use portway::routing::{Pattern, Query, Route, Table};
 use portway::telemetry::lines::Lines;
 use portway::telemetry::{
-    ClientText, ConnectionLog, Format, Id, Line, Logged, Millis, Protocols, Registry, Time,
+    ClientText, ConnectionLog, Form, Format, Id, Line, LogRules, Millis, Protocols, Registry, Time,
 };
 use portway::tls::{Alpn, Progress, ServerName, Version, read_hello};
 
@@ -164,6 +164,7 @@ fn line(id: u64) -> Line<'static> {
     Line {
         time: Time(SystemTime::now()),
         id: Id(id),
+        phase: None,
         config: 1,
         client: (Ipv4Addr::new(192, 0, 2, 7), 50_123).into(),
         proxied_by: None,
@@ -177,6 +178,7 @@ fn line(id: u64) -> Line<'static> {
         route: Some("fleet"),
         backend: Some("fleet"),
         endpoint: Some("fleet-2.internal:8220"),
+        backend_address: Some((Ipv4Addr::new(10, 0, 0, 2), 8220).into()),
         via: None,
         backend_local: Some((Ipv4Addr::new(10, 0, 0, 1), 40_000).into()),
         attempts: &[],
@@ -196,8 +198,8 @@ fn line(id: u64) -> Line<'static> {
         backend_rtt_ms: Some(Millis(Duration::from_micros(310))),
         backend_retransmits: Some(0),
         bytes_backend_to_client: Some(1 << 20),
-        outcome: Outcome::Closed,
-        closed_by: ClosedBy::Client,
+        outcome: Some(Outcome::Closed),
+        closed_by: Some(ClosedBy::Client),
         alert: None,
         detail: None,
         limit: None,
@@ -225,15 +227,21 @@ fn accounts_counters(bencher: Bencher<'_, '_>) {
 }
 
 /// The log line, from its parts to the queue, which has room for all lines.
-#[divan::bench(args = ["json", "text"], sample_size = 70)]
+#[divan::bench(args = ["json", "text", "ecs"], sample_size = 70)]
 fn accounts_log_line(bencher: Bencher<'_, '_>, format: &str) {
     let format = match format {
         "json" => Format::Json,
+        "ecs" => Format::Ecs,
         _ => Format::Text,
     };
     let dropped = Arc::new(AtomicU64::new(0));
     let lines = Lines::start(Box::new(io::sink()), "log", Arc::clone(&dropped)).unwrap();
-    let log = ConnectionLog::new(lines, format, Logged::All, Registry::new());
+    let log = ConnectionLog::new(
+        lines,
+        Form::always(format),
+        LogRules::default(),
+        Registry::new(),
+    );
     let mut id = 0;
     bencher.bench_local(|| {
         id += 1;

@@ -30,7 +30,7 @@ use crate::control::inherited::Inherited;
 use crate::control::upgrade::Program;
 use crate::control::{self, Request, Requests, Stopped, socket, takeover};
 use crate::telemetry::lines::{self, Lines};
-use crate::telemetry::{ConnectionLog, Format, Registry, program};
+use crate::telemetry::{ConnectionLog, Form, Registry, program};
 
 /// Time allowed at exit to flush the last log lines: short enough that a reader that hangs does not delay the exit,
 /// long enough that a busy machine still writes the reason for it.
@@ -44,7 +44,7 @@ pub struct Output {
     /// Takes the lines; it may block, since a thread of its own writes.
     pub connections: Box<dyn Write + Send>,
     /// How lines are written.
-    pub format: Format,
+    pub form: Arc<Form>,
 }
 
 /// A relay that runs on its own threads, for the lab and for tests.
@@ -117,9 +117,9 @@ pub struct Options {
     /// The path of routes.toml.
     pub file: PathBuf,
     /// How lines of the connection log are written.
-    pub connections: Format,
+    pub connections: Arc<Form>,
     /// How lines of the program log are written.
-    pub program: Format,
+    pub program: Arc<Form>,
     /// Whether to reload when the file changes.
     pub watch: bool,
     /// Whether to take over the listeners of a portway that runs with the same file.
@@ -152,7 +152,7 @@ pub fn run(options: Options) -> Result<ExitCode, Faults> {
             return Ok(ExitCode::FAILURE);
         }
     };
-    program::install(program.clone(), options.program);
+    program::install(program.clone(), Arc::clone(&options.program));
     let _flush = AtEnd(|| program.finish(LAST_LINES));
     let (runtime, signals) = match begun.map_err(StartError::at("start the event loop of control"))
     {
@@ -241,9 +241,10 @@ async fn run_with(
     let output = Output {
         connections: lines::stdout()
             .map_err(StartError::at("use standard output for the connection log"))?,
-        format: options.connections,
+        form: Arc::clone(&options.connections),
     };
     let log = connection_log(&loaded.settings, output, &registry)?;
+    program::adopt(loaded.settings.log.format);
     let _flush = AtEnd(|| log.finish(LAST_LINES));
     relay(loaded, options, registry, (Arc::clone(&log), early)).await
 }
@@ -304,7 +305,7 @@ fn connection_log(
 ) -> Result<Arc<ConnectionLog>, StartError> {
     let lines = Lines::start(output.connections, "portway-log", registry.lines_dropped())
         .map_err(StartError::at("start the thread of the connection log"))?;
-    let log = ConnectionLog::new(lines, output.format, settings.log, Arc::clone(registry));
+    let log = ConnectionLog::new(lines, output.form, settings.log, Arc::clone(registry));
     Ok(Arc::new(log))
 }
 

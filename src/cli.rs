@@ -6,14 +6,14 @@
 use std::env;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::app;
-use crate::telemetry::Format;
+use crate::telemetry::{Form, Format};
 use file::FileArgument;
 
 mod addresses;
@@ -215,7 +215,8 @@ struct Run {
     #[command(flatten)]
     file: FileArgument,
     /// Write both logs in this format: the connection log goes to standard output, the program log to
-    /// standard error [default: text on a terminal, json elsewhere]
+    /// standard error; ecs is JSON with the fields of the Elastic Common Schema [default: log.format of
+    /// the file, else text on a terminal, json elsewhere]
     #[arg(long, value_name = "FORMAT", value_enum)]
     log_format: Option<LogFormat>,
     /// Reload the file whenever it changes
@@ -231,6 +232,7 @@ struct Run {
 enum LogFormat {
     Json,
     Text,
+    Ecs,
 }
 
 /// Runs the command that the arguments name.
@@ -273,8 +275,8 @@ impl Run {
     fn run(self) -> io::Result<ExitCode> {
         let options = app::Options {
             file: self.file.path(),
-            connections: self.format(&io::stdout()),
-            program: self.format(&io::stderr()),
+            connections: self.form(&io::stdout()),
+            program: self.form(&io::stderr()),
             watch: self.watch,
             take_over: self.takeover,
         };
@@ -289,13 +291,18 @@ impl Run {
     }
 
     /// How lines are written to this stream.
-    fn format(&self, stream: &impl IsTerminal) -> Format {
-        let is_text = match self.log_format {
-            Some(LogFormat::Json) => false,
-            Some(LogFormat::Text) => true,
-            None => stream.is_terminal(),
+    fn form(&self, stream: &impl IsTerminal) -> Arc<Form> {
+        let flag = self.log_format.map(|format| match format {
+            LogFormat::Json => Format::Json,
+            LogFormat::Text => Format::Text,
+            LogFormat::Ecs => Format::Ecs,
+        });
+        let usual = if stream.is_terminal() {
+            Format::Text
+        } else {
+            Format::Json
         };
-        if is_text { Format::Text } else { Format::Json }
+        Form::new(flag, usual)
     }
 }
 

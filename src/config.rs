@@ -63,8 +63,8 @@ pub struct Settings {
     pub hello: snapshot::HelloLimits,
     /// Limits of the drain.
     pub drain: Drain,
-    /// `log.connections`.
-    pub log: telemetry::Logged,
+    /// `[log]`.
+    pub log: telemetry::LogRules,
     /// `[listeners]`, sorted by name.
     pub listeners: Vec<Listener>,
     /// `[backends]`, sorted by name.

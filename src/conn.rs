@@ -5,6 +5,7 @@ mod front;
 mod hello;
 mod look;
 mod looped;
+mod open;
 mod record;
 mod refuse;
 mod review;
@@ -28,6 +29,7 @@ use crate::snapshot::{Snapshot, Taken};
 use crate::status::Refusals;
 use crate::telemetry::{ConnectionLog, Registry};
 pub use connection::Connection;
+pub use open::Due;
 use record::Record;
 pub use refuse::Refusal;
 use refuse::refuse;
@@ -46,6 +48,8 @@ pub struct Context {
     pub connections: RefCell<Slab<Rc<Connection>>>,
     /// Those of them that are to end in a gap although the process does not drain.
     pub leaving: RefCell<Vec<Weak<Connection>>>,
+    /// Those that are to get a line although they are open.
+    pub due: Due,
     /// The snapshot of the last reload, to which clients come back; each connection works with the one that it took.
     /// Absent until the first one comes, before there are listeners.
     pub in_force: RefCell<Option<Arc<Snapshot>>>,
@@ -78,16 +82,24 @@ impl Context {
                 leaving.push(Rc::downgrade(connection));
             }
         }
-        self.admission.tidy(Instant::now());
+        let now = Instant::now();
+        let each = connections.iter().map(|(_, connection)| connection);
+        self.due.look(&self.log, now, each);
+        self.admission.tidy(now);
         // Give the memory of a flood back.
         if connections.len() < connections.capacity() / 4 {
             connections.shrink_to_fit();
         }
     }
 
-    /// Looks for the gaps of the connections that are to end in one; call it ten times a second as long as it returns
-    /// true.
+    /// Does a part of what a review has found; call it ten times a second as long as it returns true.
     pub fn step(&self) -> bool {
+        let are_due = self.due.tell(&self.log);
+        self.look_for_gaps() || are_due
+    }
+
+    /// Looks for the gaps of the connections that are to end in one. Returns whether there are such connections.
+    fn look_for_gaps(&self) -> bool {
         let mut leaving = self.leaving.borrow_mut();
         if self.resources.is_draining() {
             leaving.clear();

@@ -3,14 +3,17 @@
 #[cfg(test)]
 pub mod alone;
 mod connections;
+mod ecs;
+mod form;
 pub mod lines;
 pub mod metrics;
 pub mod program;
 mod vital;
 
 pub use connections::{
-    Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, json,
+    Attempt, ClientText, ConnectionLog, Id, Line, Millis, Phase, Protocols, Time, json,
 };
+pub use form::{Form, Format};
 pub use metrics::{
     AcceptStats, BackendStats, ConfigStats, Counter, Endings, EndpointFigures, EndpointRole,
     EndpointStats, ListenerStats, Registry, WorkerStats,
@@ -18,6 +21,7 @@ pub use metrics::{
 pub use vital::Vital;
 
 use std::fmt::Display;
+use std::time::Duration;
 
 use strum::{EnumString, VariantNames};
 
@@ -32,14 +36,16 @@ pub enum Logged {
     Failures,
 }
 
-/// How log lines are written: `--log-format`.
+/// The keys of `[log]`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// One JSON object per line.
-    #[default]
-    Json,
-    /// `key=value`, for people.
-    Text,
+pub struct LogRules {
+    /// `log.connections`.
+    pub connections: Logged,
+    /// `log.format`; `None` leaves it to the command line and to who reads the logs.
+    pub format: Option<Format>,
+    /// `log.interval`: how long a connection is open when it gets a line, and then another one. `None` if only its end is
+    /// logged.
+    pub interval: Option<Duration>,
 }
 
 /// The first items, with commas between them, and how many more there are.

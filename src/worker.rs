@@ -309,7 +309,7 @@ async fn tick(context: Rc<Context>, pulse: Arc<WorkerStats>) -> Infallible {
         let fallbacks = pipes.fallbacks();
         pulse.pipes.fallbacks.store(fallbacks, Ordering::Relaxed);
         context.review(now);
-        // A worker without a connection that is to end does not wake up for this.
+        // A worker without a connection that is to end or to be logged does not wake up for this.
         let mut steps = TICK.as_millis() / drain::STEP.as_millis();
         while context.step() && steps > 1 {
             steps -= 1;

@@ -19,7 +19,7 @@ mod connection_allocations {
     use std::time::{Duration, Instant};
 
     use portway::app::{self, Output, Running};
-    use portway::telemetry::Format;
+    use portway::telemetry::{Form, Format};
 
     use super::heap::{Asked, asked, grown};
     use super::hello::Builder;
@@ -96,7 +96,7 @@ mod connection_allocations {
             let lines = Lines::default();
             let output = Output {
                 connections: Box::new(lines.clone()),
-                format: Format::Json,
+                form: Form::always(Format::Json),
             };
             let running = app::start(settings, output).unwrap();
             Self {

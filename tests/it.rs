@@ -45,6 +45,7 @@ mod it {
     mod names;
     #[path = "../support/namespace.rs"]
     mod namespace;
+    mod open_lines;
     #[path = "../support/ordinary_user.rs"]
     mod ordinary_user;
     mod others;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use portway::app::{self, Output, Running};
 use portway::config::{self, Loaded};
-use portway::telemetry::Format;
+use portway::telemetry::{Form, Format};
 use tempfile::TempDir;
 
 use crate::Result;
@@ -40,7 +40,7 @@ impl Relay {
         let log = Log::default();
         let output = Output {
             connections: Box::new(log.clone()),
-            format: Format::Text,
+            form: Form::always(Format::Text),
         };
         let running = app::start(loaded.settings, output)?;
         Ok(Self { running, log })

@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::admin::{Relay, State};
 use crate::admission::{Admission, Machine};
 use crate::config::{Settings, Source};
-use crate::conn::Context;
+use crate::conn::{Context, Due};
 use crate::control::change::ChangeBuilder;
 use crate::control::error::remedy;
 use crate::control::inherited::Inherited;
@@ -177,6 +177,7 @@ impl Crew {
             in_force: RefCell::default(),
             leaving: RefCell::default(),
             refusals: RefCell::default(),
+            due: Due::default(),
             ids: Cell::new(position as u64 * IDS_PER_WORKER),
             cut: Cell::new(false),
         })

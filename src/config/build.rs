@@ -18,6 +18,7 @@ use crate::credentials::Users;
 use crate::net::{Keepalive, LegOptions};
 use crate::routing::NetworkSet;
 use crate::snapshot::HelloLimits;
+use crate::telemetry::LogRules;
 use crate::wire::ListenerProtocol;
 use crate::{admission, dial, relay};
 pub(super) use admin::bind as admin;
@@ -32,7 +33,7 @@ pub(super) fn settings(notes: &mut Notes<'_>) -> Settings {
     let status_pages = status_pages(notes);
     let limits = admission_limits(&mut notes.section(&["limits"]));
     let (hello, drain) = time_limits(&mut notes.section(&["limits"]));
-    let log = notes.section(&["log"]).read("connections", values::choice);
+    let log = log_rules(&mut notes.section(&["log"]));
     let listeners = listeners(notes);
     let backends = backends(notes);
     let routes = routes::routes(&listeners, &backends, notes);
@@ -43,7 +44,7 @@ pub(super) fn settings(notes: &mut Notes<'_>) -> Settings {
         limits,
         hello,
         drain,
-        log: log.unwrap_or_default(),
+        log,
         listeners,
         backends,
         routes,
@@ -103,6 +104,15 @@ fn time_limits(section: &mut Section<'_, '_>) -> (HelloLimits, Drain) {
         takeover_timeout: section.duration("takeover_timeout"),
     };
     (hello, drain)
+}
+
+fn log_rules(section: &mut Section<'_, '_>) -> LogRules {
+    let connections = section.read("connections", values::choice);
+    LogRules {
+        connections: connections.unwrap_or_default(),
+        format: section.read("format", values::choice),
+        interval: section.read("interval", values::duration),
+    }
 }
 
 fn listeners(notes: &mut Notes<'_>) -> Vec<Listener> {

@@ -229,7 +229,7 @@ mod tests {
     use crate::backend::{Balance, Dialling};
     use crate::config;
     use crate::net::LegOptions;
-    use crate::telemetry::Logged;
+    use crate::telemetry::LogRules;
 
     #[test]
     fn a_default_that_a_module_has_itself_is_that_of_the_table() {
@@ -241,7 +241,10 @@ mod tests {
             assert_eq!(backend.relay.leg, LegOptions::DEFAULT);
             assert_eq!(backend.dialling, Dialling::default());
         }
-        assert_eq!(settings.as_ref().map(|it| it.log), Some(Logged::default()));
+        assert_eq!(
+            settings.as_ref().map(|it| it.log),
+            Some(LogRules::default())
+        );
         assert!(backends.count() > 0);
     }
 }

@@ -16,8 +16,23 @@ use crate::net::{self, Figures};
 use crate::routing::{NetworkSet, Table};
 use crate::snapshot::{HelloLimits, Listener, ListenerId, Snapshot};
 use crate::telemetry::lines::Lines;
-use crate::telemetry::{Format, Logged};
+use crate::telemetry::{Form, Format, LogRules};
 use crate::wire::ListenerProtocol;
+
+fn snapshot(listener: Listener) -> Snapshot {
+    Snapshot {
+        generation: 1,
+        hello: HelloLimits {
+            timeout: Duration::from_secs(10),
+            max_size: 1 << 16,
+        },
+        listeners: vec![listener],
+        addresses: HashMap::new(),
+        backends: Vec::new(),
+        routes: Table::default(),
+        route_connections: Vec::new(),
+    }
+}
 
 /// A worker without backends or routes, and the snapshot that a connection gets there.
 pub(crate) fn context() -> (Context, Taken) {
@@ -31,18 +46,6 @@ pub(crate) fn context() -> (Context, Taken) {
         stats: registry.listener("agents"),
         endings: registry.endings("agents", None),
         backend_endings: HashMap::new(),
-    };
-    let snapshot = Snapshot {
-        generation: 1,
-        hello: HelloLimits {
-            timeout: Duration::from_secs(10),
-            max_size: 1 << 16,
-        },
-        listeners: vec![listener],
-        addresses: HashMap::new(),
-        backends: Vec::new(),
-        routes: Table::default(),
-        route_connections: Vec::new(),
     };
     let quotas = Quotas {
         max_connections: None,
@@ -59,7 +62,7 @@ pub(crate) fn context() -> (Context, Taken) {
     };
     let lines = Lines::start(Box::new(io::sink()), "log", registry.lines_dropped()).unwrap();
     let taken = Taken {
-        snapshot: Arc::new(snapshot),
+        snapshot: Arc::new(snapshot(listener)),
         listener: ListenerId(0),
         port: 443,
     };
@@ -67,8 +70,8 @@ pub(crate) fn context() -> (Context, Taken) {
         admission: Arc::new(Admission::new(&quotas, machine)),
         log: Arc::new(ConnectionLog::new(
             lines,
-            Format::Json,
-            Logged::All,
+            Form::always(Format::Json),
+            LogRules::default(),
             Arc::clone(&registry),
         )),
         registry,
@@ -77,6 +80,7 @@ pub(crate) fn context() -> (Context, Taken) {
         in_force: RefCell::default(),
         leaving: RefCell::default(),
         refusals: RefCell::default(),
+        due: Due::default(),
         ids: Cell::new(0),
         cut: Cell::new(false),
     };

@@ -26,7 +26,7 @@ use crate::config::{self, Settings, Source};
 use crate::net;
 use crate::outcome::Limit;
 use crate::snapshot::{AddressId, Difference, ListenerId, Snapshot};
-use crate::telemetry::{ConnectionLog, Registry};
+use crate::telemetry::{ConnectionLog, Registry, program};
 use gates::Gates;
 
 /// Of a worker beside its listening sockets: epoll, wake-up and the like, and two for each pipe.
@@ -221,6 +221,7 @@ impl ChangeBuilder {
         let status_pages = settings.status_pages.clone();
         let snapshot = Arc::new(self.snapshot(settings, addresses, gates));
         self.log.adopt(log);
+        program::adopt(log.format);
         if waits_for_start {
             tracing::warn!("workers and admin.bind change only at the next start");
         }

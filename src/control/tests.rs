@@ -19,7 +19,7 @@ use crate::admin::Relay;
 use crate::admission::{Admission, Machine};
 use crate::config;
 use crate::telemetry::lines::Lines;
-use crate::telemetry::{Format, Logged};
+use crate::telemetry::{Form, Format, LogRules};
 use crate::worker::Message;
 
 /// A routes.toml with a listener at an address that the kernel chooses, and at these addresses.
@@ -133,7 +133,12 @@ pub(super) fn control(stuck: bool) -> (Control, Requests, TempDir) {
     spawn_local(work(mail, end, stuck));
     let registry = Registry::new();
     let lines = Lines::start(Box::new(io::sink()), "log", registry.lines_dropped()).unwrap();
-    let log = ConnectionLog::new(lines, Format::Json, Logged::All, Arc::clone(&registry));
+    let log = ConnectionLog::new(
+        lines,
+        Form::always(Format::Json),
+        LogRules::default(),
+        Arc::clone(&registry),
+    );
     let log = Arc::new(log);
     let settings = config::parse(&text(&[]), "routes.toml").unwrap().settings;
     let admission = Admission::new(&settings.limits, Machine::read());

@@ -1,5 +1,6 @@
-//! The connection log: one line for each connection that has ended.
+//! The connection log: one line for each connection that has ended, and with `log.interval` some while it is open.
 
+mod ecs;
 mod format;
 #[cfg(test)]
 mod tests;
@@ -16,21 +17,24 @@ pub use format::{ClientText, Id, Millis, Protocols, Time, json};
 
 use super::lines::Lines;
 use super::metrics::Registry;
-use super::{Format, Logged};
+use super::{Form, LogRules, Logged};
 use crate::outcome::{AttemptFailure, BackendAnswer, ClosedBy, Handshake, Limit, Outcome};
 use crate::tls::Version;
 
 /// Most lines of one outcome in one second; the rest is summed up.
 const LINES_PER_SECOND: u32 = 10;
 
-/// A connection that has ended. `docs/log.md` explains each field and is tested against this list.
+/// A connection that has ended, or is open for a while. `docs/log.md` explains each field and is tested against this list.
 /// A field without a value is left out.
 #[derive(Clone, Debug, Serialize)]
 pub struct Line<'a> {
-    /// When the connection ended.
+    /// When the connection ended, or the line was written.
     pub time: Time,
     /// Unique within a run of the program.
     pub id: Id,
+    /// Absent once the connection has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub phase: Option<Phase>,
     /// The generation of the configuration that the connection took on arrival.
     pub config: u64,
     /// The canonical address of the client.
@@ -67,6 +71,9 @@ pub struct Line<'a> {
     /// The endpoint, as in routes.toml.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<&'a str>,
+    /// The address of the endpoint that is connected, unless a proxy knows it alone. The schema of Elastic has a field for it.
+    #[serde(skip)]
+    pub backend_address: Option<SocketAddr>,
     /// The proxy through which the backend is reached, as in routes.toml.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub via: Option<&'a str>,
@@ -100,7 +107,7 @@ pub struct Line<'a> {
     /// The same of the client.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_alert: Option<u8>,
-    /// From accept to the end.
+    /// From accept to the end, or to the line.
     pub duration_ms: Millis,
     /// Bytes relayed to the backend.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -125,9 +132,11 @@ pub struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub backend_retransmits: Option<u32>,
     /// How it ended.
-    pub outcome: Outcome,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Outcome>,
     /// The side that ended it.
-    pub closed_by: ClosedBy,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub closed_by: Option<ClosedBy>,
     /// The number of the alert that the client got.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alert: Option<u8>,
@@ -143,6 +152,14 @@ pub struct Line<'a> {
     /// Bytes that portway waited for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hello_expected: Option<usize>,
+}
+
+/// How far a connection is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It has not ended.
+    Open,
 }
 
 /// A failed attempt to reach an endpoint.
@@ -170,8 +187,10 @@ pub struct Attempt {
 /// The log. Workers share it; nothing in it waits.
 pub struct ConnectionLog {
     lines: Lines,
-    format: Format,
+    form: Arc<Form>,
     only_failures: AtomicBool,
+    /// Milliseconds; 0 if there is none.
+    interval: AtomicU64,
     registry: Arc<Registry>,
     started: Instant,
     /// For each outcome the second in which it last occurred (high half, counted from `started`), and
@@ -188,22 +207,29 @@ struct Excess {
 }
 
 impl ConnectionLog {
-    /// A log that writes to `lines`.
-    pub fn new(lines: Lines, format: Format, logged: Logged, registry: Arc<Registry>) -> Self {
-        Self {
+    /// A log that writes to `lines`, in this form.
+    pub fn new(lines: Lines, form: Arc<Form>, rules: LogRules, registry: Arc<Registry>) -> Self {
+        let log = Self {
             lines,
-            format,
-            only_failures: AtomicBool::new(logged == Logged::Failures),
+            form,
+            only_failures: AtomicBool::default(),
+            interval: AtomicU64::default(),
             registry,
             started: Instant::now(),
             windows: EnumMap::default(),
-        }
+        };
+        log.adopt(rules);
+        log
     }
 
-    /// Logs these connections from now on.
-    pub fn adopt(&self, logged: Logged) {
+    /// Follows these rules from now on.
+    pub fn adopt(&self, rules: LogRules) {
+        self.form.adopt(rules.format);
         self.only_failures
-            .store(logged == Logged::Failures, Ordering::Relaxed);
+            .store(rules.connections == Logged::Failures, Ordering::Relaxed);
+        let interval = rules.interval.unwrap_or_default().as_millis();
+        let interval = u64::try_from(interval).unwrap_or(u64::MAX);
+        self.interval.store(interval, Ordering::Relaxed);
     }
 
     /// Whether the end of a connection is logged: `log.connections` wants it, and its outcome has lines left in
@@ -212,9 +238,20 @@ impl ConnectionLog {
         self.wants_at(outcome, self.second())
     }
 
-    /// Logs the end of a connection that is wanted.
+    /// How long a connection is open when it gets a line, and then another one.
+    pub fn interval(&self) -> Option<Duration> {
+        let millis = self.interval.load(Ordering::Relaxed);
+        (millis > 0).then(|| Duration::from_millis(millis))
+    }
+
+    /// Logs the end of a connection that is wanted, or one that is open.
     pub fn log(&self, line: &Line<'_>) {
-        self.lines.send(format::line(self.format, line));
+        self.write(line, || ecs::Record::new(line));
+    }
+
+    /// Counts a line that is left out.
+    pub fn leave_out(&self) {
+        self.registry.lines_suppressed.add(1);
     }
 
     /// Writes the sums of what was suppressed up to the last whole second. Call it every second.
@@ -227,6 +264,11 @@ impl ConnectionLog {
     pub fn finish(&self, timeout: Duration) -> bool {
         self.sum_up_before(u32::MAX);
         self.lines.finish(timeout)
+    }
+
+    fn write<E: Serialize>(&self, line: &impl Serialize, ecs: impl FnOnce() -> E) {
+        let format = self.form.get();
+        self.lines.send(format::line(format, line, ecs));
     }
 
     fn second(&self) -> u32 {
@@ -242,7 +284,7 @@ impl ConnectionLog {
         }
         let is_allowed = is_closed || self.is_allowed(outcome, second);
         if !is_allowed {
-            self.registry.lines_suppressed.add(1);
+            self.leave_out();
         }
         is_allowed
     }
@@ -284,7 +326,7 @@ impl ConnectionLog {
                 outcome,
                 suppressed,
             };
-            self.lines.send(format::line(self.format, &line));
+            self.write(&line, || ecs::Sum::new(&line));
         }
     }
 }

@@ -1,7 +1,10 @@
 //! The program log: events of the program itself, written by `tracing` to standard error.
 
+mod ecs;
+
 use std::env::VarError;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use serde::{Serialize, Serializer};
@@ -9,63 +12,81 @@ use serde_json::Value;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::EnvFilter;
-use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::format::{Full, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
 use super::lines::Lines;
-use super::{Format, Time};
+use super::{Form, Format, Time};
+use ecs::Record;
+
+/// The form of the program log, once there is one.
+static FORM: OnceLock<Arc<Form>> = OnceLock::new();
 
 /// The subscriber that writes to `lines`; `filter` has the syntax of `RUST_LOG`.
 pub fn subscriber(
     lines: Lines,
-    format: Format,
+    form: Arc<Form>,
     filter: EnvFilter,
-) -> Box<dyn Subscriber + Send + Sync> {
-    let builder = tracing_subscriber::fmt()
+) -> impl Subscriber + Send + Sync {
+    tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
-        .with_writer(move || lines.clone());
-    match format {
-        Format::Json => Box::new(builder.event_format(Json).finish()),
-        Format::Text => Box::new(builder.with_timer(Now).finish()),
-    }
+        .with_writer(move || lines.clone())
+        .event_format(Events {
+            form,
+            text: tracing_subscriber::fmt::format().with_timer(Now),
+        })
+        .finish()
 }
 
-/// An event as a JSON object. The time has the name and the form that it has in the connection log.
-struct Json;
-
-#[derive(Serialize)]
-struct Object<'e> {
-    time: Time,
-    level: &'static str,
-    fields: Fields,
-    target: &'e str,
+/// Writes each event in the format that is in force.
+struct Events {
+    form: Arc<Form>,
+    text: tracing_subscriber::fmt::format::Format<Full, Now>,
 }
 
-impl<S, N> FormatEvent<S, N> for Json
+impl<S, N> FormatEvent<S, N> for Events
 where
     S: Subscriber + for<'s> LookupSpan<'s>,
     N: for<'w> FormatFields<'w> + 'static,
 {
     fn format_event(
         &self,
-        _: &FmtContext<'_, S, N>,
+        context: &FmtContext<'_, S, N>,
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
         let mut fields = Fields::default();
-        event.record(&mut fields);
-        let object = Object {
-            time: Time(SystemTime::now()),
-            level: event.metadata().level().as_str(),
-            fields,
-            target: event.metadata().target(),
+        let json = match self.form.get() {
+            Format::Text => return self.text.format_event(context, writer, event),
+            Format::Json => {
+                event.record(&mut fields);
+                serde_json::to_string(&Object {
+                    time: Time(SystemTime::now()),
+                    level: event.metadata().level().as_str(),
+                    fields,
+                    target: event.metadata().target(),
+                })
+            }
+            Format::Ecs => {
+                event.record(&mut fields);
+                serde_json::to_string(&Record::new(event.metadata(), fields.0))
+            }
         };
-        let json = serde_json::to_string(&object).map_err(|_unwritable| fmt::Error)?;
+        let json = json.map_err(|_unwritable| fmt::Error)?;
         writeln!(writer, "{json}")
     }
+}
+
+/// An event as a JSON object. The time has the name and the form that it has in the connection log.
+#[derive(Serialize)]
+struct Object<'e> {
+    time: Time,
+    level: &'static str,
+    fields: Fields,
+    target: &'e str,
 }
 
 /// The fields of an event, in their order.
@@ -124,7 +145,7 @@ impl FormatTime for Now {
 const DEFAULT: &str = "info,hickory_net=off,hickory_proto=off,hickory_resolver=off";
 
 /// Makes `lines` the program log of the whole process, at `RUST_LOG` or `info`. Call it once per process.
-pub fn install(lines: Lines, format: Format) {
+pub fn install(lines: Lines, form: Arc<Form>) {
     let wanted = std::env::var("RUST_LOG");
     let parsed = wanted
         .as_deref()
@@ -136,7 +157,8 @@ pub fn install(lines: Lines, format: Format) {
         Err(VarError::NotUnicode(_)) => (EnvFilter::new(DEFAULT), Some("not UTF-8".to_owned())),
     };
     // A second subscriber is refused, and the first one goes on.
-    let _ = tracing::subscriber::set_global_default(subscriber(lines, format, filter));
+    let _ = tracing::subscriber::set_global_default(subscriber(lines, Arc::clone(&form), filter));
+    let _first = FORM.set(form);
     // The default hook writes to standard error directly, and would wait for a slow reader.
     std::panic::set_hook(Box::new(|panic| {
         tracing::error!("internal error, please report it: {panic}");
@@ -149,6 +171,13 @@ pub fn install(lines: Lines, format: Format) {
     }
 }
 
+/// Follows `log.format` of the file from now on, if this process has a program log.
+pub fn adopt(file: Option<Format>) {
+    if let Some(form) = FORM.get() {
+        form.adopt(file);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{self, Read};
@@ -158,14 +187,15 @@ mod tests {
     use serde_json::Value;
     use tracing_subscriber::EnvFilter;
 
-    use super::{Format, subscriber};
+    use super::{Form, Format, adopt, install, subscriber};
     use crate::telemetry::alone::alone;
+    use crate::telemetry::ecs::tests::agrees;
     use crate::telemetry::lines::Lines;
 
     fn written(format: Format, events: impl FnOnce()) -> String {
         let (mut reader, writer) = io::pipe().unwrap();
         let lines = Lines::start(Box::new(writer), "test", Arc::default()).unwrap();
-        let program = subscriber(lines.clone(), format, EnvFilter::new("info"));
+        let program = subscriber(lines.clone(), Form::always(format), EnvFilter::new("info"));
         tracing::subscriber::with_default(program, events);
         assert!(lines.finish(Duration::from_secs(20)));
         drop(lines);
@@ -193,6 +223,59 @@ mod tests {
         // The time and the message come first, for people.
         assert!(text.starts_with("{\"time\":"), "{text}");
         assert!(text.contains("\"fields\":{\"message\":"), "{text}");
+    }
+
+    #[test]
+    fn an_event_with_the_fields_of_ecs_has_its_own_below_one_key() {
+        if !alone(
+            "telemetry::program::tests::an_event_with_the_fields_of_ecs_has_its_own_below_one_key",
+        ) {
+            return;
+        }
+        let text = written(Format::Ecs, || {
+            tracing::warn!(
+                error = "no such host",
+                pid = 7,
+                host = "es-1",
+                "cannot resolve"
+            );
+        });
+        assert_eq!(text.lines().count(), 1, "{text}");
+        let event: Value = serde_json::from_str(&text).unwrap();
+        agrees(&event);
+        assert!(text.starts_with("{\"@timestamp\":"), "{text}");
+        assert_eq!(event["log.level"], "warn");
+        assert_eq!(event["message"], "cannot resolve");
+        assert_eq!(event["error"]["message"], "no such host");
+        assert_eq!(event["event"]["dataset"], "portway.program");
+        assert_eq!(event["log.logger"], "portway::telemetry::program::tests");
+        // A field may be a number in one line and text in another, which an index would refuse.
+        let own = serde_json::json!({ "program": { "pid": "7", "host": "es-1" } });
+        assert_eq!(event["portway"], own);
+    }
+
+    #[test]
+    fn the_format_follows_the_file() {
+        if !alone("telemetry::program::tests::the_format_follows_the_file") {
+            return;
+        }
+        let (mut reader, writer) = io::pipe().unwrap();
+        let lines = Lines::start(Box::new(writer), "test", Arc::default()).unwrap();
+        install(lines.clone(), Form::new(None, Format::Json));
+        tracing::info!("one");
+        adopt(Some(Format::Ecs));
+        tracing::info!("two");
+        adopt(None);
+        tracing::info!("three");
+        assert!(lines.finish(Duration::from_secs(20)));
+        let mut text = vec![0; 4096];
+        let read = reader.read(&mut text).unwrap();
+        let text = String::from_utf8_lossy(&text[..read]);
+        let starts = text.lines().map(|line| line.get(..8)).collect::<Vec<_>>();
+        assert_eq!(
+            starts,
+            [Some("{\"time\":"), Some("{\"@times"), Some("{\"time\":")]
+        );
     }
 
     #[test]

@@ -107,9 +107,13 @@ impl Drop for Running {
     }
 }
 
-fn run(directory: &Path, arguments: &[&str], [stdout, stderr]: [Stdio; 2]) -> Running {
+fn run(
+    directory: &Path,
+    (keys, arguments): (&str, &[&str]),
+    [stdout, stderr]: [Stdio; 2],
+) -> Running {
     let text = include_str!("../../routes.toml").replace("[::]:443", "127.0.0.1:0");
-    let text = format!("admin.bind = false\n{text}");
+    let text = format!("admin.bind = false\n{keys}\n{text}");
     fs::write(directory.join("routes.toml"), text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_portway"));
     let command = command.arg("run").args(arguments).current_dir(directory);
@@ -142,6 +146,14 @@ fn is_json(line: &str) -> bool {
     serde_json::from_str::<Value>(line).is_ok_and(|value| value.get("time").is_some())
 }
 
+fn is_ecs(line: &str) -> bool {
+    let Ok(value) = serde_json::from_str::<Value>(line) else {
+        return false;
+    };
+    let has = |field| value.get(field).is_some_and(Value::is_string);
+    line.starts_with("{\"@timestamp\":\"") && has("ecs.version") && has("message")
+}
+
 /// `2026-01-15T02:41:07.499Z`, and something behind it.
 fn is_text(line: &str) -> bool {
     line.get(10..11) == Some("T") && line.get(23..25) == Some("Z ")
@@ -153,13 +165,17 @@ type Judge = fn(&str) -> bool;
 #[test]
 fn each_log_is_text_on_a_terminal_and_json_elsewhere_unless_told_otherwise() {
     let directory = tempfile::tempdir().unwrap();
-    let cases: [(&[&str], bool, [Judge; 2]); 4] = [
-        (&[], true, [is_text, is_json]),
-        (&[], false, [is_json, is_text]),
-        (&["--log-format", "json"], true, [is_json, is_json]),
-        (&["--log-format", "text"], true, [is_text, is_text]),
+    let ecs = "log.format = \"ecs\"";
+    let cases: [(&str, &[&str], bool, [Judge; 2]); 7] = [
+        ("", &[], true, [is_text, is_json]),
+        ("", &[], false, [is_json, is_text]),
+        ("", &["--log-format", "json"], true, [is_json, is_json]),
+        ("", &["--log-format", "text"], true, [is_text, is_text]),
+        ("", &["--log-format", "ecs"], true, [is_ecs, is_ecs]),
+        (ecs, &[], true, [is_ecs, is_ecs]),
+        (ecs, &["--log-format", "json"], true, [is_json, is_json]),
     ];
-    for (arguments, connections_on_terminal, [connections, program]) in cases {
+    for (keys, arguments, connections_on_terminal, [connections, program]) in cases {
         let (terminal, slave) = terminal();
         let (reader, writer) = std::io::pipe().unwrap();
         let (reader, writer) = (
@@ -171,7 +187,7 @@ fn each_log_is_text_on_a_terminal_and_json_elsewhere_unless_told_otherwise() {
         } else {
             ([writer, slave], reader, terminal)
         };
-        let running = run(directory.path(), arguments, streams);
+        let running = run(directory.path(), (keys, arguments), streams);
         let mut said = lines(stderr);
         for line in said.by_ref() {
             assert!(program(&line), "{arguments:?}: {line}");

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use portway::app::{self, Output};
-use portway::telemetry::Format;
+use portway::telemetry::{Form, Format};
 use tempfile::TempDir;
 
 use super::{assert_snapshot, directory, portway, session};
@@ -47,7 +47,7 @@ fn the_running_program_is_alive_and_ready_and_then_gone() {
         .settings;
     let output = Output {
         connections: Box::new(io::sink()),
-        format: Format::Json,
+        form: Form::always(Format::Json),
     };
     let running = app::start(settings, output).unwrap();
     let directory = with_admin(&format!("\"{}\"", running.admin().unwrap()));

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use portway::app::{self, Output, Running};
 use portway::relay::{Rules, Splicing};
-use portway::telemetry::Format;
+use portway::telemetry::{Form, Format};
 use serde_json::Value;
 
 use super::fixture::{PATIENCE, get, within};
@@ -36,7 +36,7 @@ impl InProcess {
         let log = Log::default();
         let output = Output {
             connections: Box::new(log.clone()),
-            format: Format::Json,
+            form: Form::always(Format::Json),
         };
         let running = Some(app::start(settings, output).unwrap());
         Self { running, log }

@@ -12,7 +12,7 @@ use super::Kind::{
 use super::{Key, Table, Text, Under};
 use crate::backend::{Balance, Check, EndpointState};
 use crate::snapshot::CloseOn;
-use crate::telemetry::Logged;
+use crate::telemetry::{Format, Logged};
 use crate::wire::{ListenerProtocol, ProxyVersion};
 
 /// The keys outside tables, and the tables.
@@ -80,6 +80,10 @@ const LIMITS: Table = &[
 const LOG: Table = &[
     value("connections", Choice(Logged::VARIANTS), Default("all"),
         "Logs one line per connection, or only for connections that did not end as closed."),
+    value("format", Choice(Format::VARIANTS), Example("ecs"),
+        "How both logs are written: JSON, text for people, or JSON with the fields of the Elastic Common Schema (ecs). --log-format wins. Default: text on a terminal, json elsewhere."),
+    value("interval", AGE, Example("10m"),
+        "Also logs a line for each connection that has been open this long, 1 s to a year, and again after each further interval. Default: none."),
 ];
 
 #[rustfmt::skip]
@@ -232,7 +236,7 @@ const UNSENT: RangeInclusive<u64> = 16 << 10..=1 << 30;
 const IN_A_ROW: RangeInclusive<i64> = 1..=100;
 /// A tenth of it is the shortest pause between checks.
 const INTERVAL: Kind = Kind::Duration(Duration::from_secs(1)..=Duration::from_hours(1));
-/// The worker looks at its connections once a second.
+/// The worker looks at its connections once a second: for those that leave, and for those that get another line.
 const AGE: Kind = Kind::Duration(Duration::from_secs(1)..=YEAR);
 /// No peer can meet a time limit of zero.
 const TIMEOUT: Kind = Kind::Duration(Duration::from_millis(1)..=YEAR);

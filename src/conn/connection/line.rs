@@ -1,13 +1,14 @@
 //! The line of a connection in the log.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use super::{Connection, Hello, PORTS, Trouble};
 use crate::net::Figures;
-use crate::outcome::{Direction, Outcome};
+use crate::outcome::{BackendAnswer, Direction, Handshake, Outcome};
 use crate::routing::Query;
-use crate::telemetry::{ClientText, Id, Line, Millis, Protocols, Time, list};
+use crate::telemetry::{ClientText, Id, Line, Millis, Phase, Protocols, Time, list};
 use crate::tls::ServerName;
 
 impl Connection {
@@ -33,6 +34,40 @@ impl Connection {
         };
         tell(&line);
         self.trouble.set(trouble);
+    }
+
+    /// Calls `tell` with what is known of it while it is open. Nothing about it changes, and the kernel is not asked.
+    pub(in crate::conn) fn tell_open(&self, tell: impl FnOnce(&Line<'_>)) {
+        let trouble = self.trouble.take();
+        let line = self.line(trouble.as_deref(), None);
+        // Before its end a handshake has not been given up, and a silent backend may still answer.
+        let handshake = line.handshake.filter(|it| *it != Handshake::Abandoned);
+        let backend_answer = line.backend_answer.filter(|it| *it != BackendAnswer::None);
+        tell(&Line {
+            phase: Some(Phase::Open),
+            outcome: None,
+            closed_by: None,
+            handshake,
+            backend_answer,
+            ..line
+        });
+        self.trouble.set(trouble);
+    }
+
+    /// The name in the hello, also if it is not a legal one.
+    fn server_name<'a>(&'a self, trouble: Option<&'a Trouble>) -> Option<ClientText<'a>> {
+        let hello = self.hello.get();
+        let name = hello.and_then(|hello| hello.server_name.as_ref());
+        let name = name.map(|name| name.as_str().as_bytes());
+        name.or_else(|| trouble?.invalid_name.as_deref())
+            .map(ClientText)
+    }
+
+    /// The address of the endpoint. Behind a proxy the address that is connected may be that of the proxy.
+    fn backend_address(&self) -> Option<SocketAddr> {
+        let via = self.routed()?.backend.pool.via();
+        let reached = self.reached.get().filter(|_| via.is_none())?;
+        Some(reached.endpoint.address().at())
     }
 
     /// The name that no route takes here.
@@ -83,21 +118,18 @@ impl Connection {
             Some(Millis(until?.saturating_sub(since?)))
         };
         let moved = |direction| reached.map(|_| self.flow.moved(direction));
-        let name = hello.and_then(|hello| hello.server_name.as_ref());
-        let name = name.map(|name| name.as_str().as_bytes());
         let partial = trouble.and_then(|trouble| trouble.partial);
         let handshake = reached.map(|_| self.flow.handshake());
         Line {
             time: Time(SystemTime::now()),
             id: Id(self.id),
+            phase: None,
             config: self.snapshot.generation,
             client: ends.map_or(peer, |ends| ends.client),
             proxied_by: ends.map(|_| peer),
             listener: &self.listener().name,
             target: self.target().map(ToString::to_string),
-            server_name: name
-                .or_else(|| trouble?.invalid_name.as_deref())
-                .map(ClientText),
+            server_name: self.server_name(trouble),
             nearest: self.nearest(),
             alpn: Protocols(hello.map(Hello::alpn).unwrap_or_default()),
             tls_offered: hello.map(|hello| hello.version),
@@ -105,6 +137,7 @@ impl Connection {
             route: routed.map(|routed| &*routed.route.name),
             backend: routed.map(|routed| &**routed.backend.pool.name()),
             endpoint: reached.map(|reached| &**reached.endpoint.endpoint().name()),
+            backend_address: self.backend_address(),
             via: routed.and_then(|routed| Some(&**routed.backend.pool.via()?.name())),
             backend_local: reached.and_then(|reached| reached.local),
             attempts: trouble.map_or(&[], |trouble| &trouble.attempts),
@@ -124,8 +157,8 @@ impl Connection {
             client_retransmits: None,
             backend_rtt_ms: None,
             backend_retransmits: None,
-            outcome,
-            closed_by,
+            outcome: Some(outcome),
+            closed_by: Some(closed_by),
             alert: trouble.and_then(|trouble| trouble.alert),
             detail: trouble.and_then(|it| it.detail.as_deref()).or(elsewhere),
             limit: trouble.and_then(|trouble| trouble.limit),

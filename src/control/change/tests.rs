@@ -8,7 +8,7 @@ use crate::conn::tests::local;
 use crate::control::in_force::InForce;
 use crate::outcome::Outcome;
 use crate::telemetry::lines::Lines;
-use crate::telemetry::{Format, Logged};
+use crate::telemetry::{Form, Format, LogRules};
 
 /// Longer than series stay.
 const LONG: Duration = Duration::from_hours(1);
@@ -22,7 +22,12 @@ struct Fixture {
 fn fixture() -> Fixture {
     let registry = Registry::new();
     let lines = Lines::start(Box::new(io::sink()), "log", registry.lines_dropped()).unwrap();
-    let log = ConnectionLog::new(lines, Format::Json, Logged::All, Arc::clone(&registry));
+    let log = ConnectionLog::new(
+        lines,
+        Form::always(Format::Json),
+        LogRules::default(),
+        Arc::clone(&registry),
+    );
     let settings = settings(&text("a:1", ""));
     let admission = Arc::new(Admission::new(&settings.limits, Machine::read()));
     let builder = ChangeBuilder::new(

@@ -28,22 +28,27 @@ thread_local! {
     static WRITTEN: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The whole line with its newline.
-pub(super) fn line<T: Serialize>(format: Format, line: &T) -> Vec<u8> {
-    WRITTEN.with_borrow_mut(|json| {
-        json.clear();
-        write_json(json, line);
+/// The whole line with its newline, in this format; `ecs` has the fields of the line in the schema of Elastic.
+pub(super) fn line<E: Serialize>(
+    format: Format,
+    line: &impl Serialize,
+    ecs: impl FnOnce() -> E,
+) -> Vec<u8> {
+    WRITTEN.with_borrow_mut(|written| {
+        written.clear();
         match format {
-            Format::Json => {}
+            Format::Json => write_json(written, line),
+            Format::Ecs => write_json(written, &ecs()),
             Format::Text => {
+                write_json(written, line);
                 // This JSON was written here, so it can be read. If it cannot, the line as JSON is better than no line.
-                if let Ok(text) = text(json) {
-                    *json = text.into_bytes();
+                if let Ok(text) = text(written) {
+                    *written = text.into_bytes();
                 }
             }
         }
-        json.push(b'\n');
-        json.clone()
+        written.push(b'\n');
+        written.clone()
     })
 }
 

@@ -3,16 +3,19 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use strum::VariantArray;
 
-use super::{Attempt, ClientText, ConnectionLog, Id, Line, Millis, Protocols, Time, format};
+use super::{
+    Attempt, ClientText, ConnectionLog, Id, Line, Millis, Phase, Protocols, Time, ecs, format,
+};
 use crate::outcome::{
     AttemptFailure, BackendAnswer, ClosedBy, DialFailure, Handshake, Limit, Outcome, ResolveFailure,
 };
+use crate::telemetry::ecs::tests::{agrees, flat};
 use crate::telemetry::lines::Lines;
 use crate::telemetry::metrics::Registry;
-use crate::telemetry::{Format, Logged};
+use crate::telemetry::{Form, Format, LogRules, Logged};
 use crate::tls::{Alpn, Version};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -21,6 +24,7 @@ fn least(outcome: Outcome) -> Line<'static> {
     Line {
         time: Time(SystemTime::UNIX_EPOCH + Duration::from_millis(1_767_225_600_123)),
         id: Id(0x2a),
+        phase: None,
         config: 1,
         client: "192.0.2.7:50123".parse().unwrap(),
         proxied_by: None,
@@ -34,6 +38,7 @@ fn least(outcome: Outcome) -> Line<'static> {
         route: None,
         backend: None,
         endpoint: None,
+        backend_address: None,
         via: None,
         backend_local: None,
         attempts: &[],
@@ -53,8 +58,8 @@ fn least(outcome: Outcome) -> Line<'static> {
         client_retransmits: None,
         backend_rtt_ms: None,
         backend_retransmits: None,
-        outcome,
-        closed_by: ClosedBy::Portway,
+        outcome: Some(outcome),
+        closed_by: Some(ClosedBy::Portway),
         alert: None,
         detail: None,
         limit: None,
@@ -75,6 +80,7 @@ fn full(attempts: &[Attempt]) -> Line<'_> {
         route: Some("fleet"),
         backend: Some("fleet"),
         endpoint: Some("fleet-2.internal:8220"),
+        backend_address: Some("10.0.0.2:8220".parse().unwrap()),
         via: Some("http://proxy.corp:3128"),
         backend_local: Some("[2001:db8::1]:40000".parse().unwrap()),
         attempts,
@@ -168,7 +174,7 @@ fn an_attempt_at_a_proxy_names_it_and_has_its_words() {
 }
 
 fn written(form: Format, line: &Line<'_>) -> String {
-    String::from_utf8(format::line(form, line)).unwrap()
+    String::from_utf8(format::line(form, line, || ecs::Record::new(line))).unwrap()
 }
 
 #[test]
@@ -226,10 +232,172 @@ fn a_text_line_has_the_same_fields_for_people() {
 }
 
 #[test]
+fn a_connection_that_is_open_has_its_phase_in_place_of_its_end() {
+    let expected = concat!(
+        r#"{"time":"2026-01-01T00:00:00.123Z","id":"000000000000002a","phase":"open","config":1,"#,
+        r#""client":"192.0.2.7:50123","listener":"agents","duration_ms":1.5}"#,
+        "\n",
+    );
+    assert_eq!(written(Format::Json, &open()), expected);
+}
+
+fn open() -> Line<'static> {
+    Line {
+        phase: Some(Phase::Open),
+        outcome: None,
+        closed_by: None,
+        ..least(Outcome::Closed)
+    }
+}
+
+fn ecs_of(line: &Line<'_>) -> Value {
+    let line = serde_json::from_str(&written(Format::Ecs, line)).unwrap();
+    agrees(&line);
+    line
+}
+
+#[test]
+fn each_field_is_one_of_ecs_or_below_the_key_of_portway() {
+    let attempts = attempts();
+    let line = full(&attempts);
+    let expected = json!({
+        "@timestamp": "2026-01-01T00:00:00.123Z",
+        "log.level": "info",
+        "message": "closed: 192.0.2.7:50123 asked for fleet.example.com, reached fleet-2.internal:8220: two words",
+        "ecs.version": "9.4.0",
+        "service": { "name": "portway", "version": env!("CARGO_PKG_VERSION") },
+        "process": { "pid": std::process::id() },
+        "event": {
+            "kind": "event", "category": ["network"], "type": ["connection", "end"], "outcome": "success",
+            "dataset": "portway.connections", "start": "2026-01-01T00:00:00.121Z",
+            "end": "2026-01-01T00:00:00.123Z", "duration": 1_500_000, "reason": "two words",
+        },
+        "network": { "transport": "tcp", "type": "ipv4", "protocol": "tls", "bytes": 1_u64 << 40 },
+        "source": {
+            "ip": "192.0.2.7", "port": 50123, "bytes": 0, "nat": { "ip": "2001:db8::1", "port": 40000 },
+        },
+        "client": {
+            "ip": "192.0.2.7", "port": 50123, "bytes": 0, "nat": { "ip": "2001:db8::1", "port": 40000 },
+        },
+        "destination": {
+            "address": "fleet-2.internal", "domain": "fleet-2.internal", "ip": "10.0.0.2", "port": 8220,
+            "bytes": 1_u64 << 40,
+        },
+        "server": {
+            "address": "fleet-2.internal", "domain": "fleet-2.internal", "ip": "10.0.0.2", "port": 8220,
+            "bytes": 1_u64 << 40,
+        },
+        "tls": { "version": "1.2", "version_protocol": "tls", "client": { "server_name": "fleet.example.com" } },
+        "portway": own(&line),
+    });
+    assert_eq!(ecs_of(&line), expected);
+}
+
+/// The line as JSON, without the fields that have a place in the schema.
+fn own(line: &Line<'_>) -> Value {
+    let mut own = serde_json::to_value(line).unwrap();
+    let fields = own.as_object_mut().unwrap();
+    for name in [
+        "time",
+        "client",
+        "server_name",
+        "tls_negotiated",
+        "backend_local",
+        "duration_ms",
+        "bytes_client_to_backend",
+        "bytes_backend_to_client",
+        "detail",
+    ] {
+        fields.remove(name).unwrap();
+    }
+    own
+}
+
+#[test]
+fn a_line_of_ecs_has_only_what_applies() {
+    let line = ecs_of(&least(Outcome::HelloEof));
+    for absent in ["destination", "server", "tls"] {
+        assert_eq!(line.get(absent), None, "{line}");
+    }
+    assert_eq!(
+        line["network"],
+        json!({ "transport": "tcp", "type": "ipv4" })
+    );
+    assert_eq!(line["event"]["outcome"], "failure");
+    let line = ecs_of(&open());
+    assert_eq!(line["event"].get("outcome"), None, "{line}");
+    assert_eq!(line["event"].get("end"), None, "{line}");
+    assert_eq!(line["event"]["type"], json!(["connection", "info"]));
+    assert_eq!(line["portway"]["phase"], "open");
+    assert_eq!(line["message"], "open: 192.0.2.7:50123");
+}
+
+#[test]
+fn an_endpoint_that_is_an_address_has_no_domain() {
+    for (endpoint, ip, port) in [
+        ("[2001:db8::9]:9200", "2001:db8::9", 9200),
+        ("10.0.0.9:8220", "10.0.0.9", 8220),
+    ] {
+        let line = ecs_of(&Line {
+            endpoint: Some(endpoint),
+            ..least(Outcome::Closed)
+        });
+        let expected = json!({ "address": ip, "ip": ip, "port": port });
+        assert_eq!(line["destination"], expected);
+        assert_eq!(line["server"], expected);
+    }
+}
+
+#[test]
+fn every_outcome_agrees_with_the_schema() {
+    for &outcome in Outcome::VARIANTS {
+        let line = ecs_of(&least(outcome));
+        let is_error = outcome == Outcome::Error;
+        assert_eq!(line["log.level"] == "error", is_error, "{line}");
+        assert_eq!(
+            line["event"]["outcome"] == "success",
+            outcome == Outcome::Closed,
+            "{line}"
+        );
+    }
+    let denied = ecs_of(&least(Outcome::NoRoute));
+    assert_eq!(
+        denied["event"]["type"],
+        json!(["connection", "denied", "end"])
+    );
+}
+
+#[test]
+fn the_format_of_the_file_is_that_of_the_next_line() {
+    let (reader, writer) = io::pipe().unwrap();
+    let registry = Registry::new();
+    let lines = Lines::start(Box::new(writer), "test", registry.lines_dropped()).unwrap();
+    let ecs = LogRules {
+        format: Some(Format::Ecs),
+        ..LogRules::default()
+    };
+    let log = ConnectionLog::new(lines, Form::new(None, Format::Json), ecs, registry);
+    for _ in 0..11 {
+        log_at(&log, Outcome::NoRoute, 7);
+    }
+    log.sum_up_before(8);
+    log.adopt(LogRules::default());
+    log_at(&log, Outcome::Closed, 8);
+    let lines = end(log, reader);
+    let (native, lines) = lines.split_last().unwrap();
+    assert_eq!(native["outcome"], "closed");
+    lines.iter().for_each(agrees);
+    assert_eq!(lines.len(), 11);
+    let sum = json!({ "outcome": "no_route", "suppressed": 1 });
+    assert_eq!(lines[10]["portway"], sum);
+    assert_eq!(lines[10]["message"], "1 more connections ended as no_route");
+}
+
+#[test]
 fn a_name_cannot_forge_a_line_or_command_a_terminal() {
     let name =
         b"a\r\n{\"outcome\":\"closed\"}\x1b[31m\x07\x7f\x00 \xff\xe2\x80\xae\xf0\x9f\x98\x80=\\";
-    for form in [Format::Json, Format::Text] {
+    for form in [Format::Json, Format::Text, Format::Ecs] {
         let text = written(
             form,
             &Line {
@@ -304,7 +472,16 @@ fn log(logged: Logged) -> (ConnectionLog, Arc<Registry>, PipeReader) {
     let (reader, writer) = io::pipe().unwrap();
     let registry = Registry::new();
     let lines = Lines::start(Box::new(writer), "test", registry.lines_dropped()).unwrap();
-    let log = ConnectionLog::new(lines, Format::Json, logged, Arc::clone(&registry));
+    let rules = LogRules {
+        connections: logged,
+        ..LogRules::default()
+    };
+    let log = ConnectionLog::new(
+        lines,
+        Form::always(Format::Json),
+        rules,
+        Arc::clone(&registry),
+    );
     (log, registry, reader)
 }
 
@@ -430,14 +607,48 @@ fn no_line_is_forgotten_when_workers_log_at_once() {
     assert_eq!(lines + suppressed, 4000);
 }
 
+const DOC: &str = include_str!("../../../docs/log.md");
+
+#[test]
+fn the_documentation_has_the_place_of_each_field_in_ecs() {
+    let (_, doc) = DOC.split_once("\n| native | ECS |\n|---|---|\n").unwrap();
+    let (rows, _) = doc.split_once("\n\n").unwrap();
+    let attempts = attempts();
+    let line = full(&attempts);
+    let ecs = flat(&ecs_of(&line));
+    let own = own(&line);
+    let mut documented = Vec::new();
+    for row in rows.lines() {
+        let words: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        let names = words
+            .iter()
+            .filter(|word| word.contains('.') && !word.ends_with('.'));
+        for name in names {
+            assert!(ecs.contains_key(*name), "{name} is not in {ecs:?}");
+        }
+        documented.extend(words.first().copied().filter(|word| *word != "portway."));
+    }
+    let native = serde_json::to_value(&line).unwrap();
+    for name in native.as_object().unwrap().keys() {
+        // Those that have another name somewhere, or a second place.
+        let is_moved = own.get(name).is_none() || ["endpoint", "outcome"].contains(&&**name);
+        assert_eq!(documented.contains(&&**name), is_moved, "{name}");
+    }
+}
+
 #[test]
 fn the_documentation_has_every_field_in_order() {
-    let doc = include_str!("../../../docs/log.md");
+    let (doc, _) = DOC.split_once("\n## ").unwrap();
     let rows = doc
         .lines()
         .filter_map(|line| line.strip_prefix("| `")?.split_once('`'));
     let documented: Vec<&str> = rows.map(|(field, _)| field).collect();
-    let line = serde_json::to_string(&full(&attempts())).unwrap();
+    let attempts = attempts();
+    let line = Line {
+        phase: Some(Phase::Open),
+        ..full(&attempts)
+    };
+    let line = serde_json::to_string(&line).unwrap();
     let format::Pairs(pairs) = serde_json::from_str(&line).unwrap();
     let fields: Vec<&str> = pairs.iter().map(|(key, _)| key.as_str()).collect();
     assert_eq!(documented, fields);

@@ -135,7 +135,7 @@ metrics! {
     LINES_DROPPED = "portway_log_lines_dropped_total", Kind::Counter, [],
         "Log lines dropped because the reader of the log was slow or gone.";
     LINES_SUPPRESSED = "portway_log_lines_suppressed_total", Kind::Counter, [],
-        "Connection log lines left out because their outcome occurred more than 10 times per second.";
+        "Connection log lines left out because their outcome occurred more than 10 times per second, or because more connections were open than log.interval has time for.";
     BUILD = "portway_build_info", Kind::Gauge, ["version"],
         "Always 1; the label version has the version.";
     CPU = "process_cpu_seconds_total", Kind::Counter, [],
