@@ -21,6 +21,8 @@ use strum::VariantArray;
 
 #[path = "docs/elastic.rs"]
 mod elastic;
+#[path = "docs/observing.rs"]
+mod observing;
 #[path = "support/settings.rs"]
 mod settings;
 

@@ -11,7 +11,12 @@ use strum::VariantArray;
 use super::{OUTCOMES, TROUBLESHOOTING, blocks, prose, quoted, root, table, under};
 
 /// The pages without a topology of their own.
-const OTHER: [&str; 3] = ["README.md", "certificates.md", "other-servers.md"];
+const OTHER: [&str; 4] = [
+    "README.md",
+    "certificates.md",
+    "observing.md",
+    "other-servers.md",
+];
 
 /// The headings of a page, in their order. The drawing comes before the first of them.
 const HEADINGS: [&str; 6] = [
