@@ -36,6 +36,7 @@ fn a_limit_is_reached() {
         (&limit["name"], &limit["near"]),
         (&"max_connections".into(), &true.into())
     );
+    look.doctor(&["max_connections"]);
     drop(held);
 }
 
@@ -99,6 +100,8 @@ fn local_ports_are_out() {
         read_to_end(&mut refused);
         let line = portway.line_of(refused.local_addr().unwrap());
         logged("no_local_port", &line);
+        // It has no port towards the server either.
+        look.doctor(&["cannot connect: ", "source_addresses"]);
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 61099").unwrap();
         let remedy = "more source_addresses, ulimit -n or memory";
         look.status("local_exhausted", &["no local port", remedy]);
