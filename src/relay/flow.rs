@@ -152,10 +152,14 @@ impl Flow {
         }
         let before = self.gap.talk().watch();
         self.gap.pass(direction, bytes, self.silence(now));
-        let watch = self.gap.talk().watch();
-        if watch != before {
-            self.count(before, watch);
-        }
+        self.count(before);
+    }
+
+    /// Notes that the sender of a direction has closed it.
+    pub(super) fn close(&self, direction: Direction) {
+        let before = self.gap.talk().watch();
+        self.gap.close(direction);
+        self.count(before);
     }
 
     /// Notes that bytes wait here for the receiver of a direction.

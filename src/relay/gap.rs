@@ -5,6 +5,7 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::Flow;
+use super::end::Side;
 use super::talk::Talk;
 use crate::outcome::Direction;
 
@@ -53,6 +54,13 @@ impl Gap {
     /// The conversation so far.
     pub(super) const fn talk(&self) -> Talk {
         self.talk.get()
+    }
+
+    /// Notes that the sender of a direction has closed it.
+    pub(super) fn close(&self, direction: Direction) {
+        let mut talk = self.talk.get();
+        talk.close(Side::of(direction));
+        self.talk.set(talk);
     }
 
     /// Notes that bytes of a direction pass unseen: the connection has no gap any more.

@@ -2,20 +2,25 @@
 //!
 //! This sees what anybody on the way sees: the types and lengths of all records, and the content of those in clear. In TLS 1.2
 //! the whole handshake is in clear up to the change of ciphers, alerts too. In TLS 1.3 only the hellos are, and an alert looks
-//! like data of 19 bytes, and so does close_notify. What a record of that length means follows from its place:
+//! like data of 19 bytes, or 35 where the JDK pads it, and so does close_notify. What a record of that length means follows
+//! from its place:
 //!
-//! - The first encrypted record of a client has 21 bytes or more if it goes on. So 19 bytes are an alert: the client refuses
-//!   what the backend has shown, most often its certificate.
+//! - The first encrypted record of a client has another length if it goes on. So this is an alert: the client refuses what
+//!   the backend has shown, most often its certificate.
 //! - A backend that has no alert to send either says something longer behind the client's flight (a session ticket, an
-//!   answer), or nothing. So 19 bytes at once behind a flight with a certificate, or with an empty one, are a refusal. Behind
-//!   a flight without one there is nothing to refuse, and they are close_notify.
+//!   answer), or nothing. So an alert at once behind a flight with a certificate, or with an empty one, is a refusal. Behind
+//!   a flight without one there is nothing to refuse, and it is close_notify.
 //!
-//! A side that goes on after its alert did not mean it. A mistake must hide a failure, and must not make one up: where
+//! A side that goes on after its alert did not mean it. One that has seen the other side close does not refuse anything: some
+//! servers answer a client that is gone with an alert. A mistake must hide a failure, and must not make one up: where
 //! anything was not seen, such as a ServerHello in two pieces, nothing is claimed.
 
+mod certificate;
 mod words;
 
 use std::num::NonZero;
+
+use certificate::ClientCertificate;
 
 use super::end::{End, Side};
 use super::talk::Talk;
@@ -77,6 +82,8 @@ enum Step {
     /// The backend has said nothing, or only that it closes.
     #[default]
     Hello,
+    /// The same, and the client has closed.
+    Left,
     /// The backend has sent its ServerHello.
     Answered,
     /// The client has sent its last flight of the handshake, and the backend has not answered it.
@@ -90,49 +97,10 @@ enum Step {
     RefusedByBackend,
     /// The backend does not speak TLS.
     NotTls,
+    /// A side has closed before the handshake was complete, and refused nothing.
+    Gone,
     /// Something passed unseen.
     Unseen,
-}
-
-/// The certificate of the client, as far as its flight shows.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum ClientCertificate {
-    #[default]
-    Unknown,
-    NotAsked,
-    /// The backend asked for one, and the client has none.
-    Missing,
-    Sent,
-}
-
-impl ClientCertificate {
-    /// Up to TLS 1.2, from the first message behind the ServerHello: Certificate, which is there if and only if the backend
-    /// asked (RFC 5246 section 7.4.6), or ClientKeyExchange.
-    const fn of_message(payload: &[u8]) -> Self {
-        match payload {
-            [11, 0, 0, 3, ..] => Self::Missing,
-            [11, ..] => Self::Sent,
-            [16, ..] => Self::NotAsked,
-            _ => Self::Unknown,
-        }
-    }
-
-    /// In TLS 1.3, from the length of the first record. It has the type of its content and a tag (17 bytes), and carries
-    /// Finished (36 bytes, or 52 with SHA-384), an empty Certificate (8), both, or a Certificate with something in it.
-    const fn of_length(length: u16) -> Self {
-        match length {
-            53 | 69 => Self::NotAsked,
-            25 | 61 | 77 => Self::Missing,
-            100.. => Self::Sent,
-            _ => Self::Unknown,
-        }
-    }
-
-    fn learn(&mut self, found: Self) {
-        if *self == Self::Unknown {
-            *self = found;
-        }
-    }
 }
 
 impl Watch {
@@ -146,7 +114,7 @@ impl Watch {
 
     /// Whether the backend has not said anything yet, or only that it closes.
     pub(super) fn is_unanswered(self) -> bool {
-        self.step == Step::Hello
+        matches!(self.step, Step::Hello | Step::Left)
     }
 
     /// A record of the client begins.
@@ -198,8 +166,14 @@ impl Watch {
         let is_new = self.is_1_3();
         match (self.step, record.kind) {
             (Step::Hello, Kind::Handshake) => self.answer(record.payload),
-            (Step::Hello, Kind::ChangeCipherSpec | Kind::Data) => self.step = Step::NotTls,
-            (Step::Hello | Step::Answered | Step::ClientDone, Kind::Alert) => {
+            (Step::Left, Kind::Handshake) => {
+                self.answer(record.payload);
+                self.step = Step::Gone;
+            }
+            (Step::Hello | Step::Left, Kind::ChangeCipherSpec | Kind::Data) => {
+                self.step = Step::NotTls;
+            }
+            (Step::Hello | Step::Left | Step::Answered | Step::ClientDone, Kind::Alert) => {
                 self.refuse(record, Step::RefusedByBackend);
             }
             (Step::Answered, Kind::Data) if is_new && record.is_hidden_alert() => {
@@ -224,11 +198,25 @@ impl Watch {
         }
     }
 
+    /// A side closes its direction. Then the other side has nothing to refuse any more, except what it has got already.
+    pub(super) fn close(&mut self, side: Side) {
+        self.step = match (self.step, side) {
+            (Step::Hello, Side::Client) => Step::Left,
+            (Step::ClientDone, _) if self.is_1_3() => Step::Completed,
+            (Step::Answered | Step::BackendDone, _) | (Step::ClientDone, Side::Backend) => {
+                Step::Gone
+            }
+            (step, _) => step,
+        };
+    }
+
     /// Some bytes pass unseen.
     pub(super) const fn lose(&mut self) {
         match self.step {
             Step::Completed | Step::NotTls => {}
             Step::Hello
+            | Step::Left
+            | Step::Gone
             | Step::Answered
             | Step::ClientDone
             | Step::BackendDone
@@ -240,7 +228,7 @@ impl Watch {
 
     /// The bytes of the backend do not form records.
     pub(super) fn lose_backend(&mut self) {
-        if self.step == Step::Hello {
+        if self.is_unanswered() {
             self.step = Step::NotTls;
         } else {
             self.lose();
@@ -329,9 +317,12 @@ impl Watch {
             Step::RefusedByClient | Step::RefusedByBackend => Handshake::Failed,
             Step::NotTls => Handshake::NotTls,
             Step::Unseen => Handshake::Unseen,
-            Step::Hello | Step::Answered | Step::ClientDone | Step::BackendDone => {
-                Handshake::Abandoned
-            }
+            Step::Hello
+            | Step::Left
+            | Step::Gone
+            | Step::Answered
+            | Step::ClientDone
+            | Step::BackendDone => Handshake::Abandoned,
         }
     }
 }

@@ -251,6 +251,7 @@ impl Pump {
         self.ended = bytes.is_empty();
         self.said_close = ends_with_alert(bytes);
         if bytes.is_empty() {
+            way.flow.close(way.direction);
             return Poll::Ready(Ok(()));
         }
         way.flow.pass(way.direction, bytes, way.resources.now());

@@ -13,6 +13,7 @@
 //! A download that keeps its client waiting as long as a check-in, and then pauses within its first bytes, looks the
 //! same.
 
+use super::end::Side;
 use super::handshake::Watch;
 use crate::outcome::Direction;
 use crate::tls::{Beginning, Content, Event, Records, may_be_tls};
@@ -79,6 +80,13 @@ impl Talk {
             }
             (Self::Foreign(beginning), Direction::BackendToClient) => beginning.extend(bytes),
             (Self::Foreign(_), Direction::ClientToBackend) => {}
+        }
+    }
+
+    /// A side has closed its direction.
+    pub(super) fn close(&mut self, side: Side) {
+        if let Self::Tls(tls) = self {
+            tls.watch.close(side);
         }
     }
 

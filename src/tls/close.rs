@@ -3,12 +3,13 @@
 /// Whether a piece of a TLS stream ends with a record that has the form of an encrypted alert, which is
 /// almost certainly `close_notify` (RFC 8446 section 6.1).
 ///
-/// In TLS 1.3 an alert is application data of 19 bytes (level, description, inner type, tag of 16).
-/// In TLS 1.2 it is a record of its own type, with 26 bytes (AES-GCM) or 18 (ChaCha20-Poly1305). Two bytes of
-/// data in TLS 1.3 look the same. A chance match in the middle of a record needs five equal bytes.
+/// In TLS 1.3 an alert is application data of 19 bytes (level, description, inner type, tag of 16), or of 35 if the JDK
+/// has padded it. In TLS 1.2 it is a record of its own type, with 26 bytes (AES-GCM) or 18 (ChaCha20-Poly1305). Two bytes
+/// of data in TLS 1.3 look the same, or 18 without padding. A chance match in the middle of a record needs five equal bytes.
 pub fn ends_with_alert(bytes: &[u8]) -> bool {
-    const FORMS: [([u8; 5], usize); 3] = [
+    const FORMS: [([u8; 5], usize); 4] = [
         ([0x17, 3, 3, 0, 19], 19),
+        ([0x17, 3, 3, 0, 35], 35),
         ([0x15, 3, 3, 0, 26], 26),
         ([0x15, 3, 3, 0, 18], 18),
     ];
@@ -32,7 +33,12 @@ mod tests {
 
     #[test]
     fn an_encrypted_alert_is_known_by_its_header_and_length() {
-        let alerts = [([0x17, 3, 3], 19), ([0x15, 3, 3], 26), ([0x15, 3, 3], 18)];
+        let alerts = [
+            ([0x17, 3, 3], 19),
+            ([0x17, 3, 3], 35),
+            ([0x15, 3, 3], 26),
+            ([0x15, 3, 3], 18),
+        ];
         for (header, length) in alerts {
             let alert = record(header, length);
             assert!(ends_with_alert(&alert));

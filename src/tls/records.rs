@@ -69,9 +69,9 @@ pub struct Record<'a> {
 }
 
 impl Record<'_> {
-    /// The length of an alert that TLS 1.3 hides in application data: level, description, inner type, tag of 16. No message
-    /// of a handshake is as short. Two bytes of data look the same.
-    const ALERT: u16 = 19;
+    /// The lengths of an alert that TLS 1.3 hides in application data: level, description, inner type, tag of 16. The JDK pads
+    /// each record with 16 bytes. Two bytes of data look the same, or 18 without padding.
+    const ALERTS: [u16; 2] = [19, 35];
 
     /// The content, as far as the header says.
     pub const fn content(&self) -> Content {
@@ -80,7 +80,7 @@ impl Record<'_> {
 
     /// Whether it has the form of an alert that TLS 1.3 hides in application data.
     pub fn is_hidden_alert(&self) -> bool {
-        self.kind == Kind::Data && self.length == Self::ALERT
+        self.kind == Kind::Data && Self::ALERTS.contains(&self.length)
     }
 
     /// The number of an alert in clear.

@@ -328,3 +328,39 @@ fn a_client_that_goes_away_in_the_handshake_has_abandoned_it() {
     assert_eq!(line["handshake"], "abandoned");
     assert_eq!(handshakes(&portway, "abandoned"), 1);
 }
+
+#[test]
+fn a_backend_that_answers_a_client_which_is_gone_with_an_alert_refuses_nothing() {
+    let backend = Backend::start(|mut stream| {
+        stream.read_exact(&mut [0; 5]).unwrap();
+        // A ServerHello of TLS 1.3, and something encrypted.
+        let mut hello = vec![2, 0, 0, 46, 3, 3];
+        hello.extend([0x11; 32]);
+        hello.extend([0, 0x13, 1, 0, 0, 6, 0, 43, 0, 2, 3, 4]);
+        let flight = [
+            &[22, 3, 3, 0, 50][..],
+            &hello,
+            &[23, 3, 3, 0, 30],
+            &[0xaa; 30],
+        ]
+        .concat();
+        stream.write_all(&flight).unwrap();
+        // The client closes, and OpenSSL complains that the flight is not complete.
+        read_to_end(&mut stream);
+        stream
+            .write_all(&[&[23, 3, 3, 0, 19][..], &[0xaa; 19]].concat())
+            .unwrap();
+    });
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let mut client = portway.client();
+    client.read_exact(&mut [0; 5]).unwrap();
+    let address = client.local_addr().unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    read_to_end(&mut client);
+    drop(client);
+    let line = portway.line_of(address);
+    assert_eq!(line["outcome"], "closed", "{line}");
+    assert_eq!(line["handshake"], "abandoned");
+    assert_eq!(line["tls_negotiated"], "1.3");
+    assert_eq!(handshakes(&portway, "failed"), 0);
+}

@@ -38,9 +38,10 @@ impl Flow {
         }
     }
 
-    /// Counts what has become known.
-    pub(super) fn count(&self, before: Watch, watch: Watch) {
-        let Some(terms) = self.terms.get() else {
+    /// Counts what has become known since an earlier look.
+    pub(super) fn count(&self, before: Watch) {
+        let watch = self.gap.talk().watch();
+        let Some(terms) = self.terms.get().filter(|_| watch != before) else {
             return;
         };
         if let (None, Some(answer)) = (before.said(), watch.said()) {

@@ -260,6 +260,111 @@ fn a_backend_refuses_a_certificate_at_once_or_not_at_all() {
 }
 
 #[test]
+fn a_peer_that_pads_its_records_is_understood() {
+    // As the JDK does.
+    let refused = watched(&[new_flight(), (UP, 0, [change(), data(35)].concat())]);
+    assert_eq!(refused.result(), Handshake::Failed);
+    for (flight, asks, result) in [
+        (vec![data(69)], false, Handshake::Completed),
+        (vec![data(85)], false, Handshake::Completed),
+        (vec![data(41), data(69)], true, Handshake::Failed),
+        (vec![data(93)], true, Handshake::Failed),
+        (
+            vec![data(800), data(150), data(69)],
+            true,
+            Handshake::Failed,
+        ),
+    ] {
+        let steps = [new_flight(), (UP, 0, flight.concat()), (DOWN, 0, data(35))];
+        let watch = watched(&steps);
+        assert_eq!(watch.asks_for_certificate(), Some(asks));
+        assert_eq!(watch.result(), result);
+        // A client that closes behind its flight.
+        let closing = [&steps[..2], &[(UP, 0, data(35))], &steps[2..]].concat();
+        assert_eq!(watched(&closing).result(), Handshake::Completed);
+    }
+}
+
+/// The watch after some steps, if a side closes then, and after some more.
+fn closed(steps: &[Step<'_>], side: Side, more: &[Step<'_>]) -> Watch {
+    let mut talk = told(steps);
+    talk.close(side);
+    for (direction, silence, bytes) in more {
+        talk.pass(*direction, bytes, *silence);
+    }
+    talk.watch()
+}
+
+#[test]
+fn an_alert_to_a_peer_that_has_closed_refuses_nothing() {
+    // A client goes away in the handshake, and the backend says so with an alert.
+    let decode_error = (DOWN, 0, vec![21, 3, 3, 0, 2, 2, 50]);
+    let hidden = (DOWN, 0, data(19));
+    for (flight, alert) in [
+        (new_flight(), &hidden),
+        (new_flight(), &decode_error),
+        (old_flight(), &decode_error),
+    ] {
+        let watch = closed(
+            std::slice::from_ref(&flight),
+            Side::Client,
+            std::slice::from_ref(alert),
+        );
+        assert_eq!(watch.result(), Handshake::Abandoned);
+        assert_eq!(watch.alert(Side::Backend), None);
+        // Before the backend has answered.
+        let watch = closed(&[], Side::Client, &[flight, alert.clone()]);
+        assert_eq!(watch.result(), Handshake::Abandoned);
+        assert_eq!(watch.said(), Some(BackendAnswer::ServerHello));
+        assert!(watch.version().is_some());
+    }
+    // A client that closes behind its flight, without close_notify, and a backend that answers with it.
+    let flight = (UP, 0, [data(900), data(280), data(53)].concat());
+    let watch = closed(
+        &[new_flight(), flight],
+        Side::Client,
+        std::slice::from_ref(&hidden),
+    );
+    assert_eq!(watch.result(), Handshake::Completed);
+    // A backend that is killed, and a client that complains.
+    for flight in [new_flight(), old_flight()] {
+        let watch = closed(&[flight], Side::Backend, &[(UP, 0, UNKNOWN_CA.to_vec())]);
+        assert_eq!(watch.result(), Handshake::Abandoned);
+        assert_eq!(watch.alert(Side::Client), None);
+    }
+    let finished = (UP, 0, [blank(22, 40), change(), blank(22, 40)].concat());
+    let watch = closed(
+        &[old_flight(), finished],
+        Side::Backend,
+        &[(UP, 0, UNKNOWN_CA.to_vec())],
+    );
+    assert_eq!(watch.result(), Handshake::Abandoned);
+}
+
+#[test]
+fn what_a_peer_refuses_before_the_other_one_closes_stays_refused() {
+    let refused = [new_flight(), (UP, 0, data(19))];
+    for side in [Side::Client, Side::Backend] {
+        assert_eq!(closed(&refused, side, &[]).result(), Handshake::Failed);
+    }
+    // The answer to a hello, although the client has closed behind it.
+    let unknown = (DOWN, 0, vec![21, 3, 3, 0, 2, 2, 112]);
+    let watch = closed(&[], Side::Client, &[unknown]);
+    assert_eq!(watch.result(), Handshake::Failed);
+    assert_eq!(watch.alert(Side::Backend), Some(112));
+    // The answer to a certificate in TLS 1.2.
+    let flight = [certificate(90), blank(22, 40), change(), blank(22, 40)].concat();
+    let steps = [old_flight(), (UP, 0, flight)];
+    let watch = closed(&steps, Side::Client, &[(DOWN, 0, UNKNOWN_CA.to_vec())]);
+    assert_eq!(watch.alert(Side::Backend), Some(48));
+    // Another protocol.
+    let mut talk = told(&[]);
+    talk.close(Side::Client);
+    talk.pass(DOWN, b"HTTP/1.1 400", 0);
+    assert_eq!(talk.watch().result(), Handshake::NotTls);
+}
+
+#[test]
 fn a_missing_certificate_is_seen_in_tls_1_2_too() {
     for (sent, found) in [
         (0, ClientCertificate::Missing),
