@@ -28,7 +28,7 @@ pub use dialling::{Dialling, Endpoints};
 pub use endpoint::{Endpoint, InUse, Unresolved};
 pub use health::{Check, Checks, Standing};
 pub use pool::Pool;
-pub use presented::{Presented, Unseen};
+pub use presented::{Presented, Unseen, flaw_of_dates};
 pub use role::{EndpointState, Role};
 pub use slots::{Slot, Waiting};
 pub use target::{Balance, Target};

@@ -8,12 +8,15 @@ mod refusals;
 mod remedy;
 #[cfg(test)]
 mod tests;
+mod troubles;
+pub mod words;
 
 pub use connections::{Connection, Connections, Phase, Seen};
 pub use model::{
-    Address, Backend, Configuration, Drain, Endpoint, LimitUse, Listener, Predecessor, Rates,
-    Refused, Reload, Route, Stage, Status, Totals,
+    Address, Backend, CertificateSeen, Configuration, Drain, Endpoint, LimitUse, Listener,
+    Predecessor, Rates, Refused, Reload, Route, Stage, Status, Totals,
 };
 pub use query::{InvalidQuery, Query, Sort};
 pub use refusals::{Cause, End, Refusals, client_network};
 pub use remedy::remedy;
+pub use troubles::{Failing, SameCause, causes, failing};

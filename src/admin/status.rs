@@ -1,6 +1,7 @@
 //! Collects what the status pages show: from the snapshot, the counters, and the mailboxes of the workers.
 
 mod access;
+mod backends;
 mod collect;
 mod rates;
 

@@ -1,12 +1,15 @@
 //! The certificates that an address has shown to a check.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use enum_map::EnumMap;
 
 use crate::outcome::CertificateFlaw;
 use crate::tls::ServerName;
 use crate::tls::certificate::Certificate;
+
+/// How long before its end a certificate is worth a warning.
+const SOON: Duration = Duration::from_hours(14 * 24);
 
 /// Everything that the last check of an address that was answered has seen of its certificates.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,5 +40,25 @@ impl Presented {
         let ends = certificates.iter().map(|certificate| certificate.not_after);
         let end = ends.min()?.duration_since(SystemTime::UNIX_EPOCH);
         Some(end.map_or(0, |end| end.as_secs()))
+    }
+
+    /// The worst flaw of their dates; `None` if all are valid, or none was seen.
+    pub fn flaw(&self, now: SystemTime) -> Option<CertificateFlaw> {
+        let certificates = self.certificates.iter().flatten();
+        certificates.filter_map(|it| flaw_of_dates(it, now)).min()
+    }
+}
+
+/// The flaw of the dates of a certificate at a time, if they have one.
+pub fn flaw_of_dates(certificate: &Certificate, now: SystemTime) -> Option<CertificateFlaw> {
+    let left = certificate.not_after.duration_since(now);
+    if left.is_err() {
+        Some(CertificateFlaw::CertificateExpired)
+    } else if now < certificate.not_before {
+        Some(CertificateFlaw::CertificateNotYetValid)
+    } else if left.unwrap_or_default() < SOON {
+        Some(CertificateFlaw::CertificateExpiresSoon)
+    } else {
+        None
     }
 }

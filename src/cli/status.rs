@@ -21,6 +21,7 @@ use super::file::FileArgument;
 use super::output::{Output, json};
 use super::reload::nobody;
 use crate::control::socket::{self, Answered};
+use crate::status::words::printable;
 use crate::status::{Connections, Query};
 use page::Shown;
 
@@ -177,11 +178,7 @@ fn read<T: DeserializeOwned>(text: &str) -> io::Result<T> {
 fn escape(value: &mut Value) {
     match value {
         Value::String(text) if !text.bytes().all(|byte| matches!(byte, b' '..=b'~')) => {
-            let escaped = text.chars().map(|character| match character {
-                ' '..='~' => character.to_string(),
-                other => other.escape_unicode().to_string(),
-            });
-            *text = escaped.collect();
+            *text = printable(text);
         }
         Value::Array(values) => values.iter_mut().for_each(escape),
         Value::Object(fields) => {

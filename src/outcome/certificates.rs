@@ -4,8 +4,10 @@ use enum_map::Enum;
 use strum::{IntoStaticStr, VariantArray};
 
 /// A reason for clients to refuse a certificate, as far as its names and dates show one. `portway doctor` and the program
-/// log have the same names for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Enum, IntoStaticStr, VariantArray)]
+/// log have the same names for it. Those that stop clients come first.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Enum, IntoStaticStr, VariantArray,
+)]
 #[strum(serialize_all = "snake_case")]
 pub enum CertificateFlaw {
     /// Its last second is over.

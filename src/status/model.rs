@@ -264,6 +264,8 @@ pub struct Backend {
     pub connections: u64,
     /// Connections that have ended, by outcome.
     pub outcomes: BTreeMap<String, u64>,
+    /// TLS handshakes that have ended, by result.
+    pub handshakes: BTreeMap<String, u64>,
     /// Bytes relayed to it.
     pub bytes_client_to_backend: u64,
     /// Bytes relayed to clients.
@@ -327,4 +329,20 @@ pub struct Address {
     /// Milliseconds until it is no longer ranked last; absent without a failed dial.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub penalty_ms: Option<u64>,
+    /// The certificates that it has shown to its last check; absent without a check that asks for them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<CertificateSeen>,
+}
+
+/// The certificates that an address has shown to a check.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CertificateSeen {
+    /// `valid`, the flaw of the dates, `encrypted` or `unreadable`.
+    pub state: String,
+    /// When the first of them expires; absent if none was seen.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<String>,
+    /// When the check was answered.
+    pub seen: String,
 }

@@ -12,6 +12,7 @@ use super::clock::Clock;
 use super::doctor::servers::Tls;
 use super::fixture::{NAME, PATIENCE, Portway, config, message, missing, within};
 use super::peers::Backend;
+use super::status::status;
 
 const WARNING: &str = "clients refuse a certificate of the endpoint, or will soon";
 const NOT_AFTER: &str = "portway_backend_certificate_not_after_timestamp_seconds";
@@ -99,6 +100,8 @@ fn the_metric_has_the_end_of_each_certificate_and_the_log_says_once_what_is_wron
         );
         assert_eq!(end.is_some(), wanted.is_some());
     }
+    are_in_the_status(&portway);
+
     let warned = endpoints.map(|endpoint| warnings(&portway, endpoint));
     let kinds = warned.each_ref().map(|lines| {
         let kinds = lines.iter().map(|(kind, _)| kind.as_str());
@@ -123,6 +126,25 @@ fn the_metric_has_the_end_of_each_certificate_and_the_log_says_once_what_is_wron
     assert_eq!(*words(3), wrong);
     let authority = "the certificate of the authority CN=Test CA expires on ";
     assert!(words(4).starts_with(authority), "{}", words(4));
+}
+
+/// Checks what the status says of these certificates.
+fn are_in_the_status(portway: &Portway) {
+    let shown = status(portway);
+    let of = |at: usize| &shown["backends"][0]["endpoints"][at]["addresses"][0]["certificate"];
+    let wanted = [
+        "valid",
+        "certificate_expires_soon",
+        "certificate_expired",
+        "valid",
+        "certificate_expires_soon",
+        "encrypted",
+    ];
+    for (at, state) in wanted.into_iter().enumerate() {
+        assert_eq!(of(at)["state"], state, "{at}");
+    }
+    assert_eq!(of(2)["not_after"], "2021-01-01T00:00:00.000Z");
+    assert_eq!(of(5).get("not_after"), None);
 }
 
 /// The checks of another kind, and no checks, leave no certificate.

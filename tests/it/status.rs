@@ -487,7 +487,9 @@ fn every_field_is_in_the_documents_and_nothing_else() {
     portway.write("x");
     assert!(!portway.reload().status.success());
     let (status, page) = (status(&portway), connections(&portway, "limit=1"));
-    let tables: [(&Value, &str, &str, &[&str]); 12] = [
+    let certificate = portway::status::CertificateSeen::default();
+    let certificate = serde_json::to_value(certificate).unwrap();
+    let tables: [(&Value, &str, &str, &[&str]); 13] = [
         (&status, "", "## /status", &["drain"]),
         (&status, "/configuration", "`configuration` has", &[]),
         (&status, "/totals", "`totals` has", &[]),
@@ -511,8 +513,9 @@ fn every_field_is_in_the_documents_and_nothing_else() {
             &status,
             "/backends/0/endpoints/1/addresses/0",
             "Each of `addresses`",
-            &[],
+            &["certificate"],
         ),
+        (&certificate, "", "A `certificate` has", &["not_after"]),
         (&page, "", "connections behind this id", &[]),
         (
             &page,

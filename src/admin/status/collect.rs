@@ -4,17 +4,16 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Instant;
 
 use rustix::process::{Resource, getrlimit};
 use strum::VariantArray;
 
+use super::backends::Room;
 use super::rates::Measured;
 use super::{Current, Relay};
-use crate::backend::{self, Endpoint, Role};
-use crate::outcome::{DialFailure, Direction, Limit, Outcome};
+use crate::outcome::{Limit, Outcome};
 use crate::snapshot::{self, ListenerId};
-use crate::status::{Address, Backend, LimitUse, Listener, Rates, Refused, Route, Status, Totals};
+use crate::status::{LimitUse, Listener, Refused, Route, Status, Totals};
 use crate::telemetry::{Endings, Time, list};
 use crate::tls::ServerName;
 
@@ -22,8 +21,6 @@ use crate::tls::ServerName;
 const MOST: usize = 1000;
 /// Patterns of a route.
 const PATTERNS: usize = 10;
-/// Characters of a resolver's error.
-const LONGEST_ERROR: usize = 200;
 /// Refusals for which the nearest name is looked for: it takes long.
 const NEAREST: usize = 50;
 
@@ -62,11 +59,7 @@ impl Collected<'_> {
         let routes = routes.map(|(position, it)| route(snapshot, self.rates, position, it));
         (status.routes, status.routes_not_shown) = bounded(routes.collect());
         // Endpoints and addresses are bounded over all backends.
-        let mut room = Room {
-            endpoints: MOST,
-            addresses: MOST,
-            now: Instant::now(),
-        };
+        let mut room = Room::new(MOST);
         let backends = snapshot.backends.iter().enumerate();
         let shown = backends.take(MOST).map(|(position, it)| {
             let rates = self.rates.backends.get(position).copied();
@@ -159,108 +152,6 @@ impl Collected<'_> {
     }
 }
 
-/// The room that is left in an answer.
-struct Room {
-    endpoints: usize,
-    addresses: usize,
-    now: Instant,
-}
-
-impl Room {
-    fn backend(
-        &mut self,
-        snapshot: &snapshot::Snapshot,
-        position: usize,
-        backend: &snapshot::Backend,
-        rates: Rates,
-    ) -> Backend {
-        let listeners = snapshot.listeners.iter();
-        let endings = listeners.filter_map(|listener| listener.backend_endings.get(&position));
-        let endings: Vec<_> = endings.collect();
-        let [up, down] = [Direction::ClientToBackend, Direction::BackendToClient]
-            .map(|direction| backend.relay.stats.bytes(direction).get());
-        let proxy = backend.pool.proxy();
-        let proxy = proxy.map(|proxy| (proxy.endpoint(), Role::default()));
-        let mut shown = Vec::new();
-        let mut left_out = 0;
-        for (endpoint, role) in backend.pool.members().chain(proxy) {
-            if self.endpoints == 0 {
-                left_out += 1;
-            } else {
-                self.endpoints -= 1;
-                shown.push(self.endpoint(endpoint, role));
-            }
-        }
-        Backend {
-            name: backend.pool.name().to_string(),
-            via: backend.pool.via().map(|via| via.name().to_string()),
-            connections: endings.iter().map(|endings| endings.open()).sum(),
-            outcomes: outcomes(endings.iter().copied()),
-            bytes_client_to_backend: up,
-            bytes_backend_to_client: down,
-            rates,
-            endpoints: shown,
-            endpoints_not_shown: left_out,
-        }
-    }
-
-    fn endpoint(&mut self, endpoint: &Endpoint, role: Role) -> crate::status::Endpoint {
-        let states = endpoint.states(self.now);
-        let room = self.addresses.min(states.len());
-        self.addresses -= room;
-        let addresses = states.iter().take(room);
-        let addresses = addresses.map(|(address, state)| {
-            let (dialling, waiting) = address.dials();
-            let failures = address.failures(self.now);
-            Address {
-                address: address.at(),
-                state: *state,
-                unhealthy: address.standing().is_unhealthy(),
-                connections: address.connections(),
-                dialling,
-                waiting: u32::try_from(waiting).unwrap_or(u32::MAX),
-                failures: failures.map_or(0, |(count, _)| count),
-                penalty_ms: failures.map(|(_, left)| left),
-            }
-        });
-        let failures = DialFailure::VARIANTS.iter();
-        let failures = failures.map(|reason| (reason, endpoint.stats().dial_failures(*reason)));
-        let failures = failures.filter(|(_, count)| *count > 0);
-        let unresolved = endpoint.unresolved();
-        crate::status::Endpoint {
-            name: endpoint.name().to_string(),
-            role: role_name(role).to_owned(),
-            weight: role.weight,
-            connections: endpoint.connections(),
-            is_checked: endpoint.is_checked(),
-            dial_failures: failures
-                .map(|(reason, count)| (reason.name().to_owned(), count))
-                .collect(),
-            addresses: addresses.collect(),
-            addresses_not_shown: states.len() - room,
-            unresolved: unresolved.map(|why| words(&why)),
-        }
-    }
-}
-
-const fn role_name(role: Role) -> &'static str {
-    match (role.state, role.is_backup) {
-        (backend::EndpointState::Drain, _) => "drain",
-        (backend::EndpointState::Ready, true) => "backup",
-        (backend::EndpointState::Ready, false) => "active",
-    }
-}
-
-/// Why an endpoint has no address, or none of a new look-up.
-fn words(why: &backend::Unresolved) -> String {
-    let name = why.reason.name();
-    let address = why.address.map(|address| address.to_string());
-    let error = why.error.as_deref();
-    let error = error.map(|error| error.chars().take(LONGEST_ERROR).collect());
-    let more = address.or(error);
-    more.map_or_else(|| name.to_owned(), |more: String| format!("{name}: {more}"))
-}
-
 fn route(
     snapshot: &snapshot::Snapshot,
     rates: &Measured,
@@ -290,7 +181,9 @@ fn nearest(snapshot: &snapshot::Snapshot, refused: &Refused) -> Option<String> {
 }
 
 /// The counts by outcome, without zeros.
-fn outcomes<'e>(endings: impl IntoIterator<Item = &'e Arc<Endings>>) -> BTreeMap<String, u64> {
+pub(super) fn outcomes<'e>(
+    endings: impl IntoIterator<Item = &'e Arc<Endings>>,
+) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for endings in endings {
         for &outcome in Outcome::VARIANTS {

@@ -3,10 +3,12 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::parts::{Columns, ago, byte_rate, connections as connections_in_words, span};
+use super::parts::Columns;
 use super::tables::{backends, connections, listeners, routes};
-use crate::outcome::AddressState;
-use crate::status::{Address, Connections, Endpoint, Refused, Stage, Status};
+use crate::status::words::{ago, byte_rate, connections as connections_in_words, span};
+use crate::status::{
+    Connections, Refused, Stage, Status, causes as causes_of, failing as failing_of,
+};
 
 /// The causes of refusals that are shown, and the rows of each.
 const CAUSES: usize = 8;
@@ -117,23 +119,13 @@ fn refused(f: &mut fmt::Formatter<'_>, status: &Status, causes: usize, rows: usi
         return writeln!(f, "Nobody was refused, and no connection failed.");
     }
     writeln!(f, "Refused and failed, the last ones first:")?;
-    let mut groups: Vec<(&Refused, Vec<&Refused>)> = Vec::new();
-    for row in &status.refused {
-        let is_it = |(first, _): &&mut (&Refused, _)| {
-            (&first.outcome, &first.reason) == (&row.outcome, &row.reason)
-        };
-        match groups.iter_mut().find(is_it) {
-            Some((_, rows)) => rows.push(row),
-            None => groups.push((row, vec![row])),
-        }
-    }
-    for (first, group) in groups.iter().take(causes) {
-        let count: u64 = group.iter().map(|row| row.count).sum();
-        let reason = first.reason.as_ref();
+    let groups = causes_of(&status.refused);
+    for group in groups.iter().take(causes) {
+        let reason = group.reason;
         let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-        writeln!(f, "  {}{reason}: {count}", first.outcome)?;
+        writeln!(f, "  {}{reason}: {}", group.outcome, group.count)?;
         let mut columns = Columns::new(4, &["clients", "name", "count", "last", "more"]);
-        for row in group.iter().take(rows) {
+        for row in group.rows.iter().take(rows) {
             columns.add([
                 row.clients.clone(),
                 name(row),
@@ -143,14 +135,14 @@ fn refused(f: &mut fmt::Formatter<'_>, status: &Status, causes: usize, rows: usi
             ]);
         }
         write!(f, "{columns}")?;
-        if group.len() > rows {
+        if group.rows.len() > rows {
             writeln!(
                 f,
                 "    and {} more: portway status --refused",
-                group.len() - rows
+                group.rows.len() - rows
             )?;
         }
-        writeln!(f, "    -> {}", first.remedy)?;
+        writeln!(f, "    -> {}", group.remedy)?;
     }
     if groups.len() > causes {
         writeln!(
@@ -193,72 +185,26 @@ fn more(row: &Refused) -> String {
 
 /// The backends that fail, and how.
 fn failing(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
-    let mut is_fine = true;
-    for backend in &status.backends {
-        let faults = backend.endpoints.iter().flat_map(faults);
-        let faults: Vec<String> = faults.collect();
-        let rate = backend.rates.failures_per_s;
-        if faults.is_empty() && rate <= 0.0 {
-            continue;
-        }
-        if is_fine {
-            writeln!(f, "Backends that fail:")?;
-            is_fine = false;
-        }
+    let failing = failing_of(status);
+    if failing.is_empty() {
+        return writeln!(f, "No backend fails.");
+    }
+    writeln!(f, "Backends that fail:")?;
+    for one in failing {
+        let rate = one.backend.rates.failures_per_s;
         writeln!(
             f,
             "  {}: {rate:.1} failed connections per second",
-            backend.name
+            one.backend.name
         )?;
-        for fault in faults.iter().take(ROWS) {
+        for fault in one.faults.iter().take(ROWS) {
             writeln!(f, "    {fault}")?;
         }
-        if faults.len() > ROWS {
-            writeln!(f, "    and {} more", faults.len() - ROWS)?;
+        if one.faults.len() > ROWS {
+            writeln!(f, "    and {} more", one.faults.len() - ROWS)?;
         }
-    }
-    if is_fine {
-        writeln!(f, "No backend fails.")?;
     }
     Ok(())
-}
-
-fn faults(endpoint: &Endpoint) -> impl Iterator<Item = String> {
-    let unresolved = endpoint.unresolved.iter();
-    let kept = if endpoint.addresses.is_empty() {
-        ""
-    } else {
-        "; its addresses are those of an older look-up"
-    };
-    let unresolved = unresolved.map(move |why| format!("{}: {why}{kept}", endpoint.name));
-    let failed = endpoint.addresses.iter();
-    let failed = failed.filter(|it| it.state == AddressState::Failed || it.unhealthy);
-    let failed = failed.map(|it| {
-        let (name, address) = (&endpoint.name, it.address.to_string());
-        if *name == address {
-            format!("{name}: {}", trouble(it))
-        } else {
-            format!("{name}, {address}: {}", trouble(it))
-        }
-    });
-    unresolved.chain(failed)
-}
-
-fn trouble(address: &Address) -> String {
-    let checks = address.unhealthy.then(|| "its checks fail".to_owned());
-    let dials = address.penalty_ms.map(|left| match left {
-        0 => "its last dial failed; the next client tries it".to_owned(),
-        left => format!(
-            "its last dial failed; ranked last for {}",
-            span(Duration::from_millis(left))
-        ),
-    });
-    let parts: Vec<String> = [checks, dials].into_iter().flatten().collect();
-    if parts.is_empty() {
-        address.state.name().to_owned()
-    } else {
-        parts.join(", ")
-    }
 }
 
 fn limits(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::parts::{Columns, byte_rate, bytes, connections as connections_in_words, counts, span};
+use super::parts::Columns;
+use crate::status::words::{byte_rate, bytes, connections as connections_in_words, counts, span};
 use crate::status::{Backend, Connections, Endpoint, Status};
 
 /// The backends, endpoints, addresses, routes and listeners that are shown.
@@ -16,7 +17,7 @@ pub(super) fn backends(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Resu
         let via = backend.via.as_ref().map(|via| format!(" via {via}"));
         writeln!(
             f,
-            "  {}{}: {}, {:.1} new per second, {} up, {} down; ended: {}",
+            "  {}{}: {}, {:.1} new per second, {} up, {} down; ended: {}; handshakes: {}",
             backend.name,
             via.unwrap_or_default(),
             connections_in_words(backend.connections),
@@ -24,6 +25,7 @@ pub(super) fn backends(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Resu
             byte_rate(rates.bytes_client_to_backend_per_s),
             byte_rate(rates.bytes_backend_to_client_per_s),
             or_none(&counts(&backend.outcomes)),
+            or_none(&counts(&backend.handshakes)),
         )?;
         endpoints(f, backend)?;
     }

@@ -1,7 +1,6 @@
 //! The text of statuses that were made up, and what a hostile answer can do to a terminal.
 
 use super::page::Shown;
-use super::parts::{ago, span};
 use super::*;
 use crate::status;
 
@@ -140,30 +139,4 @@ fn connections_are_rows_with_a_way_to_the_next_page() {
     ] {
         assert!(text.contains(part), "{part}: {text}");
     }
-}
-
-#[test]
-fn times_are_told_in_their_two_largest_units() {
-    let spans = [0, 59, 61, 3599, 3600, 86_399, 90_000].map(|it| span(Duration::from_secs(it)));
-    assert_eq!(
-        spans,
-        [
-            "0 s",
-            "59 s",
-            "1 min 1 s",
-            "59 min 59 s",
-            "1 h 0 min",
-            "23 h 59 min",
-            "1 d 1 h"
-        ]
-    );
-    assert_eq!(
-        ago("2026-11-30T19:00:00.000Z", "2026-11-30T19:00:59.500Z"),
-        "59 s ago"
-    );
-    assert_eq!(ago("", "2026-11-30T19:00:59.500Z"), "now");
-    assert_eq!(
-        ago("2026-11-30T19:00:01.000Z", "2026-11-30T19:00:00.000Z"),
-        "now"
-    );
 }

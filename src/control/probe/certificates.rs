@@ -1,15 +1,14 @@
 //! Judges the certificates of a server by their names and dates, and puts that into words. Nothing here verifies who has
 //! signed them. Pure, apart from the time that is given.
 
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
+use crate::backend::flaw_of_dates;
 use crate::outcome::CertificateFlaw;
 use crate::telemetry::list;
 use crate::tls::certificate::{Certificate, SHOWN_NAMES, day};
 use crate::tls::{ServerHello, ServerName};
 
-/// How long before its end a certificate is worth a warning.
-pub const SOON: Duration = Duration::from_hours(14 * 24);
 /// unrecognized_name (RFC 6066 section 3).
 const UNRECOGNIZED_NAME: u8 = 112;
 
@@ -101,20 +100,20 @@ fn judge_time(certificate: &Certificate, is_of_authority: bool, now: SystemTime)
     };
     let of = |help| if is_of_authority { OTHER_WAY } else { help };
     let [from, to] = [*not_before, *not_after].map(day);
-    let left = not_after.duration_since(now).unwrap_or_default();
-    let (kind, message, help) = if now > *not_after {
-        let message = format!("{which} expired on {to}");
-        (CertificateFlaw::CertificateExpired, message, of(RENEW))
-    } else if now < *not_before {
-        let message = format!("{which} is valid only from {from} on");
-        let help = "check the clock of this machine, or renew the certificate at the server";
-        (CertificateFlaw::CertificateNotYetValid, message, of(help))
-    } else if left < SOON {
-        let days = days(left.as_secs() / 86_400);
-        let message = format!("{which} expires on {to}, in {days}");
-        (CertificateFlaw::CertificateExpiresSoon, message, RENEW)
-    } else {
-        return None;
+    let kind = flaw_of_dates(certificate, now)?;
+    let (message, help) = match kind {
+        CertificateFlaw::CertificateExpired => (format!("{which} expired on {to}"), of(RENEW)),
+        CertificateFlaw::CertificateNotYetValid => (
+            format!("{which} is valid only from {from} on"),
+            of("check the clock of this machine, or renew the certificate at the server"),
+        ),
+        CertificateFlaw::CertificateExpiresSoon => {
+            let left = not_after.duration_since(now).unwrap_or_default();
+            let days = days(left.as_secs() / 86_400);
+            (format!("{which} expires on {to}, in {days}"), RENEW)
+        }
+        // Dates show neither of them.
+        CertificateFlaw::CertificateUnreadable | CertificateFlaw::WrongName => return None,
     };
     Some(Flaw {
         kind,

@@ -223,6 +223,11 @@ impl BackendStats {
         self.handshakes[result].add(1);
     }
 
+    /// The handshakes that have ended so.
+    pub fn handshakes(&self, result: Handshake) -> u64 {
+        self.handshakes[result].get()
+    }
+
     /// Counts that a direction of a connection has stalled, or that it moves again.
     pub fn stalled(&self, direction: Direction, stalled: bool) {
         let (count, _) = &self.stalled[direction];
