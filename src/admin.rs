@@ -1,6 +1,7 @@
 //! The admin pages, for operators and their tools: metrics and probes, over plain HTTP/1 on an
 //! address of their own. They change nothing.
 
+mod page;
 mod pages;
 mod places;
 mod predecessor;

@@ -23,9 +23,10 @@ pub const LATE: Duration = Duration::from_secs(10);
 const METRICS: &str = "/metrics";
 
 /// The paths, listed for a client that has asked for another one.
-const PATHS: &str = "/metrics\n/livez\n/readyz\n/status\n/connections\n";
+const PATHS: &str = "/\n/metrics\n/livez\n/readyz\n/status\n/connections\n";
 
 /// The pages that show names and addresses of clients.
+pub(super) const FOR_PEOPLE: &str = "/";
 pub(super) const STATUS: &str = "/status";
 const CONNECTIONS: &str = "/connections";
 
@@ -208,7 +209,7 @@ pub(super) fn page(
 
 /// Whether a request is for a page that shows names and addresses of clients.
 fn is_status<B>(request: &Request<B>) -> bool {
-    [STATUS, CONNECTIONS].contains(&request.uri().path())
+    [FOR_PEOPLE, STATUS, CONNECTIONS].contains(&request.uri().path())
 }
 
 /// Whether the answer may be too long for the send queue of a client that does not read.

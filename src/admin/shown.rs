@@ -3,10 +3,16 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use hyper::header::{HeaderName, HeaderValue, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS};
+use hyper::body::Bytes;
+use hyper::header::{
+    CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
+};
 use hyper::{Request, StatusCode};
+use tokio::task::spawn_blocking;
 
-use super::pages::{Page, STATUS, State, page};
+use super::page::{self, Asked, POLICY, Shown};
+use super::pages::{FOR_PEOPLE, Page, STATUS, State, page as answered};
 use super::status::{Current, NoAnswer, denial};
 use crate::status::{Connections, Query, Status};
 use crate::telemetry::json;
@@ -48,35 +54,70 @@ impl State {
 
     /// A page that shows names and addresses of clients.
     pub(super) async fn status_page<B>(&self, request: &Request<B>, client: IpAddr) -> Page {
-        let answer = self.shown(request, client).await;
+        let answer = match self.admit(request, client) {
+            Ok(()) if request.uri().path() == FOR_PEOPLE => self.for_people(request).await,
+            Ok(()) => self.for_programs(request).await,
+            Err(denial) => Err(denial),
+        };
         let (status, content_type, body) = match answer {
-            Ok(json) => (StatusCode::OK, "application/json", json.into()),
+            Ok(answer) => answer,
             Err((status, sentence)) => (status, "text/plain; charset=utf-8", sentence.into()),
         };
-        let mut page = page(status, content_type, body, "GET");
+        let mut page = answered(status, content_type, body, "GET");
         let headers = page.headers_mut();
         headers.insert(X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         headers.insert(SAME_ORIGIN, HeaderValue::from_static("same-origin"));
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        // The address of a page may have that of a client in it.
+        headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         page
     }
 
-    async fn shown<B>(
-        &self,
-        request: &Request<B>,
-        client: IpAddr,
-    ) -> Result<Vec<u8>, (StatusCode, String)> {
-        let failed = |error: NoAnswer| (error.status(), format!("{error}\n"));
-        let current = self.reporter.current().map_err(failed)?;
-        if let Some(denial) = denial(&current.pages, client, request) {
-            return Err(denial);
-        }
-        if request.uri().path() == STATUS {
-            return Ok(json(&self.status().await.map_err(failed)?));
-        }
-        let query = Query::parse(request.uri().query().unwrap_or_default());
-        let query = query.map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
-        Ok(json(&self.connections(query).await.map_err(failed)?))
+    /// Whether this client may have the answer.
+    fn admit<B>(&self, request: &Request<B>, client: IpAddr) -> Result<(), Denial> {
+        let current = self.reporter.current()?;
+        denial(&current.pages, client, request).map_or(Ok(()), Err)
+    }
+
+    async fn for_programs<B>(&self, request: &Request<B>) -> Result<Answer, Denial> {
+        let json = if request.uri().path() == STATUS {
+            json(&self.status().await?)
+        } else {
+            let query = Query::parse(request.uri().query().unwrap_or_default());
+            let query = query.map_err(|error| (StatusCode::BAD_REQUEST, format!("{error}\n")))?;
+            json(&self.connections(query).await?)
+        };
+        Ok((StatusCode::OK, "application/json", json.into()))
+    }
+
+    async fn for_people<B>(&self, request: &Request<B>) -> Result<Answer, Denial> {
+        let asked = Asked::parse(request.uri().query().unwrap_or_default());
+        let (code, connections) = match asked.bounded() {
+            Ok(query) => (StatusCode::OK, Ok(self.connections(query).await?)),
+            Err(error) => (StatusCode::BAD_REQUEST, Err(error)),
+        };
+        let shown = Shown {
+            status: self.status().await?,
+            connections,
+            asked,
+        };
+        // It takes longer than control may take for one thing.
+        let html = spawn_blocking(move || page::render(&shown)).await;
+        let html = html.map_err(NoAnswer::from)?;
+        Ok((code, "text/html; charset=utf-8", html.into()))
+    }
+}
+
+/// The answer to a request: its status, its type and its body.
+type Answer = (StatusCode, &'static str, Bytes);
+
+/// The status of a request that gets no such answer, and a sentence about it.
+type Denial = (StatusCode, String);
+
+impl From<NoAnswer> for Denial {
+    fn from(error: NoAnswer) -> Self {
+        (error.status(), format!("{error}\n"))
     }
 }
 

@@ -256,7 +256,7 @@ async fn other_methods_are_refused_and_other_paths_listed() {
     let page = admin.request("GET", "/metric").await;
     assert!(page.starts_with("HTTP/1.1 404 "), "{page}");
     assert!(
-        page.ends_with("\r\n\r\n/metrics\n/livez\n/readyz\n/status\n/connections\n"),
+        page.ends_with("\r\n\r\n/\n/metrics\n/livez\n/readyz\n/status\n/connections\n"),
         "{page}"
     );
 }

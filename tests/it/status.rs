@@ -2,6 +2,7 @@
 
 mod command;
 mod many;
+mod page;
 
 use std::collections::BTreeSet;
 use std::io::{Read, Write};

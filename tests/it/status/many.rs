@@ -48,7 +48,10 @@ fn echo_beside_looks(portway: &Portway, busy: &mut TcpStream) -> Duration {
                 let (head, body) = page(portway, "/connections?sort=idle&limit=1000");
                 assert!(head.starts_with("http/1.1 200 "), "{head}");
                 assert!(body.len() < 1 << 20, "{}", body.len());
-                looks += 1;
+                let (head, body) = page(portway, "/");
+                assert!(head.starts_with("http/1.1 200 "), "{head}");
+                assert!(body.len() < 100_000, "{}", body.len());
+                looks += 2;
             }
             looks
         });
@@ -157,4 +160,7 @@ fn hostile_names_from_one_network_leave_room_for_others() {
     }
     let (_, body) = page(&portway, "/status");
     assert!(body.is_ascii() && body.len() < 100_000, "{}", body.len());
+    let (_, body) = page(&portway, "/");
+    assert!(body.is_ascii() && body.len() < 200_000, "{}", body.len());
+    assert!(body.contains("&lt;script&gt;") && !body.contains("<script"));
 }

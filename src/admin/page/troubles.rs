@@ -1,0 +1,223 @@
+//! The first questions: is anybody refused and why, does a backend fail and how, is a limit near.
+
+use std::time::Duration;
+
+use maud::{Markup, html};
+
+use super::parts::{cell, code, filtered, prose, table};
+use crate::status::words::{ago, connections, counts, since};
+use crate::status::{Failing, LimitUse, Refused, SameCause, Status, causes, failing as failing_of};
+
+/// A failure that is longer ago is not what an operator is woken for.
+const RECENT: Duration = Duration::from_mins(10);
+/// Rows of a cause that are in sight; the others unfold.
+const ROWS: usize = 5;
+/// Backends that fail, and the faults and failures of each.
+const BACKENDS: usize = 20;
+const FAULTS: usize = 10;
+const FAILURES: usize = 3;
+
+/// One line for each of the first questions, which leads to the answer.
+pub(super) fn verdicts(status: &Status) -> Markup {
+    let near = status.limits.iter().filter(|limit| limit.near);
+    let near: Vec<&str> = near.map(|limit| limit.name.as_str()).collect();
+    let failing = failing_of(status);
+    let names: Vec<&str> = failing.iter().map(|it| it.backend.name.as_str()).collect();
+    let last = status.refused.first();
+    let is_recent = |row: &Refused| since(&row.last_seen, &status.time) < Some(RECENT);
+    let refused = last.map_or_else(
+        || "Nobody was refused, and no connection failed.".to_owned(),
+        |last| {
+            format!(
+                "The last connection failed {}.",
+                ago(&last.last_seen, &status.time)
+            )
+        },
+    );
+    let reload = status.configuration.refused_reload.as_ref();
+    html! {
+        ul class="verdicts" aria-label="In short" {
+            (verdict(last.is_some_and(is_recent), "#refused", "Clients", &refused))
+            (verdict(!names.is_empty(), "#failing", "Backends", &all("No backend fails.", "Failing", &names)))
+            (verdict(!near.is_empty(), "#limits", "Limits", &all("No limit is near.", "Near or reached", &near)))
+            @if let Some(reload) = reload {
+                (verdict(true, "#configuration", "Configuration", &format!("A reload was refused {}.", ago(&reload.time, &status.time))))
+            } @else {
+                (verdict(false, "#configuration", "Configuration", "The file is in force."))
+            }
+        }
+    }
+}
+
+fn verdict(is_problem: bool, place: &str, title: &str, sentence: &str) -> Markup {
+    html! {
+        li class=[is_problem.then_some("problem")] {
+            strong { (title) ": " @if is_problem { "look here" } @else { "fine" } }
+            a href=(place) { (sentence) }
+        }
+    }
+}
+
+/// The first few names, or a sentence that says that there is none.
+fn all(none: &str, words: &str, names: &[&str]) -> String {
+    let shown: Vec<&str> = names.iter().copied().take(FAILURES).collect();
+    match names.len() {
+        0 => none.to_owned(),
+        1..=FAILURES => format!("{words}: {}.", shown.join(", ")),
+        all => format!("{words}: {} and {} more.", shown.join(", "), all - FAILURES),
+    }
+}
+
+/// The clients that are refused, by cause.
+pub(super) fn refused(status: &Status) -> Markup {
+    html! {
+        section id="refused" aria-labelledby="refused-title" {
+            h2 id="refused-title" { "Refused and failed connections" }
+            @if status.refused.is_empty() {
+                p { "Nobody was refused, and no connection failed." }
+            } @else {
+                p class="soft" { "By cause, the one that was seen last first. Each row is about a network of clients and a name." }
+            }
+            @for group in causes(&status.refused) { (cause(&group, status)) }
+            @if status.refused_forgotten > 0 {
+                p { "There were " (connections(status.refused_forgotten)) " before them, of which only the metrics and the log know." }
+            }
+        }
+    }
+}
+
+fn cause(group: &SameCause<'_>, status: &Status) -> Markup {
+    let (first, rest) = group.rows.split_at(ROWS.min(group.rows.len()));
+    let caption = format!("Clients with the outcome {}", group.outcome);
+    html! {
+        article {
+            h3 {
+                code { (group.outcome) }
+                @if let Some(reason) = group.reason { " (" code { (reason) } ")" }
+                ": " (connections(group.count))
+            }
+            p class="remedy" { strong { "What to do: " } (prose(group.remedy)) }
+            (rows(&caption, first, status))
+            @if !rest.is_empty() {
+                details {
+                    summary { (rest.len()) " more rows of " (group.outcome) }
+                    (rows(&caption, rest, status))
+                }
+            }
+        }
+    }
+}
+
+fn rows(caption: &str, rows: &[&Refused], status: &Status) -> Markup {
+    let headings = ["Clients", "Name", "Count", "Last seen", "More"];
+    let cells = rows.iter().map(|row| {
+        [
+            html! { a class="mono" href=(filtered("client", &row.clients)) { (row.clients) } },
+            name(row),
+            cell(row.count),
+            cell(ago(&row.last_seen, &status.time)),
+            more(row),
+        ]
+    });
+    table(caption, headings, cells)
+}
+
+fn name(row: &Refused) -> Markup {
+    html! {
+        @if row.many_names { "many other names" } @else { (code(row.name.as_deref())) }
+    }
+}
+
+/// Everything else that is known of a row.
+fn more(row: &Refused) -> Markup {
+    html! {
+        @if let Some(nearest) = &row.nearest { "Did the client mean " code { (nearest) } "? " }
+        @if let Some(detail) = &row.detail { (prose(detail)) ". " }
+        "The last client was " code { (row.client) } ", at listener " (row.listener)
+        @if let Some(backend) = &row.backend { ", for backend " (backend) }
+        "."
+    }
+}
+
+/// The backends that fail.
+pub(super) fn failing(status: &Status) -> Markup {
+    let failing = failing_of(status);
+    html! {
+        section id="failing" aria-labelledby="failing-title" {
+            h2 id="failing-title" { "Backends that fail" }
+            @if failing.is_empty() { p { "No backend fails." } }
+            @for one in failing.iter().take(BACKENDS) { (failing_one(one, status)) }
+            @if failing.len() > BACKENDS {
+                p { "There are " (failing.len() - BACKENDS) " more: see " a href="/status" { "/status" } "." }
+            }
+        }
+    }
+}
+
+fn failing_one(failing: &Failing<'_>, status: &Status) -> Markup {
+    let backend = failing.backend;
+    let hidden = failing.faults.len().saturating_sub(FAULTS);
+    let failures = failing.failures.iter().take(FAILURES).map(|row| {
+        let reason = row.reason.as_deref();
+        [
+            html! { code { (row.outcome) } @if let Some(reason) = reason { " (" code { (reason) } ")" } },
+            cell(ago(&row.last_seen, &status.time)),
+            cell(row.count),
+            name(row),
+            html! { @if let Some(detail) = &row.detail { (prose(detail)) } },
+        ]
+    });
+    let headings = ["Outcome", "Last seen", "Count", "Name", "Detail"];
+    html! {
+        article {
+            h3 { (backend.name) }
+            p {
+                (format!("{:.1}", backend.rates.failures_per_s)) " connections fail per second. Handshakes since the start: "
+                (or_none(&counts(&backend.handshakes))) "."
+            }
+            @if !failing.faults.is_empty() {
+                ul { @for fault in failing.faults.iter().take(FAULTS) { li class="bad" { (fault) } } }
+            }
+            @if hidden > 0 { p { (hidden) " more faults are in the table of its endpoints." } }
+            @if !failing.failures.is_empty() {
+                (table(&format!("Last failures of {}", backend.name), headings, failures))
+            }
+        }
+    }
+}
+
+/// The text, or a word that says that there is none.
+pub(super) const fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+/// The limits, with those that are near first.
+pub(super) fn limits(status: &Status) -> Markup {
+    let mut limits: Vec<&LimitUse> = status.limits.iter().collect();
+    limits.sort_by_key(|limit| !limit.near);
+    let is_near = limits.first().is_some_and(|limit| limit.near);
+    let number = |count: Option<u64>| count.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    let rows = limits.into_iter().map(|limit| {
+        [
+            html! { code { (limit.name) } },
+            html! { @if limit.near { span class="bad" { "near or reached" } } @else { "fine" } },
+            cell(number(limit.used)),
+            cell(number(limit.limit)),
+            cell(limit.rejected),
+        ]
+    });
+    let headings = ["Limit", "State", "In use", "Of", "Rejected"];
+    html! {
+        section id="limits" aria-labelledby="limits-title" {
+            h2 id="limits-title" { "Limits" }
+            p {
+                @if is_near {
+                    "At least one limit is in use to 80 %, or has rejected a connection in the last minute."
+                } @else {
+                    "No limit is near."
+                }
+            }
+            (table("The limits and their use", headings, rows))
+        }
+    }
+}
