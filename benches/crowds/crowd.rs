@@ -1,7 +1,7 @@
 //! Clients that misbehave, each kind in its own way.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
-use tokio::time::sleep;
+use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Kind, Result, hello};
@@ -30,6 +30,10 @@ struct Counts {
     begun: AtomicU32,
     ended: AtomicU64,
     open: AtomicUsize,
+    /// Whether the onlooker looks.
+    looks: AtomicBool,
+    /// The pages that came whole.
+    pages: AtomicU64,
     /// The last fault of a connect.
     fault: Mutex<Option<std::io::Error>>,
 }
@@ -43,7 +47,8 @@ const AFTER_A_FAULT: Duration = Duration::from_millis(100);
 
 impl Crowd {
     /// Starts so many clients, each of which begins anew when its connection has ended.
-    pub fn start(kind: Kind, size: usize, portway: SocketAddr) -> Self {
+    /// `portway` has the addresses of the listener and of the pages.
+    pub fn start(kind: Kind, size: usize, portway: (SocketAddr, SocketAddr)) -> Self {
         let (counts, stop) = (Arc::<Counts>::default(), CancellationToken::new());
         let (shared, stopped) = (Arc::clone(&counts), stop.clone());
         let thread = thread::spawn(move || {
@@ -51,8 +56,13 @@ impl Crowd {
                 .enable_all()
                 .build_local(LocalOptions::default())?;
             runtime.block_on(async {
-                for _ in 0..size {
-                    spawn_local(member(kind, portway, Arc::clone(&shared)));
+                let (agents, admin) = portway;
+                for place in 0..size {
+                    if place == 0 && kind == Kind::Onlooker {
+                        spawn_local(onlooker(admin, Arc::clone(&shared)));
+                    } else {
+                        spawn_local(member(kind, agents, Arc::clone(&shared)));
+                    }
                 }
                 stopped.cancelled().await;
             });
@@ -96,6 +106,16 @@ impl Crowd {
         )
     }
 
+    /// Lets the onlooker look, or not.
+    pub fn look(&self, looks: bool) {
+        self.counts.looks.store(looks, Ordering::Relaxed);
+    }
+
+    /// The pages that the onlooker has seen.
+    pub fn pages(&self) -> u64 {
+        self.counts.pages.load(Ordering::Relaxed)
+    }
+
     /// The connections that have ended.
     pub fn ended(&self) -> u64 {
         self.counts.ended.load(Ordering::Relaxed)
@@ -111,10 +131,33 @@ impl Crowd {
     }
 }
 
+/// Loads the page of the status ten times per second, as long as it is to look.
+async fn onlooker(admin: SocketAddr, counts: Arc<Counts>) {
+    let mut ticks = interval(Duration::from_millis(100));
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        if counts.looks.load(Ordering::Relaxed) && load(admin).await.is_ok_and(|whole| whole) {
+            counts.pages.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Whether the page came whole.
+async fn load(admin: SocketAddr) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(admin).await?;
+    stream
+        .write_all(b"GET / HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n")
+        .await?;
+    let mut page = Vec::new();
+    stream.read_to_end(&mut page).await?;
+    Ok(page.ends_with(b"</html>"))
+}
+
 async fn member(kind: Kind, portway: SocketAddr, counts: Arc<Counts>) {
     let name = match kind {
         Kind::SlowReaders => "endless.example",
-        Kind::HalfHellos | Kind::Strangers | Kind::Row => "echo.example",
+        Kind::HalfHellos | Kind::Strangers | Kind::Row | Kind::Onlooker => "echo.example",
     };
     let hello = hello::Builder::new(name).build();
     loop {
@@ -163,6 +206,10 @@ async fn misbehave(
         Kind::Strangers => {
             let name = format!("n{number}.invalid.example");
             stream.write_all(&hello::Builder::new(name).build()).await?;
+            read_to_end(stream, Duration::ZERO).await
+        }
+        Kind::Onlooker => {
+            stream.write_all(hello).await?;
             read_to_end(stream, Duration::ZERO).await
         }
         Kind::Row => {

@@ -1,6 +1,7 @@
 //! Crowds that misbehave, beside one client that does not: `cargo bench --bench crowds`.
 //!
-//! Half hellos, slow readers, clients without a route, and a row of short connections (loads L5, L6, L10, L11 and L13).
+//! Half hellos, slow readers, clients without a route, a row of short connections (loads L5, L6, L10, L11 and L13), and
+//! somebody who loads the page of the status again and again.
 //! For each crowd a table shows how long the neighbour's connections take with and without it, and the memory of portway.
 //! Clients and backends are one process, portway another one.
 
@@ -58,6 +59,9 @@ struct Options {
     /// How many clients read slowly
     #[arg(long, value_name = "COUNT", default_value_t = 2000)]
     slow_readers: usize,
+    /// How many connections are idle while somebody looks at the page
+    #[arg(long, value_name = "COUNT", default_value_t = 9000)]
+    idle: usize,
     /// How many short connections follow each other
     #[arg(long, value_name = "COUNT", default_value_t = 1_000_000)]
     row: u64,
@@ -77,6 +81,8 @@ pub enum Kind {
     Strangers,
     /// Short connections, 64 at a time
     Row,
+    /// Idle connections, and one browser that loads the page of the status ten times per second
+    Onlooker,
 }
 
 impl Kind {
@@ -86,6 +92,7 @@ impl Kind {
             Self::HalfHellos => options.half_hellos,
             Self::SlowReaders => options.slow_readers,
             Self::Strangers | Self::Row => 64,
+            Self::Onlooker => options.idle + 1,
         }
     }
 }
@@ -126,12 +133,13 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
     let before = portway.size().await?;
 
     let count = kind.size(options);
-    let crowd = Crowd::start(kind, count, portway.address());
+    let crowd = Crowd::start(kind, count, (portway.address(), portway.admin()));
     crowd.until_there().await?;
     let begun = (crowd.ended(), portway.cpu()?, portway.lines());
     let beside = match kind {
         Kind::Row => beside_a_row(&neighbour, &crowd, options.row).await?,
         Kind::HalfHellos | Kind::SlowReaders | Kind::Strangers => neighbour.connect(window).await,
+        Kind::Onlooker => beside_an_onlooker(&neighbour, &crowd, window).await?,
     };
     let with = portway.size().await?;
     let (ended, cpu, lines) = (
@@ -142,7 +150,7 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
     // While slow readers are new, the kernel fills gigabytes of buffers for them.
     let later = match kind {
         Kind::SlowReaders => Some(neighbour.connect(window).await),
-        Kind::HalfHellos | Kind::Strangers | Kind::Row => None,
+        Kind::HalfHellos | Kind::Strangers | Kind::Row | Kind::Onlooker => None,
     };
     crowd.stop()?;
     let after = portway.quiet().await?;
@@ -186,4 +194,28 @@ async fn beside_a_row(neighbour: &Neighbour, crowd: &Crowd, row: u64) -> Result<
     } else {
         Err(crowd.late(longest).into())
     }
+}
+
+/// Measures the neighbour beside idle connections while nobody looks, and then while somebody does: in turn, because the
+/// machine may be slower at one time than at another. Returns the times beside the onlooker.
+async fn beside_an_onlooker(
+    neighbour: &Neighbour,
+    crowd: &Crowd,
+    window: Duration,
+) -> Result<Times> {
+    const TURNS: u32 = 10;
+    let [mut without, mut with] = [Times::default(), Times::default()];
+    for _ in 0..TURNS {
+        without.add(neighbour.connect(window / TURNS).await);
+        crowd.look(true);
+        with.add(neighbour.connect(window / TURNS).await);
+        crowd.look(false);
+    }
+    let pages = crowd.pages();
+    println!("  the neighbour while nobody looks: {without}");
+    println!("  {:.1} pages per second", pages as f64 / with.seconds);
+    if pages == 0 {
+        return Err("nobody has seen a page".into());
+    }
+    Ok(with)
 }

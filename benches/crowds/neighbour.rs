@@ -20,6 +20,7 @@ pub struct Neighbour {
 }
 
 /// The times from the dial of a connection to the last byte of its answer.
+#[derive(Default)]
 pub struct Times {
     /// Seconds, sorted.
     sorted: Vec<f64>,
@@ -71,6 +72,16 @@ impl Neighbour {
         let mut echoed = vec![0; self.hello.len()];
         stream.read_exact(&mut echoed).await?;
         Ok(())
+    }
+}
+
+impl Times {
+    /// Adds those of another time.
+    pub fn add(&mut self, other: Self) {
+        self.sorted.extend(other.sorted);
+        self.sorted.sort_by(f64::total_cmp);
+        self.errors += other.errors;
+        self.seconds += other.seconds;
     }
 }
 

@@ -70,6 +70,11 @@ impl Portway {
         self.started.address
     }
 
+    /// Where the pages are.
+    pub const fn admin(&self) -> SocketAddr {
+        self.started.admin
+    }
+
     /// The lines of the connection log so far.
     pub fn lines(&self) -> u64 {
         self.lines.load(Ordering::Relaxed)
