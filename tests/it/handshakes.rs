@@ -312,11 +312,8 @@ fn a_backend_that_does_not_speak_tls_is_quoted() {
     }
 }
 
-#[test]
-fn a_client_that_goes_away_in_the_handshake_has_abandoned_it() {
-    let peers = Peers::new(&TLS13);
-    let backend = peers.server();
-    let portway = Portway::start(&config(&[backend.address()], "", ""));
+/// A client closes behind the first bytes of the answer. Returns the line of its connection.
+fn gone(portway: &Portway) -> Value {
     let mut client = portway.client();
     client.read_exact(&mut [0; 5]).unwrap();
     let address = client.local_addr().unwrap();
@@ -326,6 +323,15 @@ fn a_client_that_goes_away_in_the_handshake_has_abandoned_it() {
     let line = portway.line_of(address);
     assert_eq!(line["outcome"], "closed", "{line}");
     assert_eq!(line["handshake"], "abandoned");
+    line
+}
+
+#[test]
+fn a_client_that_goes_away_in_the_handshake_has_abandoned_it() {
+    let peers = Peers::new(&TLS13);
+    let backend = peers.server();
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    gone(&portway);
     assert_eq!(handshakes(&portway, "abandoned"), 1);
 }
 
@@ -352,15 +358,7 @@ fn a_backend_that_answers_a_client_which_is_gone_with_an_alert_refuses_nothing()
             .unwrap();
     });
     let portway = Portway::start(&config(&[backend.address()], "", ""));
-    let mut client = portway.client();
-    client.read_exact(&mut [0; 5]).unwrap();
-    let address = client.local_addr().unwrap();
-    client.shutdown(Shutdown::Write).unwrap();
-    read_to_end(&mut client);
-    drop(client);
-    let line = portway.line_of(address);
-    assert_eq!(line["outcome"], "closed", "{line}");
-    assert_eq!(line["handshake"], "abandoned");
+    let line = gone(&portway);
     assert_eq!(line["tls_negotiated"], "1.3");
     assert_eq!(handshakes(&portway, "failed"), 0);
 }
