@@ -113,7 +113,7 @@ const BACKEND_CLOSED_EARLY: &str = "Look into the backend's log: it closed witho
     limit.";
 const BACKEND_NOT_TLS: &str = "Turn on TLS at the server, or correct the port in endpoints: portway passes TLS on and adds none.";
 const HANDSHAKE_FAILED: &str = "The client or the backend refused the other one's certificate or version, and detail says which: compare them with \
-    `portway doctor`, which shows the certificate.";
+    `portway doctor`, which shows the certificate if the server also speaks TLS 1.2.";
 const BACKEND_RESET: &str = "Look into the backend's log: it was restarted, gave up, or stopped answering, which detail says.";
 const IDLE_TIMEOUT: &str = "Keep idle_timeout of the backend above the longest check-in of agents, which may be silent for up to an hour.";
 const HALF_CLOSE_TIMEOUT: &str =

@@ -69,7 +69,7 @@ const fn by_client(alert: Option<u8>) -> &'static str {
         Some(_) => "its own log says why",
         None => {
             "its own log says why; most often it does not trust the CA of the backend's certificate, or the certificate has \
-             expired or is for another name (portway doctor shows it)"
+             expired or is for another name (portway doctor shows it if the backend also speaks TLS 1.2)"
         }
     }
 }
