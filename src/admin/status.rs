@@ -3,6 +3,7 @@
 mod access;
 mod backends;
 mod collect;
+mod descriptors;
 mod rates;
 
 use std::net::SocketAddr;
@@ -21,6 +22,7 @@ use crate::telemetry::{Registry, Time};
 use crate::worker::{Look, Mailbox, Message};
 pub(super) use access::denial;
 use collect::Collected;
+use descriptors::Descriptors;
 use rates::Samples;
 
 /// How long a look waits for each worker, and for the looks before it.
@@ -64,6 +66,7 @@ pub(super) struct Reporter {
     refused_reload: Mutex<Option<status::Reload>>,
     drain: Mutex<Option<status::Drain>>,
     samples: Mutex<Samples>,
+    descriptors: Descriptors,
     turn: Semaphore,
 }
 
@@ -96,6 +99,7 @@ impl Reporter {
             refused_reload: Mutex::default(),
             drain: Mutex::default(),
             samples: Mutex::default(),
+            descriptors: Descriptors::default(),
             turn: Semaphore::new(1),
         }
     }
@@ -178,6 +182,7 @@ impl Reporter {
                 relay: &this.relay,
                 current: &current,
                 rates: &rates,
+                descriptors: &this.descriptors,
             }
             .fill();
             status

@@ -1,7 +1,6 @@
 //! Fills the status in: from the snapshot, its counters, and its endpoints.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -9,6 +8,7 @@ use rustix::process::{Resource, getrlimit};
 use strum::VariantArray;
 
 use super::backends::Room;
+use super::descriptors::Descriptors;
 use super::rates::Measured;
 use super::{Current, Relay};
 use crate::outcome::{Limit, Outcome};
@@ -30,6 +30,7 @@ pub(super) struct Collected<'c> {
     pub(super) relay: &'c Relay,
     pub(super) current: &'c Current,
     pub(super) rates: &'c Measured,
+    pub(super) descriptors: &'c Descriptors,
 }
 
 impl Collected<'_> {
@@ -138,9 +139,8 @@ impl Collected<'_> {
             }
         });
         let most = getrlimit(Resource::Nofile).current;
-        // Without a descriptor for the directory all are in use.
-        let open = fs::read_dir("/proc/self/fd").map(|open| open.count().saturating_sub(1) as u64);
-        let used = open.ok().or(most);
+        // They are only listed if one is left for that.
+        let used = self.descriptors.count().or(most);
         let descriptors = LimitUse {
             name: "descriptors".to_owned(),
             used,
