@@ -2,11 +2,15 @@
 
 use std::net::IpAddr;
 
-use hyper::header::HOST;
+use hyper::header::{HOST, HeaderName, HeaderValue};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, StatusCode};
 
 use crate::config::StatusPages;
+
+/// The headers in which a browser says whose page has caused a request, and what becomes of the answer.
+const FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const FETCH_DEST: HeaderName = HeaderName::from_static("sec-fetch-dest");
 
 /// Why a request for such a page is denied: the status, and a sentence that names the key. `client` is the address at the
 /// other end of the socket: a header such as X-Forwarded-For could be anybody's.
@@ -27,11 +31,24 @@ pub(in crate::admin) fn denial<B>(
     }
     // A page of another site can make its own name lead here (DNS rebinding), but not the name in the request.
     let is_ours = host(request).is_some_and(|host| is_ours(pages, &host));
-    (!is_ours).then(|| {
+    if !is_ours {
         let sentence = "ask for this page by an IP address or as localhost, or write the name in your URL into \
                         admin.hosts in routes.toml\n";
-        (StatusCode::MISDIRECTED_REQUEST, sentence.to_owned())
+        return Some((StatusCode::MISDIRECTED_REQUEST, sentence.to_owned()));
+    }
+    is_of_another_site(request).then(|| {
+        let sentence =
+            "a page of another site has asked for this through your browser; open it yourself\n";
+        (StatusCode::FORBIDDEN, sentence.to_owned())
     })
+}
+
+/// Whether a page of another site asks through the browser of somebody who may see this one. That page cannot read the
+/// answer, but it could ask without end. A link to this page is fine.
+fn is_of_another_site<B>(request: &Request<B>) -> bool {
+    let value = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    let is_of_another = matches!(value(FETCH_SITE), Some(b"cross-site" | b"same-site"));
+    is_of_another && value(FETCH_DEST) != Some(b"document")
 }
 
 /// The host that a request asks for; that of its target wins over the header (RFC 9112 section 3.2.2).
@@ -147,6 +164,28 @@ mod tests {
             denied("10.1.2.3", "GET", absolute, Some("127.0.0.1")),
             Some(421)
         );
+    }
+
+    #[test]
+    fn a_page_of_another_site_can_link_to_the_page_but_not_fetch_it() {
+        let of = |site: &str, dest: &str| {
+            let request = Request::builder()
+                .header(HOST, "127.0.0.1")
+                .header(FETCH_SITE, site)
+                .header(FETCH_DEST, dest);
+            let request = request.body(()).unwrap();
+            let denial = denial(&pages(), "10.1.2.3".parse().unwrap(), &request);
+            denial.map(|(status, _)| status.as_u16())
+        };
+        for site in ["none", "same-origin", "cross-site", "same-site"] {
+            assert_eq!(of(site, "document"), None, "{site}");
+        }
+        assert_eq!(of("same-origin", "empty"), None);
+        for site in ["cross-site", "same-site"] {
+            for dest in ["empty", "image", "script", "iframe"] {
+                assert_eq!(of(site, dest), Some(403), "{site} {dest}");
+            }
+        }
     }
 
     #[test]
