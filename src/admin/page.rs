@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use crate::status::words::{ago, byte_rate, connections as connections_in_words, printable, span};
+use crate::status::words::{
+    ago, byte_rate, connections as connections_in_words, printable, silent, span,
+};
 use crate::status::{Connections, Query, Stage, Status};
 pub(super) use connections::Asked;
 
@@ -124,7 +126,7 @@ fn header(status: &Status, asked: &Asked) -> Markup {
             }
             @if status.silent_workers > 0 {
                 p class="bad" {
-                    (status.silent_workers) " workers did not answer within a second: what they know is missing."
+                    (silent(status.silent_workers)) ", so refused and failed connections are missing."
                 }
             }
             nav aria-label="Sections" {

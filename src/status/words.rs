@@ -26,10 +26,22 @@ pub fn span(time: Duration) -> String {
     }
 }
 
+/// A count of things of this name.
+pub fn counted(count: impl TryInto<u64>, name: &str) -> String {
+    let count = count.try_into().unwrap_or(u64::MAX);
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {name}{plural}")
+}
+
 /// A count of connections.
 pub fn connections(count: u64) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} connection{plural}")
+    counted(count, "connection")
+}
+
+/// The beginning of a sentence about workers that did not answer in time.
+pub fn silent(workers: usize) -> String {
+    let workers = counted(workers, "worker");
+    format!("{workers} did not answer within a second")
 }
 
 /// Bytes in a unit that fits.

@@ -7,7 +7,7 @@ use strum::VariantNames;
 
 use super::Shown;
 use super::parts::{cell, code, filtered, linked, table};
-use crate::status::words::{bytes, span};
+use crate::status::words::{bytes, counted, silent, span};
 use crate::status::{Connection, Connections, Phase, Sort};
 
 /// The text fields of the form: the parameter and its label.
@@ -120,6 +120,9 @@ fn list(connections: &Connections, asked: &Asked) -> Markup {
         p {
             (connections.connections.len()) " of " (connections.matching) " that match; portway has " (connections.total) "."
         }
+        @if connections.silent_workers > 0 {
+            p class="bad" { (silent(connections.silent_workers)) ", so this list is incomplete." }
+        }
         @if !connections.connections.is_empty() {
             (table("Live connections", headings, rows))
         }
@@ -150,7 +153,7 @@ fn row(one: &Connection) -> [Markup; 9] {
         html! {
             (one.phase.name())
             @if one.leaving { ", ends in its next gap" }
-            @if one.failed_attempts > 0 { ", " (one.failed_attempts) " failed attempts" }
+            @if one.failed_attempts > 0 { ", " (counted(one.failed_attempts, "failed attempt")) }
         },
         cell(span(Duration::from_millis(one.age_ms))),
         cell(idle.as_deref().unwrap_or("-")),

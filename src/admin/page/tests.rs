@@ -41,7 +41,7 @@ fn full(text: &str, rows: usize) -> (Value, Value) {
         "listeners": vec![listener; rows],
     });
     let connection = json!({ "id": text, "client": "10.1.2.3:4", "listener": text, "server_name": text, "backend": text,
-        "phase": "relay", "age_ms": 1, "bytes_client_to_backend": 1, "bytes_backend_to_client": 1, "config": 1 });
+        "failed_attempts": 1, "phase": "relay", "age_ms": 1, "bytes_client_to_backend": 1, "bytes_backend_to_client": 1, "config": 1 });
     let connections =
         json!({ "connections": vec![connection; rows.min(CONNECTIONS)], "next": text });
     (status, connections)

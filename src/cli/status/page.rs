@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::parts::Columns;
 use super::tables::{backends, connections, listeners, routes};
-use crate::status::words::{ago, byte_rate, connections as connections_in_words, span};
+use crate::status::words::{ago, byte_rate, connections as connections_in_words, silent, span};
 use crate::status::{
     Connections, Refused, Stage, Status, causes as causes_of, failing as failing_of,
 };
@@ -46,15 +46,7 @@ impl fmt::Display for Shown {
         writeln!(f)?;
         listeners(f, status)?;
         writeln!(f)?;
-        f.write_str(&connections(busiest))?;
-        if status.silent_workers > 0 {
-            writeln!(
-                f,
-                "\n{} workers did not answer within a second: what they know is missing",
-                status.silent_workers
-            )?;
-        }
-        Ok(())
+        f.write_str(&connections(busiest))
     }
 }
 
@@ -115,6 +107,13 @@ fn head(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
 
 /// The clients that are refused, by cause.
 fn refused(f: &mut fmt::Formatter<'_>, status: &Status, causes: usize, rows: usize) -> fmt::Result {
+    if status.silent_workers > 0 {
+        let silent = silent(status.silent_workers);
+        writeln!(
+            f,
+            "{silent}, so refused and failed connections are missing here."
+        )?;
+    }
     if status.refused.is_empty() {
         return writeln!(f, "Nobody was refused, and no connection failed.");
     }

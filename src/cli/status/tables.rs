@@ -4,7 +4,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::parts::Columns;
-use crate::status::words::{byte_rate, bytes, connections as connections_in_words, counts, span};
+use crate::status::words::{
+    byte_rate, bytes, connections as connections_in_words, counts, silent, span,
+};
 use crate::status::{Backend, Connections, Endpoint, Status};
 
 /// The backends, endpoints, addresses, routes and listeners that are shown.
@@ -200,6 +202,10 @@ pub(super) fn connections(shown: &Connections) -> String {
     }
     let (count, matching) = (shown.connections.len(), shown.matching);
     let mut text = format!("Connections ({count} of {matching}):\n");
+    if shown.silent_workers > 0 {
+        let silent = silent(shown.silent_workers);
+        text.extend(["  ", &silent, ", so this list is incomplete.\n"]);
+    }
     if !columns.is_empty() {
         text += &columns.to_string();
     }

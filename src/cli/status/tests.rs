@@ -79,6 +79,20 @@ fn a_quiet_process_has_few_lines() {
 }
 
 #[test]
+fn workers_that_did_not_answer_are_named_where_their_part_is_missing() {
+    let refused = Shown {
+        status: read("{\"silent_workers\":1}").unwrap(),
+        connections: None,
+        asked: None,
+    };
+    let sentence = "1 worker did not answer within a second, so refused and failed connections";
+    assert!(refused.to_string().starts_with(sentence), "{refused}");
+    let connections = tables::connections(&read("{\"silent_workers\":2}").unwrap());
+    let sentence = "2 workers did not answer within a second, so this list is incomplete.";
+    assert!(connections.contains(sentence), "{connections}");
+}
+
+#[test]
 fn only_refusals_are_shown_without_a_bound() {
     let row = |number: u32| serde_json::json!({ "clients": "10.0.0.0/24", "name": format!("n{number}"), "outcome": "no_route" });
     let rows: Vec<_> = (0..50).map(row).collect();
