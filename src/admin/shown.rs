@@ -1,6 +1,7 @@
 //! The status of this process, for HTTP and for the control socket.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hyper::body::Bytes;
@@ -9,11 +10,12 @@ use hyper::header::{
     X_FRAME_OPTIONS,
 };
 use hyper::{Request, StatusCode};
+use tokio::join;
 use tokio::task::spawn_blocking;
 
 use super::page::{self, Asked, POLICY, Shown};
 use super::pages::{FOR_PEOPLE, Page, STATUS, State, page as answered};
-use super::status::{Current, NoAnswer, denial};
+use super::status::{Current, NoAnswer, Turn, denial};
 use crate::status::{Connections, Query, Status};
 use crate::telemetry::json;
 
@@ -43,13 +45,19 @@ impl State {
 
     /// The status of this process. It waits for the workers, a second at most.
     pub async fn status(&self) -> Result<Status, NoAnswer> {
+        self.status_in(self.reporter.take_turn().await?).await
+    }
+
+    async fn status_in(&self, turn: Turn) -> Result<Status, NoAnswer> {
         let predecessor = self.predecessor().shown();
-        self.reporter.status(self.stage(), predecessor).await
+        let stage = self.stage();
+        self.reporter.status(turn, stage, predecessor).await
     }
 
     /// The live connections that a query selects. It waits as long.
     pub async fn connections(&self, query: Query) -> Result<Connections, NoAnswer> {
-        self.reporter.connections(query).await
+        let turn = self.reporter.take_turn().await?;
+        Ok(self.reporter.connections(&turn, query).await)
     }
 
     /// A page that shows names and addresses of clients.
@@ -93,17 +101,30 @@ impl State {
 
     async fn for_people<B>(&self, request: &Request<B>) -> Result<Answer, Denial> {
         let asked = Asked::parse(request.uri().query().unwrap_or_default());
-        let (code, connections) = match asked.bounded() {
-            Ok(query) => (StatusCode::OK, Ok(self.connections(query).await?)),
-            Err(error) => (StatusCode::BAD_REQUEST, Err(error)),
+        // Both looks have one turn, and ask the workers at the same time.
+        let turn = self.reporter.take_turn().await?;
+        let connections = async {
+            match asked.bounded() {
+                Ok(query) => Ok(self.reporter.connections(&turn, query).await),
+                Err(error) => Err(error),
+            }
+        };
+        let (status, connections) = join!(self.status_in(Arc::clone(&turn)), connections);
+        let code = match &connections {
+            Ok(_) => StatusCode::OK,
+            Err(_) => StatusCode::BAD_REQUEST,
         };
         let shown = Shown {
-            status: self.status().await?,
+            status: status?,
             connections,
             asked,
         };
         // It takes longer than control may take for one thing.
-        let html = spawn_blocking(move || page::render(&shown)).await;
+        let html = spawn_blocking(move || {
+            let _turn = turn;
+            page::render(&shown)
+        });
+        let html = html.await;
         let html = html.map_err(NoAnswer::from)?;
         Ok((code, "text/html; charset=utf-8", html.into()))
     }

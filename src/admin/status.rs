@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::task::{JoinError, spawn_blocking};
-use tokio::time::timeout_at;
+use tokio::time::{timeout, timeout_at};
 
 use crate::admission::Admission;
 use crate::config::StatusPages;
@@ -25,7 +25,7 @@ use collect::Collected;
 use descriptors::Descriptors;
 use rates::Samples;
 
-/// How long a look waits for each worker, and for the looks before it.
+/// How long a look waits for the workers, and for the looks before it.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(1);
 const TURN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Faults of a refused reload, and characters of each.
@@ -58,7 +58,7 @@ pub struct Current {
     pub pages: StatusPages,
 }
 
-/// Collects the status. Only one look at a time reaches the workers.
+/// Collects the status, for one look at a time.
 pub(super) struct Reporter {
     relay: Relay,
     started: SystemTime,
@@ -67,8 +67,11 @@ pub(super) struct Reporter {
     drain: Mutex<Option<status::Drain>>,
     samples: Mutex<Samples>,
     descriptors: Descriptors,
-    turn: Semaphore,
+    turn: Arc<Semaphore>,
 }
+
+/// The turn of a look. It lasts as long as the work for the look does, even if nobody waits for that any more.
+pub(super) type Turn = Arc<OwnedSemaphorePermit>;
 
 /// Why there is no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,7 +103,7 @@ impl Reporter {
             drain: Mutex::default(),
             samples: Mutex::default(),
             descriptors: Descriptors::default(),
-            turn: Semaphore::new(1),
+            turn: Arc::new(Semaphore::new(1)),
         }
     }
 
@@ -145,17 +148,28 @@ impl Reporter {
         lock(&self.current).clone().ok_or(NoAnswer::Starting)
     }
 
+    /// Waits until the looks before this one are over.
+    pub(super) async fn take_turn(&self) -> Result<Turn, NoAnswer> {
+        let turn = timeout(TURN_TIMEOUT, Arc::clone(&self.turn).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else {
+            return Err(NoAnswer::Busy);
+        };
+        Ok(Arc::new(turn))
+    }
+
     /// The status of this process.
     pub(super) async fn status(
         self: &Arc<Self>,
+        turn: Turn,
         stage: status::Stage,
         predecessor: Predecessor,
     ) -> Result<Status, NoAnswer> {
         let current = self.current()?;
-        let (parts, silent_workers) = self.ask_all(Look::Refusals).await?;
+        let (parts, silent_workers) = self.ask_all(Look::Refusals).await;
         let this = Arc::clone(self);
         // It may take long if there are many things.
         let collected = spawn_blocking(move || {
+            let _turn = turn;
             let (refused, refused_forgotten) = Refusals::join(parts);
             let mut status = Status {
                 time: now(),
@@ -191,26 +205,19 @@ impl Reporter {
     }
 
     /// The connections that a query selects.
-    pub(super) async fn connections(&self, query: Query) -> Result<Connections, NoAnswer> {
+    pub(super) async fn connections(&self, _turn: &Turn, query: Query) -> Connections {
         let (limit, by_id) = (query.limit, query.sort == status::Sort::Id);
         let query = Arc::new(query);
         let look = |answer| Look::Connections {
             query: Arc::clone(&query),
             answer,
         };
-        let (parts, silent) = self.ask_all(look).await?;
-        Ok(Connections::join(parts, silent, limit, by_id))
+        let (parts, silent) = self.ask_all(look).await;
+        Connections::join(parts, silent, limit, by_id)
     }
 
     /// Asks all workers. Returns their answers, and how many have not answered in time.
-    async fn ask_all<T>(
-        &self,
-        look: impl Fn(oneshot::Sender<T>) -> Look,
-    ) -> Result<(Vec<T>, usize), NoAnswer> {
-        let turn = tokio::time::timeout(TURN_TIMEOUT, self.turn.acquire()).await;
-        let Ok(Ok(_turn)) = turn else {
-            return Err(NoAnswer::Busy);
-        };
+    async fn ask_all<T>(&self, look: impl Fn(oneshot::Sender<T>) -> Look) -> (Vec<T>, usize) {
         let ask = |mailbox: &Mailbox| {
             let (answer, answered) = oneshot::channel();
             mailbox.send(Message::Look(look(answer)));
@@ -225,7 +232,7 @@ impl Reporter {
                 Ok(Err(_)) | Err(_) => silent += 1,
             }
         }
-        Ok((answers, silent))
+        (answers, silent)
     }
 }
 

@@ -4,8 +4,10 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use http_body_util::BodyExt;
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -643,18 +645,26 @@ async fn pages_are_served_when_no_descriptor_is_left() {
     assert_eq!(answered.len(), 3);
 }
 
-/// Asks for the refusals and the connections of a relay with these workers.
-async fn looked(workers: &[Mailbox]) -> [usize; 2] {
-    let registry = Registry::new();
-    let state = state_with(&registry, workers.into());
+/// The state of a relay with these workers, and a configuration.
+fn adopted(workers: &[Mailbox]) -> State {
+    let state = state_with(&Registry::new(), workers.into());
     state.adopt(Current {
         snapshot: empty(),
         addresses: Vec::new(),
         file: None,
         hash: 0,
         loaded: std::time::SystemTime::now(),
-        pages: StatusPages::default(),
+        pages: StatusPages {
+            clients: ["127.0.0.0/8".parse().unwrap()].into_iter().collect(),
+            hosts: Vec::new(),
+        },
     });
+    state
+}
+
+/// Asks for the refusals and the connections of a relay with these workers.
+async fn looked(workers: &[Mailbox]) -> [usize; 2] {
+    let state = adopted(workers);
     let status = state.status().await.unwrap();
     let connections = state.connections(Query::default()).await.unwrap();
     [status.silent_workers, connections.silent_workers]
@@ -672,6 +682,57 @@ async fn a_worker_that_does_not_answer_or_has_ended_is_counted_and_delays_by_a_s
     assert!(begin.elapsed() < Duration::from_secs(3));
     // It got both questions.
     assert!(mail.recv().await.is_some() && mail.recv().await.is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_page_waits_a_second_for_a_worker_and_says_what_it_does_not_know() {
+    let (silent, mut mail) = Mailbox::new();
+    let state = adopted(&[silent]);
+    let request = Request::builder().uri("/").header("host", "127.0.0.1");
+    let request = request.body(()).unwrap();
+    let begin = tokio::time::Instant::now();
+    let page = state.answer(&request, CLIENT, Reply::Nobody, Instant::now());
+    let page = page.await;
+    // Both looks ask it at the same time.
+    assert_eq!(begin.elapsed().as_secs(), 1);
+    assert!(mail.recv().await.is_some() && mail.recv().await.is_some());
+    assert_eq!(page.status(), StatusCode::OK);
+    let page = page.into_body().collect().await.unwrap().to_bytes();
+    let page = String::from_utf8(page.into()).unwrap();
+    let sentence = "1 worker did not answer within a second, so";
+    assert_eq!(page.matches(sentence).count(), 2, "{page}");
+    let place = "portway has 0.</p><p class=\"bad\">1 worker did not answer";
+    assert!(page.contains(place), "{page}");
+}
+
+#[test]
+fn a_look_keeps_its_turn_for_the_work_that_its_client_has_left() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .max_blocking_threads(1)
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let state = adopted(&[]);
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        // The work of the look waits for the only thread.
+        let holder = tokio::task::spawn_blocking(move || held.recv());
+        let mut look = Box::pin(state.status());
+        let is_pending =
+            std::future::poll_fn(|context| Poll::Ready(look.as_mut().poll(context).is_pending()));
+        assert!(is_pending.await);
+        drop(look);
+        let later = async {
+            tokio::task::yield_now().await;
+            tokio::time::advance(Duration::from_secs(6)).await;
+        };
+        let (next, ()) = tokio::join!(timeout(LONG, state.status()), later);
+        assert_eq!(next.unwrap().unwrap_err(), NoAnswer::Busy);
+        drop(release);
+        assert!(holder.await.unwrap().is_err());
+        assert!(state.status().await.is_ok());
+    });
 }
 
 #[tokio::test(start_paused = true)]
