@@ -58,8 +58,6 @@ impl Flow {
     const LONG: u32 = 2;
     /// Seconds that a client has to answer the FIN in a gap.
     const PARTING: u32 = 5;
-    /// The first byte of a TLS record of a handshake (RFC 8446 section 5.1).
-    const HANDSHAKE: u8 = 22;
 
     /// The flow of a connection that was accepted just now.
     pub fn new(accepted_at: Instant) -> Self {
@@ -144,12 +142,6 @@ impl Flow {
 
     /// Follows bytes that have arrived from the sender of a direction, before they are counted.
     pub(super) fn pass(&self, direction: Direction, bytes: &[u8], now: u32) {
-        if direction == Direction::BackendToClient
-            && self.moved(direction) == 0
-            && bytes.first() == Some(&Self::HANDSHAKE)
-        {
-            self.marks.replace(Mark::Answered, true);
-        }
         let before = self.gap.talk().watch();
         self.gap.pass(direction, bytes, self.silence(now));
         self.count(before);

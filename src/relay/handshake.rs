@@ -11,9 +11,10 @@
 //!   answer), or nothing. So an alert at once behind a flight with a certificate, or with an empty one, is a refusal. Behind
 //!   a flight without one there is nothing to refuse, and it is close_notify.
 //!
-//! A side that goes on after its alert did not mean it. One that has seen the other side close does not refuse anything: some
-//! servers answer a client that is gone with an alert. A mistake must hide a failure, and must not make one up: where
-//! anything was not seen, such as a ServerHello in two pieces, nothing is claimed.
+//! A side that goes on after its alert did not mean it; one that only closes behind it did. A client that hides two alerts has
+//! given up: user_canceled, and close_notify. One that has seen the other side close does not refuse anything: some servers
+//! answer a client that is gone with an alert. A mistake must hide a failure, and must not make one up: where anything was
+//! not seen, such as the version in a ServerHello that came in pieces, nothing is claimed.
 
 mod certificate;
 mod words;
@@ -22,49 +23,24 @@ use std::num::NonZero;
 
 use certificate::ClientCertificate;
 
-use super::end::{End, Side};
-use super::talk::Talk;
-use super::words::joined;
-use crate::outcome::{BackendAnswer, ClosedBy, Handshake, Outcome};
+pub(super) use words::explain;
+
+use super::end::Side;
+use crate::outcome::{BackendAnswer, Handshake};
 use crate::tls::{Kind, Record, Version, server_version};
 
 /// The silence before a refusal, in seconds of the worker's clock, from which on it is the end of a connection that nobody
-/// used.
+/// used, or of a client's patience.
 const LATE: u32 = 5;
+/// The silence behind a client's last flight, in the same seconds, from which on a client that sends more was not refused.
+const PAUSE: u32 = 2;
 /// The version of a hello that was not whole when it passed.
 const UNREAD: NonZero<u8> = NonZero::<u8>::MAX;
 const CLOSE_NOTIFY: u8 = 0;
 const USER_CANCELED: u8 = 90;
 
-/// The end of a connection whose peers have ended it: if its handshake was refused, or could not be one, that is why.
-pub(super) fn explain(mut end: End, talk: Talk) -> End {
-    let by_peers = matches!(
-        end.outcome,
-        Outcome::Closed | Outcome::ClientReset | Outcome::BackendReset
-    );
-    if !by_peers {
-        return end;
-    }
-    let watch = talk.watch();
-    let why = match watch.result() {
-        Handshake::Failed => {
-            end.outcome = Outcome::HandshakeFailed;
-            end.closed_by = if watch.step == Step::RefusedByClient {
-                ClosedBy::Client
-            } else {
-                ClosedBy::Backend
-            };
-            words::refused(watch)
-        }
-        Handshake::NotTls => {
-            end.outcome = Outcome::BackendNotTls;
-            words::not_tls(talk.foreign())
-        }
-        Handshake::Completed | Handshake::Abandoned | Handshake::Unseen => return end,
-    };
-    end.detail = joined([Some(why), end.detail]);
-    end
-}
+// It is a part of each flow.
+const _: () = assert!(size_of::<Watch>() == 4);
 
 /// A handshake as far as it has been seen, in four bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -117,13 +93,17 @@ impl Watch {
         matches!(self.step, Step::Hello | Step::Left)
     }
 
-    /// A record of the client begins.
-    pub(super) fn client(&mut self, record: &Record<'_>) {
-        if self.step == Step::RefusedByClient {
-            self.step = Step::Answered;
+    /// A record of the client begins, after both sides were silent for so many seconds.
+    pub(super) fn client(&mut self, record: &Record<'_>, silence: u32) {
+        let is_new = self.is_1_3();
+        if self.step == Step::RefusedByClient && !is_close(record) {
+            self.step = if is_new && record.is_hidden_alert() {
+                Step::Gone
+            } else {
+                Step::Answered
+            };
             self.alert = None;
         }
-        let is_new = self.is_1_3();
         match (self.step, record.kind) {
             // Early data: the session is resumed, and nobody asks for a certificate.
             (Step::Hello, Kind::Data) => self.certificate.learn(ClientCertificate::NotAsked),
@@ -136,15 +116,21 @@ impl Watch {
             }
             (Step::Answered, Kind::ChangeCipherSpec) if !is_new => self.step = Step::ClientDone,
             (Step::Answered, Kind::Data) if is_new && record.is_hidden_alert() => {
-                self.step = Step::RefusedByClient;
+                self.step = if silence < LATE {
+                    Step::RefusedByClient
+                } else {
+                    Step::Gone
+                };
             }
             (Step::Answered, Kind::Data) if is_new => {
                 let found = ClientCertificate::of_length(record.length);
                 self.certificate.learn(found);
                 self.step = Step::ClientDone;
             }
-            // It closes, so it is content.
-            (Step::ClientDone, Kind::Data) if is_new && record.is_hidden_alert() => {
+            // It closes, so it is content; or it goes on, so it was not refused at once.
+            (Step::ClientDone, Kind::Data)
+                if is_new && (record.is_hidden_alert() || silence >= PAUSE) =>
+            {
                 self.step = Step::Completed;
             }
             (Step::BackendDone, Kind::ChangeCipherSpec | Kind::Data)
@@ -155,7 +141,7 @@ impl Watch {
 
     /// A record of the backend begins, after both sides were silent for so many seconds.
     pub(super) fn backend(&mut self, record: &Record<'_>, silence: u32) {
-        if self.step == Step::RefusedByBackend {
+        if self.step == Step::RefusedByBackend && !is_close(record) {
             self.step = match self.version {
                 None => Step::Hello,
                 Some(_) if self.is_1_3() && self.has_asked() => Step::Completed,
@@ -211,9 +197,11 @@ impl Watch {
     }
 
     /// Some bytes pass unseen.
-    pub(super) const fn lose(&mut self) {
+    pub(super) fn lose(&mut self) {
         match self.step {
             Step::Completed | Step::NotTls => {}
+            // The client has finished, and whoever refused it would have said so by now.
+            Step::ClientDone if self.is_1_3() => self.step = Step::Completed,
             Step::Hello
             | Step::Left
             | Step::Gone
@@ -288,19 +276,32 @@ impl Watch {
     /// Whether the backend asks for a certificate of the client, where that can be seen.
     pub(super) const fn asks_for_certificate(self) -> Option<bool> {
         match self.certificate {
-            ClientCertificate::Unknown => None,
+            ClientCertificate::Unknown | ClientCertificate::Unread => None,
             ClientCertificate::NotAsked => Some(false),
             ClientCertificate::Missing | ClientCertificate::Sent => Some(true),
         }
     }
 
+    /// The side that has refused the handshake.
+    const fn refused_by(self) -> Option<Side> {
+        match self.step {
+            Step::RefusedByClient => Some(Side::Client),
+            Step::RefusedByBackend => Some(Side::Backend),
+            Step::Hello
+            | Step::Left
+            | Step::Answered
+            | Step::ClientDone
+            | Step::BackendDone
+            | Step::Completed
+            | Step::NotTls
+            | Step::Gone
+            | Step::Unseen => None,
+        }
+    }
+
     /// The alert in clear with which a side has refused the handshake.
     pub(super) fn alert(self, side: Side) -> Option<u8> {
-        let refused = match side {
-            Side::Client => Step::RefusedByClient,
-            Side::Backend => Step::RefusedByBackend,
-        };
-        let alert = self.alert.filter(|_| self.step == refused)?;
+        let alert = self.alert.filter(|_| self.refused_by() == Some(side))?;
         Some(alert.get())
     }
 
@@ -325,6 +326,11 @@ impl Watch {
             | Step::BackendDone => Handshake::Abandoned,
         }
     }
+}
+
+/// Whether a record in clear says that its side closes.
+fn is_close(record: &Record<'_>) -> bool {
+    record.alert() == Some(CLOSE_NOTIFY)
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ impl Talk {
     }
 
     /// Bytes of a direction pass unseen, in a pipe: from now on the connection has no gap.
-    pub(super) const fn lose(&mut self, direction: Direction) {
+    pub(super) fn lose(&mut self, direction: Direction) {
         if let Self::Tls(tls) = self {
             match direction {
                 Direction::ClientToBackend => tls.client.lose(),
@@ -162,12 +162,10 @@ impl Tls {
             if let Event::Begins(record) = event {
                 has_data |= record.content() != Content::Other;
                 has_long |= record.content() == Content::Long;
-                self.watch.client(&record);
+                self.watch.client(&record, silence);
             }
         });
-        if self.client.is_lost() {
-            self.watch.lose();
-        }
+        self.lose_watch();
         if has_long && silence >= PAUSE && self.state == State::Request {
             self.client.lose();
         }
@@ -175,6 +173,13 @@ impl Tls {
             self.state = State::Request;
         }
         self.answer = 0;
+    }
+
+    /// Nothing is claimed about a client whose bytes form no records. The first answer of the backend shows by itself what it is.
+    fn lose_watch(&mut self) {
+        if self.client.is_lost() && !self.watch.is_unanswered() {
+            self.watch.lose();
+        }
     }
 
     fn answer(&mut self, bytes: &[u8], silence: u32) {
@@ -189,6 +194,7 @@ impl Tls {
         if self.backend.is_lost() {
             self.watch.lose_backend();
         }
+        self.lose_watch();
         // In the middle of a long record too.
         let size = u16::try_from(bytes.len()).unwrap_or(u16::MAX);
         self.answer = self.answer.saturating_add(size);

@@ -149,7 +149,7 @@ fn each_direction_is_closed_for_itself_after_its_last_byte() {
             client.write_all(&[1; 3000]).unwrap();
             client.shutdown(Shutdown::Write).unwrap();
             let up = read_out(&backend);
-            backend.write_all(&[2; 5000]).unwrap();
+            backend.write_all(&begun(5000)).unwrap();
             drop(backend);
             (up, read_out(&client))
         });
@@ -266,7 +266,7 @@ fn a_reset_after_a_fin_is_noticed_and_ordinary() {
         client.write_all(b"request").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_out(&backend), (7, false));
-        backend.write_all(b"response").unwrap();
+        backend.write_all(&begun(8)).unwrap();
         read_exactly(&client, 8);
         reset(client);
         // Only the reset can end this.
@@ -368,7 +368,7 @@ fn a_backend_reset_in_the_middle_of_its_answer_is_not_an_orderly_close() {
         client.write_all(b"request").unwrap();
         client.shutdown(Shutdown::Write).unwrap();
         assert_eq!(read_out(&backend), (7, false));
-        backend.write_all(&[1; 500]).unwrap();
+        backend.write_all(&begun(500)).unwrap();
         read_exactly(&client, 500);
         reset(backend);
         read_out(&client)
@@ -387,7 +387,7 @@ fn an_urgent_byte_passes_in_line() {
             drop(client);
             // The relay sends it as an ordinary byte.
             let seen = read_out(&backend);
-            (&backend).write_all(&[4]).ok();
+            (&backend).write_all(&begun(1)).ok();
             seen
         });
         assert_eq!(seen, (2001, false));
@@ -433,7 +433,7 @@ fn bytes_that_came_before_a_reset_are_all_handed_on() {
         assert!(is_broken(&queue));
         let queued = rustix::io::ioctl_fionread(&queue).unwrap();
         // The first send towards the client reports the reset.
-        backend.write_all(b"x").unwrap();
+        backend.write_all(&begun(1)).unwrap();
         let means = means(splicing);
         let flow = Rc::clone(&means.flow);
         let ended = block_on(async { relayed(joined(client_leg, backend_leg, &means)).await });

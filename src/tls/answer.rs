@@ -225,13 +225,32 @@ const RETRY: [u8; 32] = [
 const ALPN: u16 = 16;
 const SUPPORTED_VERSIONS: u16 = 43;
 
-/// The version that a server chose, from the payload of the record that begins with its ServerHello. `None` if the message is
-/// not whole there, or is another one.
+/// The version that a server chose, from the payload of the record that begins with its ServerHello. `None` if that is another
+/// message, or ends before it shows the version. One with a key share of ML-KEM has 1,215 bytes, and comes in two segments
+/// over IPv6 with its smallest MTU; Go and OpenSSL write the version in front of the share.
 pub fn server_version(payload: &[u8]) -> Option<Version> {
-    let (SERVER_HELLO, body) = Reader(payload).message()? else {
+    let mut message = Reader(payload);
+    let (kind, length) = (message.number(1)?, message.number(3)?);
+    if kind != usize::from(SERVER_HELLO) {
         return None;
-    };
-    Some(Choice::read(&mut Reader(body))?.version)
+    }
+    let is_whole = message.0.len() >= length;
+    let mut body = Reader(message.0.get(..length).unwrap_or(message.0));
+    let version = Version(body.u16()?);
+    body.take_bytes(32)?;
+    body.vector8()?;
+    // The cipher suite and the compression method.
+    body.take_bytes(3)?;
+    if !body.0.is_empty() {
+        body.u16()?;
+    }
+    while !body.0.is_empty() {
+        let (kind, mut content) = (body.u16()?, Reader(body.vector16()?));
+        if kind == SUPPORTED_VERSIONS {
+            return Some(Version(content.u16()?));
+        }
+    }
+    is_whole.then_some(version)
 }
 
 /// The choices of a server in its ServerHello.

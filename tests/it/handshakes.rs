@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::sync::Arc;
+use std::sync::{Arc, Barrier};
 
 use rcgen::{CertificateParams, DnType, KeyPair, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
@@ -271,6 +271,31 @@ fn a_backend_that_answers_the_hello_with_an_alert_is_named_with_it() {
         "the backend refused the client hello with alert 112 (unrecognized_name): add the name at the server, or correct \
          server_names or the backend of the route"
     );
+    assert_eq!(answers(&portway, "alert"), 1);
+}
+
+#[test]
+fn a_backend_that_closes_in_order_behind_its_refusal_is_counted_once() {
+    let seen = Arc::new(Barrier::new(2));
+    let passed = Arc::clone(&seen);
+    let backend = Backend::start(move |mut stream| {
+        stream.read_exact(&mut [0; 5]).unwrap();
+        stream.write_all(&[21, 3, 3, 0, 2, 2, 112]).unwrap();
+        passed.wait();
+        stream.write_all(&[21, 3, 3, 0, 2, 1, 0]).unwrap();
+        drop(stream.shutdown(Shutdown::Write));
+        read_to_end(&mut stream);
+    });
+    let portway = Portway::start(&config(&[backend.address()], "", ""));
+    let mut client = portway.client();
+    client.read_exact(&mut [0; 7]).unwrap();
+    seen.wait();
+    read_to_end(&mut client);
+    let address = client.local_addr().unwrap();
+    drop(client);
+    let line = portway.line_of(address);
+    assert_eq!(line["outcome"], "handshake_failed", "{line}");
+    assert_eq!(line["backend_alert"], 112);
     assert_eq!(answers(&portway, "alert"), 1);
 }
 

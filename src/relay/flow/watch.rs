@@ -1,6 +1,6 @@
 //! The handshake of a connection, as far as it is known, for metrics and log.
 
-use super::Flow;
+use super::{Flow, Mark};
 use crate::outcome::{BackendAnswer, Direction, Handshake};
 use crate::relay::end::Side;
 use crate::relay::handshake::Watch;
@@ -44,8 +44,11 @@ impl Flow {
         let Some(terms) = self.terms.get().filter(|_| watch != before) else {
             return;
         };
-        if let (None, Some(answer)) = (before.said(), watch.said()) {
+        if let (None, Some(answer)) = (settled(before), settled(watch)) {
             terms.stats.answered(answer);
+            if answer == BackendAnswer::ServerHello {
+                self.marks.replace(Mark::Answered, true);
+            }
         }
         if watch.is_completed() && !before.is_completed() {
             terms.stats.shook_hands(Handshake::Completed);
@@ -59,7 +62,7 @@ impl Flow {
             return;
         };
         let watch = self.gap.talk().watch();
-        if watch.said().is_none() {
+        if settled(watch).is_none() {
             terms.stats.answered(self.said(watch));
         }
         if !watch.is_completed() {
@@ -69,7 +72,7 @@ impl Flow {
 
     fn said(&self, watch: Watch) -> BackendAnswer {
         watch.said().unwrap_or_else(|| {
-            // An alert that only closes is nothing to the watch.
+            // An alert that only closes is nothing to the watch, nor is what passed unseen.
             if self.moved(Direction::BackendToClient) > 0 {
                 BackendAnswer::Alert
             } else {
@@ -77,4 +80,9 @@ impl Flow {
             }
         })
     }
+}
+
+/// The first answer of the backend, if nothing that it says later changes that: a hello may follow an alert.
+fn settled(watch: Watch) -> Option<BackendAnswer> {
+    watch.said().filter(|said| *said != BackendAnswer::Alert)
 }

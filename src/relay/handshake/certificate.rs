@@ -5,6 +5,8 @@
 pub(super) enum ClientCertificate {
     #[default]
     Unknown,
+    /// The message that would show it came in pieces.
+    Unread,
     NotAsked,
     /// The backend asked for one, and the client has none.
     Missing,
@@ -17,9 +19,9 @@ impl ClientCertificate {
     pub(super) const fn of_message(payload: &[u8]) -> Self {
         match payload {
             [11, 0, 0, 3, ..] => Self::Missing,
-            [11, ..] => Self::Sent,
+            [11, _, _, _, ..] => Self::Sent,
             [16, ..] => Self::NotAsked,
-            _ => Self::Unknown,
+            _ => Self::Unread,
         }
     }
 

@@ -1,7 +1,10 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::outcome::{ClosedBy, Direction};
+use crate::outcome::{ClosedBy, Direction, Outcome};
+use crate::relay::end::End;
+use crate::relay::talk::Talk;
+use crate::tls::Version;
 
 const UP: Direction = Direction::ClientToBackend;
 const DOWN: Direction = Direction::BackendToClient;
@@ -165,11 +168,137 @@ fn a_client_that_refuses_in_tls_1_3_sends_a_record_of_the_length_of_an_alert_fir
     // The bytes that the backend sends meanwhile change nothing.
     let crossed = [&steps[..], &[(DOWN, 0, data(250))]].concat();
     assert_eq!(watched(&crossed).result(), Handshake::Failed);
-    // user_canceled, then close_notify: nobody refuses anything.
-    let gave_up = [&steps[..], &[(UP, 0, data(19))]].concat();
-    assert_eq!(watched(&gave_up[..2]).result(), Handshake::Failed);
-    let again = watched(&[&gave_up[..], &[(UP, 0, data(53))]].concat());
-    assert_eq!(again.result(), Handshake::Completed);
+    let went_on = [&steps[..], &[(UP, 0, data(53))]].concat();
+    assert_eq!(watched(&went_on).result(), Handshake::Completed);
+}
+
+#[test]
+fn a_client_that_gives_up_in_tls_1_3_refuses_nothing() {
+    // user_canceled, then close_notify.
+    for length in [19, 35] {
+        let gave_up = [new_flight(), (UP, 0, [data(length), data(length)].concat())];
+        assert_eq!(watched(&gave_up).result(), Handshake::Abandoned);
+    }
+    // It has waited for the rest of the backend's flight.
+    let timed_out = [new_flight(), (UP, LATE, data(19))];
+    assert_eq!(watched(&timed_out).result(), Handshake::Abandoned);
+}
+
+#[test]
+fn who_closes_behind_a_refusal_in_clear_still_refuses() {
+    for piece in [true, false] {
+        for (direction, side) in [(UP, Side::Client), (DOWN, Side::Backend)] {
+            let mut steps = vec![];
+            if side == Side::Client {
+                steps.push(old_flight());
+            }
+            if piece {
+                steps.push((direction, 0, [UNKNOWN_CA, CLOSING].concat()));
+            } else {
+                steps.push((direction, 0, UNKNOWN_CA.to_vec()));
+                steps.push((direction, 0, CLOSING.to_vec()));
+            }
+            let watch = watched(&steps);
+            assert_eq!(watch.result(), Handshake::Failed);
+            assert_eq!(watch.alert(side), Some(48));
+        }
+    }
+}
+
+/// A client with a certificate that sends a long request in pieces, and the answer to nobody.
+#[test]
+fn a_client_that_goes_on_sending_was_not_refused() {
+    let flight = (UP, 0, [data(900), data(280), data(53)].concat());
+    let closing = (DOWN, 0, data(19));
+    for silence in [PAUSE, 60] {
+        let steps = [
+            new_flight(),
+            flight.clone(),
+            (UP, silence, data(900)),
+            closing.clone(),
+        ];
+        let watch = watched(&steps);
+        assert_eq!(watch.result(), Handshake::Completed);
+    }
+    // So much that the rest passes in a pipe.
+    let mut talk = told(&[new_flight(), flight]);
+    talk.lose(UP);
+    talk.pass(DOWN, &closing.2, 0);
+    assert_eq!(talk.watch().result(), Handshake::Completed);
+}
+
+#[test]
+fn an_upload_with_pauses_keeps_what_was_seen_of_the_handshake() {
+    // A client without session tickets: the backend says nothing before its answer.
+    let mut steps = vec![new_flight(), (UP, 0, [data(53), data(700)].concat())];
+    for _ in 0..3 {
+        steps.push((UP, 2, data(700)));
+    }
+    assert!(watched(&steps).is_completed());
+    steps.push((DOWN, 6, data(400)));
+    assert!(watched(&steps).is_completed());
+}
+
+#[test]
+fn the_first_answer_of_a_backend_counts_although_the_client_sends_rubbish() {
+    for (answer, said, result) in [
+        (
+            old_flight().2,
+            BackendAnswer::ServerHello,
+            Handshake::Unseen,
+        ),
+        (UNKNOWN_CA.to_vec(), BackendAnswer::Alert, Handshake::Unseen),
+        (
+            b"HTTP/1.1 400".to_vec(),
+            BackendAnswer::NotTls,
+            Handshake::NotTls,
+        ),
+    ] {
+        let watch = watched(&[(UP, 0, b"rubbish".to_vec()), (DOWN, 0, answer)]);
+        assert_eq!(watch.said().unwrap_or(BackendAnswer::Alert), said);
+        assert_eq!(watch.result(), result);
+    }
+}
+
+#[test]
+fn a_certificate_that_comes_in_pieces_is_not_taken_for_none() {
+    let message = certificate(90);
+    let key = record(22, &[16, 0, 0, 33]);
+    for at in 1..message.len() {
+        let (begin, rest) = message.split_at(at);
+        let steps = [
+            old_flight(),
+            (UP, 0, begin.to_vec()),
+            (UP, 0, [rest, &key].concat()),
+        ];
+        assert_ne!(watched(&steps).asks_for_certificate(), Some(false), "{at}");
+    }
+}
+
+#[test]
+fn a_server_hello_in_two_segments_shows_its_version() {
+    // With a key share of ML-KEM behind the version.
+    let mut body = vec![3, 3];
+    body.extend([0x11; 32]);
+    body.push(32);
+    body.extend([0x22; 32]);
+    body.extend([
+        0x13, 1, 0, 4, 110, 0, 43, 0, 2, 3, 4, 0, 51, 4, 100, 0x11, 0xec, 4, 96,
+    ]);
+    body.extend([0x33; 1120]);
+    let mut message = vec![2, 0, 4, 182];
+    message.extend(body);
+    let hello = record(22, &message);
+    assert_eq!(hello.len(), 1215);
+    let (begin, rest) = hello.split_at(1208);
+    let steps = [
+        (DOWN, 0, begin.to_vec()),
+        (DOWN, 0, [rest, &change(), &data(1200)].concat()),
+        (UP, 0, data(19)),
+    ];
+    let watch = watched(&steps);
+    assert_eq!(watch.version(), Some(Version::TLS_1_3));
+    assert_eq!(watch.result(), Handshake::Failed);
 }
 
 #[test]

@@ -1,10 +1,43 @@
-//! The words of the log about a handshake that a side has refused.
+//! The end of a connection whose handshake failed: the outcome, and the words of the log.
 
-use super::{ClientCertificate, Step, Watch};
+use super::{ClientCertificate, Watch};
+use crate::outcome::{ClosedBy, Handshake, Outcome};
+use crate::relay::end::{End, Side};
+use crate::relay::talk::Talk;
+use crate::relay::words::joined;
 use crate::tls::{Beginning, alert_name, remedy, server_protocol};
 
+/// The end of a connection whose peers have ended it: if its handshake was refused, or could not be one, that is why.
+pub(in crate::relay) fn explain(mut end: End, talk: Talk) -> End {
+    let by_peers = matches!(
+        end.outcome,
+        Outcome::Closed | Outcome::ClientReset | Outcome::BackendReset
+    );
+    if !by_peers {
+        return end;
+    }
+    let watch = talk.watch();
+    let why = match watch.result() {
+        Handshake::Failed => {
+            end.outcome = Outcome::HandshakeFailed;
+            end.closed_by = match watch.refused_by() {
+                Some(Side::Client) => ClosedBy::Client,
+                Some(Side::Backend) | None => ClosedBy::Backend,
+            };
+            refused(watch)
+        }
+        Handshake::NotTls => {
+            end.outcome = Outcome::BackendNotTls;
+            not_tls(talk.foreign())
+        }
+        Handshake::Completed | Handshake::Abandoned | Handshake::Unseen => return end,
+    };
+    end.detail = joined([Some(why), end.detail]);
+    end
+}
+
 /// Why the handshake failed, and what to do.
-pub(super) fn refused(watch: Watch) -> Box<str> {
+fn refused(watch: Watch) -> Box<str> {
     let alert = watch.alert.map(std::num::NonZero::get);
     let how = match alert {
         Some(alert) => {
@@ -13,7 +46,7 @@ pub(super) fn refused(watch: Watch) -> Box<str> {
         }
         None => "an alert, which TLS 1.3 encrypts".to_owned(),
     };
-    let (who, why) = if watch.step == Step::RefusedByClient {
+    let (who, why) = if watch.refused_by() == Some(Side::Client) {
         ("the client refused the handshake with", by_client(alert))
     } else if watch.version.is_none() {
         let why = alert.map_or("", remedy);
@@ -38,7 +71,7 @@ const fn of_backend(
             "the backend refused the client's certificate with",
             by_backend(alert),
         ),
-        ClientCertificate::Unknown | ClientCertificate::NotAsked => (
+        ClientCertificate::Unknown | ClientCertificate::Unread | ClientCertificate::NotAsked => (
             "the backend refused the handshake with",
             "its own log says why",
         ),
@@ -89,10 +122,12 @@ const fn by_backend(alert: Option<u8>) -> &'static str {
 }
 
 /// Why there was no handshake, with the first bytes of the backend.
-pub(super) fn not_tls(beginning: Option<Beginning>) -> Box<str> {
+fn not_tls(beginning: Option<Beginning>) -> Box<str> {
     const REMEDY: &str = "turn on TLS at the server, or correct the port in endpoints: portway passes TLS on and adds none";
     let Some(beginning) = beginning else {
-        return format!("the backend's answer begins no TLS record: {REMEDY}").into();
+        return "the backend answered with TLS records that do not begin a handshake: look at what stands between portway and \
+                the server, such as a balancer that goes on with another connection"
+            .into();
     };
     let what = match server_protocol(beginning.bytes()) {
         Some(protocol) => format!("speaks {protocol}, which begins"),
