@@ -98,8 +98,11 @@ def over_time():
 # === the panels: id, title, query, columns by id, with those that divide first; width and height
 
 ENDED = "event.outcome: *"
-DENIED = "event.type: denied"
-FAILED = "event.outcome: failure and portway.backend: *"
+# The failures that `portway status` counts: those that need something. Without a backend the client was refused; with one the
+# connection has failed.
+NEEDS = 'event.outcome: failure and not portway.outcome: ("drained" or "client_reset")'
+DENIED = f"{NEEDS} and not portway.backend: *"
+FAILED = f"{NEEDS} and portway.backend: *"
 OPEN = "portway.phase: open"
 
 PANELS = [

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use portway::outcome::Outcome;
+use portway::status::remedy;
 use serde_json::Value;
 use strum::VariantArray;
 
@@ -380,6 +381,7 @@ fn every_panel_is_about_fields_of_the_log() {
         let fields = columns.map(|(_, column)| part(column, "/sourceField").as_str().unwrap());
         let query = part(&panel, "/embeddableConfig/attributes/state/query/query");
         let conditions = query.as_str().unwrap().split(" and ");
+        let conditions = conditions.map(|it| it.trim_start_matches("not "));
         let conditions = conditions.map(|it| it.split([':', ' ']).next().unwrap());
         for field in fields.chain(conditions) {
             assert!(is_collected(field), "{name}: {field}");
@@ -394,6 +396,41 @@ fn every_panel_is_about_fields_of_the_log() {
     ] {
         assert!(shown.contains(field), "{field}");
     }
+}
+
+/// The outcomes that the query of a panel leaves out.
+fn left_out(panel: &str) -> BTreeSet<String> {
+    let panels = panels();
+    let (_, panel) = panels.iter().find(|(name, _)| name == panel).unwrap();
+    let query = part(panel, "/embeddableConfig/attributes/state/query/query");
+    let query = query.as_str().unwrap();
+    let outcomes = query.split_once("not portway.outcome: (").unwrap().1;
+    let outcomes = outcomes.split_once(')').unwrap().0.split(" or ");
+    outcomes.map(|it| it.trim_matches('"').to_owned()).collect()
+}
+
+#[test]
+fn the_panels_of_failures_have_every_outcome_that_needs_something() {
+    let needs_nothing = Outcome::VARIANTS.iter().filter(|outcome| {
+        // The log has no probe, and the failures no `closed`.
+        let is_there = ![Outcome::Probe, Outcome::Closed].contains(*outcome);
+        is_there && remedy(**outcome, None).is_none()
+    });
+    let needs_nothing: BTreeSet<String> = needs_nothing
+        .map(|outcome| outcome.name().to_owned())
+        .collect();
+    for panel in ["denied", "refused", "failed", "backends"] {
+        assert_eq!(left_out(panel), needs_nothing, "{panel}");
+    }
+}
+
+#[test]
+fn the_pipeline_takes_port_0_which_a_proxy_header_may_have() {
+    let patterns = processors().into_iter().filter(|(name, _)| name == "grok");
+    let patterns = patterns.map(|(_, options)| options["patterns"].to_string());
+    let patterns: String = patterns.collect();
+    // POSINT of grok begins with 1 to 9.
+    assert!(patterns.contains("port:long}") && !patterns.contains("POSINT"));
 }
 
 #[test]
