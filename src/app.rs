@@ -217,7 +217,7 @@ fn failed(error: &StartError, file: &Path, take_over: bool) -> ExitCode {
         );
     } else {
         let cause = std::error::Error::source(error).map(ToString::to_string);
-        tracing::error!(cause, "{}", error.in_file(file));
+        tracing::error!(error = cause, "{}", error.in_file(file));
     }
     ExitCode::FAILURE
 }

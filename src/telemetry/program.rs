@@ -235,8 +235,8 @@ mod tests {
         let text = written(Format::Ecs, || {
             tracing::warn!(
                 error = "no such host",
+                cause = "stop",
                 pid = 7,
-                host = "es-1",
                 "cannot resolve"
             );
         });
@@ -250,7 +250,7 @@ mod tests {
         assert_eq!(event["event"]["dataset"], "portway.program");
         assert_eq!(event["log.logger"], "portway::telemetry::program::tests");
         // A field may be a number in one line and text in another, which an index would refuse.
-        let own = serde_json::json!({ "program": { "pid": "7", "host": "es-1" } });
+        let own = serde_json::json!({ "program": { "pid": "7", "cause": "stop" } });
         assert_eq!(event["portway"], own);
     }
 

@@ -9,8 +9,8 @@ use tracing::{Level, Metadata};
 use crate::telemetry::Time;
 use crate::telemetry::ecs::{Dataset, Head};
 
-/// The fields of an event that may have the error that it is about, the more exact one first.
-const ERRORS: [&str; 2] = ["cause", "error"];
+/// The field of an event that has the error that it is about.
+const ERROR: &str = "error";
 
 /// A whole line.
 #[derive(Serialize)]
@@ -58,18 +58,11 @@ impl<'e> Record<'e> {
         let (mut message, mut error) = (String::new(), None);
         let mut own: Vec<(&'static str, String)> = Vec::new();
         for (name, value) in fields {
-            if name == "message" {
-                message = text(value);
-            } else {
-                own.push((name, text(value)));
-            }
-        }
-        for name in ERRORS {
-            if error.is_none()
-                && let Some(at) = own.iter().position(|(own, _)| *own == name)
-            {
-                let (_, message) = own.remove(at);
-                error = Some(Failure { message });
+            let text = text(value);
+            match name {
+                "message" => message = text,
+                ERROR => error = Some(Failure { message: text }),
+                name => own.push((name, text)),
             }
         }
         Self {
