@@ -23,6 +23,7 @@ use super::reload::nobody;
 use crate::control::socket::{self, Answered};
 use crate::status::words::printable;
 use crate::status::{Connections, Query};
+use crate::telemetry;
 use page::Shown;
 
 /// Time between two looks of `--watch`.
@@ -133,7 +134,8 @@ impl Status {
             return Ok(format!("{}\n", answered.printable().trim_end()));
         };
         fields.retain(|name, _| OF_REFUSED.contains(&name.as_str()));
-        Ok(format!("{answer}\n"))
+        // The names of clients are escaped again, as they came.
+        Ok(String::from_utf8_lossy(&telemetry::json(&answer)).into_owned())
     }
 }
 

@@ -225,7 +225,10 @@ fn upgrade_tells_programs_how_it_went() {
     let old = upgrade("1\nknown requests: reload, configuration, takeover\n", 69);
     assert_eq!(old["result"], "unavailable");
     let failed = upgrade("1\nthe upgrade has failed: \u{1b}[31mbroken\n", 1);
-    assert_eq!(failed["message"], "the upgrade has failed: [31mbroken");
+    assert_eq!(
+        failed["message"],
+        "the upgrade has failed: \\u{1b}[31mbroken"
+    );
     let processes = r#"{"old_version":"1","old_pid":12,"new_version":"2","new_pid":13}"#;
     let answer = format!("0\n{processes}\n").leak();
     let upgraded = upgrade(answer, 0);

@@ -1,5 +1,7 @@
 //! The text of statuses that were made up, and what a hostile answer can do to a terminal.
 
+use clap::Parser;
+
 use super::page::Shown;
 use super::*;
 use crate::status;
@@ -135,6 +137,36 @@ fn no_text_of_an_answer_controls_the_terminal() {
         text.contains(r"\u{1b}[2J\u{d}\u{a}\u{7f}\u{9b}\u{202e}x"),
         "{text}"
     );
+}
+
+#[derive(Parser)]
+struct Asked {
+    #[command(flatten)]
+    status: Status,
+}
+
+#[test]
+fn no_text_of_an_answer_for_programs_controls_the_terminal() {
+    let hostile = "a\u{9b}2J\u{202e}b.cd";
+    let row = serde_json::json!({ "name": hostile, "outcome": "invalid_server_name" });
+    let sent = serde_json::json!({ "refused": [row], "backends": [] });
+    let answered = Answered {
+        pid: 7,
+        user: 0,
+        status: socket::FINE,
+        text: String::from_utf8(telemetry::json(&sent)).unwrap(),
+    };
+    let status = Asked::parse_from(["status", "--refused", "--output", "json"]).status;
+    let text = status.for_programs(&answered).unwrap();
+    let shown: Value = serde_json::from_str(&text).unwrap();
+    assert!(
+        text.trim_end()
+            .bytes()
+            .all(|byte| matches!(byte, b' '..=b'~')),
+        "{text:?}"
+    );
+    assert_eq!(shown["refused"][0]["name"], hostile);
+    assert_eq!(shown.get("backends"), None);
 }
 
 #[test]

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::control::{Configuration, KnownAddresses};
 use crate::net;
+use crate::status::words;
 
 /// A reload looks names up, for a second at most.
 const RELOAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,7 +38,7 @@ pub struct Answered {
 }
 
 impl Answered {
-    /// The text without characters that could control a terminal: root may be answered by a process of another user.
+    /// The text, in which nothing controls a terminal: root may be answered by a process of another user.
     pub fn printable(&self) -> String {
         printable(&self.text)
     }
@@ -65,10 +66,10 @@ impl Answered {
     }
 }
 
-/// A text without characters that could control a terminal.
+/// The lines of a text in which nothing controls a terminal.
 pub fn printable(text: &str) -> String {
-    let is_safe = |c: &char| *c == '\n' || !c.is_control();
-    text.chars().filter(is_safe).collect()
+    let lines = text.split('\n').map(words::printable);
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// Asks the process that runs with this file to read it again. None if there is no such process.
@@ -170,4 +171,15 @@ fn unanswered(error: io::Error, pid: i32, limit: Duration) -> io::Error {
              (`ps -o stat,wchan -p {pid}`; T is stopped, and `kill -CONT {pid}` lets it go on)"
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::printable;
+
+    #[test]
+    fn an_answer_keeps_its_lines_and_cannot_turn_its_text() {
+        let text = "one\ntwo\u{202e}\u{9b}2J\r\n";
+        assert_eq!(printable(text), "one\ntwo\\u{202e}\\u{9b}2J\\u{d}\n");
+    }
 }
