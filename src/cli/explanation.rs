@@ -148,7 +148,9 @@ impl Refused {
             detail: refusal.detail.as_deref().map(str::to_owned),
             nearest: nearest.map(ToString::to_string),
             client_gets: refusal.to_string(),
-            remedy: remedy(refusal.outcome, None),
+            // The end of a remedy may name the command that shows this.
+            remedy: remedy(refusal.outcome, None)
+                .and_then(|remedy| remedy.split(" `portway explain").next()),
             alert: refusal.alert(),
         }
     }

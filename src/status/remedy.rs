@@ -84,7 +84,7 @@ const NO_SERVER_NAME: &str = "Give the client a URL with a host name, or add a r
     address sends no name.";
 const INVALID_SERVER_NAME: &str = "Correct the host in the client's URL: detail says what is wrong with it, such as a dot at its end. If you do not \
     know the client, it is a scanner.";
-const NO_ROUTE: &str = "Correct the host or the port in the client's URL, or add the name to server_names of a route; `portway explain \
+const NO_ROUTE: &str = "Correct the host or the port in the client's URL, or add the name to server_names of a route. `portway explain \
     NAME` shows why each route does not take it.";
 const CLIENT_DENIED: &str = "If the client should connect, check allow_clients and deny_clients of the listener, and clients of the route.";
 const INVALID_PROXY_HEADER: &str = "Turn the PROXY protocol on at the balancer, or leave its address out of proxy_protocol.trusted.";
