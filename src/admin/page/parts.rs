@@ -63,11 +63,11 @@ pub(super) fn cell(text: impl ToString) -> Markup {
     html! { (text.to_string()) }
 }
 
-/// A cell of code, or a dash.
+/// A name or an address as code, or a dash. Where it has no room on one line, it breaks behind a dot first.
 pub(super) fn code(text: Option<&str>) -> Markup {
     html! {
         @match text {
-            Some(text) => code { (text) },
+            Some(text) => code { @for part in text.split_inclusive('.') { (part) @if part.ends_with('.') { wbr; } } },
             None => "-",
         }
     }

@@ -167,7 +167,7 @@ fn the_first_questions_of_an_operator_are_answered_first() {
             "<code>no_route</code>: 14 connections",
             " to do: </strong>Run <code>portway explain</code>.",
             "href=\"/?client=10.1.2.0%2F24#connections\"",
-            "Did the client mean <code>fleet.example</code>?",
+            "Did the client mean <code>fleet.<wbr>example</code>?",
             "<summary>2 more rows of no_route</summary>",
             "<code>backend_unavailable</code> (<code>refused</code>): 1 connection<",
             "Handshakes since the start: 3 failed.",

@@ -72,7 +72,7 @@ fn backend(backend: &Backend, room: &mut usize) -> Markup {
 fn addresses(endpoint: &Endpoint, most: usize) -> Vec<[Markup; 7]> {
     let name = || {
         html! {
-            code { (endpoint.name) }
+            (code(Some(&endpoint.name)))
             @if endpoint.role != "active" { " (" (endpoint.role) ")" }
             @if let Some(weight) = endpoint.weight { ", weight " (weight) }
         }
@@ -166,7 +166,7 @@ pub(super) fn routes(status: &Status) -> Markup {
         };
         [
             cell(&route.name),
-            html! { code { (route.server_names) } (no_name) },
+            html! { (code(Some(&route.server_names))) (no_name) },
             cell(&route.backend),
             html! { a href=(filtered("route", &route.name)) { (route.connections) } },
             cell(format!("{:.1}", route.connections_per_s)),
@@ -187,11 +187,12 @@ pub(super) fn routes(status: &Status) -> Markup {
 /// The listeners.
 pub(super) fn listeners(status: &Status) -> Markup {
     let rows = status.listeners.iter().take(MOST).map(|listener| {
+        let addresses = addresses.collect::<Vec<_>>().join(" ");
         let addresses = listener.addresses.iter().map(ToString::to_string);
         [
             cell(&listener.name),
             cell(&listener.protocol),
-            html! { code { (addresses.collect::<Vec<_>>().join(" ")) } },
+            code(Some(&addresses)),
             cell(listener.connections),
             cell(listener.accepted),
             cell(format!("{:.1}", listener.connections_per_s)),

@@ -131,9 +131,9 @@ fn name(row: &Refused) -> Markup {
 /// Everything else that is known of a row.
 fn more(row: &Refused) -> Markup {
     html! {
-        @if let Some(nearest) = &row.nearest { "Did the client mean " code { (nearest) } "? " }
+        @if let Some(nearest) = &row.nearest { "Did the client mean " (code(Some(nearest))) "? " }
         @if let Some(detail) = &row.detail { (prose(detail)) ". " }
-        "The last client was " code { (row.client) } ", at listener " (row.listener)
+        "The last client was " (code(Some(&row.client))) ", at listener " (row.listener)
         @if let Some(backend) = &row.backend { ", for backend " (backend) }
         "."
     }

@@ -38,7 +38,7 @@ fn the_page_says_who_is_refused_which_backend_fails_and_what_to_do() {
     let page = shown(&portway, "/");
     for part in [
         "Clients: look here",
-        "Did the client mean <code>fleet.example</code>?",
+        "Did the client mean <code>fleet.<wbr>example</code>?",
         "<code>portway explain NAME</code>",
         "<code>backend_unavailable</code> (<code>refused</code>): 1 connection",
         "Failing: fleet.",
