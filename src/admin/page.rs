@@ -22,7 +22,7 @@ pub(super) use connections::Asked;
 
 /// The Content-Security-Policy of the page: the browser takes only the one style sheet in it, whose SHA-256 this is, sends
 /// forms only here, and lets no other page embed it.
-pub(super) const POLICY: &str = "default-src 'none'; style-src 'sha256-vBAE0yNZ0bspbnL3DSpg7AWkQTcvK//3BtyQ3cuLpNQ='; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+pub(super) const POLICY: &str = "default-src 'none'; style-src 'sha256-DydEtNv9iuj1xWMtrgklX39n8YUU+AisVbmIC2BngBw='; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
 const STYLE: &str = include_str!("page/style.css");
 
