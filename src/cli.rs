@@ -305,8 +305,3 @@ impl Run {
         Form::new(flag, usual)
     }
 }
-
-fn counted(count: usize, what: &str) -> String {
-    let plural = if count == 1 { "" } else { "s" };
-    format!("{count} {what}{plural}")
-}

@@ -17,7 +17,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::status::words::{
     ago, byte_rate, connections as connections_in_words, printable, silent, span,
 };
-use crate::status::{Connections, Query, Stage, Status};
+use crate::status::{Connections, Query, Stage, Status, failing};
 pub(super) use connections::Asked;
 
 /// The Content-Security-Policy of the page: the browser takes only the one style sheet in it, whose SHA-256 this is, sends
@@ -70,14 +70,15 @@ pub(super) fn render(shown: &Shown) -> String {
 
 fn body(shown: &Shown) -> Markup {
     let status = &shown.status;
+    let failing = failing(status);
     html! {
         body {
             a class="skip" href="#refused" { "Skip to who is refused" }
             (header(status, &shown.asked))
             main {
-                (troubles::verdicts(status))
+                (troubles::verdicts(status, &failing))
                 (troubles::refused(status))
-                (troubles::failing(status))
+                (troubles::failing(status, &failing))
                 (troubles::limits(status))
                 (things::backends(status))
                 (things::routes(status))

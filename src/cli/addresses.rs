@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::explanation::Taken;
 use crate::control::socket;
 use crate::control::{KnownAddress, KnownAddresses, Unaddressed};
-use crate::outcome::ResolveFailure;
+use crate::status::words;
 
 /// The process to ask for addresses.
 #[derive(Debug)]
@@ -114,7 +114,7 @@ pub(super) fn lines(addresses: &Addresses) -> HashMap<&str, Vec<String>> {
     } = addresses
     {
         for known in addresses {
-            let count = super::counted(known.connections as usize, "connection");
+            let count = words::connections(known.connections.into());
             let address = known.address.to_string();
             let state = known.state.name();
             let line = if address == known.endpoint {
@@ -131,27 +131,10 @@ pub(super) fn lines(addresses: &Addresses) -> HashMap<&str, Vec<String>> {
             } else {
                 "; these addresses are of an older look-up"
             };
-            lines.push(format!("{}{kept}", reason(without)));
+            let error = without.error.as_deref();
+            let why = words::unresolved(without.reason, without.address, error);
+            lines.push(format!("{why}{kept}"));
         }
     }
     lines
-}
-
-/// Why an endpoint has no address, or none of a new look-up.
-fn reason(endpoint: &Unaddressed) -> String {
-    let name = endpoint.reason.name();
-    let address = endpoint.address.map(|address| address.to_string());
-    let address = address.unwrap_or_default();
-    match endpoint.reason {
-        ResolveFailure::Loop => format!("{name}: {address} is portway itself"),
-        ResolveFailure::Forbidden => {
-            format!(
-                "{name}: {address} is not the address of a server, or allow_networks excludes it"
-            )
-        }
-        ResolveFailure::Unresolved => {
-            let error = endpoint.error.as_deref().unwrap_or_default();
-            format!("{name}: {error}")
-        }
-    }
 }

@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use clap::Args;
 
+use super::BAD_CONFIGURATION;
 use super::file::FileArgument;
 use super::output::{self, Checked, Output, colours, json};
-use super::{BAD_CONFIGURATION, counted};
 use crate::config::{self, Faults, Loaded};
+use crate::status::words::counted;
 
 #[derive(Debug, Args)]
 pub(super) struct Check {

@@ -2,8 +2,8 @@
 
 use std::fmt::{self, Display};
 
-use super::counted;
 use crate::doctor::{Address, Endpoint, Finding, Gauge, Hello, Name, Report, Severity};
+use crate::status::words::counted;
 use crate::telemetry::{Millis, list};
 use crate::tls::certificate::Certificate;
 

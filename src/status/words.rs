@@ -1,6 +1,16 @@
 //! Small parts of what people read: times, counts, characters that are safe to show.
 
+use std::net::SocketAddr;
 use std::time::Duration;
+
+use crate::outcome::ResolveFailure;
+
+/// The answers to the first questions, if there is nothing to tell.
+pub const NOBODY_REFUSED: &str = "Nobody was refused, and no connection failed.";
+/// See [`NOBODY_REFUSED`].
+pub const NO_BACKEND_FAILS: &str = "No backend fails.";
+/// See [`NOBODY_REFUSED`].
+pub const NO_LIMIT_IS_NEAR: &str = "No limit is near.";
 
 /// How long ago a time was, at another time: `12 s ago`.
 pub fn ago(time: &str, now: &str) -> String {
@@ -59,12 +69,38 @@ pub fn byte_rate(rate: f64) -> String {
     format!("{}/s", bytes(rate.round() as u64))
 }
 
-/// Counts by name, without those that say that all is well: `3 no_route, 1 probe`.
+/// Counts by name: `3 no_route, 1 probe`.
 pub fn counts<'c>(counts: impl IntoIterator<Item = (&'c String, &'c u64)>) -> String {
     let counts = counts
         .into_iter()
         .map(|(name, count)| format!("{count} {name}"));
     counts.collect::<Vec<_>>().join(", ")
+}
+
+/// The text, or a word that says that there is none.
+pub const fn or_none(text: &str) -> &str {
+    if text.is_empty() { "none" } else { text }
+}
+
+/// Why an endpoint has no address, or none of a new look-up: the address that must not be dialled, or the error of the
+/// resolver.
+pub fn unresolved(
+    reason: ResolveFailure,
+    address: Option<SocketAddr>,
+    error: Option<&str>,
+) -> String {
+    let name = reason.name();
+    let address = address.map(|address| address.to_string());
+    let address = address.unwrap_or_default();
+    match reason {
+        ResolveFailure::Loop => format!("{name}: {address} is portway itself"),
+        ResolveFailure::Forbidden => {
+            format!(
+                "{name}: {address} is not the address of a server, or allow_networks excludes it"
+            )
+        }
+        ResolveFailure::Unresolved => format!("{name}: {}", error.unwrap_or_default()),
+    }
 }
 
 /// A text in which everything except printable ASCII is escaped, as in `\u{202e}`: it controls neither a terminal nor the
@@ -83,6 +119,15 @@ pub fn printable(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_thing_has_no_plural() {
+        assert_eq!(
+            [0, 1, 2].map(connections),
+            ["0 connections", "1 connection", "2 connections"]
+        );
+        assert_eq!(counted(1_usize, "more row"), "1 more row");
+    }
 
     #[test]
     fn times_are_told_in_their_two_largest_units() {

@@ -2,7 +2,7 @@
 
 use maud::{Markup, html};
 
-use crate::status::words::ago;
+use crate::status::words::{ago, counted};
 use crate::status::{Configuration, Reload, Status};
 
 /// The section about the configuration.
@@ -36,7 +36,7 @@ fn refused(reload: &Reload, now: &str) -> Markup {
         }
         pre { @for line in &reload.faults { span { (line) } } }
         @if reload.faults_not_shown > 0 {
-            p { "There are " (reload.faults_not_shown) " more lines: " code { "portway check" } " shows them." }
+            p { code { "portway check" } " shows " (counted(reload.faults_not_shown, "more line")) "." }
         }
     }
 }

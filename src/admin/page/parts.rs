@@ -77,7 +77,7 @@ pub(super) fn code(text: Option<&str>) -> Markup {
 pub(super) fn and_more(hidden: usize) -> Markup {
     html! {
         @if hidden > 0 {
-            p { "There are " (hidden) " more: " a href="/status" { "/status" } " has up to 1,000 of each kind." }
+            p { "The page leaves out " (hidden) " of them: " a href="/status" { "/status" } " has up to 1,000 of each kind." }
         }
     }
 }

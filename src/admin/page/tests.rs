@@ -103,7 +103,7 @@ fn the_page_is_bounded_whatever_there_is() {
     assert!(page.len() < 1 << 20, "{}", page.len());
     // `/status` has no bound that is so low.
     assert!(ascii_json(&status).len() > page.len());
-    assert!(page.contains("There are 900 more: "));
+    assert!(page.contains("The page leaves out 900 of them: "));
 }
 
 /// Checks that the parts are on the page in this order.
@@ -186,7 +186,7 @@ fn the_first_questions_of_an_operator_are_answered_first() {
             "href=\"/?client=10.1.0.0%2F16&amp;sort=idle&amp;phase=relay&amp;after=00ff#connections\">The next page",
             "portway refused to reload the file 10 s ago.",
             "line 7: no",
-            "There are 2 more lines",
+            "<code>portway check</code> shows 2 more lines.",
         ],
     );
 }

@@ -3,8 +3,7 @@
 use maud::{Markup, html};
 
 use super::parts::{and_more, cell, code, filtered, table};
-use super::troubles::or_none;
-use crate::status::words::{byte_rate, connections, counts};
+use crate::status::words::{byte_rate, connections, counts, or_none};
 use crate::status::{Address, Backend, CertificateSeen, Endpoint, Status};
 
 /// The most backends, routes and listeners.
@@ -132,7 +131,7 @@ fn state(address: &Address) -> Markup {
 fn dials(address: &Address) -> Markup {
     html! {
         (address.dialling)
-        @if address.waiting > 0 { ", and " (address.waiting) " wait" }
+        @if address.waiting > 0 { ", and " (address.waiting) " waiting" }
     }
 }
 
@@ -187,8 +186,8 @@ pub(super) fn routes(status: &Status) -> Markup {
 /// The listeners.
 pub(super) fn listeners(status: &Status) -> Markup {
     let rows = status.listeners.iter().take(MOST).map(|listener| {
-        let addresses = addresses.collect::<Vec<_>>().join(" ");
         let addresses = listener.addresses.iter().map(ToString::to_string);
+        let addresses = addresses.collect::<Vec<_>>().join(" ");
         [
             cell(&listener.name),
             cell(&listener.protocol),

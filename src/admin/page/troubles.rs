@@ -5,8 +5,11 @@ use std::time::Duration;
 use maud::{Markup, html};
 
 use super::parts::{cell, code, filtered, prose, table};
-use crate::status::words::{ago, connections, counts, since};
-use crate::status::{Failing, LimitUse, Refused, SameCause, Status, causes, failing as failing_of};
+use crate::status::words::{
+    NO_BACKEND_FAILS, NO_LIMIT_IS_NEAR, NOBODY_REFUSED, ago, connections, counted, counts, or_none,
+    since,
+};
+use crate::status::{Failing, LimitUse, Refused, SameCause, Status, causes};
 
 /// A failure that is longer ago is not what an operator is woken for.
 const RECENT: Duration = Duration::from_mins(10);
@@ -18,15 +21,14 @@ const FAULTS: usize = 10;
 const FAILURES: usize = 3;
 
 /// One line for each of the first questions, which leads to the answer.
-pub(super) fn verdicts(status: &Status) -> Markup {
+pub(super) fn verdicts(status: &Status, failing: &[Failing<'_>]) -> Markup {
     let near = status.limits.iter().filter(|limit| limit.near);
     let near: Vec<&str> = near.map(|limit| limit.name.as_str()).collect();
-    let failing = failing_of(status);
     let names: Vec<&str> = failing.iter().map(|it| it.backend.name.as_str()).collect();
     let last = status.refused.first();
     let is_recent = |row: &Refused| since(&row.last_seen, &status.time) < Some(RECENT);
     let refused = last.map_or_else(
-        || "Nobody was refused, and no connection failed.".to_owned(),
+        || NOBODY_REFUSED.to_owned(),
         |last| {
             format!(
                 "The last connection failed {}.",
@@ -38,8 +40,8 @@ pub(super) fn verdicts(status: &Status) -> Markup {
     html! {
         ul class="verdicts" aria-label="In short" {
             (verdict(last.is_some_and(is_recent), "#refused", "Clients", &refused))
-            (verdict(!names.is_empty(), "#failing", "Backends", &all("No backend fails.", "Failing", &names)))
-            (verdict(!near.is_empty(), "#limits", "Limits", &all("No limit is near.", "Near or reached", &near)))
+            (verdict(!names.is_empty(), "#failing", "Backends", &all(NO_BACKEND_FAILS, "Failing", &names)))
+            (verdict(!near.is_empty(), "#limits", "Limits", &all(NO_LIMIT_IS_NEAR, "Near or reached", &near)))
             @if let Some(reload) = reload {
                 (verdict(true, "#configuration", "Configuration", &format!("A reload was refused {}.", ago(&reload.time, &status.time))))
             } @else {
@@ -74,13 +76,13 @@ pub(super) fn refused(status: &Status) -> Markup {
         section id="refused" aria-labelledby="refused-title" {
             h2 id="refused-title" { "Refused and failed connections" }
             @if status.refused.is_empty() {
-                p { "Nobody was refused, and no connection failed." }
+                p { (NOBODY_REFUSED) }
             } @else {
                 p class="soft" { "By cause, the one that was seen last first. Each row is about a network of clients and a name." }
             }
             @for group in causes(&status.refused) { (cause(&group, status)) }
             @if status.refused_forgotten > 0 {
-                p { "There were " (connections(status.refused_forgotten)) " before them, of which only the metrics and the log know." }
+                p { "Before them came " (connections(status.refused_forgotten)) ", of which only the metrics and the log know." }
             }
         }
     }
@@ -100,7 +102,7 @@ fn cause(group: &SameCause<'_>, status: &Status) -> Markup {
             (rows(&caption, first, status))
             @if !rest.is_empty() {
                 details {
-                    summary { (rest.len()) " more rows of " (group.outcome) }
+                    summary { (counted(rest.len(), "more row")) " of " (group.outcome) }
                     (rows(&caption, rest, status))
                 }
             }
@@ -140,15 +142,14 @@ fn more(row: &Refused) -> Markup {
 }
 
 /// The backends that fail.
-pub(super) fn failing(status: &Status) -> Markup {
-    let failing = failing_of(status);
+pub(super) fn failing(status: &Status, failing: &[Failing<'_>]) -> Markup {
     html! {
         section id="failing" aria-labelledby="failing-title" {
             h2 id="failing-title" { "Backends that fail" }
-            @if failing.is_empty() { p { "No backend fails." } }
+            @if failing.is_empty() { p { (NO_BACKEND_FAILS) } }
             @for one in failing.iter().take(BACKENDS) { (failing_one(one, status)) }
             @if failing.len() > BACKENDS {
-                p { "There are " (failing.len() - BACKENDS) " more: see " a href="/status" { "/status" } "." }
+                p { "The page leaves out " (failing.len() - BACKENDS) " of them: see " a href="/status" { "/status" } "." }
             }
         }
     }
@@ -178,17 +179,12 @@ fn failing_one(failing: &Failing<'_>, status: &Status) -> Markup {
             @if !failing.faults.is_empty() {
                 ul { @for fault in failing.faults.iter().take(FAULTS) { li class="bad" { (fault) } } }
             }
-            @if hidden > 0 { p { (hidden) " more faults are in the table of its endpoints." } }
+            @if hidden > 0 { p { "The table of its endpoints shows " (counted(hidden, "more fault")) "." } }
             @if !failing.failures.is_empty() {
                 (table(&format!("Last failures of {}", backend.name), headings, failures))
             }
         }
     }
-}
-
-/// The text, or a word that says that there is none.
-pub(super) const fn or_none(text: &str) -> &str {
-    if text.is_empty() { "none" } else { text }
 }
 
 /// The limits, with those that are near first.
@@ -214,7 +210,7 @@ pub(super) fn limits(status: &Status) -> Markup {
                 @if is_near {
                     "At least one limit is in use to 80 %, or has rejected a connection in the last minute."
                 } @else {
-                    "No limit is near."
+                    (NO_LIMIT_IS_NEAR)
                 }
             }
             (table("The limits and their use", headings, rows))

@@ -9,6 +9,7 @@ use super::collect::outcomes;
 use crate::backend::{self, Endpoint, Presented, Role, Unseen};
 use crate::outcome::{DialFailure, Direction, Handshake};
 use crate::snapshot;
+use crate::status::words::unresolved;
 use crate::status::{Address, Backend, CertificateSeen, Rates};
 use crate::telemetry::{BackendStats, Time};
 
@@ -95,7 +96,7 @@ impl Room {
         let failures = DialFailure::VARIANTS.iter();
         let failures = failures.map(|reason| (reason, endpoint.stats().dial_failures(*reason)));
         let failures = failures.filter(|(_, count)| *count > 0);
-        let unresolved = endpoint.unresolved();
+        let why = endpoint.unresolved();
         crate::status::Endpoint {
             name: endpoint.name().to_string(),
             role: role_name(role).to_owned(),
@@ -107,7 +108,7 @@ impl Room {
                 .collect(),
             addresses: addresses.collect(),
             addresses_not_shown: states.len() - room,
-            unresolved: unresolved.map(|why| words(&why)),
+            unresolved: why.map(|why| words(&why)),
         }
     }
 }
@@ -122,12 +123,9 @@ const fn role_name(role: Role) -> &'static str {
 
 /// Why an endpoint has no address, or none of a new look-up.
 fn words(why: &backend::Unresolved) -> String {
-    let name = why.reason.name();
-    let address = why.address.map(|address| address.to_string());
     let error = why.error.as_deref();
-    let error = error.map(|error| error.chars().take(LONGEST_ERROR).collect());
-    let more = address.or(error);
-    more.map_or_else(|| name.to_owned(), |more: String| format!("{name}: {more}"))
+    let error: Option<String> = error.map(|error| error.chars().take(LONGEST_ERROR).collect());
+    unresolved(why.reason, why.address, error.as_deref())
 }
 
 /// The certificates that an address has shown.

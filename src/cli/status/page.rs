@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use super::parts::Columns;
 use super::tables::{backends, connections, listeners, routes};
-use crate::status::words::{ago, byte_rate, connections as connections_in_words, silent, span};
+use crate::status::words::{
+    NO_BACKEND_FAILS, NO_LIMIT_IS_NEAR, NOBODY_REFUSED, ago, byte_rate,
+    connections as connections_in_words, counted, silent, span,
+};
 use crate::status::{
     Connections, Refused, Stage, Status, causes as causes_of, failing as failing_of,
 };
@@ -88,7 +91,8 @@ fn head(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
             writeln!(f, "    {fault}")?;
         }
         if refused.faults_not_shown > 0 {
-            writeln!(f, "    and {} more lines", refused.faults_not_shown)?;
+            let more = counted(refused.faults_not_shown, "more line");
+            writeln!(f, "    and {more}")?;
         }
     }
     let (totals, rates) = (&status.totals, &status.totals.rates);
@@ -115,7 +119,7 @@ fn refused(f: &mut fmt::Formatter<'_>, status: &Status, causes: usize, rows: usi
         )?;
     }
     if status.refused.is_empty() {
-        return writeln!(f, "Nobody was refused, and no connection failed.");
+        return writeln!(f, "{NOBODY_REFUSED}");
     }
     writeln!(f, "Refused and failed, the last ones first:")?;
     let groups = causes_of(&status.refused);
@@ -146,15 +150,15 @@ fn refused(f: &mut fmt::Formatter<'_>, status: &Status, causes: usize, rows: usi
     if groups.len() > causes {
         writeln!(
             f,
-            "  and {} more causes: portway status --refused",
-            groups.len() - causes
+            "  and {}: portway status --refused",
+            counted(groups.len() - causes, "more cause")
         )?;
     }
     if status.refused_forgotten > 0 {
         writeln!(
             f,
-            "  and {} connections before them, of which only the metrics and the log know",
-            status.refused_forgotten
+            "  and {} before them, of which only the metrics and the log know",
+            connections_in_words(status.refused_forgotten)
         )?;
     }
     Ok(())
@@ -186,7 +190,7 @@ fn more(row: &Refused) -> String {
 fn failing(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
     let failing = failing_of(status);
     if failing.is_empty() {
-        return writeln!(f, "No backend fails.");
+        return writeln!(f, "{NO_BACKEND_FAILS}");
     }
     writeln!(f, "Backends that fail:")?;
     for one in failing {
@@ -214,7 +218,7 @@ fn limits(f: &mut fmt::Formatter<'_>, status: &Status) -> fmt::Result {
         if is_near {
             "Limits that are near or reached:"
         } else {
-            "No limit is near."
+            NO_LIMIT_IS_NEAR
         }
     )?;
     let mut columns = Columns::new(2, &["limit", "in use", "of", "rejected"]);

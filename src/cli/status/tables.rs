@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::parts::Columns;
 use crate::status::words::{
-    byte_rate, bytes, connections as connections_in_words, counts, silent, span,
+    byte_rate, bytes, connections as connections_in_words, counts, or_none, silent, span,
 };
 use crate::status::{Backend, Connections, Endpoint, Status};
 
@@ -167,10 +167,6 @@ fn and_more(f: &mut fmt::Formatter<'_>, hidden: usize) -> fmt::Result {
         writeln!(f, "  and {hidden} more: portway status --output json")?;
     }
     Ok(())
-}
-
-const fn or_none(text: &str) -> &str {
-    if text.is_empty() { "none" } else { text }
 }
 
 /// Live connections as text.
