@@ -14,10 +14,18 @@ const usage = `usage:
   peer serve DIRECTORY NAME...        serve each NAME on a port of 127.0.0.1, until stdin ends
   peer get [flags] HOST:PORT NAME     one request
   peer churn [flags] HOST:PORT NAME   many connections, each used, kept alive and closed
-  peer agents [flags] HOST:PORT NAME  check-ins that are held, until stdin ends`
+  peer agents [flags] HOST:PORT NAME  check-ins that are held, until stdin ends
+  peer servers WORDS...               servers of handshakes, until stdin ends
+  peer handshakes                     clients of handshakes, as the lines of stdin say`
 
 func main() {
 	err := errors.New(usage)
+	if len(os.Args) > 1 && os.Args[1] == "handshakes" {
+		err = handshakes()
+	}
+	if len(os.Args) > 2 && os.Args[1] == "servers" {
+		err = serveHandshakes(os.Args[2:])
+	}
 	if len(os.Args) > 3 {
 		switch os.Args[1] {
 		case "serve":
