@@ -34,8 +34,13 @@ impl Due {
         };
         let mut queue = self.queue.borrow_mut();
         let most = connections.len();
+        let mut has_ended_ones = true;
         for connection in connections {
             if has_passed(interval, connection.flow.accepted_at(), [before, now]) {
+                if queue.len() >= most && has_ended_ones {
+                    queue.retain(|due| due.strong_count() > 0);
+                    has_ended_ones = false;
+                }
                 // Those before it still wait, perhaps this one too.
                 if queue.len() >= most {
                     log.leave_out();
@@ -49,11 +54,14 @@ impl Due {
     /// Writes some of the lines that are due. Returns whether others are left.
     pub(super) fn tell(&self, log: &ConnectionLog) -> bool {
         let mut queue = self.queue.borrow_mut();
-        let some = queue.len().min(LINES);
-        for connection in queue.drain(..some) {
-            // It may have ended since.
+        let mut written = 0;
+        while written < LINES
+            && let Some(connection) = queue.pop_front()
+        {
+            // One that has ended since costs nothing beside its end.
             if let Some(connection) = connection.upgrade() {
                 connection.tell_open(|line| log.log(line));
+                written += 1;
             }
         }
         if queue.is_empty() {
@@ -78,17 +86,25 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::conn::Record;
     use crate::conn::tests::{context, local};
+    use crate::conn::{Context, Record};
     use crate::net::Accepted;
+    use crate::snapshot::Taken;
     use crate::telemetry::lines::Lines;
     use crate::telemetry::{Form, Format, LogRules};
 
-    #[test]
-    fn many_lines_that_are_due_at_once_are_written_in_parts_and_none_is_forgotten() {
-        local(async {
+    /// A worker whose connections get a line every 10 seconds, and a clock for it.
+    struct Worker {
+        context: Rc<Context>,
+        taken: Taken,
+        start: Instant,
+        reader: io::PipeReader,
+    }
+
+    impl Worker {
+        fn start() -> Self {
             let (mut context, taken) = context();
-            let (mut reader, writer) = io::pipe().unwrap();
+            let (reader, writer) = io::pipe().unwrap();
             let lines = Lines::start(Box::new(writer), "log", Arc::default()).unwrap();
             let rules = LogRules {
                 interval: Some(Duration::from_secs(10)),
@@ -97,46 +113,96 @@ mod tests {
             let registry = Arc::clone(&context.registry);
             let log = ConnectionLog::new(lines, Form::always(Format::Json), rules, registry);
             context.log = Arc::new(log);
-            let context = Rc::new(context);
-            let start = Instant::now();
-            let records: Vec<Record> = (0..250)
-                .map(|_| {
-                    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-                    let accepted = Accepted {
-                        client: socket.local_addr().unwrap(),
-                        socket: socket.into(),
-                        at: start,
-                    };
-                    Record::open(Rc::clone(&context), &accepted, taken.clone())
-                })
-                .collect();
-            let look = |seconds| {
-                let connections = context.connections.borrow();
-                let each = connections.iter().map(|(_, connection)| connection);
-                let now = start + Duration::from_secs(seconds);
-                context.due.look(&context.log, now, each);
+            Self {
+                context: Rc::new(context),
+                taken,
+                start: Instant::now(),
+                reader,
+            }
+        }
+
+        /// Opens connections.
+        fn open(&self, count: usize) -> Vec<Record> {
+            let open = |_| {
+                let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+                let accepted = Accepted {
+                    client: socket.local_addr().unwrap(),
+                    socket: socket.into(),
+                    at: self.start,
+                };
+                Record::open(Rc::clone(&self.context), &accepted, self.taken.clone())
             };
-            look(0);
-            look(9);
-            assert!(!context.due.tell(&context.log));
-            look(10);
-            // The next interval passes before the lines of the first are written: there is one of each.
-            look(20);
-            assert_eq!(context.registry.lines_suppressed.get(), 250);
-            let left: Vec<bool> = (0..4).map(|_| context.due.tell(&context.log)).collect();
-            assert_eq!(left, [true, true, false, false]);
-            // One that ends while it waits has only that line.
-            look(30);
-            drop(records);
-            assert!(context.due.tell(&context.log));
-            assert!(context.log.finish(Duration::from_secs(20)));
-            drop(context);
+            (0..count).map(open).collect()
+        }
+
+        /// Looks at the connections so many seconds after they began.
+        fn look(&self, seconds: u64) {
+            let connections = self.context.connections.borrow();
+            let each = connections.iter().map(|(_, connection)| connection);
+            let now = self.start + Duration::from_secs(seconds);
+            self.context.due.look(&self.context.log, now, each);
+        }
+
+        fn tell(&self) -> bool {
+            self.context.due.tell(&self.context.log)
+        }
+
+        fn left_out(&self) -> u64 {
+            self.context.registry.lines_suppressed.get()
+        }
+
+        /// The number of lines of open connections.
+        fn written(self) -> usize {
+            assert!(self.context.log.finish(Duration::from_secs(20)));
+            let mut reader = self.reader;
+            drop(self.context);
             let mut text = String::new();
             reader.read_to_string(&mut text).unwrap();
-            let open = text
-                .lines()
-                .filter(|line| line.contains("\"phase\":\"open\""));
-            assert_eq!(open.count(), 250, "{text}");
+            let lines = text.lines();
+            lines
+                .filter(|line| line.contains("\"phase\":\"open\""))
+                .count()
+        }
+    }
+
+    #[test]
+    fn many_lines_that_are_due_at_once_are_written_in_parts_and_none_is_forgotten() {
+        local(async {
+            let worker = Worker::start();
+            let records = worker.open(250);
+            worker.look(0);
+            worker.look(9);
+            assert!(!worker.tell());
+            worker.look(10);
+            // The next interval passes before the lines of the first are written: there is one of each.
+            worker.look(20);
+            assert_eq!(worker.left_out(), 250);
+            let left: Vec<bool> = (0..4).map(|_| worker.tell()).collect();
+            assert_eq!(left, [true, true, false, false]);
+            // Those that end while they wait have only that line.
+            worker.look(30);
+            drop(records);
+            assert!(!worker.tell());
+            assert_eq!(worker.written(), 250);
+        });
+    }
+
+    #[test]
+    fn connections_that_have_ended_take_no_line_of_others() {
+        local(async {
+            let worker = Worker::start();
+            let ended = worker.open(150);
+            worker.look(0);
+            worker.look(10);
+            drop(ended);
+            let records = worker.open(80);
+            // The lines of ends that are alike are summed up.
+            let before = worker.left_out();
+            worker.look(20);
+            assert_eq!(worker.left_out(), before);
+            assert!(!worker.tell());
+            drop(records);
+            assert_eq!(worker.written(), 80);
         });
     }
 
