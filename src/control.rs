@@ -52,7 +52,7 @@ use in_force::InForce;
 pub use known::{KnownAddress, KnownAddresses, Unaddressed};
 use names::Names;
 use reload::{Reload, Settled};
-pub use request::{Configuration, NotReloaded, Reloaded, Request, Requests, Takeover};
+pub use request::{Configuration, Crash, NotReloaded, Reloaded, Request, Requests, Takeover};
 use service::Service;
 pub use setup::{File, Setup};
 use socket::Successor;
@@ -225,6 +225,9 @@ impl Control {
             }
         };
         self.answer_upgrade().await;
+        if stopped == Stopped::Drained {
+            return Ok(self.await_next().await);
+        }
         Ok(stopped)
     }
 
@@ -249,7 +252,7 @@ impl Control {
                 Event::Request(Request::TakenOver(by)) => return Ok(Ended::TakenOver(by)),
                 Event::Request(Request::Succeeds(link)) => self.succeed(link),
                 // This process accepts, or is about to.
-                Event::Request(Request::Unserved) => {}
+                Event::Request(Request::Unserved(_)) => {}
                 Event::Request(Request::Upgrade(asker)) => self.upgrade(asker),
                 Event::Request(Request::Sockets(answer)) => self.give(answer),
                 Event::Request(Request::Reload(asker)) => self.reload(asker),

@@ -41,7 +41,7 @@ impl EarlyRequests {
                         | Request::Sockets(_)
                         | Request::TakenOver(_)
                         | Request::Succeeds(_)
-                        | Request::Unserved,
+                        | Request::Unserved(_),
                     ) => {}
                 },
             }

@@ -96,6 +96,18 @@ impl Control {
         );
     }
 
+    /// If the successor has just crashed, waits until it is known whether another process accepts, although this one has
+    /// drained. Returns how it ends.
+    pub(super) async fn await_next(&mut self) -> Stopped {
+        // The main process ends the unit anyway.
+        while self.heir.has_just_crashed() && !self.service.is_main() {
+            if let Ok(Heard::Now(stopped)) = timeout(LOOK, self.hear()).await {
+                return stopped;
+            }
+        }
+        Stopped::Drained
+    }
+
     /// Waits until the last connection has ended, for at most `over`.
     async fn end(&mut self, over: Duration) -> Stopped {
         let mut workers: Workers = mem::take(&mut self.workers);
@@ -268,7 +280,7 @@ impl Control {
                         return Heard::Linked;
                     }
                 }
-                Some(Request::Unserved) => {
+                Some(Request::Unserved(_)) => {
                     if let Some(stopped) = self.replace_successor() {
                         return Heard::Now(stopped);
                     }

@@ -9,6 +9,10 @@ use tokio::sync::{mpsc, oneshot};
 use super::known::KnownAddresses;
 use super::socket::{Link, Successor, Upgrading};
 
+/// The crash of a successor. While this value lives, it is not known yet whether another process accepts.
+#[derive(Debug)]
+pub struct Crash;
+
 /// A request to control.
 #[derive(Debug)]
 pub enum Request {
@@ -30,7 +34,7 @@ pub enum Request {
     /// The predecessor has stopped accepting; `None` if it has ended.
     Succeeds(Option<Link>),
     /// The successor that this process has started, or one after that, has crashed, and nobody has the control socket.
-    Unserved,
+    Unserved(Arc<Crash>),
 }
 
 /// The sockets that a successor takes over. While this value lives, nothing else may change them.

@@ -206,8 +206,8 @@ impl Control {
             Request::Addresses(of, asker) => self.show_addresses(&of, asker),
             Request::Upgrade(asker) => asker.refuse(ANOTHER),
             // A process that may come back does so when it sees that the successor is gone.
-            Request::Unserved if successor.is_none() => return self.replace_successor(),
-            Request::Unserved
+            Request::Unserved(_) if successor.is_none() => return self.replace_successor(),
+            Request::Unserved(_)
             | Request::Sockets(_)
             | Request::TakenOver(_)
             | Request::Succeeds(_) => {}

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::env;
 use std::process;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::service::Service;
 use super::socket::Upgrading;
-use super::{Control, FIRST, TAKING_OVER};
+use super::{Control, Crash, FIRST, TAKING_OVER};
 use attempt::Attempt;
 pub use program::Program;
 
@@ -63,6 +63,8 @@ pub(super) struct Heir {
     accepts: Cell<bool>,
     /// Why it does not start, in its own words.
     failure: RefCell<Option<String>>,
+    /// Alive while control does not know yet what follows from its crash.
+    crash: RefCell<Weak<Crash>>,
 }
 
 impl Heir {
@@ -73,6 +75,7 @@ impl Heir {
             pid: Cell::new(None),
             accepts: Cell::new(false),
             failure: RefCell::new(None),
+            crash: RefCell::new(Weak::new()),
         }
     }
 
@@ -95,6 +98,18 @@ impl Heir {
         if self.pid.get() == Some(pid) {
             self.failure.replace(Some(why.to_owned()));
         }
+    }
+
+    /// Notes that it has crashed.
+    fn crash(&self) -> Arc<Crash> {
+        let crash = Arc::new(Crash);
+        self.crash.replace(Arc::downgrade(&crash));
+        crash
+    }
+
+    /// Whether it has crashed, and control does not know yet what follows from that.
+    pub(super) fn has_just_crashed(&self) -> bool {
+        self.crash.borrow().strong_count() > 0
     }
 
     fn expect(&self, pid: Option<u32>) {

@@ -86,9 +86,11 @@ impl Attempt {
         };
         let status = child.wait().await;
         tracing::debug!(?status, "the successor has ended, and is reaped");
-        let has_crashed = status.is_ok_and(|status| !status.success());
-        if has_crashed && socket::is_free(&self.file).await {
-            drop(self.requests.send(Request::Unserved));
+        if status.is_ok_and(|status| !status.success()) {
+            let crash = self.heir.crash();
+            if socket::is_free(&self.file).await {
+                drop(self.requests.send(Request::Unserved(crash)));
+            }
         }
     }
 

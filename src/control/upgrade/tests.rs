@@ -1,7 +1,10 @@
 //! The result of an upgrade when a request to stop comes in the same moment as the successor.
 
+use tokio::time::{pause, sleep};
+
 use super::*;
 use crate::control::tests::{control, local};
+use crate::control::{Request, Stopped};
 
 /// Begins an upgrade whose successor is process 7. Returns where its result arrives, and the other end of the answer.
 fn begin(control: &mut Control) -> (oneshot::Receiver<Verdict>, oneshot::Sender<()>) {
@@ -25,7 +28,7 @@ fn a_request_to_stop_ends_the_successor_unless_it_accepts_already() {
                 // The news that it has taken over is behind the request to stop.
                 control.heir.succeeds(7);
             }
-            requests.send(crate::control::Request::Stop).unwrap();
+            requests.send(Request::Stop).unwrap();
             drop(answering);
             control.run().await.unwrap();
             let is_accepted = matches!(decided.await.unwrap(), Verdict::Accepts);
@@ -45,5 +48,38 @@ fn a_request_for_an_upgrade_is_answered_once_nobody_waits_for_it() {
         assert!(control.has_answered_upgrade());
         // Nothing waits for it then.
         control.answer_upgrade().await;
+    });
+}
+
+#[test]
+fn a_process_that_has_drained_ends_once_it_is_known_what_follows_from_the_crash_of_its_successor() {
+    for is_served in [true, false] {
+        local(async {
+            pause();
+            let (mut control, requests, _directory) = control(false);
+            control.service.leave();
+            let crash = control.heir.crash();
+            requests.send(Request::Stop).unwrap();
+            let control = spawn_local(async move { control.run().await });
+            sleep(Duration::from_mins(1)).await;
+            assert!(!control.is_finished());
+            if is_served {
+                drop(crash);
+            } else {
+                requests.send(Request::Unserved(crash)).unwrap();
+            }
+            // The unit that would have to know of it is not there.
+            assert_eq!(control.await.unwrap().unwrap(), Stopped::Drained);
+        });
+    }
+}
+
+#[test]
+fn the_main_process_ends_without_a_look_for_another_one() {
+    local(async {
+        let (mut control, requests, _directory) = control(false);
+        let _crash = control.heir.crash();
+        requests.send(Request::Stop).unwrap();
+        assert_eq!(control.run().await.unwrap(), Stopped::Drained);
     });
 }

@@ -217,6 +217,28 @@ fn a_process_that_was_told_to_stop_ends_as_failed_if_the_new_one_crashes() {
     drop(of_second);
 }
 
+/// It looks for two seconds whether another process has the control socket.
+#[test]
+fn a_process_whose_last_connection_ends_just_after_the_new_one_has_crashed_ends_as_failed_too() {
+    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let first = portway.pid();
+    let mut held = Held::new(&portway, NAME);
+    let second = Successor::of(&portway, first);
+    portway.signal(Signal::TERM);
+    within(PATIENCE, "the process lets its sockets go", || {
+        (!has_listener(first, portway.address("agents"))).then_some(())
+    });
+    second.signal(Signal::KILL);
+    within(PATIENCE, "it is reaped", || {
+        children(first).is_empty().then_some(())
+    });
+    held.finish();
+    manager.until_message(first, &format!("MAINPID={first}"));
+    assert_eq!(portway.wait_exit().code(), Some(1));
+}
+
 #[test]
 fn a_process_in_the_middle_that_crashes_ends_no_other_one() {
     let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
