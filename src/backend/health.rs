@@ -107,12 +107,18 @@ impl Standing {
         }
     }
 
-    /// The pause before the next check: from a failure until the address is healthy again, a tenth of the interval. To be
-    /// out of reach is not a failure.
+    /// The pause before the next check: from a failure until the address is healthy again, a tenth of the interval. An
+    /// address out of reach, which may be so for good, has the whole one if the endpoint has a healthy one, whatever was
+    /// found before.
     /// `random` is from 0 to 1, and makes the pause up to a tenth longer or shorter, so that relays and addresses do
     /// not check in step.
-    pub fn pause(self, checks: &Checks, random: f64) -> Duration {
-        let pause = if !self.is_unhealthy && self.streak == 0 {
+    pub fn pause(self, checks: &Checks, has_healthy: bool, random: f64) -> Duration {
+        let is_calm = if self.is_out_of_reach {
+            has_healthy
+        } else {
+            !self.is_unhealthy && self.streak == 0
+        };
+        let pause = if is_calm {
             checks.interval
         } else {
             checks.interval / 10
@@ -185,7 +191,7 @@ mod tests {
         let mut standing = Standing::default();
         let pauses = "+--+++".chars().map(|result| {
             standing = standing.after(result == '+', &checks);
-            standing.pause(&checks, 0.5).as_secs()
+            standing.pause(&checks, false, 0.5).as_secs()
         });
         assert_eq!(pauses.collect::<Vec<_>>(), [60, 6, 6, 6, 60, 60]);
     }
@@ -193,7 +199,7 @@ mod tests {
     #[test]
     fn pauses_differ_by_a_tenth_at_most() {
         let standing = Standing::default();
-        let pause = |random| standing.pause(&checks(3, 2), random).as_secs_f64();
+        let pause = |random| standing.pause(&checks(3, 2), true, random).as_secs_f64();
         assert!((pause(0.0) - 54.0).abs() < 1e-6);
         assert!((pause(1.0) - 66.0).abs() < 1e-6);
     }
@@ -203,7 +209,7 @@ mod tests {
         let checks = checks(2, 2);
         let lost = Standing::default().without_way();
         assert_eq!((lost.is_unhealthy(), lost.is_well()), (false, false));
-        assert_eq!(lost.pause(&checks, 0.5), checks.interval);
+        assert_eq!(lost.pause(&checks, true, 0.5), checks.interval);
         assert_eq!(lost.without_way(), lost, "however often");
         assert_eq!(lost.after(true, &checks), Standing::default());
 
@@ -217,6 +223,16 @@ mod tests {
             (true, false)
         );
         assert_eq!(passed.after(true, &checks), Standing::default());
+    }
+
+    #[test]
+    fn an_address_out_of_reach_is_checked_often_only_while_no_other_one_is_healthy() {
+        let checks = checks(1, 1);
+        let failed = Standing::default().after(false, &checks);
+        for lost in [Standing::default(), failed].map(Standing::without_way) {
+            assert_eq!(lost.pause(&checks, true, 0.5), checks.interval);
+            assert_eq!(lost.pause(&checks, false, 0.5), checks.interval / 10);
+        }
     }
 
     #[test]

@@ -210,7 +210,9 @@ impl Turns {
             }
             let has_served = since.is_some_and(|since| address.has_served(checks.check, since));
             let standing = self.turn(has_served, &mut looked).await;
-            pause = standing.pause(checks, fastrand::f64());
+            let addresses = self.endpoint.addresses();
+            let has_healthy = addresses.iter().any(|one| one.is_healthy());
+            pause = standing.pause(checks, has_healthy, fastrand::f64());
         }
     }
 
