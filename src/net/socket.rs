@@ -130,8 +130,8 @@ pub fn connect_error(error: io::Error, address: SocketAddr) -> io::Error {
     }
 }
 
-/// Whether this machine may reach `address`: false if it has no route to it, no address to reach it from, or not its
-/// family at all. If nothing can be found out, as without descriptors, it is true. No packet is sent, so a router that
+/// Whether this machine may reach `address`: false if it has no route to it, or one of the types `unreachable`, `prohibit`
+/// and `blackhole` (ip-route(8)), no address to reach it from, or not its family at all. If nothing can be found out, as without descriptors, it is true. No packet is sent, so a router that
 /// says ENETUNREACH by ICMP does not count.
 pub fn has_way(address: SocketAddr) -> bool {
     let flags = SocketFlags::CLOEXEC;
@@ -140,7 +140,12 @@ pub fn has_way(address: SocketAddr) -> bool {
     let connected = socket.and_then(|socket| rustix::net::connect(socket, &address));
     !matches!(
         connected,
-        Err(Errno::NETUNREACH | Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT)
+        Err(Errno::NETUNREACH
+            | Errno::HOSTUNREACH
+            | Errno::ACCESS
+            | Errno::INVAL
+            | Errno::ADDRNOTAVAIL
+            | Errno::AFNOSUPPORT)
     )
 }
 

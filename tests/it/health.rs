@@ -187,6 +187,40 @@ fn addresses_of_a_family_that_the_machine_does_not_have_do_not_fail_beside_other
     });
 }
 
+#[test]
+fn addresses_to_which_the_routes_of_the_machine_forbid_the_way_do_not_fail_beside_others() {
+    const ROUTES: [(&str, &str); 3] = [
+        ("unreachable", "2001:db8:1::1"),
+        ("prohibit", "2001:db8:2::1"),
+        ("blackhole", "2001:db8:3::1"),
+    ];
+    in_a_network(|| {
+        for (kind, address) in ROUTES {
+            let add = format!("ip -6 route add {kind} {address}");
+            if granted(shell(&add)).is_none() {
+                return;
+            }
+        }
+        let dns = Server::start();
+        let backend = Backend::holding();
+        let port = backend.address().port();
+        let endpoints = ROUTES.map(|(kind, address)| {
+            dns.lead(&format!("{kind}.test"), &["127.0.0.1", address]);
+            format!("{kind}.test:{port}")
+        });
+        let keys = format!("{}\n{}", unhurried("tcp"), dns.resolver());
+        let written = format!("endpoints = {endpoints:?}");
+        let toml = config(&[], "", &keys).replace("endpoints = []", &written);
+        let portway = Portway::start(&toml);
+        for endpoint in &endpoints {
+            within(PATIENCE, "a check that finds no way", || {
+                (results(&portway, endpoint, "unknown") > 0).then_some(())
+            });
+            assert_eq!(results(&portway, endpoint, "failed"), 0, "{endpoint}");
+        }
+    });
+}
+
 /// The checks of an endpoint of the backend `fleet` with this result.
 fn results(portway: &Portway, endpoint: &str, result: &str) -> u64 {
     let labels = format!("backend=\"fleet\",endpoint=\"{endpoint}\",result=\"{result}\"");
