@@ -15,7 +15,7 @@ use crate::tls::{self, Version};
 
 /// Alerts with which a server of TLS 1.3 refuses an older version: protocol_version, handshake_failure, and
 /// insufficient_security.
-const TOO_OLD: [u8; 3] = [70, 40, 71];
+const REFUSALS: [u8; 3] = [70, 40, 71];
 
 impl Examined<'_> {
     /// The address, for the report.
@@ -59,7 +59,7 @@ impl Examined<'_> {
 /// Why the answer to a hello of TLS 1.2 shows no certificate.
 fn unseen_because(said: &Said, version: Option<Version>) -> String {
     if let Said::Answer(tls::Answer::Alert(alert)) = said
-        && TOO_OLD.contains(alert)
+        && REFUSALS.contains(alert)
         && version >= Some(Version::TLS_1_3)
     {
         return "the server speaks TLS 1.3 only, which encrypts its certificate, also for checks (health)"

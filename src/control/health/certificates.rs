@@ -5,7 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tracing::warn;
 
 use super::Turns;
-use super::check::{TOO_OLD, asked_name};
+use super::check::{PROTOCOL_VERSION, asked_name};
 use crate::backend::{Presented, Unseen};
 use crate::control::probe::Said;
 use crate::control::probe::certificates::{self, Flaw};
@@ -32,7 +32,7 @@ impl Turns {
                 let seen = Some(chain).filter(|chain| !chain.is_empty());
                 (seen.ok_or(Unseen::Unreadable), self.flaws(hello))
             }
-            Said::Answer(Answer::Hello(_) | Answer::Alert(TOO_OLD)) => {
+            Said::Answer(Answer::Hello(_) | Answer::Alert(PROTOCOL_VERSION)) => {
                 (Err(Unseen::Encrypted), Vec::new())
             }
             Said::Answer(_) | Said::Closed | Said::Reset | Said::Nothing => return,

@@ -23,8 +23,8 @@ pub(super) enum Found {
     OutOfReach,
 }
 
-/// protocol_version: the answer of a server of TLS 1.3 only.
-pub(super) const TOO_OLD: u8 = AlertDescription::ProtocolVersion as u8;
+/// The answer of a server of TLS 1.3 only to a hello of TLS 1.2.
+pub(super) const PROTOCOL_VERSION: u8 = AlertDescription::ProtocolVersion as u8;
 
 /// Checks an address of an endpoint as its rules say, and returns the reaction to a hello beside the result, if there is
 /// one. An address behind a proxy is checked through the first address of the proxy that takes the connection.
@@ -118,7 +118,7 @@ fn own_name(endpoint: &Endpoint) -> Option<ServerName> {
 /// A server that speaks TLS is healthy, whether it asks for a certificate of the client or has only TLS 1.3.
 fn judge(said: &Said, timeout: Duration) -> Found {
     match said {
-        Said::Answer(Answer::Hello(_) | Answer::Alert(TOO_OLD)) => Found::Passed,
+        Said::Answer(Answer::Hello(_) | Answer::Alert(PROTOCOL_VERSION)) => Found::Passed,
         Said::Answer(_) | Said::Closed | Said::Reset | Said::Nothing => {
             Found::Failed(format!("the server {}", said.deed(timeout)))
         }

@@ -7,10 +7,9 @@ use crate::backend::flaw_of_dates;
 use crate::outcome::CertificateFlaw;
 use crate::telemetry::list;
 use crate::tls::certificate::{Certificate, SHOWN_NAMES, day};
-use crate::tls::{ServerHello, ServerName};
+use crate::tls::{AlertDescription, ServerHello, ServerName};
 
-/// unrecognized_name (RFC 6066 section 3).
-const UNRECOGNIZED_NAME: u8 = 112;
+const UNRECOGNIZED_NAME: u8 = AlertDescription::UnrecognizedName as u8;
 
 /// The remedy for a server's own certificate that has expired, or will soon.
 pub const RENEW: &str = "renew it at the server";

@@ -86,7 +86,7 @@ fn a_server_that_fails_a_check_keeps_its_certificate_and_one_that_encrypts_it_ha
         turns.take_certificates(&said, now);
         assert_eq!(days_left(&turns), Some(90), "{said:?}");
     }
-    turns.take_certificates(&Said::Answer(Answer::Alert(TOO_OLD)), now);
+    turns.take_certificates(&Said::Answer(Answer::Alert(PROTOCOL_VERSION)), now);
     assert_eq!(days_left(&turns), None);
     let presented = turns.address.presented().unwrap();
     assert_eq!(presented.certificates, Err(Unseen::Encrypted));
