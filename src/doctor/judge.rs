@@ -9,6 +9,7 @@ use super::{hellos, words};
 use crate::control::probe::certificates::{self, Flaw};
 use crate::control::probe::{Said, Unreached};
 use crate::outcome::CertificateFlaw;
+use crate::tls::certificate::Certificate;
 use crate::tls::offer::{Kind, Shape};
 use crate::tls::{self, ServerHello, Version};
 
@@ -120,7 +121,8 @@ impl Examined<'_> {
     }
 
     fn judge_chain(&self, hello: &ServerHello, caller: &Caller, place: &Place) -> Vec<Finding> {
-        let flaws = certificates::flaws(&hello.chain, self.now, |certificate| {
+        let chain = Certificate::chain(&hello.chain);
+        let flaws = certificates::flaws(hello, &chain, self.now, |certificate| {
             let name = caller.server_name.as_ref()?;
             certificates::wrong_name(certificate, name, hello)
         });

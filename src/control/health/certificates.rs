@@ -29,8 +29,9 @@ impl Turns {
         let (certificates, flaws) = match said {
             Said::Answer(Answer::Hello(hello)) if hello.version < Version::TLS_1_3 => {
                 let chain = Certificate::chain(&hello.chain);
+                let flaws = self.flaws(hello, &chain);
                 let seen = Some(chain).filter(|chain| !chain.is_empty());
-                (seen.ok_or(Unseen::Unreadable), self.flaws(hello))
+                (seen.ok_or(Unseen::Unreadable), flaws)
             }
             Said::Answer(Answer::Hello(_) | Answer::Alert(PROTOCOL_VERSION)) => {
                 (Err(Unseen::Encrypted), Vec::new())
@@ -53,9 +54,9 @@ impl Turns {
         self.address.present(Some(presented));
     }
 
-    fn flaws(&self, hello: &ServerHello) -> Vec<Flaw> {
+    fn flaws(&self, hello: &ServerHello, chain: &[Certificate]) -> Vec<Flaw> {
         let wrong_name = |certificate: &Certificate| self.wrong_name(certificate, hello);
-        certificates::flaws(&hello.chain, SystemTime::now(), wrong_name)
+        certificates::flaws(hello, chain, SystemTime::now(), wrong_name)
     }
 
     /// Whether the certificate is not for the name that the check asks for. Clients use that of `server_name`. The host of

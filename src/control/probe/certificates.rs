@@ -30,31 +30,28 @@ pub struct Flaw {
     pub help: &'static str,
 }
 
-/// The flaws of the certificates that a server has sent, its own first. `wrong_name` judges the names of its own.
+/// The flaws of the certificates that came with this hello. `chain` has those that could be read, the server's own first.
+/// `wrong_name` judges the names of its own.
 pub fn flaws(
-    chain: &[Box<[u8]>],
+    hello: &ServerHello,
+    chain: &[Certificate],
     now: SystemTime,
     wrong_name: impl Fn(&Certificate) -> Option<Flaw>,
 ) -> Vec<Flaw> {
     let mut flaws = Vec::new();
-    for (position, der) in chain.iter().enumerate() {
+    if chain.is_empty() && !hello.chain.is_empty() {
+        flaws.push(Flaw {
+            kind: CertificateFlaw::CertificateUnreadable,
+            is_of_authority: false,
+            message: "the certificate cannot be read".to_owned(),
+            help: "look at the server's certificate: openssl s_client -connect shows it",
+        });
+    }
+    for (position, certificate) in chain.iter().enumerate() {
         let is_of_authority = position > 0;
-        match Certificate::read(der) {
-            Some(certificate) => {
-                flaws.extend(judge_time(&certificate, is_of_authority, now));
-                flaws.extend(
-                    Some(&certificate)
-                        .filter(|_| !is_of_authority)
-                        .and_then(&wrong_name),
-                );
-            }
-            None if is_of_authority => {}
-            None => flaws.push(Flaw {
-                kind: CertificateFlaw::CertificateUnreadable,
-                is_of_authority,
-                message: "the certificate cannot be read".to_owned(),
-                help: "look at the server's certificate: openssl s_client -connect shows it",
-            }),
+        flaws.extend(judge_time(certificate, is_of_authority, now));
+        if !is_of_authority {
+            flaws.extend(wrong_name(certificate));
         }
     }
     flaws
