@@ -17,11 +17,12 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
-use crate::backend::{Address, Check, Checks, Endpoint, Standing};
+use crate::backend::{Address, Check, Checks, Endpoint, Standing, Unseen};
 use crate::outcome::CheckResult;
 use crate::routing::Pattern;
 use crate::snapshot::Snapshot;
 use crate::telemetry::Registry;
+use crate::tls::offer::Kind;
 use check::{Found, check};
 
 /// Checks at once, of all backends: each takes a descriptor.
@@ -216,18 +217,24 @@ impl Turns {
         }
     }
 
-    /// Checks the address, unless a client has been served there. `looked` is the time of the last check.
+    /// Checks the address, unless a client has been served there. `looked` is the time of the last look for its
+    /// certificates.
     async fn turn(&self, has_served: bool, looked: &mut Option<Instant>) -> Standing {
-        let is_old = || looked.is_none_or(|looked| looked.elapsed() >= LOOK);
+        let is_old = looked.is_none_or(|looked| looked.elapsed() >= LOOK);
         // Clients prove everything but how long the certificate lasts.
-        let is_needed = !has_served || (self.checks.check == Check::Tls && is_old());
+        let is_needed = !has_served || (self.checks.check == Check::Tls && is_old);
         if !is_needed {
             return self.note(true, None);
         }
         // The semaphore is never closed.
         let _permit = self.permits.acquire().await;
-        *looked = Some(Instant::now());
-        let (found, said) = check(&self.endpoint, &self.address, &self.checks).await;
+        let kind = if is_old || self.may_show_certificates() {
+            *looked = Some(Instant::now());
+            Kind::Tls12
+        } else {
+            Kind::Classic
+        };
+        let (found, said) = check(&self.endpoint, &self.address, &self.checks, kind).await;
         if let Some(said) = said {
             self.take_certificates(&said, Instant::now());
         }
@@ -236,6 +243,13 @@ impl Turns {
         } else {
             self.conclude(found)
         }
+    }
+
+    /// Whether the server may answer a hello of TLS 1.2. To one of TLS 1.3 alone such a hello is a client that is too old:
+    /// its log has a line about that, and a portway on the way a handshake that failed.
+    fn may_show_certificates(&self) -> bool {
+        let presented = self.address.presented();
+        presented.is_none_or(|it| it.certificates != Err(Unseen::Encrypted))
     }
 
     /// Whether the endpoint still has the address.

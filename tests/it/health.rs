@@ -319,6 +319,28 @@ fn servers_that_ask_for_a_certificate_or_have_only_tls_13_are_healthy_and_each_c
 }
 
 #[test]
+fn the_checks_of_a_server_of_tls_13_only_are_no_failed_handshakes_at_a_portway_on_the_way() {
+    let server = Tls::new(&[NAME]).tls13().start();
+    let inner = Portway::start(&config(&[server.address()], "", ""));
+    let name = format!("server_name = \"{NAME}\", interval");
+    let health = unhurried("tls").replace("interval", &name);
+    let endpoint = inner.address("agents");
+    let edge = Portway::start(&config(&[endpoint], "", &health));
+    within(PATIENCE, "checks pass", || {
+        (results(&edge, &endpoint.to_string(), "passed") >= 3).then_some(())
+    });
+    let handshakes = |result| {
+        let labels = format!("{{backend=\"fleet\",result=\"{result}\"}}");
+        inner.count(&format!("portway_handshakes_total{labels}"))
+    };
+    within(PATIENCE, "each of them has ended", || {
+        (handshakes("failed") + handshakes("abandoned") >= 3).then_some(())
+    });
+    // Only the first one asks for the certificate.
+    assert_eq!(handshakes("failed"), 1);
+}
+
+#[test]
 fn no_check_is_made_while_clients_reach_the_endpoint() {
     const INTERVAL: Duration = Duration::from_secs(5);
     let (tcp, tls) = (Backend::echo(), Backend::echo());

@@ -26,15 +26,16 @@ pub(super) enum Found {
 /// The answer of a server of TLS 1.3 only to a hello of TLS 1.2.
 pub(super) const PROTOCOL_VERSION: u8 = AlertDescription::ProtocolVersion as u8;
 
-/// Checks an address of an endpoint as its rules say, and returns the reaction to a hello beside the result, if there is
-/// one. An address behind a proxy is checked through the first address of the proxy that takes the connection.
+/// Checks an address of an endpoint as its rules say, with a hello of this kind if they ask for one, and returns the
+/// reaction to it beside the result. An address behind a proxy is checked through the first address of the proxy that takes the connection.
 pub(super) async fn check(
     endpoint: &Endpoint,
     address: &Address,
     checks: &Checks,
+    kind: Kind,
 ) -> (Found, Option<Said>) {
     for way in ways(endpoint, address) {
-        match ask(&way, endpoint, checks).await {
+        match ask(&way, endpoint, checks, kind).await {
             // It says nothing about the endpoint.
             Err(Unreached::Proxy(_)) if endpoint.proxy().is_some() => {}
             // A name often has IPv6 addresses where the machine has no way to IPv6: its server has not failed. If it has
@@ -82,14 +83,14 @@ async fn ask(
     way: &probe::Way,
     endpoint: &Endpoint,
     checks: &Checks,
+    kind: Kind,
 ) -> Result<Option<Said>, Unreached> {
     let timeout = checks.timeout;
     match checks.check {
         Check::Tcp => probe::reach(way, timeout).await.map(|()| None),
         Check::Tls => {
             let name = asked_name(endpoint, checks);
-            // TLS 1.2, so that the server says in clear whether it is content, and shows its certificate.
-            let message = offer::message(Kind::Tls12, name.as_ref(), &[]);
+            let message = offer::message(kind, name.as_ref(), &[]);
             let parts = offer::parts(&message, Shape::Whole);
             let parts = probe::introduced(checks.header, parts);
             let exchange = probe::ask(way, &parts, timeout, timeout).await?;

@@ -1,13 +1,13 @@
 use std::cell::Cell;
 use std::net::SocketAddr;
 
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
 use super::*;
 use crate::backend::{Check, Target};
-use crate::tls::ServerName;
+use crate::tls::{Progress, ServerName, Version, read_hello};
 
 /// The checks of the first address of an endpoint that is written so. `server_name` is that of the rules.
 pub(super) fn turns(endpoint: Target, check: Check, server_name: Option<&str>) -> Turns {
@@ -99,6 +99,53 @@ async fn a_client_that_is_served_makes_a_tls_check_needless_for_an_hour_and_a_tc
         turns.turn(false, &mut after).await;
         assert_eq!(connections.get(), made + 1, "{check:?} {looked:?}");
     }
+}
+
+/// A server of TLS 1.3 only, where it listens, and the newest version in each hello that it has had.
+async fn newest() -> (SocketAddr, Rc<RefCell<Vec<Version>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let offered: Rc<RefCell<Vec<Version>>> = Rc::default();
+    let (address, versions) = (listener.local_addr().unwrap(), Rc::clone(&offered));
+    spawn_local(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let (mut bytes, mut scratch) = (Vec::new(), vec![0; 4096]);
+            let version = loop {
+                stream.read_buf(&mut bytes).await.unwrap();
+                if let Progress::Hello(hello) = read_hello(&bytes, 4096, &mut scratch) {
+                    break hello.version;
+                }
+            };
+            let mut answer = vec![0x15, 3, 3, 0, 2, 2, 70];
+            if version == Version::TLS_1_3 {
+                // A hello with a suite and the extension supported_versions.
+                answer = vec![0x16, 3, 3, 0, 50, 2, 0, 0, 46, 3, 3];
+                answer.extend([7; 32]);
+                answer.extend([0, 0x13, 1, 0, 0, 6, 0, 43, 0, 2, 3, 4]);
+            }
+            stream.write_all(&answer).await.unwrap();
+            versions.borrow_mut().push(version);
+        }
+    });
+    (address, offered)
+}
+
+#[tokio::test(flavor = "local")]
+async fn a_server_of_tls_13_only_gets_a_hello_that_it_refuses_once_an_hour() {
+    let (address, offered) = newest().await;
+    let turns = turns(Target::Address(address), Check::Tls, None);
+    let mut looked = None;
+    for _ in 0..3 {
+        assert!(!turns.turn(false, &mut looked).await.is_unhealthy());
+    }
+    looked = Instant::now().checked_sub(LOOK);
+    for _ in 0..2 {
+        assert!(!turns.turn(false, &mut looked).await.is_unhealthy());
+    }
+    let (new, old) = (Version::TLS_1_3, Version::TLS_1_2);
+    assert_eq!(*offered.borrow(), [old, new, new, old, new]);
+    let presented = turns.address.presented().unwrap();
+    assert_eq!(presented.certificates, Err(Unseen::Encrypted));
 }
 
 #[tokio::test(flavor = "local")]
