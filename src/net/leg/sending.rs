@@ -43,7 +43,7 @@ impl Leg {
             Ok(()) => {}
             // The kernel says no more than this if the peer's reset came first. The error of the socket says it, unless
             // another call has taken that.
-            Err(Errno::NOTCONN) => drop(self.take_error().map(|()| self.fail(Errno::CONNRESET))),
+            Err(Errno::NOTCONN) => self.fail_watched(),
             Err(error) => _ = self.fail(error),
         }
     }
