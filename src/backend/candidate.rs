@@ -23,7 +23,7 @@ pub(super) enum Turn {
     Reserve,
     /// The same, and of the other family.
     ReserveStandby,
-    /// Its last dial failed.
+    /// It is not healthy: its last dial failed, or its checks find it unhealthy or out of reach.
     Failed {
         /// Milliseconds for which it is still ranked last.
         penalty: u64,
@@ -82,7 +82,7 @@ impl Candidate {
         }
     }
 
-    /// Whether its last dial failed, or its checks find it unhealthy.
+    /// Whether its last dial failed, or its checks find it unhealthy or out of reach.
     pub const fn has_failed(&self) -> bool {
         matches!(self.turn, Turn::Failed { .. })
     }

@@ -126,7 +126,7 @@ impl Standing {
         pause.mul_f64(0.9 + random / 5.0)
     }
 
-    /// The standing as one word, so that threads always see both of its parts together.
+    /// The standing as one word, so that threads always see all of its parts together.
     pub(super) const fn pack(self) -> u32 {
         let unhealthy = if self.is_unhealthy {
             Self::UNHEALTHY

@@ -14,12 +14,12 @@ pub enum CertificateFlaw {
     CertificateExpired,
     /// Its first second is still to come.
     CertificateNotYetValid,
-    /// It expires within 14 days.
-    CertificateExpiresSoon,
     /// It is not a certificate that can be read.
     CertificateUnreadable,
     /// It is not for the name that clients ask for.
     WrongName,
+    /// It expires within 14 days.
+    CertificateExpiresSoon,
 }
 
 impl CertificateFlaw {
