@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 
 use super::fixture::{PATIENCE, PORTWAY, Portway, missing, within};
 use super::handshakes::Peers;
-use super::status::status;
+use super::status::{read, status};
 
 const PAGE: &str = include_str!("../../docs/troubleshooting.md");
 
@@ -50,7 +50,7 @@ const CAUSES: [&str; 23] = [
 struct Look<'p>(&'p Portway);
 
 impl Look<'_> {
-    /// The row of the refused with this outcome, which names cause and remedy in these words.
+    /// The row of the refused with this outcome, which names cause and remedy in these words. The page shows all of it.
     #[track_caller]
     fn status(&self, outcome: &str, words: &[&str]) {
         let row = within(PATIENCE, "a row of the refused", || {
@@ -59,6 +59,12 @@ impl Look<'_> {
             rows.find(|row| row["outcome"] == outcome).cloned()
         });
         says(&row.to_string(), words);
+        let page = read(self.0);
+        for field in ["outcome", "reason", "name", "nearest", "detail", "remedy"] {
+            if let Some(text) = row[field].as_str() {
+                says(&page, &[&text.replace('`', "")]);
+            }
+        }
     }
 
     /// The whole status.

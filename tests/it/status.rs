@@ -31,6 +31,23 @@ fn page(portway: &Portway, path: &str) -> (String, String) {
     ask(portway.admin(), &request)
 }
 
+/// The page as a person reads it: without its marks.
+pub(super) fn read(portway: &Portway) -> String {
+    let (_, body) = page(portway, "/");
+    let texts = body.split('<').filter_map(|part| part.split_once('>'));
+    let text: String = texts.map(|(_tag, text)| text).collect();
+    [
+        ("&lt;", "<"),
+        ("&gt;", ">"),
+        ("&quot;", "\""),
+        ("&amp;", "&"),
+    ]
+    .iter()
+    .fold(text, |text, (escaped, character)| {
+        text.replace(escaped, character)
+    })
+}
+
 fn json(portway: &Portway, path: &str) -> Value {
     let (head, body) = page(portway, path);
     assert!(head.starts_with("http/1.1 200 "), "{head}\n{body}");
