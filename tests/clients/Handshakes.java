@@ -92,6 +92,8 @@ public final class Handshakes {
               while (true) {
                 try {
                   SSLSocket socket = (SSLSocket) listener.accept();
+                  // As Elasticsearch does: else each flight waits for an acknowledgement.
+                  socket.setTcpNoDelay(true);
                   new Thread(() -> answer(socket, words.containsKey("closes"))).start();
                 } catch (IOException error) {
                   return;
@@ -147,6 +149,7 @@ public final class Handshakes {
 
   private static void connection(Map<String, String> words, SSLContext context) throws Exception {
     Socket plain = new Socket("127.0.0.1", Integer.parseInt(words.get("port")));
+    plain.setTcpNoDelay(true);
     plain.setSoTimeout(60_000);
     SSLSocket socket = (SSLSocket) context.getSocketFactory().createSocket(plain, words.get("name"), 443, true);
     try (plain; socket) {
