@@ -10,10 +10,12 @@ use super::random::Content;
 /// Bytes each way. A flow splices after the first 16 MiB.
 const SIZE: u64 = 64 << 20;
 
-/// The backend reads [`SIZE`] bytes, and sends a byte when it has them.
+/// The backend reads [`SIZE`] bytes, and sends [`RECEIVED`] when it has them.
 const UP: u8 = b'u';
 /// The backend sends [`SIZE`] bytes.
 const DOWN: u8 = b'd';
+/// A record of TLS, as portway expects one from a backend.
+const RECEIVED: [u8; 6] = [22, 3, 3, 0, 1, 2];
 
 /// A backend that follows each byte from its client: [`UP`] or [`DOWN`].
 pub(crate) struct Bulk(Backend);
@@ -27,7 +29,7 @@ impl Bulk {
                 match order[0] {
                     UP => {
                         receive(&mut stream, Content::new(1));
-                        stream.write_all(b"!").unwrap();
+                        stream.write_all(&RECEIVED).unwrap();
                     }
                     order => {
                         assert_eq!(order, DOWN);
@@ -69,7 +71,7 @@ impl Client {
     pub(crate) fn upload(&mut self) {
         self.0.write_all(&[UP]).unwrap();
         send(&mut self.0, Content::new(1));
-        self.0.read_exact(&mut [0]).unwrap();
+        self.0.read_exact(&mut [0; RECEIVED.len()]).unwrap();
     }
 
     /// Receives and compares.
