@@ -5,11 +5,8 @@
 need_package() {
     if ! ls "$TOOLS"/package/portway_*.deb >/dev/null 2>&1; then
         need_apt dpkg-shlibdeps dpkg-dev
-        # Little optimisation does not matter for the package, and halves the time of the build.
         PATH=$PATH:$TOOLS/bin
-        cargo deb --version >/dev/null 2>&1 ||
-            CARGO_PROFILE_RELEASE_OPT_LEVEL=1 CARGO_PROFILE_RELEASE_LTO=off \
-                cargo install --quiet --locked --root "$TOOLS" cargo-deb --version 3.8.0 ||
+        cargo deb --version >/dev/null 2>&1 || deploy/checks/lib/cargo_deb "$TOOLS" ||
             skip "cargo-deb cannot be installed"
         mkdir -p "$TOOLS/package"
         deploy/debian/build "$TOOLS/package"
