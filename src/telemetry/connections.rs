@@ -1,6 +1,7 @@
 //! The connection log: one line for each connection that has ended, and with `log.interval` some while it is open.
 
 mod ecs;
+mod fields;
 mod format;
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
 
+use super::fields::Fields;
 use crate::outcome::{AttemptFailure, BackendAnswer, ClosedBy, Handshake, Limit, Outcome};
 use crate::telemetry::Format;
 use crate::tls::{Alpn, Version};
@@ -37,10 +38,10 @@ pub(super) fn line<E: Serialize>(
     WRITTEN.with_borrow_mut(|written| {
         written.clear();
         match format {
-            Format::Json => write_json(written, line),
+            Format::Json => write_line(written, line),
             Format::Ecs => write_json(written, &ecs()),
             Format::Text => {
-                write_json(written, line);
+                write_line(written, line);
                 // This JSON was written here, so it can be read. If it cannot, the line as JSON is better than no line.
                 if let Ok(text) = text(written) {
                     *written = text.into_bytes();
@@ -60,7 +61,12 @@ pub fn json<T: Serialize>(value: &T) -> Vec<u8> {
     json
 }
 
-fn write_json<T: Serialize>(json: &mut Vec<u8>, value: &T) {
+fn write_line<T: Serialize>(json: &mut Vec<u8>, line: &T) {
+    // As below.
+    drop(line.serialize(Fields(json)));
+}
+
+pub(super) fn write_json<T: Serialize + ?Sized>(json: &mut Vec<u8>, value: &T) {
     let mut serializer = serde_json::Serializer::with_formatter(json, Ascii);
     // Neither the lines nor a `Vec` can fail. If they did, only the end of the line would be missing.
     drop(value.serialize(&mut serializer));
