@@ -824,9 +824,12 @@ fn a_pipe_that_is_held_for_long_goes_to_those_who_move_and_no_byte_is_lost() {
         let relay =
             tokio::task::spawn_local(async move { joined(client_leg, backend_leg, &means).await });
         let until = async |lent| {
-            while resources.pipes.lent() != lent {
-                tokio::time::sleep(Duration::from_millis(1)).await;
-            }
+            let wait = async {
+                while resources.pipes.lent() != lent {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, wait).await.unwrap();
         };
         let (copy, wait) = (sent.clone(), PATIENCE);
         let sender = tokio::task::spawn_blocking(move || {

@@ -530,11 +530,20 @@ fn a_backend_that_does_not_speak_tls_is_quoted() {
         let pieces: Vec<_> = bytes.iter().map(|byte| (DOWN, 0, vec![*byte])).collect();
         assert_eq!(told(&pieces).foreign().unwrap().to_string(), quoted);
     }
-    // It only begins like a record.
-    let talk = told(&[(DOWN, 0, vec![22, 9, 9, 0, 1, 2])]);
-    assert_eq!(talk.watch().result(), Handshake::NotTls);
-    let talk = told(&[(DOWN, 0, data(100))]);
-    assert_eq!(talk.watch().result(), Handshake::NotTls);
+    // It only begins like a record, or with a record of a stream that is under way.
+    for answer in [vec![22, 9, 9, 0, 1, 2], data(100)] {
+        let talk = told(&[(DOWN, 0, answer)]);
+        assert_eq!(talk.watch().result(), Handshake::NotTls);
+        let ended = End {
+            outcome: Outcome::Closed,
+            closed_by: ClosedBy::Backend,
+            detail: None,
+            unacknowledged: 0,
+            parting: None,
+        };
+        let detail = explain(ended, talk).detail.unwrap();
+        assert!(detail.contains("does not begin a handshake"), "{detail}");
+    }
 }
 
 #[test]

@@ -125,8 +125,9 @@ const fn by_backend(alert: Option<u8>) -> &'static str {
 fn not_tls(beginning: Option<Beginning>) -> Box<str> {
     const REMEDY: &str = "turn on TLS at the server, or correct the port in endpoints: portway passes TLS on and adds none";
     let Some(beginning) = beginning else {
-        return "the backend answered with TLS records that do not begin a handshake: look at what stands between portway and \
-                the server, such as a balancer that goes on with another connection"
+        return "the backend's answer has the first byte of a TLS record, but does not begin a handshake: correct the port in \
+                endpoints, or look at what stands between portway and the server, such as a balancer that has lost the \
+                beginning"
             .into();
     };
     let what = match server_protocol(beginning.bytes()) {

@@ -110,6 +110,14 @@ fn started_by(manager: &Manager, program: &Program) -> Command {
     command
 }
 
+/// portway as the main process of a unit, with a slow drain: its backend, its program, its manager, and its file.
+fn unit() -> (Backend, Program, Manager, String, Portway) {
+    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
+    let toml = with_ports(backend.address(), SLOW_DRAIN);
+    let portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    (backend, program, manager, toml, portway)
+}
+
 /// Waits until a process, or so many, say that they wait for the end of this one.
 fn waits_for(portway: &Portway, pid: u32, processes: usize) {
     let waits = |line: &Value| {
@@ -131,9 +139,7 @@ fn stop(portway: &Portway, process: &Successor) {
 
 #[test]
 fn systemd_gets_the_new_main_process_before_any_message_of_it() {
-    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
-    let toml = with_ports(backend.address(), SLOW_DRAIN);
-    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let (_backend, _program, manager, _toml, mut portway) = unit();
     let old = portway.pid();
     let mut held = Held::new(&portway, NAME);
     manager.until(old, "READY=1", old);
@@ -169,9 +175,7 @@ fn systemd_gets_the_new_main_process_before_any_message_of_it() {
 /// systemd sends a second signal to the processes that are left when the main process has ended.
 #[test]
 fn after_two_upgrades_within_one_drain_the_main_process_ends_after_the_eldest() {
-    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
-    let toml = with_ports(backend.address(), SLOW_DRAIN);
-    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let (_backend, _program, _manager, _toml, mut portway) = unit();
     let first = portway.pid();
     let mut held = Held::new(&portway, NAME);
     let second = Successor::of(&portway, first);
@@ -196,9 +200,7 @@ fn after_two_upgrades_within_one_drain_the_main_process_ends_after_the_eldest() 
 /// the service.
 #[test]
 fn a_process_that_was_told_to_stop_ends_as_failed_if_the_new_one_crashes() {
-    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
-    let toml = with_ports(backend.address(), SLOW_DRAIN);
-    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let (_backend, _program, manager, _toml, mut portway) = unit();
     let first = portway.pid();
     let _held = Held::new(&portway, NAME);
     let second = Successor::of(&portway, first);
@@ -220,9 +222,7 @@ fn a_process_that_was_told_to_stop_ends_as_failed_if_the_new_one_crashes() {
 /// It looks for two seconds whether another process has the control socket.
 #[test]
 fn a_process_whose_last_connection_ends_just_after_the_new_one_has_crashed_ends_as_failed_too() {
-    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
-    let toml = with_ports(backend.address(), SLOW_DRAIN);
-    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let (_backend, _program, manager, _toml, mut portway) = unit();
     let first = portway.pid();
     let mut held = Held::new(&portway, NAME);
     let second = Successor::of(&portway, first);
@@ -241,9 +241,7 @@ fn a_process_whose_last_connection_ends_just_after_the_new_one_has_crashed_ends_
 
 #[test]
 fn a_process_in_the_middle_that_crashes_ends_no_other_one() {
-    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
-    let toml = with_ports(backend.address(), SLOW_DRAIN);
-    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let (_backend, _program, manager, _toml, mut portway) = unit();
     let first = portway.pid();
     let mut held = Held::new(&portway, NAME);
     let second = Successor::of(&portway, first);
@@ -282,9 +280,7 @@ fn a_successor_without_a_predecessor_is_the_main_process_if_it_has_the_control_s
 
 #[test]
 fn if_a_process_is_killed_in_the_middle_of_the_next_upgrade_one_main_process_is_left() {
-    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
-    let toml = with_ports(backend.address(), SLOW_DRAIN);
-    let portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let (_backend, _program, manager, toml, portway) = unit();
     let (first, address) = (portway.pid(), portway.address("agents"));
     let held = Held::new(&portway, NAME);
     let second = Successor::of(&portway, first);
@@ -324,9 +320,7 @@ fn if_a_process_is_killed_in_the_middle_of_the_next_upgrade_one_main_process_is_
 
 #[test]
 fn a_process_that_accepts_again_beside_another_one_leaves_the_unit_to_it() {
-    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
-    let toml = with_ports(backend.address(), SLOW_DRAIN);
-    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let (_backend, program, manager, _toml, mut portway) = unit();
     let old = portway.pid();
     let mut held = Held::new(&portway, NAME);
     program.without_control_socket();
@@ -346,9 +340,7 @@ fn a_process_that_accepts_again_beside_another_one_leaves_the_unit_to_it() {
 
 #[test]
 fn a_new_process_that_stops_alone_leaves_the_unit_to_the_old_one_and_does_not_wait_for_it() {
-    let (backend, program, manager) = (Backend::echo(), Program::new(), Manager::new());
-    let toml = with_ports(backend.address(), SLOW_DRAIN);
-    let mut portway = Portway::start_by(started_by(&manager, &program), &toml, Stdio::piped());
+    let (_backend, _program, manager, _toml, mut portway) = unit();
     let old = portway.pid();
     let mut held = Held::new(&portway, NAME);
     let new = Successor::of(&portway, old);
