@@ -142,15 +142,18 @@ impl Flow {
 
     /// Follows bytes that have arrived from the sender of a direction, before they are counted.
     pub(super) fn pass(&self, direction: Direction, bytes: &[u8], now: u32) {
-        let before = self.gap.talk().watch();
-        self.gap.pass(direction, bytes, self.silence(now));
-        self.count(before);
+        self.follow(|gap| gap.pass(direction, bytes, self.silence(now)));
     }
 
     /// Notes that the sender of a direction has closed it.
     pub(super) fn close(&self, direction: Direction) {
+        self.follow(|gap| gap.close(direction));
+    }
+
+    /// Tells the gap what has happened, and counts what that has shown of the handshake.
+    fn follow(&self, tell: impl FnOnce(&Gap)) {
         let before = self.gap.talk().watch();
-        self.gap.close(direction);
+        tell(&self.gap);
         self.count(before);
     }
 
@@ -164,7 +167,7 @@ impl Flow {
         if !self.marks.replace(Mark::lent(direction), true) {
             self.lent[direction].set(low_byte(now));
         }
-        self.gap.lose(direction);
+        self.follow(|gap| gap.lose(direction));
     }
 
     /// Notes that a direction no longer holds a pipe.

@@ -18,7 +18,7 @@ use crate::telemetry::Registry;
 /// The longest time that a test waits for something.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-fn limits(splicing: Splicing) -> Rules {
+pub(super) fn limits(splicing: Splicing) -> Rules {
     let hour = Duration::from_hours(1);
     Rules {
         idle_timeout: hour,

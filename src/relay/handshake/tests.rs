@@ -1,9 +1,15 @@
+use std::sync::Arc;
+use std::time::Instant;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::outcome::{ClosedBy, Direction, Outcome};
 use crate::relay::end::End;
 use crate::relay::talk::Talk;
+use crate::relay::tests::limits;
+use crate::relay::{Flow, Splicing, Terms};
+use crate::telemetry::Registry;
 use crate::tls::Version;
 
 const UP: Direction = Direction::ClientToBackend;
@@ -225,6 +231,28 @@ fn a_client_that_goes_on_sending_was_not_refused() {
     talk.lose(UP);
     talk.pass(DOWN, &closing.2, 0);
     assert_eq!(talk.watch().result(), Handshake::Completed);
+}
+
+#[test]
+fn a_handshake_that_a_pipe_hides_is_counted_once() {
+    let registry = Registry::new();
+    let flow = Flow::new(Instant::now());
+    let terms = Terms::new(limits(Splicing::Always), registry.backend("fleet"));
+    flow.begin(Arc::new(terms), 100);
+    let flights = [(UP, blank(22, 517)), (DOWN, new_flight().2), (UP, data(53))];
+    for (direction, bytes) in flights {
+        flow.pass(direction, &bytes, 100);
+        flow.add(direction, 1, 100);
+    }
+    let counted = || {
+        let series = "portway_handshakes_total{backend=\"fleet\",result=\"completed\"}";
+        registry.render().contains(&format!("{series} 1\n"))
+    };
+    assert!(!counted());
+    flow.lend(UP, 100);
+    assert!(counted());
+    drop(flow);
+    assert!(counted());
 }
 
 #[test]
