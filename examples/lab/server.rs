@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use rustls::ServerConfig;
 use rustls::server::Acceptor;
+use tokio::io::{AsyncWriteExt, copy, sink};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::{AbortHandle, JoinSet};
@@ -216,7 +217,11 @@ impl Server {
             alpn: None,
             refusal: None,
         };
-        match start.into_stream(Arc::clone(&self.tls)).await {
+        match start
+            .into_stream(Arc::clone(&self.tls))
+            .into_fallible()
+            .await
+        {
             Ok(stream) => {
                 let (_, tls) = stream.get_ref();
                 seen.client = tls
@@ -228,9 +233,10 @@ impl Server {
                     .map(|alpn| String::from_utf8_lossy(alpn).into_owned());
                 Some((stream, seen))
             }
-            Err(error) => {
+            Err((error, stream)) => {
                 seen.refusal = Some(error.to_string());
                 self.note(seen);
+                read_to_end(stream).await;
                 None
             }
         }
@@ -239,6 +245,15 @@ impl Server {
     fn note(&self, seen: Seen) {
         // If the journal has no reader, the rows are done.
         drop(self.journal.send(seen));
+    }
+}
+
+/// Ends a connection whose handshake failed. With TLS 1.3, a client that is refused has often sent its request
+/// already. If the stand-in closed the socket with this request unread, the kernel would send a reset, and the client
+/// would report that instead of the alert.
+async fn read_to_end(mut stream: TcpStream) {
+    if stream.shutdown().await.is_ok() {
+        drop(copy(&mut stream, &mut sink()).await);
     }
 }
 
