@@ -7,7 +7,7 @@ use rustix::process::{Pid, Resource, Rlimit, prlimit};
 use serde_json::Value;
 use socket2::{Domain, Socket, Type};
 
-use super::{Look, curl, logged, says};
+use super::{Look, curl, logged, read, says};
 use crate::it::far::{FAR, beside_a_far_network};
 use crate::it::fixture::{NAME, PATIENCE, Portway, config, hello, message};
 use crate::it::namespace::in_a_network;
@@ -37,6 +37,8 @@ fn a_limit_is_reached() {
         (&"max_connections".into(), &true.into())
     );
     look.doctor(&["max_connections"]);
+    // The route is not the cause.
+    look.explain(&[NAME], &["endpoint"]);
     drop(held);
 }
 
@@ -71,6 +73,9 @@ fn descriptors_are_out() {
         .find(|it| it["name"] == "descriptors")
         .unwrap();
     assert_eq!(descriptors["near"], true, "{descriptors}");
+    says(&read(&portway), &["Near or reached: descriptors"]);
+    look.doctor(&["descriptors and memory allow in this shell"]);
+    look.explain(&[NAME], &["endpoint"]);
     drop(silent);
 }
 
@@ -105,6 +110,7 @@ fn local_ports_are_out() {
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 61099").unwrap();
         let remedy = "more source_addresses, ulimit -n or memory";
         look.status("local_exhausted", &["no local port", remedy]);
+        look.explain(&[NAME], &["endpoint"]);
         drop(held);
     });
 }
@@ -146,6 +152,9 @@ fn a_reload_is_refused() {
         .wait(PATIENCE, |line| message(line).contains("stays in force"));
     logged("reload_refused", &told);
     let refused = look.json()["configuration"]["refused_reload"].take();
-    says(&refused.to_string(), &["agents.bind: 7 is a number"]);
-    says(&look.command(&["check"]), &["agents.bind: 7 is a number"]);
+    let fault = ["agents.bind: 7 is a number"];
+    says(&refused.to_string(), &fault);
+    says(&read(&portway), &fault);
+    look.doctor(&fault);
+    says(&look.command(&["check"]), &fault);
 }
