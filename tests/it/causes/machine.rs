@@ -38,7 +38,7 @@ fn a_limit_is_reached() {
     );
     look.doctor(&["max_connections"]);
     // The route is not the cause.
-    look.explain(&[NAME], &["endpoint"]);
+    look.explain(&[NAME], &["route        fleet (fleet.example)"]);
     drop(held);
 }
 
@@ -74,8 +74,7 @@ fn descriptors_are_out() {
         .unwrap();
     assert_eq!(descriptors["near"], true, "{descriptors}");
     says(&read(&portway), &["Near or reached: descriptors"]);
-    look.doctor(&["descriptors and memory allow in this shell"]);
-    look.explain(&[NAME], &["endpoint"]);
+    look.explain(&[NAME], &["route        fleet (fleet.example)"]);
     drop(silent);
 }
 
@@ -110,7 +109,7 @@ fn local_ports_are_out() {
         std::fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 61099").unwrap();
         let remedy = "more source_addresses, ulimit -n or memory";
         look.status("local_exhausted", &["no local port", remedy]);
-        look.explain(&[NAME], &["endpoint"]);
+        look.explain(&[NAME], &["route        fleet (fleet.example)"]);
         drop(held);
     });
 }
@@ -133,7 +132,7 @@ fn the_path_to_the_backend_is_cut_in_silence() {
             "stalled",
             &["the path to it is dead", "detail says which one"],
         );
-        look.explain(&[NAME], &["endpoint"]);
+        look.explain(&[NAME], &["route        fleet (fleet.example)"]);
         look.doctor(&["nothing answers within 300ms (connect_timeout)"]);
     });
 }
