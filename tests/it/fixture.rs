@@ -420,6 +420,11 @@ impl Lines {
             .clone()
     }
 
+    /// Forgets all lines so far. Nobody may be waiting for one.
+    pub(crate) fn forget(&self) {
+        self.lines.lock().unwrap().clear();
+    }
+
     /// The last lines, for a failure's report.
     pub(crate) fn tail(&self) -> String {
         let lines = self.all();
