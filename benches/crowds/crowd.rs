@@ -143,7 +143,7 @@ async fn onlooker(admin: SocketAddr, counts: Arc<Counts>) {
     }
 }
 
-/// Whether the page came whole.
+/// Whether the page came whole, with the part of each worker.
 async fn load(admin: SocketAddr) -> std::io::Result<bool> {
     let mut stream = TcpStream::connect(admin).await?;
     stream
@@ -151,7 +151,8 @@ async fn load(admin: SocketAddr) -> std::io::Result<bool> {
         .await?;
     let mut page = Vec::new();
     stream.read_to_end(&mut page).await?;
-    Ok(page.ends_with(b"</html>"))
+    let page = String::from_utf8_lossy(&page);
+    Ok(page.ends_with("</html>") && !page.contains("did not answer within"))
 }
 
 async fn member(kind: Kind, portway: SocketAddr, counts: Arc<Counts>) {

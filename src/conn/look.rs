@@ -10,10 +10,10 @@ use tokio::task::yield_now;
 use super::Context;
 use crate::status::{Query, Seen};
 
-/// Connections that are looked at in one turn: some 100 us.
-const LOOKED_AT: usize = 1000;
+/// Connections that are looked at in one turn: some 25 us.
+const LOOKED_AT: usize = 250;
 /// Connections that are written out in one turn: as long.
-const WRITTEN: usize = 100;
+const WRITTEN: usize = 25;
 
 /// A connection that may be among the first ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
