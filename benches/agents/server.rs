@@ -1,7 +1,7 @@
 //! Stand-ins for Fleet Server and Elasticsearch, in a process of their own.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,15 @@ use std::{env, thread};
 
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Builder;
 use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
 
 use crate::{Result, tls};
+
+/// Connections that wait to be accepted: as many as servers in Go ask for where somaxconn is 4096.
+const QUEUE: u32 = 4096;
 
 /// A request: an answer of `answer` bytes after `hold_ms`, to a body of `body` bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +67,9 @@ pub fn serve() -> Result<()> {
         let mut addresses = Vec::new();
         let mut last = None;
         for (number, config) in (0..).zip(configs) {
-            let listener = TcpListener::bind("127.0.0.1:0").await?;
+            let socket = TcpSocket::new_v4()?;
+            socket.bind((Ipv4Addr::LOCALHOST, 0).into())?;
+            let listener = socket.listen(QUEUE)?;
             addresses.push(listener.local_addr()?);
             last = Some(tokio::spawn(accept(listener, config, number)));
         }

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::spawn_local;
-use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio::time::{Interval, MissedTickBehavior, interval, interval_at, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Kind, Result, hello};
@@ -61,7 +61,12 @@ impl Crowd {
                     if place == 0 && kind == Kind::Onlooker {
                         spawn_local(onlooker(admin, Arc::clone(&shared)));
                     } else {
-                        spawn_local(member(kind, agents, Arc::clone(&shared)));
+                        let ticks = kind.rate().map(|rate| {
+                            let [at, every] = [place, size].map(|it| it as f64 / rate);
+                            let [at, every] = [at, every].map(Duration::from_secs_f64);
+                            interval_at(tokio::time::Instant::now() + at, every)
+                        });
+                        spawn_local(member(kind, agents, ticks, Arc::clone(&shared)));
                     }
                 }
                 stopped.cancelled().await;
@@ -76,10 +81,12 @@ impl Crowd {
         }
     }
 
-    /// Waits until nearly all are connected. Fails if its thread has ended, or if it takes too long.
+    /// Waits until nearly all are connected, or as many connections have ended. Fails if its thread has ended, or if it takes too long.
     pub async fn until_there(&self) -> Result<()> {
         let begin = Instant::now();
-        while self.counts.open.load(Ordering::Relaxed) * 10 < self.size * 9 {
+        while self.counts.open.load(Ordering::Relaxed) * 10 < self.size * 9
+            && self.ended() < self.size as u64
+        {
             if self.thread.is_finished() {
                 return Err("the crowd has ended before its clients were connected".into());
             }
@@ -155,13 +162,17 @@ async fn load(admin: SocketAddr) -> std::io::Result<bool> {
     Ok(page.ends_with("</html>") && !page.contains("did not answer within"))
 }
 
-async fn member(kind: Kind, portway: SocketAddr, counts: Arc<Counts>) {
+/// Connects again and again, or at each tick.
+async fn member(kind: Kind, portway: SocketAddr, mut ticks: Option<Interval>, counts: Arc<Counts>) {
     let name = match kind {
         Kind::SlowReaders => "endless.example",
         Kind::HalfHellos | Kind::Strangers | Kind::Row | Kind::Onlooker => "echo.example",
     };
     let hello = hello::Builder::new(name).build();
     loop {
+        if let Some(ticks) = &mut ticks {
+            ticks.tick().await;
+        }
         let number = counts.begun.fetch_add(1, Ordering::Relaxed);
         match connect(number, portway).await {
             Ok(stream) => {

@@ -95,6 +95,18 @@ impl Kind {
             Self::Onlooker => options.idle + 1,
         }
     }
+
+    /// How many connect per second, if that is bounded.
+    const fn rate(self) -> Option<f64> {
+        match self {
+            // Without a bound they would take all of both processors, and the figures of the neighbour would be those of a
+            // machine that is too small.
+            Self::Strangers => Some(20_000.0),
+            // The kernel uses a local port again after a second or two, and has 28,232 of them.
+            Self::Row => Some(10_000.0),
+            Self::HalfHellos | Self::SlowReaders | Self::Onlooker => None,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -152,6 +164,11 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
         Kind::SlowReaders => Some(neighbour.connect(window).await),
         Kind::HalfHellos | Kind::Strangers | Kind::Row | Kind::Onlooker => None,
     };
+    // The crowd needs the processors too, so a part of what the neighbour loses is not due to portway.
+    let direct = match kind {
+        Kind::Strangers => Some(Neighbour::new(echo).connect(window).await),
+        Kind::HalfHellos | Kind::SlowReaders | Kind::Row | Kind::Onlooker => None,
+    };
     crowd.stop()?;
     let after = portway.quiet().await?;
 
@@ -163,22 +180,29 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
         lines as f64 / seconds,
         100.0 * cpu / seconds,
     );
-    let neighbours: [(&str, Option<&Times>); 3] = [
-        ("alone", Some(&alone)),
-        ("beside", Some(&beside)),
-        ("beside, later", later.as_ref()),
-    ];
-    for (when, times) in neighbours
-        .into_iter()
-        .filter_map(|(when, it)| Some((when, it?)))
-    {
-        println!("  the neighbour {when}: {times}");
+    tell(
+        &[
+            ("alone", Some(&alone)),
+            ("beside", Some(&beside)),
+            ("beside, later", later.as_ref()),
+            ("beside, without portway", direct.as_ref()),
+        ],
+        &[("before", &before), ("beside", &with), ("after", &after)],
+    );
+    println!("  in all: {}", after.outcomes());
+    Ok(())
+}
+
+/// Prints the times of the neighbour that were measured, and the sizes of portway.
+fn tell(neighbours: &[(&str, Option<&Times>)], sizes: &[(&str, &Size)]) {
+    for (when, times) in neighbours {
+        if let Some(times) = times {
+            println!("  the neighbour {when}: {times}");
+        }
     }
-    let sizes: [(&str, &Size); 3] = [("before", &before), ("beside", &with), ("after", &after)];
     for (when, size) in sizes {
         println!("  portway {when}: {size}");
     }
-    Ok(())
 }
 
 /// Measures the neighbour until so many connections of the crowd have ended. Fails if that takes too long: several end in

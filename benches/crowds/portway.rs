@@ -1,5 +1,6 @@
 //! The process of portway, and how large it is.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -25,12 +26,13 @@ pub struct Portway {
     _file: NamedTempFile,
 }
 
-/// The resources that portway takes, and its series and connections.
+/// The resources that portway takes, its series and connections, and how connections have ended so far.
 pub struct Size {
     memory: u64,
     descriptors: usize,
     series: usize,
     active: u64,
+    outcomes: BTreeMap<String, u64>,
 }
 
 impl Portway {
@@ -90,11 +92,17 @@ impl Portway {
         let pid = self.started.child.id();
         let page = process::page(self.started.admin).await?;
         let series = page.lines().filter(|line| !line.starts_with('#'));
+        let mut outcomes = BTreeMap::new();
+        for (outcome, count) in page.lines().filter_map(outcome) {
+            *outcomes.entry(outcome.to_owned()).or_default() += count;
+        }
+        outcomes.retain(|_, count| *count > 0);
         Ok(Size {
             memory: process::memory(pid)?,
             descriptors: process::descriptors(pid)?,
             series: series.count(),
             active: process::active(&page),
+            outcomes,
         })
     }
 
@@ -110,6 +118,26 @@ impl Portway {
         sleep(Duration::from_secs(12)).await;
         self.size().await
     }
+}
+
+impl Size {
+    /// How many connections have ended in each way, the neighbour's too.
+    pub fn outcomes(&self) -> String {
+        let counts = self.outcomes.iter();
+        let counts: Vec<_> = counts
+            .map(|(outcome, count)| format!("{count} {outcome}"))
+            .collect();
+        counts.join(", ")
+    }
+}
+
+/// The outcome and the count of a series, if it is one of connections that have ended.
+fn outcome(line: &str) -> Option<(&str, u64)> {
+    let labels = line.strip_prefix("portway_connections_closed_total{")?;
+    let (_, rest) = labels.split_once("outcome=\"")?;
+    let (outcome, _) = rest.split_once('"')?;
+    let (_, count) = rest.rsplit_once(' ')?;
+    Some((outcome, count.parse().ok()?))
 }
 
 impl Drop for Portway {
