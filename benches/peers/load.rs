@@ -1,6 +1,6 @@
 //! The load: clients in this thread and a backend in another, with a relay under test between them.
 //!
-//! Every connection begins with a ClientHello for fleet.example.com. A command of 16 bytes follows it and
+//! Every connection begins with a ClientHello for fleet.example.com. A command follows it and
 //! says what the backend shall do. Each end has one thread (two beside downloads), sockets never block, and
 //! every wait has a limit: if a relay loses a byte or a connection, the run ends with an error and does not
 //! hang. A warm-up that does not count precedes each measured window.

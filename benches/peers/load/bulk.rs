@@ -49,7 +49,8 @@ pub(super) const BOTH: Ways = Ways {
 /// The client's end of flows.
 pub(super) struct Flows {
     poll: Poll,
-    sockets: Vec<OwnedFd>,
+    /// Each, and how many bytes it has sent.
+    sockets: Vec<(OwnedFd, u64)>,
     end: BulkEnd,
     counts: Arc<Counts>,
     ways: Ways,
@@ -114,7 +115,9 @@ impl Flows {
         command.aside = aside;
         let flows = Self {
             poll: Poll::new().map_err(told("epoll"))?,
-            sockets: run.open(command, count)?,
+            sockets: (run.open(command, count)?.into_iter())
+                .map(|socket| (socket, 0))
+                .collect(),
             end: BulkEnd::new().map_err(told("a file in memory"))?,
             counts: Arc::clone(&run.counts),
             ways,
@@ -123,7 +126,7 @@ impl Flows {
         let mut interest = EventFlags::empty();
         interest.set(EventFlags::IN, ways.down);
         interest.set(EventFlags::OUT, ways.up);
-        for (key, socket) in flows.sockets.iter().enumerate() {
+        for (key, (socket, _)) in flows.sockets.iter().enumerate() {
             let added = flows.poll.add(socket, key, interest);
             added.map_err(told("epoll"))?;
         }
@@ -146,7 +149,7 @@ impl Flows {
     }
 
     fn move_bytes(&mut self, event: Ready) -> Result<(), String> {
-        let Some(socket) = self.sockets.get(event.key) else {
+        let Some((socket, before)) = self.sockets.get_mut(event.key) else {
             return Ok(());
         };
         let tally = &self.counts.client;
@@ -159,7 +162,9 @@ impl Flows {
             };
         }
         if event.writable() && self.ways.up {
-            let sent = self.end.send(socket).map_err(told("a bulk flow"))?;
+            let sent = self.end.send(socket, *before);
+            let sent = sent.map_err(told("a bulk flow"))?;
+            *before += sent;
             tally.sent.fetch_add(sent, Ordering::Relaxed);
         }
         Ok(())
@@ -169,7 +174,7 @@ impl Flows {
     pub(super) fn finish(mut self) -> Result<(), String> {
         self.counts.stopped.store(true, Ordering::Relaxed);
         self.ways.up = false;
-        for (key, socket) in self.sockets.iter().enumerate() {
+        for (key, (socket, _)) in self.sockets.iter().enumerate() {
             let changed = self.poll.change(socket, key, EventFlags::IN);
             changed.map_err(told("epoll"))?;
         }

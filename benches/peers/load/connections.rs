@@ -20,7 +20,7 @@ use crate::results::Figure;
 const GAP: Duration = Duration::from_micros(200);
 
 /// Bytes of the answer.
-const ANSWER: usize = 64;
+const ANSWER: usize = 100;
 
 /// A connection that takes longer has failed.
 const LONGEST: Duration = Duration::from_secs(10);

@@ -1,6 +1,5 @@
 //! The first bytes of a client: a TLS ClientHello with a server name for the relay, and right after it a
-//! command that says what the backend shall do. There is no more TLS: no relay under test looks beyond
-//! the hello.
+//! command that says what the backend shall do. Behind the hello only the headers of records are as in TLS 1.3.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,8 +104,11 @@ pub(crate) struct Command {
 }
 
 impl Command {
-    /// Bytes of a command on the wire.
-    const LENGTH: usize = 16;
+    /// Bytes of a command on the wire. It is padded, so that its record is not as short as one of an alert.
+    const LENGTH: usize = 48;
+
+    /// The header of the record that it is, with the length of the rest.
+    const HEADER: [u8; 5] = [0x17, 3, 3, 0, 43];
 
     const MODES: [Mode; 6] = [
         Mode::Download,
@@ -118,26 +120,41 @@ impl Command {
     ];
 
     pub(crate) fn encode(self) -> Vec<u8> {
-        // It looks like the start of a record, in case a relay looks that far.
-        let mut bytes = vec![0x17, 3, self.mode as u8, u8::from(self.aside)];
+        let mut bytes = Self::HEADER.to_vec();
+        bytes.extend([self.mode as u8, u8::from(self.aside)]);
         bytes.extend(self.run.to_be_bytes());
         bytes.extend((self.size as u64).to_be_bytes());
+        bytes.resize(Self::LENGTH, 0);
         bytes
     }
 
     fn decode(bytes: [u8; Self::LENGTH]) -> Option<Self> {
-        let [0x17, 3, mode, aside, numbers @ ..] = bytes else {
+        let [mode, aside, numbers @ ..] = bytes.strip_prefix(&Self::HEADER)? else {
             return None;
         };
-        let (run, size) = numbers.split_first_chunk()?;
-        let size = u64::from_be_bytes(size.try_into().ok()?);
+        let (run, numbers) = numbers.split_first_chunk()?;
+        let (size, _padding) = numbers.split_first_chunk()?;
+        let size = u64::from_be_bytes(*size);
         Some(Self {
-            mode: *Self::MODES.get(usize::from(mode))?,
-            aside: aside != 0,
+            mode: *Self::MODES.get(usize::from(*mode))?,
+            aside: *aside != 0,
             run: u32::from_be_bytes(*run),
             size: usize::try_from(size).ok()?,
         })
     }
+}
+
+/// A record with a ServerHello of TLS 1.3, the first bytes of a backend.
+pub(crate) fn server_hello() -> Vec<u8> {
+    let mut body = vec![3, 3];
+    body.extend([0x5b; 32]);
+    body.extend([0, 0x13, 1, 0]);
+    body.extend(with_length(&extension(43, &[3, 4])));
+    let mut handshake = vec![2, 0];
+    handshake.extend(with_length(&body));
+    let mut record = vec![22, 3, 3];
+    record.extend(with_length(&handshake));
+    record
 }
 
 /// A record with a ClientHello, padded to `length` bytes.

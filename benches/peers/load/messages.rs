@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::bulk::{self, Flows};
 use super::hello::Mode;
 use super::socket::{EventFlags, Poll, Ready};
-use super::stream::{Exchange, Step};
+use super::stream::{Content, Exchange, Step};
 use super::{Run, Value, WARM_UP, float, percentiles, told};
 use crate::results::Figure;
 
@@ -20,7 +20,7 @@ pub(crate) const CONNECTIONS: usize = 1000;
 const SIZE: usize = 100;
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// Most bytes that one call sends or receives.
+/// Most bytes that one call receives.
 const BUFFER: usize = 256 << 10;
 
 /// A message that has no answer after this time is lost.
@@ -37,6 +37,7 @@ struct Clients {
     period: Option<Duration>,
     /// When a client sends next, and which.
     due: BinaryHeap<Reverse<(Instant, usize)>>,
+    content: Content,
     buffer: Vec<u8>,
     latencies: Vec<Duration>,
     ready: Vec<Ready>,
@@ -129,7 +130,8 @@ impl Clients {
             all,
             period,
             due,
-            buffer: vec![0x4d; BUFFER],
+            content: Content::new(size),
+            buffer: vec![0; BUFFER],
             latencies: Vec::new(),
             ready: Vec::new(),
         })
@@ -233,7 +235,8 @@ impl Clients {
             return Ok(());
         };
         loop {
-            let step = client.exchange.advance(&client.socket, &mut self.buffer);
+            let exchange = &mut client.exchange;
+            let step = exchange.advance(&client.socket, &self.content, &mut self.buffer);
             if step.map_err(told("a message"))? != Step::Received {
                 return Ok(());
             }

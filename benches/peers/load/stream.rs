@@ -6,6 +6,51 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 
+use super::hello::server_hello;
+
+/// Most bytes of a record, with its header. All records of the file of bulk flows have this length, so that a send may
+/// begin at its position modulo it.
+const RECORD: usize = 16 << 10;
+
+/// The bytes that both ends send. They look like TLS: a relay that reads the headers of records finds them.
+pub(crate) struct Content {
+    /// The backend begins with a ServerHello.
+    answer: Vec<u8>,
+    message: Vec<u8>,
+}
+
+impl Content {
+    /// Creates messages of that size, which is that of a ServerHello and a record at least.
+    pub(crate) fn new(size: usize) -> Self {
+        let mut answer = server_hello();
+        add_records(&mut answer, size);
+        let mut message = Vec::new();
+        add_records(&mut message, size);
+        Self { answer, message }
+    }
+
+    /// The first message of the backend.
+    pub(crate) fn answer(&self) -> &[u8] {
+        &self.answer
+    }
+
+    /// Any other message.
+    pub(crate) fn message(&self) -> &[u8] {
+        &self.message
+    }
+}
+
+/// Fills up to that size with records.
+fn add_records(bytes: &mut Vec<u8>, size: usize) {
+    const HEADER: usize = 5;
+    while bytes.len() < size {
+        let length = (size - bytes.len()).clamp(HEADER, RECORD) - HEADER;
+        let [high, low] = u16::try_from(length).unwrap_or(u16::MAX).to_be_bytes();
+        bytes.extend([0x17, 3, 3, high, low]);
+        bytes.resize(bytes.len() + length, 0x6b);
+    }
+}
+
 /// An end of bulk flows that costs little, so that a run measures the relay. It sends a file in memory
 /// with sendfile, in fragments of a page as a network card delivers them, and lets the kernel discard
 /// what it receives.
@@ -21,10 +66,13 @@ impl BulkEnd {
 
     pub(crate) fn new() -> Result<Self, Errno> {
         let file = rustix::fs::memfd_create("peers", MemfdFlags::CLOEXEC)?;
-        let page = [0x6b; 4096];
-        for _ in 0..Self::TURN / page.len() {
-            // A file in memory takes a whole page.
-            rustix::io::write(&file, &page)?;
+        // One record more than a turn, which may begin anywhere in the first one.
+        let mut records = Vec::new();
+        add_records(&mut records, Self::TURN + RECORD);
+        let mut rest = records.as_slice();
+        while !rest.is_empty() {
+            let written = rustix::io::write(&file, rest)?;
+            rest = rest.get(written..).unwrap_or_default();
         }
         Ok(Self {
             file,
@@ -32,9 +80,11 @@ impl BulkEnd {
         })
     }
 
-    /// Sends what the socket takes, at most [`Self::TURN`]. Returns the number of bytes.
-    pub(crate) fn send(&self, socket: &OwnedFd) -> Result<u64, Errno> {
-        match rustix::fs::sendfile(socket, &self.file, Some(&mut 0), Self::TURN) {
+    /// Sends what the socket takes, at most [`Self::TURN`], behind as many bytes as it has sent before. Returns the
+    /// number of bytes.
+    pub(crate) fn send(&self, socket: &OwnedFd, before: u64) -> Result<u64, Errno> {
+        let mut offset = before % RECORD as u64;
+        match rustix::fs::sendfile(socket, &self.file, Some(&mut offset), Self::TURN) {
             Ok(sent) => Ok(sent as u64),
             Err(Errno::AGAIN) => Ok(0),
             Err(error) => Err(error),
@@ -59,6 +109,8 @@ pub(crate) struct Exchange {
     size: usize,
     sends: bool,
     left: usize,
+    /// Whether the next message that it sends is the first answer of a backend.
+    answers: bool,
 }
 
 /// How far an [`Exchange`] came.
@@ -79,6 +131,7 @@ impl Exchange {
             size,
             sends,
             left: size,
+            answers: !sends,
         }
     }
 
@@ -92,15 +145,26 @@ impl Exchange {
         self.sends
     }
 
-    /// Sends or receives until the message is complete, or the socket blocks. `buffer` holds the bytes to
-    /// send, and takes received ones.
-    pub(crate) fn advance(&mut self, socket: &OwnedFd, buffer: &mut [u8]) -> Result<Step, Errno> {
+    /// Sends or receives until the message is complete, or the socket blocks. `buffer` takes what it receives.
+    pub(crate) fn advance(
+        &mut self,
+        socket: &OwnedFd,
+        content: &Content,
+        buffer: &mut [u8],
+    ) -> Result<Step, Errno> {
         while self.left > 0 {
-            let length = self.left.min(buffer.len());
-            let part = buffer.get_mut(..length).unwrap_or_default();
             let moved = if self.sends {
-                rustix::net::send(socket, part, SendFlags::NOSIGNAL)
+                let message = if self.answers {
+                    content.answer()
+                } else {
+                    content.message()
+                };
+                let rest = message.get(self.size - self.left..self.size);
+                let rest = rest.ok_or(Errno::INVAL)?;
+                rustix::net::send(socket, rest, SendFlags::NOSIGNAL)
             } else {
+                let length = self.left.min(buffer.len());
+                let part = buffer.get_mut(..length).unwrap_or_default();
                 match rustix::net::recv(socket, part, RecvFlags::empty()) {
                     Ok((_, 0)) => return Err(Errno::PIPE),
                     received => received.map(|(_, length)| length),
@@ -113,6 +177,7 @@ impl Exchange {
             }
         }
         self.left = self.size;
+        self.answers &= !self.sends;
         self.sends = !self.sends;
         Ok(if self.sends {
             Step::Received

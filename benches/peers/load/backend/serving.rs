@@ -9,9 +9,9 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SocketFlags};
 use slab::Slab;
 
-use super::super::hello::{Command, Hellos, Mode};
+use super::super::hello::{Command, Hellos, Mode, server_hello};
 use super::super::socket::{EventFlags, Poll, Ready, send_whole};
-use super::super::stream::{BulkEnd, Exchange, Step};
+use super::super::stream::{BulkEnd, Content, Exchange, Step};
 use super::{Counts, Lane, Shared, lock};
 
 /// Keys of epoll that do not belong to a connection.
@@ -32,6 +32,8 @@ pub(super) struct Serving {
     connections: Slab<Connection>,
     hellos: Hellos,
     bulk: BulkEnd,
+    /// The messages of this run, and their size.
+    content: (usize, Content),
     buffer: Vec<u8>,
 }
 
@@ -52,6 +54,8 @@ enum Role {
     Bulk {
         sends: bool,
         drinks: bool,
+        /// Bytes that it has sent behind its ServerHello.
+        sent: u64,
     },
     Echo(Exchange),
     /// The client has everything, and closes when it likes.
@@ -82,7 +86,7 @@ enum Next {
 impl Serving {
     /// Creates the state of a thread. The thread with the listener has the front lane.
     pub(super) fn new(listener: Option<OwnedFd>, shared: Arc<Shared>) -> Result<Self, Errno> {
-        /// Bytes that a socket sends or receives at once for messages and hellos.
+        /// Bytes that a socket receives at once for messages and hellos.
         const BUFFER: usize = 256 << 10;
         let serving = Self {
             shared,
@@ -91,6 +95,7 @@ impl Serving {
             connections: Slab::new(),
             hellos: Hellos::new(),
             bulk: BulkEnd::new()?,
+            content: (0, Content::new(0)),
             buffer: vec![0; BUFFER],
         };
         serving
@@ -176,7 +181,10 @@ impl Serving {
         let next = match &mut connection.role {
             Role::Hello(_) => self.read_command(event.key),
             Role::Bulk { .. } => connection.move_bulk(event, &self.poll, &mut self.bulk),
-            Role::Echo(exchange) => echo(exchange, &connection.socket, event, &mut self.buffer),
+            Role::Echo(exchange) => {
+                let (content, buffer) = (&self.content.1, &mut self.buffer);
+                echo(exchange, &connection.socket, event, content, buffer)
+            }
             Role::Rest => rest(&connection.socket, &mut self.buffer),
         };
         match next.unwrap_or(Next::Closes) {
@@ -230,18 +238,39 @@ impl Serving {
         received.fetch_add(behind as u64, Ordering::Relaxed);
         connection.counts = Some(Counted::new(counts));
         connection.role = Role::new(command, behind);
-        if command.mode == Mode::Answer {
-            let answer = self.buffer.get(..command.size).unwrap_or_default();
-            send_whole(&connection.socket, answer)?;
+        self.begin(key, command)?;
+        Ok(if command.aside {
+            Next::GoesAside
+        } else {
+            Next::Stays
+        })
+    }
+
+    /// Sends the first bytes of the backend, and waits for what comes next.
+    fn begin(&mut self, key: usize, command: Command) -> Result<(), Errno> {
+        let Some(connection) = self.connections.get(key) else {
+            return Ok(());
+        };
+        // A bulk flow has no messages, and leaves those of others as they are.
+        if matches!(command.mode, Mode::Echo | Mode::Answer) && self.content.0 != command.size {
+            self.content = (command.size, Content::new(command.size));
         }
-        if command.aside {
-            return Ok(Next::GoesAside);
+        match (command.mode, &connection.counts) {
+            (Mode::Download | Mode::Upload | Mode::Both, Some(Counted(counts))) => {
+                let hello = server_hello();
+                send_whole(&connection.socket, &hello)?;
+                let sent = &counts.backend.sent;
+                sent.fetch_add(hello.len() as u64, Ordering::Relaxed);
+            }
+            (Mode::Answer, _) => send_whole(&connection.socket, self.content.1.answer())?,
+            (Mode::Idle, _) => send_whole(&connection.socket, &server_hello())?,
+            _ => {}
         }
         let interest = connection.role.interest();
-        if interest != EventFlags::IN {
+        if !command.aside && interest != EventFlags::IN {
             self.poll.change(&connection.socket, key, interest)?;
         }
-        Ok(Next::Stays)
+        Ok(())
     }
 }
 
@@ -252,6 +281,7 @@ impl Role {
             Mode::Download | Mode::Upload | Mode::Both => Self::Bulk {
                 sends: command.mode != Mode::Upload,
                 drinks: command.mode != Mode::Download,
+                sent: 0,
             },
             Mode::Echo => {
                 let mut exchange = Exchange::new(command.size, false);
@@ -264,7 +294,7 @@ impl Role {
 
     fn interest(&self) -> EventFlags {
         match self {
-            Self::Bulk { sends, drinks } => {
+            Self::Bulk { sends, drinks, .. } => {
                 let mut interest = EventFlags::empty();
                 interest.set(EventFlags::OUT, *sends);
                 // If it only sends, it sees the end of the client once it stops sending.
@@ -279,7 +309,14 @@ impl Role {
 
 impl Connection {
     fn move_bulk(&mut self, event: Ready, poll: &Poll, end: &mut BulkEnd) -> Result<Next, Errno> {
-        let (Role::Bulk { sends, drinks }, Some(Counted(counts))) = (&mut self.role, &self.counts)
+        let (
+            Role::Bulk {
+                sends,
+                drinks,
+                sent,
+            },
+            Some(Counted(counts)),
+        ) = (&mut self.role, &self.counts)
         else {
             return Ok(Next::Closes);
         };
@@ -295,8 +332,9 @@ impl Connection {
                 *sends = false;
                 poll.change(&self.socket, event.key, self.role.interest())?;
             } else {
-                let sent = end.send(&self.socket)?;
-                counts.backend.sent.fetch_add(sent, Ordering::Relaxed);
+                let bytes = end.send(&self.socket, *sent)?;
+                *sent += bytes;
+                counts.backend.sent.fetch_add(bytes, Ordering::Relaxed);
             }
         }
         Ok(Next::Stays)
@@ -307,6 +345,7 @@ fn echo(
     exchange: &mut Exchange,
     socket: &OwnedFd,
     event: Ready,
+    content: &Content,
     buffer: &mut [u8],
 ) -> Result<Next, Errno> {
     let mut due = if exchange.sends() {
@@ -317,7 +356,7 @@ fn echo(
     // An end that came with the last message has no event of its own.
     let ended = event.flags.contains(EventFlags::RDHUP);
     while due {
-        due = match exchange.advance(socket, buffer)? {
+        due = match exchange.advance(socket, content, buffer)? {
             Step::Received => true,
             Step::Sent => ended,
             Step::Waits => false,
