@@ -36,7 +36,7 @@ fn a_limit_is_reached() {
         (&limit["name"], &limit["near"]),
         (&"max_connections".into(), &true.into())
     );
-    look.doctor(&["max_connections"]);
+    look.doctor(&["max_connections  1 of "]);
     // The route is not the cause.
     look.explain(&[NAME], &["route        fleet (fleet.example)"]);
     drop(held);
