@@ -81,7 +81,8 @@ impl Crowd {
         }
     }
 
-    /// Waits until nearly all are connected, or as many connections have ended. Fails if its thread has ended, or if it takes too long.
+    /// Waits until nearly all are connected, or as many connections have ended. Fails if its thread has ended, or if it
+    /// takes too long.
     pub async fn until_there(&self) -> Result<()> {
         let begin = Instant::now();
         while self.counts.open.load(Ordering::Relaxed) * 10 < self.size * 9
