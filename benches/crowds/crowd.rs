@@ -17,6 +17,7 @@ use crate::{Kind, Result, hello};
 
 /// A crowd with a thread of its own; it goes on until it is stopped.
 pub struct Crowd {
+    kind: Kind,
     size: usize,
     counts: Arc<Counts>,
     stop: CancellationToken,
@@ -74,6 +75,7 @@ impl Crowd {
             Ok(())
         });
         Self {
+            kind,
             size,
             counts,
             stop,
@@ -81,12 +83,12 @@ impl Crowd {
         }
     }
 
-    /// Waits until nearly all are connected, or as many connections have ended. Fails if its thread has ended, or if it
-    /// takes too long.
+    /// Waits until nearly all are connected; if their rate is bounded, few are at a time, so that it waits until as many
+    /// connections have ended. Fails if its thread has ended, or if it takes too long.
     pub async fn until_there(&self) -> Result<()> {
         let begin = Instant::now();
         while self.counts.open.load(Ordering::Relaxed) * 10 < self.size * 9
-            && self.ended() < self.size as u64
+            && (self.kind.rate().is_none() || self.ended() < self.size as u64)
         {
             if self.thread.is_finished() {
                 return Err("the crowd has ended before its clients were connected".into());

@@ -147,7 +147,10 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
     let count = kind.size(options);
     let crowd = Crowd::start(kind, count, (portway.address(), portway.admin()));
     crowd.until_there().await?;
-    let begun = (crowd.ended(), portway.cpu()?, portway.lines());
+    let (since, begun) = (
+        Instant::now(),
+        (crowd.ended(), portway.cpu()?, portway.lines()),
+    );
     let beside = match kind {
         Kind::Row => beside_a_row(&neighbour, &crowd, options.row).await?,
         Kind::HalfHellos | Kind::SlowReaders | Kind::Strangers => neighbour.connect(window).await,
@@ -159,6 +162,8 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
         portway.cpu()? - begun.1,
         portway.lines() - begun.2,
     );
+    // Of an onlooker, also the time in which it does not look.
+    let seconds = since.elapsed().as_secs_f64();
     // While slow readers are new, the kernel fills gigabytes of buffers for them.
     let later = match kind {
         Kind::SlowReaders => Some(neighbour.connect(window).await),
@@ -173,7 +178,6 @@ async fn measure(kind: Kind, options: &Options) -> Result<()> {
     let after = portway.quiet().await?;
 
     println!("{kind:?}: {count} at a time");
-    let seconds = beside.seconds;
     println!(
         "  {:.0} connections of the crowd end per second, with {:.0} lines per second in the log; CPU {:.1} % of a core",
         ended as f64 / seconds,

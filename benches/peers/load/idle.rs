@@ -72,7 +72,7 @@ pub(super) fn run(run: &Run<'_>, connections: usize) -> Result<Vec<Value>, Strin
     ])
 }
 
-/// Closes connections. The answer is read before, because otherwise the kernel would reset them.
+/// Closes connections. The answer is read before, if it has come, because otherwise the kernel would reset them.
 fn close(open: Vec<OwnedFd>) {
     for socket in open {
         // If it is gone, the backend has noticed it, and its count says so.
